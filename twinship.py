@@ -1,1 +1,449 @@
-"""The one command."""
+"""The one command. Parses, calls one room, prints; every room is imported inside the verb that needs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from fleet.connection import Connection
+    from fleet.monitor import UpstreamMessage
+    from inference.prediction import Scored
+
+EXIT_INTERRUPTED = 130
+ROOT = Path(__file__).resolve().parent  # the manifest and the modules' folders stand beside this file
+TEMPLATE = ROOT / "deployment.template.json"
+BUILD = Path("build")
+DOT_ENV = Path(".env")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Train an image model, ship it to an IoT Edge device by module twin, see every millisecond.",
+)
+keys_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Signing keys.")
+app.add_typer(keys_app, name="keys")
+
+EnvFile = Annotated[Path, typer.Option("--env-file", help="KEY=VALUE lines, as the simulator's service.env.")]
+Device = Annotated[str | None, typer.Option(help="Edge device [EDGE_DEVICE_ID, else twinship].")]
+Module = Annotated[str, typer.Option(help="The module whose twin is meant.")]
+Json = Annotated[bool, typer.Option("--json", help="For scripts.")]
+Template = Annotated[Path, typer.Option(help="The deployment manifest.")]
+Key = Annotated[str | None, typer.Option("--key", help="Id of the signing key, where there are several.")]
+Dataset = Annotated[str, typer.Option(help="mnist, digits, or auto: the best that can be had.")]
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _say_json(value: Any, indent: int | None = 2) -> None:
+    _say(json.dumps(value, indent=indent, ensure_ascii=False))
+
+
+def _plain(value: Any) -> Any:
+    """A dataclass as JSON types."""
+    return json.loads(json.dumps(asdict(value), default=str))
+
+
+def _draw(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table, highlight=False)
+
+
+def _progress() -> Callable[[str, float], None]:
+    """Shows a share of 1 on stderr: one line that changes, or in a log one line for each tenth."""
+    said = -1
+
+    def show(text: str, share: float) -> None:
+        nonlocal said
+        if sys.stderr.isatty():
+            print(f"\r\033[K{share:4.0%} {text}", end="" if share < 1 else "\n", file=sys.stderr, flush=True)
+        elif int(share * 10) != said:
+            said = int(share * 10)
+            print(f"{share:4.0%} {text}", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _hub(env_file: Path) -> Connection:
+    from fleet import connection
+
+    return connection.find(os.environ, env_file)
+
+
+def _device(device: str | None, env_file: Path) -> str:
+    from fleet import connection
+
+    return device or connection.device_name(os.environ, env_file)
+
+
+# -- models --------------------------------------------------------------------------------------------------
+
+
+@app.command("train")
+def train_verb(
+    arch: Annotated[str, typer.Option(help="seed: the article's CNN; micro: fits into a twin.")] = "micro",
+    dataset: Dataset = "auto",
+    profile: Annotated[str, typer.Option(help="full, or quick: seconds instead of minutes.")] = "full",
+    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
+    name: Annotated[str, typer.Option(help="The model's name.")] = "digits",
+    version: Annotated[str, typer.Option(help="The model's version.")] = "1.0.0",
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = BUILD / "model",
+    min_accuracy: Annotated[float | None, typer.Option(help="Below this the training fails.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Also when the same result is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train, convert to int8, verify on the device's runtimes, write an artefact."""
+    from training.train import TrainSettings, train
+
+    settings = TrainSettings(
+        arch, dataset, profile, epochs, seed, name, version, out, min_accuracy=min_accuracy, force=force
+    )
+    result = train(settings, _progress())
+    metrics = result.metrics
+    if as_json:
+        _say_json(metrics.model_dump(by_alias=True))
+        return
+    facts, accuracy = metrics.dataset, metrics.accuracy
+    _say(f"{facts.name}: {facts.source}, because {facts.why}")
+    int8 = ", ".join(f"{share:.2%} int8 on {runtime}" for runtime, share in accuracy.int8.items())
+    _say(f"accuracy on {facts.test:,} test pictures: {accuracy.float32:.2%} float, {int8}")
+    fits = "fits" if metrics.inline.fits else "does not fit"
+    _say(
+        f"{result.artefact}: {metrics.sizes.artefact_bytes:,} bytes; {fits} inside a twin; see {result.card}"
+    )
+
+
+@app.command("predict")
+def predict_verb(
+    model: Annotated[Path, typer.Argument(help="An artefact: the model.tflite of a training.")],
+    pictures: Annotated[list[Path], typer.Argument(help="PNG, JPEG or BMP files.")],
+    top: Annotated[int, typer.Option(help="How many labels.", min=1)] = 3,
+    runtime: Annotated[str, typer.Option(help="auto, litert or tflite_runtime.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Classify picture files with the device's own code; no hub."""
+    from inference.artefact import read
+    from inference.predict import FilePrediction, predict_files
+
+    found = list(predict_files(read(model.read_bytes()), pictures, top_k=top, runtime=runtime))
+    answered = [one for one in found if isinstance(one, FilePrediction)]
+    unreadable = [one for one in found if not isinstance(one, FilePrediction)]
+    if as_json:
+        _say_json([_plain(one) for one in found])
+    else:
+        _draw(
+            ("picture", "label", "confidence", "next"),
+            [(str(one.path), *_surest(one.top)) for one in answered],
+        )
+    for one in unreadable:
+        print(f"twinship: {one.path} cannot be read: {one.reason}", file=sys.stderr)
+    if unreadable:
+        raise typer.Exit(1)
+
+
+def _surest(top: Sequence[Scored]) -> tuple[str, str, str]:
+    others = ", ".join(f"{other.label} {other.confidence:.1%}" for other in top[1:])
+    return top[0].label, f"{top[0].confidence:.1%}", others
+
+
+# -- the operator's side -------------------------------------------------------------------------------------
+
+
+@keys_app.command("new")
+def keys_new() -> None:
+    """Make a signing key."""
+    from fleet import keys
+
+    _say(f"key {keys.new(keys.keys_folder(os.environ)).key_id}; next: twinship keys show --env-file .env")
+
+
+@keys_app.command("show")
+def keys_show(
+    env_file: Annotated[
+        Path | None, typer.Option("--env-file", help="Write MODEL_TRUSTED_KEYS there.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the keys; public parts only."""
+    from fleet import keys
+
+    folder = keys.keys_folder(os.environ)
+    found = keys.show(folder)
+    if env_file is not None:
+        keys.write_trusted_keys(folder, env_file)
+    if as_json:
+        _say_json([_plain(key) for key in found])
+        return
+    _draw(
+        ("id", "public", "made", "state"),
+        [(key.key_id, key.public, key.created, "retired" if key.retired else "trusted") for key in found],
+    )
+    if env_file is not None:
+        _say(f"MODEL_TRUSTED_KEYS written to {env_file}; next: twinship deploy")
+
+
+@keys_app.command("retire")
+def keys_retire(key_id: Annotated[str, typer.Argument(help="As keys show lists it.")]) -> None:
+    """Trust a key no more, from the next deploy on."""
+    from fleet import keys
+
+    key = keys.retire(keys.keys_folder(os.environ), key_id)
+    _say(f"key {key.key_id} is retired; next: twinship keys show --env-file .env, then twinship deploy")
+
+
+@app.command("deploy")
+def deploy_verb(
+    template: Template = TEMPLATE,
+    device: Device = None,
+    create: Annotated[bool, typer.Option("--create", help="Make the device if the hub lacks it.")] = False,
+    env_file: EnvFile = DOT_ENV,
+    as_json: Json = False,
+) -> None:
+    """Set a device's modules, routes and twins from the manifest."""
+    from fleet import connection, deploy
+
+    # --env-file may name only a hub (the simulator's service.env): what the manifest needs stands in .env.
+    variables = connection.read_env_file(DOT_ENV) | connection.settings(os.environ, env_file)
+    result = deploy.deploy(_hub(env_file), template, variables, _device(device, env_file), create=create)
+    if as_json:
+        _say_json(result.to_json())
+        return
+    _draw(("module", "image"), list(result.images.items()))
+    _say(f"deployed to {result.device} on {result.hub}; routes: {', '.join(result.routes)}")
+    if result.undefined:
+        _say(f"not set, so deployed as they stand: {', '.join(result.undefined)}; cure: set them in .env")
+    for module in result.unassigned:
+        _say(f"{module} keeps its model but is assigned none now; next: twinship publish")
+
+
+@app.command("publish")
+def publish_verb(
+    model: Annotated[Path, typer.Argument(help="An artefact: the model.tflite of a training.")],
+    device: Device = None,
+    module: Module = "inference",
+    key: Key = None,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for the verdict; 0: do not.")] = 120.0,
+    print_patch: Annotated[
+        bool, typer.Option("--print", help="Only print the twin patch, for az or the portal.")
+    ] = False,
+    env_file: EnvFile = DOT_ENV,
+    as_json: Json = False,
+) -> None:
+    """Ship a model by module twin and wait until it answers frames."""
+    from fleet import keys, publish
+
+    signing = keys.signing_key(keys.keys_folder(os.environ), key)
+    if print_patch:
+        _say_json({"properties": {"desired": publish.sign(model, signing).patch()}})
+        return
+    result = publish.publish(
+        _hub(env_file),
+        model,
+        signing,
+        _device(device, env_file),
+        module,
+        wait_s=wait,
+        until_active=False,
+        progress=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    if as_json:
+        _say_json(result.to_json())
+    if wait and not result.ok:
+        raise SystemExit(
+            f"twinship: {result.ref} is not in use: {result.verdict.state} after {result.waited_s:.0f} s"
+        )
+
+
+@app.command("status")
+def status_verb(
+    device: Device = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds, until Ctrl-C.")] = False,
+    env_file: EnvFile = DOT_ENV,
+    as_json: Json = False,
+) -> None:
+    """What a device runs, wants and refused, and why."""
+    import time
+
+    from fleet import status
+
+    hub, name = _hub(env_file), _device(device, env_file)
+    while True:
+        found = status.status(hub, name)
+        if as_json:
+            _say_json(found.to_json())
+        else:
+            _draw(status.COLUMNS, list(found.rows()))
+        if not watch:
+            return
+        time.sleep(2)
+
+
+@app.command("monitor")
+def monitor_verb(
+    upstream: Annotated[Path, typer.Option(help="The simulator's upstream.jsonl.")] = BUILD
+    / "simulator"
+    / "upstream.jsonl",
+    from_start: Annotated[bool, typer.Option("--from-start", help="Old messages too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Follow predictions and latency upstream, until Ctrl-C."""
+    from threading import Event
+
+    from fleet.monitor import Follower
+
+    follower = Follower(upstream, stop=Event(), from_start=from_start)
+    try:
+        for message in follower:
+            if as_json:
+                _say_json(_plain(message), indent=None)
+            else:
+                _say(_told(message))
+    finally:
+        if follower.skipped:
+            print(f"twinship: {follower.skipped} lines could not be read", file=sys.stderr)
+
+
+def _told(message: UpstreamMessage) -> str:
+    """One message from upstream as one line."""
+    from fleet.monitor import Latency, Prediction
+
+    source = f"{message.source.enqueued} {message.source.device}/{message.source.module}"
+    match message:
+        case Prediction():
+            ms = sum(message.stages_ms.values())
+            sure = "?" if message.uncertain else ""
+            answer = f"{message.label}{sure} {message.confidence:.1%}"
+            return f"{source} {message.camera} #{message.seq}: {answer}, {message.model}, {ms:.1f} ms"
+        case Latency():
+            total = message.stages_ms.get("total", {})
+            drops = ", ".join(f"{count} {reason}" for reason, count in message.dropped.items() if count)
+            p50, p99 = total.get("p50", 0.0), total.get("p99", 0.0)
+            return (
+                f"{source} {message.frames} frames in {message.window_s:.0f} s: total p50 {p50:.1f} ms, "
+                f"p99 {p99:.1f} ms, dropped: {drops or 'none'}, repeats: {message.repeats}"
+            )
+        case _:
+            return f"{source} {len(str(message.body))} characters of an unknown schema"
+
+
+# -- the local edge ------------------------------------------------------------------------------------------
+
+
+@app.command("simulate")
+def simulate_verb(
+    template: Template = TEMPLATE,
+    folder: Annotated[Path, typer.Option(help="State, logs, certificates, upstream.jsonl.")] = BUILD
+    / "simulator",
+    leave_out: Annotated[
+        list[str] | None, typer.Option("--except", help="Do not start this module; print its environment.")
+    ] = None,
+    delivery_window: Annotated[int, typer.Option(help="Messages outstanding for a module.", min=1)] = 1,
+    env_file: EnvFile = DOT_ENV,
+) -> None:
+    """Run IoT Hub, edgeHub and the manifest's modules on this machine, until Ctrl-C."""
+    from fleet import connection
+    from simulator.agent import Simulator, SimulatorSettings
+
+    settings = SimulatorSettings(
+        template,
+        folder,
+        connection.settings(os.environ, env_file),
+        leave_out=frozenset(leave_out or ()),
+        delivery_window=delivery_window,
+    )
+    with Simulator(settings) as simulator:
+        simulator.start_modules()
+        for name in leave_out or ():
+            for variable, value in simulator.module_environment(name).items():
+                _say(f"export {variable}={value!r}")
+        print(f"ready: --env-file {simulator.endpoints.service_env}; Ctrl-C ends it", file=sys.stderr)
+        signal.pause()
+
+
+@app.command("demo")
+def demo_verb(
+    frames: Annotated[int, typer.Option(help="0: until Ctrl-C.", min=0)] = 300,
+    fps: Annotated[float, typer.Option(help="Frames in a second.")] = 10.0,
+    camera_folder: Annotated[Path | None, typer.Option(help="Your own pictures.")] = None,
+    dataset: Dataset = "auto",
+    template: Template = TEMPLATE,
+    folder: Annotated[Path, typer.Option(help="Emptied at start; the figures end up there.")] = BUILD
+    / "demo",
+    models: Annotated[Path, typer.Option(help="Where the two models are kept.")] = BUILD / "demo-models",
+    as_json: Json = False,
+) -> None:
+    """The whole path: train, ship by twin, run frames, swap the model, account for all."""
+    from rich.console import Console
+
+    from demo.models import ensure
+    from demo.run import DemoSettings, Run
+    from demo.show import Screen
+
+    screen = Screen(Console(stderr=as_json))
+    data = ensure(models, dataset, camera_folder, _progress())
+    screen.step(f"data: {data.dataset}")
+    outcome = Run(DemoSettings(template, folder, frames, fps), data, screen).run()
+    if as_json:
+        _say_json(outcome.summary.to_json())
+    screen.summary(outcome.summary, outcome.shortcomings)
+    screen.step(f"figures: {folder / 'summary.json'}")
+    if outcome.interrupted or outcome.shortcomings:
+        raise typer.Exit(EXIT_INTERRUPTED if outcome.interrupted else 1)
+
+
+# -- the way in ----------------------------------------------------------------------------------------------
+
+
+def _one_line(error: Exception) -> str:
+    """An error of ours, or of the command line, says by itself what is wrong; any other is named too."""
+    text = " ".join(str(error).split())
+    ours = {"fleet", "simulator", "training", "inference", "edgekit", "demo", "typer"}
+    if type(error).__module__.split(".")[0] in ours:
+        return text
+    return f"{type(error).__name__}: {text} (twinship --debug … shows where)"
+
+
+def main() -> None:
+    """Run a verb. Exit code 0 only on success; one line on stderr else; 130 after Ctrl-C; never a traceback,
+    unless `--debug` stands before the verb."""
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
+    )  # with every `with` left in order
+    debug = "--debug" in sys.argv[1:2]
+    if debug:
+        del sys.argv[1]
+    try:
+        code = app(standalone_mode=False, prog_name="twinship")
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    except Exception as error:
+        if debug:
+            raise
+        print(f"twinship: {_one_line(error)}", file=sys.stderr)
+        code = getattr(error, "exit_code", 1)
+    if code == EXIT_INTERRUPTED:
+        print("twinship: interrupted", file=sys.stderr)
+    sys.exit(code or 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,1 +1,1 @@
-"""."""
+"""The inference module: frames to predictions, by the model that the twin names."""

@@ -1,0 +1,87 @@
+"""Messages that wait to be sent: bounded, in order, the first stays until it is stored; sends nothing."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Condition
+
+from edgekit.frame import MAX_BODY_BYTES, Message
+
+# With the body at its limit the whole packet must stay under edgeHub's 262,144 bytes (ref 4.8): a larger one
+# sends the SDK into an endless reconnect (ref 2.8). Percent-encoding makes up to three bytes of one.
+MAX_PROPERTY_BYTES = 3_072
+
+
+def too_large(message: Message) -> str | None:
+    """Why no hub would take the message, or None."""
+    if len(message.body) > MAX_BODY_BYTES:
+        return f"body of {len(message.body)} bytes, at most {MAX_BODY_BYTES}"
+    properties = sum(len(f"{name}{value}".encode()) + 2 for name, value in message.properties.items())
+    if 3 * properties > MAX_PROPERTY_BYTES:
+        return f"properties of {properties} bytes, at most {MAX_PROPERTY_BYTES // 3}"
+    return None
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A message on its way to an output."""
+
+    output: str
+    message: Message
+    on_stored: Callable[[int], None] | None = field(default=None, repr=False)
+
+
+class Outbox:
+    """A queue of one taker and any number of givers."""
+
+    def __init__(self, max_messages: int, max_bytes: int) -> None:
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._waiting: deque[Outgoing] = deque()
+        self._changed = Condition()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, outgoing: Outgoing) -> bool:
+        """Queue it; False if the outbox is full or closed. One message alone is never over the bound."""
+        size = len(outgoing.message.body)
+        with self._changed:
+            full = len(self._waiting) >= self._max_messages or (
+                self._waiting and self._bytes + size > self._max_bytes
+            )
+            if self._closed or full:
+                return False
+            self._waiting.append(outgoing)
+            self._bytes += size
+            self._changed.notify_all()
+            return True
+
+    def first(self, timeout_s: float) -> Outgoing | None:
+        """The oldest message, which stays in the outbox; None after `timeout_s` or once closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed, timeout_s)
+            return self._waiting[0] if self._waiting and not self._closed else None
+
+    def remove_first(self) -> None:
+        """The oldest message is stored at the hub, or refused for good."""
+        with self._changed:
+            self._bytes -= len(self._waiting.popleft().message.body)
+            self._changed.notify_all()
+
+    def wait_empty(self, timeout_s: float) -> int:
+        """Wait until nothing is left, at most `timeout_s`; how many are left."""
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while self._waiting and not self._closed and (left := deadline - time.monotonic()) > 0:
+                self._changed.wait(left)
+            return len(self._waiting)
+
+    def close(self) -> None:
+        """Nothing comes in and nothing goes out any more; wakes whoever waits."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

@@ -1,0 +1,195 @@
+"""Follows what devices send upstream: reads the simulator's upstream.jsonl as it grows, parses each message.
+It opens no connection and keeps no figures; whoever iterates decides what to show."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from io import BufferedReader
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+POLL_S = 0.2  # how soon a new line is seen; a person cannot tell it from at once
+MAX_LINE_BYTES = 1_048_576  # a message is 256 KiB at most, 342 KiB as base64, and its envelope is small
+_CHUNK_BYTES = 65_536
+
+
+@dataclass(frozen=True)
+class Source:
+    """Who sent a message, and when IoT Hub took it."""
+
+    device: str
+    module: str
+    enqueued: str  # ISO 8601, UTC
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answered frame (schema `twinship.prediction.v1`)."""
+
+    source: Source
+    camera: str
+    run: str
+    seq: int
+    label: str  # the best of the model's labels, also when it is uncertain
+    confidence: float
+    uncertain: bool  # below the module's confidenceThreshold
+    model: str  # name:version
+    captured: int  # ns since the epoch
+    stages_ms: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One window of an inference process (schema `twinship.latency.v1`)."""
+
+    source: Source
+    window_s: float
+    frames: int
+    stages_ms: Mapping[str, Mapping[str, float]]
+    dropped: Mapping[str, int]  # by reason, since the process started; so is repeats
+    repeats: int
+    closing: bool
+
+
+@dataclass(frozen=True)
+class Other:
+    """A message of no schema that is known here."""
+
+    source: Source
+    body: Any = field(repr=False)
+
+
+UpstreamMessage = Prediction | Latency | Other
+
+
+class BadLine(ValueError):
+    """A line is no message in IoT Hub's storage shape, or contradicts its own schema."""
+
+
+def parse(line: str | bytes) -> UpstreamMessage:
+    """One line of upstream.jsonl: IoT Hub's storage shape, one JSON object. Raises BadLine."""
+    try:
+        envelope = json.loads(line)
+        system = envelope["SystemProperties"]
+        source = Source(
+            str(system["connectionDeviceId"]),
+            str(system.get("connectionModuleId", "")),
+            str(envelope.get("EnqueuedTimeUtc", "")),
+        )
+        body = envelope["Body"]
+        schema = str(body.get("schema")) if isinstance(body, dict) else ""
+        return _SCHEMAS[schema](source, body) if schema in _SCHEMAS else Other(source, body)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        raise BadLine(f"not a message: {type(error).__name__}") from error
+
+
+def _prediction(source: Source, body: Mapping[str, Any]) -> Prediction:
+    frame, model, best = body["frame"], body["model"], body["top"][0]
+    return Prediction(
+        source,
+        camera=str(frame["camera"]),
+        run=str(frame["run"]),
+        seq=int(frame["seq"]),
+        label=str(best["label"]),
+        confidence=float(best["confidence"]),
+        uncertain=bool(body.get("uncertain", False)),
+        model=f"{model['name']}:{model['version']}",
+        captured=int(body["captured"]),
+        stages_ms=_numbers(body["stages_ms"]),
+    )
+
+
+def _latency(source: Source, body: Mapping[str, Any]) -> Latency:
+    return Latency(
+        source,
+        window_s=float(body["window_s"]),
+        frames=int(body["frames"]),
+        stages_ms={name: _numbers(figures) for name, figures in body["stages_ms"].items()},
+        dropped={name: int(count) for name, count in body["dropped"].items()},
+        repeats=int(body["repeats"]),
+        closing=bool(body.get("closing", False)),
+    )
+
+
+def _numbers(table: Mapping[str, Any]) -> dict[str, float]:
+    # A stage that no frame of the window went through has no percentiles.
+    return {name: float(value) for name, value in table.items() if value is not None}
+
+
+_SCHEMAS: dict[str, Callable[[Source, Mapping[str, Any]], UpstreamMessage]] = {
+    "twinship.prediction.v1": _prediction,
+    "twinship.latency.v1": _latency,
+}
+
+
+class Follower:
+    """Yields the messages of a file that others append to, as `tail -F` would, until `stop` is set.
+
+    Waits for a file that is not there yet; starts over when it was truncated or replaced; keeps an unfinished
+    line until its rest comes; skips a bad line and counts it in `skipped`.
+    """
+
+    def __init__(self, path: Path, *, stop: Event, from_start: bool = False, poll_s: float = POLL_S) -> None:
+        self.skipped = 0
+        self._path = path
+        self._stop = stop
+        self._from_start = from_start
+        self._poll_s = poll_s
+
+    def __iter__(self) -> Iterator[UpstreamMessage]:
+        for line in self._lines():
+            try:
+                yield parse(line)
+            except BadLine:
+                self.skipped += 1
+
+    def _lines(self) -> Iterator[bytes]:
+        # Only the file that is there when we come may hold old messages; a later one is all new.
+        skip_old = not self._from_start and self._path.exists()
+        while (file := self._opened()) is not None:
+            with file:
+                if skip_old:
+                    file.seek(0, os.SEEK_END)
+                    skip_old = False
+                yield from self._lines_of(file)
+
+    def _opened(self) -> BufferedReader | None:
+        """The file as soon as there is one; None when told to stop."""
+        while not self._stop.is_set():
+            try:
+                return self._path.open("rb")
+            except FileNotFoundError:
+                self._stop.wait(self._poll_s)
+        return None
+
+    def _lines_of(self, file: BufferedReader) -> Iterator[bytes]:
+        """Complete lines of one open file, until it was replaced or truncated, or until told to stop."""
+        rest, overlong = b"", False
+        while True:
+            # Asked before reading: what was written before the file was replaced is still read to its end.
+            replaced = self._was_replaced(file)
+            ended = replaced or self._stop.is_set()
+            while chunk := file.read(_CHUNK_BYTES):
+                *lines, rest = (rest + chunk).split(b"\n")
+                if overlong and lines:
+                    lines, overlong = lines[1:], False
+                    self.skipped += 1
+                yield from (line for line in lines if line.strip())
+                if len(rest) > MAX_LINE_BYTES:
+                    rest, overlong = b"", True
+            if ended:
+                self.skipped += replaced and bool(rest.strip())
+                return
+            self._stop.wait(self._poll_s)
+
+    def _was_replaced(self, file: BufferedReader) -> bool:
+        try:
+            now = self._path.stat()
+        except FileNotFoundError:
+            return True
+        opened = os.fstat(file.fileno())
+        return (now.st_dev, now.st_ino) != (opened.st_dev, opened.st_ino) or opened.st_size < file.tell()

@@ -1,0 +1,32 @@
+"""`python -m camera_sim`: reads the environment, puts the camera together, runs it; holds no rule."""
+
+import logging
+import os
+import sys
+
+from camera_sim.camera import Camera
+from camera_sim.scene import Scene
+from camera_sim.settings import CameraEnvironment, SettingsError
+from camera_sim.sources import Folder
+from edgekit import log, metrics
+from edgekit.life import run_module
+
+logger = logging.getLogger("camera_sim")
+
+
+def main() -> None:
+    """Run until told to stop."""
+    log.setup("camera_sim")
+    try:
+        environment = CameraEnvironment.read(os.environ)
+    except SettingsError as error:
+        logger.error("%s", error)
+        sys.exit(1)
+    metrics.serve(os.environ.get("METRICS_LISTEN"))
+    source = Scene() if environment.folder is None else Folder(environment.folder)
+    camera = Camera(environment, source)
+    run_module(camera.connect(), start=camera.start, stop=camera.stop)
+
+
+if __name__ == "__main__":
+    main()

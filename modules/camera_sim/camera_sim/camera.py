@@ -1,0 +1,276 @@
+"""The camera itself: takes a picture when it is due and allowed, stamps it, hands it over, keeps count."""
+
+import functools
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from threading import Condition, Thread
+from typing import Any, Protocol
+
+from prometheus_client import Counter
+
+from camera_sim.credit import Credit
+from camera_sim.encoding import CannotEncode, encode
+from camera_sim.ledger import Ledger, Sent
+from camera_sim.pacing import Pacer
+from camera_sim.settings import CameraEnvironment, CameraSettings
+from camera_sim.sources import Picture, Source
+from edgekit import clock
+from edgekit.frame import BadFrame, Flow, Frame, FrameId, Message
+from edgekit.hub import Hub, MethodAnswer, Twin
+from edgekit.settings import validate
+
+logger = logging.getLogger(__name__)
+
+LEDGER = "sent.jsonl"
+_STATUS_NS = 2_000_000_000
+_IDLE_S = 0.5  # longest sleep: a status may have become due
+_NO_PICTURE_NS = 1_000_000_000
+_MAX_TRUTH = 128  # characters that a frame may carry
+
+_FRAMES = Counter("camera_frames", "Frames by what became of them", ["outcome"])
+
+
+class HubPort(Protocol):
+    """What the camera needs of edgekit.hub.Hub; tests bring their own."""
+
+    def send(self, output: str, message: Message, on_stored: Callable[[int], None] | None = None) -> bool: ...
+    def report(self, patch: Mapping[str, Any]) -> None: ...
+
+
+@dataclass
+class Counts:
+    """Of this run. taken = stored + dropped + what is under way."""
+
+    taken: int = 0
+    sent: int = 0  # taken by the outbox
+    stored: int = 0
+    dropped: int = 0  # by the outbox
+    refused: int = 0  # pictures that fit into no message, no frames of this run
+
+
+class Camera:
+    """One run of one camera. The hub's threads tell it of flow and twin; a thread of its own takes frames."""
+
+    def __init__(self, environment: CameraEnvironment, source: Source) -> None:
+        self._name = environment.name
+        self._source = source
+        self._run = secrets.token_hex(8)
+        self._ledger = Ledger(environment.data_folder / LEDGER)
+        self._hub: HubPort | None = None
+        self._settings = CameraSettings()
+        self._configured = False  # no frame before the first twin: it may ask for a ledger
+        self._paused = False
+        self._stopping = False
+        self._changed = Condition()
+        self._pacer = Pacer()
+        self._credit = Credit()
+        self._counts = Counts()
+        self._no_picture_until_ns = 0
+        self._refusal = ""
+        self._reported: dict[str, Any] = {}
+        self._reported_ns = 0
+        self._thread = Thread(target=self._work, name="camera", daemon=True)
+
+    def connect(self) -> Hub:
+        """A hub that this camera listens and sends to; not yet started."""
+        hub = Hub(
+            inputs={"flow": self.take_flow},
+            on_twin=self.take_twin,
+            methods={
+                "pause": lambda _payload: self.pause(True),
+                "resume": lambda _payload: self.pause(False),
+            },
+        )
+        self.attach(hub)
+        return hub
+
+    def attach(self, hub: HubPort) -> None:
+        """Send to this hub."""
+        self._hub = hub
+
+    def start(self) -> None:
+        """Begin to work; the first frame waits for the first twin."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> dict[str, int]:
+        """Take no more frames. Returns how many are not stored."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join(timeout_s)
+        self._report_status(clock.mono_ns(), at_once=True)
+        counts = self._counts
+        return {"frames": counts.sent - counts.stored}
+
+    # What the hub tells
+
+    def take_twin(self, twin: Twin) -> None:
+        """Apply the `camera` section and answer it."""
+        settings, answer = validate(twin.desired.get("camera"), CameraSettings, self._settings)
+        with self._changed:
+            if settings.paused != self._settings.paused:
+                self._paused = settings.paused
+            self._settings = settings
+            self._configured = True
+            self._changed.notify_all()
+        patch = answer.reported("camera", int(twin.desired.get("$version", 0)))
+        if twin.reported.get("camera") != patch["camera"]:
+            self._report(patch)
+        if not answer.accepted:
+            logger.warning("twin: camera: keeping what runs: %s", answer.ad)
+
+    def take_flow(self, message: Message, _arrival: int) -> None:
+        """The other side says how far it is."""
+        try:
+            flow = Flow.from_message(message)
+        except BadFrame as error:
+            logger.warning("input flow: %s", error)
+            return
+        with self._changed:
+            if flow.is_fresh:
+                self._credit.clear()
+            elif (flow.camera, flow.run) == (self._name, self._run):
+                self._credit.settled(flow.seq)
+            self._changed.notify_all()
+
+    def pause(self, paused: bool) -> MethodAnswer:
+        """Methods `pause` and `resume`; holds until the twin changes its mind."""
+        with self._changed:
+            self._paused = paused
+            self._changed.notify_all()
+        return MethodAnswer(200, {"paused": paused})
+
+    # Frames
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._stopping and (wait_s := self._wait_s(clock.mono_ns())) > 0:
+                    self._changed.wait(wait_s)
+                    if self._status_due(clock.mono_ns()):
+                        break
+                if self._stopping:
+                    return
+            self._report_status(clock.mono_ns())
+            if wait_s <= 0:
+                self._take()
+
+    def _wait_s(self, now_ns: int) -> float:
+        """How long to wait before looking again; 0 if a frame is due and allowed."""
+        settings = self._settings
+        finished = settings.frames and self._counts.taken >= settings.frames
+        if not self._configured or self._paused or finished:
+            return _IDLE_S
+        if not self._credit.allows(settings.credit, now_ns):
+            return _IDLE_S
+        wait_ns = max(self._pacer.wait_ns(now_ns, settings.fps), self._no_picture_until_ns - now_ns)
+        return min(_IDLE_S, wait_ns / 1e9)
+
+    def _take(self) -> None:
+        settings = self._settings
+        if (picture := self._next_picture()) is None:
+            self._no_picture_until_ns = clock.mono_ns() + _NO_PICTURE_NS
+            return
+        captured, mono = clock.wall_ns(), clock.mono_ns()
+        self._pacer.took(mono, settings.fps)
+        try:
+            encoded = encode(picture, settings.encoding)
+        except CannotEncode as error:
+            self._refuse(str(error))
+            return
+        frame = Frame(
+            id=FrameId(self._name, self._run, self._counts.taken),
+            image=encoded.body,
+            content_type=encoded.content_type,
+            width=encoded.width,
+            height=encoded.height,
+            channels=encoded.channels,
+            captured=captured,
+            mono=mono,
+            encoded=clock.mono_ns(),
+            boot=clock.boot_id(),
+            truth=_truth(picture),
+        )
+        self._send(frame, settings.ledger)
+
+    def _next_picture(self) -> Picture | None:
+        try:
+            return self._source.next()
+        except Exception:  # a disk may fail in its own ways; the thread that takes frames must not end of it
+            logger.exception("source %s failed", self._source)
+            return None
+
+    def _send(self, frame: Frame, ledger: bool) -> None:
+        sent = Sent(frame.id, frame.truth, frame.captured, len(frame.image))
+        with self._changed:
+            self._counts.taken += 1
+            self._credit.took(frame.id.seq)  # first: the PUBACK may be here before send() returns
+        assert self._hub is not None
+        taken = self._hub.send("frames", frame.to_message(), functools.partial(self._stored, sent, ledger))
+        with self._changed:
+            if taken:
+                self._counts.sent += 1
+            else:
+                self._counts.dropped += 1
+                self._credit.dropped(frame.id.seq)
+        _FRAMES.labels("sent" if taken else "dropped").inc()
+
+    def _stored(self, sent: Sent, ledger: bool, stored_ns: int) -> None:
+        """On the sender's thread: the ledger's line comes before the count, so that "done" means written."""
+        if ledger:
+            self._ledger.append(sent, clock.wall_of(stored_ns))
+        with self._changed:
+            self._counts.stored += 1
+            self._credit.stored(sent.id.seq, stored_ns)
+            if self._done():
+                self._changed.notify_all()
+        _FRAMES.labels("stored").inc()
+
+    def _refuse(self, reason: str) -> None:
+        with self._changed:
+            self._counts.refused += 1
+            self._refusal = reason
+        _FRAMES.labels("refused").inc()
+
+    # What the twin reports
+
+    def _done(self) -> bool:
+        counts, frames = self._counts, self._settings.frames
+        return frames > 0 and counts.taken >= frames and counts.stored + counts.dropped >= counts.taken
+
+    def _status(self) -> dict[str, Any]:
+        counts = asdict(self._counts)
+        del counts["taken"]
+        return {
+            "run": self._run,
+            **counts,
+            "unreadable": self._source.unreadable,
+            "source": str(self._source),
+            "refusal": self._refusal or None,
+            "done": self._done(),
+        }
+
+    def _status_due(self, now_ns: int) -> bool:
+        status = self._status()
+        if status == self._reported or not self._configured:
+            return False
+        finished = status["done"] and not self._reported.get("done")
+        return finished or now_ns - self._reported_ns >= _STATUS_NS
+
+    def _report_status(self, now_ns: int, *, at_once: bool = False) -> None:
+        with self._changed:
+            if not (at_once or self._status_due(now_ns)):
+                return
+            self._reported, self._reported_ns = self._status(), now_ns
+            status = self._reported
+        self._report({"cameraStatus": status})
+
+    def _report(self, patch: Mapping[str, Any]) -> None:
+        assert self._hub is not None
+        self._hub.report(patch)
+
+
+def _truth(picture: Picture) -> str | None:
+    return None if picture.truth is None else picture.truth[:_MAX_TRUTH]

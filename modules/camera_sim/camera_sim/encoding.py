@@ -1,0 +1,96 @@
+"""A picture to the body of a frame, within the limit of a message; stamps and sends nothing."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from camera_sim.settings import Encoding
+from camera_sim.sources import Picture
+from edgekit.frame import MAX_BODY_BYTES, MAX_SIDE, RAW
+
+_QUALITY = 90
+_QUALITY_TO_FIT = 80
+
+
+class CannotEncode(Exception):
+    """The picture does not fit into a message in the encoding that was asked for."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a frame carries."""
+
+    body: bytes = field(repr=False)
+    content_type: str
+    width: int
+    height: int
+    channels: int
+
+
+def encode(picture: Picture, encoding: Encoding) -> Encoded:
+    """The picture in this encoding. Raises CannotEncode.
+
+    `png` and `jpeg` ask for a picture: one that is too large becomes a JPEG, and smaller until it fits. `raw`
+    and `as_is` ask for these pixels and no others.
+    """
+    encoded = _ENCODERS[encoding](picture)
+    if _fits(encoded):
+        return encoded
+    if encoding not in ("png", "jpeg"):
+        raise CannotEncode(
+            f"{picture.name}: {len(encoded.body)} bytes as {encoding}, at most {MAX_BODY_BYTES}; "
+            "cure: encoding png or jpeg"
+        )
+    return _fitted(picture.image)
+
+
+def _fitted(image: Image.Image) -> Encoded:
+    while not _fits(encoded := _compress(image, "JPEG", "image/jpeg", quality=_QUALITY_TO_FIT)):
+        image = image.resize((max(1, image.width // 2), max(1, image.height // 2)), Image.Resampling.BOX)
+    return encoded
+
+
+def _fits(encoded: Encoded) -> bool:
+    return len(encoded.body) <= MAX_BODY_BYTES and max(encoded.width, encoded.height) <= MAX_SIDE
+
+
+def _png(picture: Picture) -> Encoded:
+    if picture.untouched and picture.content_type == "image/png":
+        return _as_is(picture)
+    return _compress(picture.image, "PNG", "image/png", compress_level=1)
+
+
+def _jpeg(picture: Picture) -> Encoded:
+    if picture.untouched and picture.content_type == "image/jpeg":
+        return _as_is(picture)
+    return _compress(picture.image, "JPEG", "image/jpeg", quality=_QUALITY)
+
+
+def _raw(picture: Picture) -> Encoded:
+    return _encoded(picture.image, picture.image.tobytes(), RAW)
+
+
+def _as_is(picture: Picture) -> Encoded:
+    if not picture.content_type:  # drawn, or of a format that no frame carries
+        return _compress(picture.image, "PNG", "image/png", compress_level=1)
+    return _encoded(picture.image, picture.original, picture.content_type)
+
+
+def _compress(image: Image.Image, form: str, content_type: str, **options: int) -> Encoded:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return _encoded(image, buffer.getvalue(), content_type)
+
+
+def _encoded(image: Image.Image, body: bytes, content_type: str) -> Encoded:
+    return Encoded(body, content_type, image.width, image.height, len(image.getbands()))
+
+
+_ENCODERS: dict[Encoding, Callable[[Picture], Encoded]] = {
+    "png": _png,
+    "jpeg": _jpeg,
+    "raw": _raw,
+    "as_is": _as_is,
+}

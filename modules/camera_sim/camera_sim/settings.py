@@ -1,0 +1,57 @@
+"""What the camera is told: its environment once, its twin section at any time; applies nothing."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Encoding = Literal["png", "jpeg", "raw", "as_is"]
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_UNSET_FOLDER = (
+    "",
+    "$CAMERA_FOLDER",
+    "${CAMERA_FOLDER}",
+)  # undefined names stay literal in a manifest (ref 7.2)
+
+
+class SettingsError(ValueError):
+    """The environment is wrong, and no twin can mend it: one line with the cure."""
+
+
+class CameraSettings(BaseModel):
+    """The twin's `camera` section."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    fps: float = Field(default=10, gt=0, le=1000, allow_inf_nan=False)
+    frames: int = Field(default=0, ge=0)  # of this run; 0: for ever
+    paused: bool = False
+    credit: int = Field(default=32, ge=0, le=100_000)  # frames under way without an answer; 0: any number
+    encoding: Encoding = "png"
+    ledger: bool = False  # one line in sent.jsonl for each frame that the hub has stored
+
+
+@dataclass(frozen=True)
+class CameraEnvironment:
+    """What the container was started with."""
+
+    name: str
+    folder: Path | None  # None: the seeded scene
+    data_folder: Path
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> "CameraEnvironment":
+        """From the process's variables. Raises SettingsError."""
+        name = environment.get("CAMERA_NAME") or "camera"
+        if not _NAME.fullmatch(name):
+            raise SettingsError(f"CAMERA_NAME={name!r}: cure: 1 to 32 of A-Z a-z 0-9 _ -")
+        folder = environment.get("CAMERA_FOLDER", "").strip()
+        return cls(
+            name=name,
+            folder=None if folder in _UNSET_FOLDER else Path(folder),
+            data_folder=Path(environment.get("DATA_FOLDER") or "."),
+        )

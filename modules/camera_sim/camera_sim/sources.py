@@ -1,0 +1,147 @@
+"""Where pictures come from: a folder, in the order of its names, round and round; encodes nothing."""
+
+import csv
+import io
+import logging
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from PIL import Image
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
+TRUTH = "truth.csv"  # columns: file, label
+_CONTENT_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg"}
+_GREY = frozenset({"1", "L", "LA", "La", "I", "I;16", "F"})
+_MAX_PIXELS = 50_000_000
+_KEPT_BYTES = 64 * 1024 * 1024  # decoded pictures kept, so that a small folder is read once
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture, grey (L) or colour (RGB), and the file that it came from."""
+
+    name: str
+    image: Image.Image = field(repr=False)
+    truth: str | None = None
+    original: bytes = field(default=b"", repr=False)  # the file's bytes; empty where there was no file
+    content_type: str = ""  # of `original`; empty where no frame may carry its format
+    untouched: bool = False  # `image` is what `original` holds, with nothing converted
+
+    @property
+    def channels(self) -> int:
+        """1 or 3."""
+        return len(self.image.getbands())
+
+
+class Source(Protocol):
+    """What the camera looks at. `str()` of it is what the twin reports."""
+
+    @property
+    def unreadable(self) -> int:
+        """Pictures that could not be read, each counted once."""
+
+    def next(self) -> Picture | None:
+        """The next picture; None if there is none to be had now."""
+
+
+class Folder:
+    """Every picture below a folder, sorted by name, looped. What cannot be read is said once and left out."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._names: list[str] = []
+        self._truths: dict[str, str] = {}
+        self._position = 0
+        self._bad: set[str] = set()
+        self._kept: OrderedDict[str, Picture] = OrderedDict()
+        self._kept_bytes = 0
+
+    def __str__(self) -> str:
+        return f"folder {self._path}: {len(self._names)} pictures"
+
+    @property
+    def unreadable(self) -> int:
+        """Pictures that could not be read, each counted once."""
+        return len(self._bad)
+
+    def next(self) -> Picture | None:
+        """The next readable picture; None when the folder has none: it is looked through anew next time."""
+        if not self._names:
+            self._look()
+        for _each in self._names:
+            name = self._names[self._position]
+            self._position = (self._position + 1) % len(self._names)
+            if name not in self._bad and (picture := self._picture(name)) is not None:
+                return picture
+        self._names = []
+        return None
+
+    def _look(self) -> None:
+        names = (
+            path.relative_to(self._path).as_posix()
+            for path in self._path.rglob("*")
+            if path.suffix.lower() in SUFFIXES and path.is_file()
+        )
+        self._names = sorted(names)
+        self._position = 0
+        self._truths = _truths(self._path, self._names)
+
+    def _picture(self, name: str) -> Picture | None:
+        if (kept := self._kept.get(name)) is not None:
+            self._kept.move_to_end(name)
+            return kept
+        try:
+            picture = read_picture(self._path / name, name, self._truths.get(name))
+        except Exception as error:  # Pillow's decoders raise of everything
+            logger.warning("picture %s: left out: %s", self._path / name, error)
+            self._bad.add(name)
+            return None
+        self._keep(picture)
+        return picture
+
+    def _keep(self, picture: Picture) -> None:
+        self._kept[picture.name] = picture
+        self._kept_bytes += _bytes(picture)
+        while self._kept_bytes > _KEPT_BYTES:
+            _name, oldest = self._kept.popitem(last=False)
+            self._kept_bytes -= _bytes(oldest)
+
+
+def read_picture(path: Path, name: str, truth: str | None) -> Picture:
+    """The picture in a file, decoded whole. Raises whatever Pillow raises, and ValueError for a huge one."""
+    original = path.read_bytes()
+    with Image.open(io.BytesIO(original)) as opened:
+        if opened.width * opened.height > _MAX_PIXELS:
+            raise ValueError(f"{opened.width}x{opened.height} is over {_MAX_PIXELS} pixels")
+        content_type = _CONTENT_TYPES.get(opened.format or "", "")
+        untouched = opened.mode in ("L", "RGB")
+        opened.load()
+        image = opened.copy() if untouched else opened.convert("L" if opened.mode in _GREY else "RGB")
+    return Picture(name, image, truth, original, content_type, untouched)
+
+
+def _truths(folder: Path, names: list[str]) -> dict[str, str]:
+    """What each picture shows: from `truth.csv`, else the name of its sub-folder, else nothing."""
+    if (folder / TRUTH).is_file():
+        return _read_truths(folder / TRUTH)
+    return {name: name.split("/", 1)[0] for name in names if "/" in name}
+
+
+def _read_truths(path: Path) -> dict[str, str]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            if not {"file", "label"} <= set(rows.fieldnames or ()):
+                raise ValueError(f"the first line is {rows.fieldnames}")
+            return {row["file"]: row["label"] for row in rows}
+    except (OSError, ValueError, csv.Error) as error:
+        logger.warning("%s: no truth is known: %s; cure: a header `file,label`", path, error)
+        return {}
+
+
+def _bytes(picture: Picture) -> int:
+    return picture.image.width * picture.image.height * picture.channels + len(picture.original)

@@ -1,0 +1,52 @@
+"""`python -m inference`: read the environment, put the module together, run it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import NoReturn
+
+from prometheus_client import REGISTRY
+
+from edgekit import log, metrics
+from edgekit.hub import Hub
+from edgekit.life import run_module
+from inference.delivery import Delivery
+from inference.metrics import FrameCounters, StageHistograms
+from inference.service import Report, Service
+from inference.settings import Environment, SettingsError
+from inference.trust import Keyring
+
+EXIT_SETTINGS = 2
+
+
+def main() -> NoReturn:
+    """Run until told to stop; exits with 2 when the environment cannot be used."""
+    log.setup("inference")
+    try:
+        environment = Environment.read(os.environ)
+    except SettingsError as error:
+        logging.getLogger("inference").error("%s", error)
+        sys.exit(EXIT_SETTINGS)
+    service = build(environment)
+    metrics.serve(environment.metrics_listen)
+    run_module(service.hub, start=service.start, stop=service.stop)
+
+
+def build(environment: Environment) -> Service:
+    """The module, not started."""
+    keyring = Keyring.from_environment(environment.trusted_keys, environment.signature_required)
+
+    def deliver(report: Report) -> Delivery:
+        return Delivery(environment.data_folder, keyring, report, runtime=environment.runtime)
+
+    stages = StageHistograms()
+    service = Service(Hub, deliver, observe=stages.observe)
+    REGISTRY.register(stages)
+    REGISTRY.register(FrameCounters(service.path.counters, service.path.waiting))
+    return service
+
+
+if __name__ == "__main__":
+    main()

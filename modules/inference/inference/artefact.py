@@ -1,0 +1,253 @@
+"""One model in one file: a TFLite flatbuffer with a zip trailer that describes it.
+
+The trailer follows the TFLite metadata convention, so any TFLite runtime loads the file as it is and
+`unzip -l` lists `manifest.json`, `labels.txt`, `probes.bin` and `probes.json`. This file packs and reads
+bytes. It opens no file, decides on no trust, runs no model and needs no numpy.
+"""
+
+import hashlib
+import io
+import json
+import struct
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+MAX_ARTEFACT_BYTES = 32 * 1024 * 1024
+MAX_LABELS = 4096
+MAX_PROBES = 10
+#: What a name and a version are made of: safe in signed lines, file names, twin values and properties.
+WORD_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
+
+# What each member may hold once inflated. Ten probes of 512 × 512 × 3 are 7.9 MB.
+_MAX_MEMBER_BYTES = {
+    "manifest.json": 64 * 1024,
+    "labels.txt": 256 * 1024,
+    "probes.json": 64 * 1024,
+    "probes.bin": 8 * 1024 * 1024,
+}
+_MAX_MEMBERS = 16  # members of other names are left alone: a later version may add some
+_MAX_LABEL_CHARACTERS = 128
+_TFLITE_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TFLite flatbuffer
+_UNZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+    OSError,
+)
+
+_Word = Annotated[str, Field(pattern=WORD_PATTERN)]
+
+
+class BadArtefact(ValueError):
+    """These bytes are no model artefact; `reason` says in one line what is wrong with them."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class InputSpec(BaseModel):
+    """What the model takes: uint8 pixels (height, width, channels); real value = pixel × scale + offset."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    height: int = Field(ge=1, le=1024)
+    width: int = Field(ge=1, le=1024)
+    channels: Literal[1, 3]
+    scale: float = 1 / 255
+    offset: float = 0.0
+    invert: bool = False
+
+    @property
+    def pixels(self) -> int:
+        """Bytes of one prepared picture."""
+        return self.height * self.width * self.channels
+
+
+class Manifest(BaseModel):
+    """What the model says about itself. Fields of later versions are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, populate_by_name=True)
+
+    schema_: Literal["twinship.model.v1"] = Field(default="twinship.model.v1", alias="schema")
+    name: _Word
+    version: _Word
+    architecture: str = Field(max_length=64)
+    input: InputSpec
+    latencyBudgetMs: float = Field(gt=0)
+    minimumRuntime: dict[str, str] = Field(default_factory=dict)  # runtime name → lowest version that will do
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    dataset: str = ""
+    weightsSha256: str = ""  # of the float weights before conversion
+    created: str = ""
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Pictures whose answers are known: how a device finds out that this model works on it.
+
+    `images` is count × H × W × C uint8, raw and already prepared; `expected` holds one label for each.
+    """
+
+    images: bytes = field(repr=False)
+    expected: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        return len(self.expected)
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A readable artefact: `data` is the whole file, `tflite` the flatbuffer in front of the trailer."""
+
+    data: bytes = field(repr=False)
+    tflite: bytes = field(repr=False)
+    manifest: Manifest
+    labels: tuple[str, ...]
+    probes: Probes
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the whole file, in lower-case hex."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+
+def pack(tflite: bytes, manifest: Manifest, labels: Sequence[str], probes: Probes) -> bytes:
+    """One artefact's bytes; the same input gives the same bytes. Raises BadArtefact where read() would."""
+    if zipfile.is_zipfile(io.BytesIO(tflite)):
+        raise BadArtefact("the flatbuffer has a zip trailer already")
+    buffer = io.BytesIO()
+    buffer.write(tflite)
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as trailer:
+        for name, content in _members(manifest, labels, probes).items():
+            # Stored, not deflated: the twin's zlib packs the whole file once, and better.
+            member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            member.create_system, member.external_attr = 3, 0o644 << 16
+            trailer.writestr(member, content)
+    return read(buffer.getvalue()).data
+
+
+def read(data: bytes) -> Artefact:
+    """Take an artefact apart. Raises BadArtefact; never inflates a member past its cap."""
+    if len(data) > MAX_ARTEFACT_BYTES:
+        raise BadArtefact(f"{len(data)} bytes, more than the {MAX_ARTEFACT_BYTES} that are allowed")
+    if data[4:8] != _TFLITE_IDENTIFIER:
+        raise BadArtefact("not a TFLite flatbuffer: no TFL3 at byte 4")
+    try:
+        start, members = _unzip(data)
+    except _UNZIP_ERRORS as error:
+        raise BadArtefact(f"trailer: {_one_line(error)}") from error
+    manifest = _manifest(members["manifest.json"])
+    labels = _labels(members["labels.txt"])
+    probes = Probes(members["probes.bin"], _expected(members["probes.json"]))
+    _check_probes(probes, manifest.input, labels)
+    return Artefact(data, data[:start], manifest, labels, probes)
+
+
+def _members(manifest: Manifest, labels: Sequence[str], probes: Probes) -> dict[str, bytes]:
+    return {
+        "manifest.json": _json_bytes(manifest.model_dump(by_alias=True)),
+        "labels.txt": "".join(f"{label}\n" for label in labels).encode(),
+        "probes.json": _json_bytes({"expected": list(probes.expected)}),
+        "probes.bin": probes.images,
+    }
+
+
+def _json_bytes(value: object) -> bytes:
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise BadArtefact(f"manifest.json: {_one_line(error)}") from error
+
+
+def _unzip(data: bytes) -> tuple[int, dict[str, bytes]]:
+    """Where the trailer starts, and the members that we know. Raises BadArtefact and any of _UNZIP_ERRORS."""
+    with zipfile.ZipFile(io.BytesIO(data)) as trailer:
+        infos = trailer.infolist()
+        if len(infos) > _MAX_MEMBERS:
+            raise BadArtefact(f"trailer: {len(infos)} members, more than {_MAX_MEMBERS}")
+        names = [info.filename for info in infos]
+        for name in _MAX_MEMBER_BYTES:
+            if names.count(name) != 1:
+                raise BadArtefact(f"trailer: {names.count(name)} members named {name}, not one")
+        members = {
+            info.filename: _member(trailer, info) for info in infos if info.filename in _MAX_MEMBER_BYTES
+        }
+        return min(info.header_offset for info in infos), members
+
+
+def _member(trailer: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise BadArtefact(f"{info.filename}: compression {info.compress_type} is not allowed")
+    cap = _MAX_MEMBER_BYTES[info.filename]
+    with trailer.open(info) as member:
+        content = member.read(cap + 1)
+    if len(content) > cap:
+        raise BadArtefact(f"{info.filename}: more than {cap} bytes")
+    return content
+
+
+def _manifest(content: bytes) -> Manifest:
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "document"
+        raise BadArtefact(f"manifest.json: {where}: {_one_line(first['msg'])}") from error
+
+
+def _labels(content: bytes) -> tuple[str, ...]:
+    try:
+        labels = tuple(content.decode().removesuffix("\n").split("\n"))
+    except UnicodeDecodeError as error:
+        raise BadArtefact("labels.txt: not UTF-8") from error
+    if len(labels) > MAX_LABELS:
+        raise BadArtefact(f"labels.txt: {len(labels)} labels, more than {MAX_LABELS}")
+    for label in labels:
+        if not label.isprintable() or not 1 <= len(label) <= _MAX_LABEL_CHARACTERS:
+            raise BadArtefact(f"labels.txt: not a label: {label[:40]!r}")
+    if len(set(labels)) != len(labels):
+        raise BadArtefact("labels.txt: a label stands there twice")
+    return labels
+
+
+def _expected(content: bytes) -> tuple[str, ...]:
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BadArtefact(f"probes.json: {_one_line(error)}") from error
+    expected = document.get("expected") if isinstance(document, dict) else None
+    if not isinstance(expected, list) or not all(isinstance(label, str) for label in expected):
+        raise BadArtefact('probes.json: not {"expected": [labels]}')
+    return tuple(expected)
+
+
+def _check_probes(probes: Probes, spec: InputSpec, labels: tuple[str, ...]) -> None:
+    if not 1 <= probes.count <= MAX_PROBES:
+        raise BadArtefact(f"probes.json: {probes.count} probes, not 1 to {MAX_PROBES}")
+    if len(probes.images) != probes.count * spec.pixels:
+        wanted = f"{probes.count} × {spec.pixels} as the input asks for"
+        raise BadArtefact(f"probes.bin: {len(probes.images)} bytes, not {wanted}")
+    if unknown := sorted(set(probes.expected) - set(labels)):
+        raise BadArtefact(f"probes.json: {unknown[0][:40]!r} is no label of this model")
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

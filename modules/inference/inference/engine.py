@@ -1,0 +1,118 @@
+"""One loaded model: prepared pixels in, one number for each label out.
+
+Does not decode pictures (`preprocess`), choose the model (`delivery`) or time itself (`ledger`).
+Never give it a file that was not proved in a child process first: a damaged flatbuffer kills the process.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.artefact import Artefact, InputSpec
+from inference.runtimes import AUTO, EngineError, Interpreter, chosen, interpreter, one_line
+
+__all__ = ["Engine", "EngineError"]
+
+INTEGERS: Final = (np.dtype(np.int8), np.dtype(np.uint8))
+FLOAT: Final = np.dtype(np.float32)
+
+
+class Engine:
+    """A model in one interpreter; may be built in one thread and used in another."""
+
+    def __init__(self, artefact: Artefact, *, runtime: str = AUTO, threads: int = 1) -> None:
+        """Load the model; EngineError when it does not load or is not what its manifest says."""
+        self.runtime = chosen(runtime)
+        self.labels = artefact.labels
+        self.input: InputSpec = artefact.manifest.input
+        self._interpreter = interpreter(self.runtime, artefact.tflite, threads)
+        self._lock = threading.Lock()  # one frame at a time; uncontended on the frame path
+        self._source, self._sink = _tensors(self._interpreter)
+        _agree(self._source, (1, self.input.height, self.input.width, self.input.channels), "input")
+        _agree(self._sink, (1, len(self.labels)), "output")
+        self._quantised = quantise(self.input, self._source)
+        self._real = dequantise(self._sink)
+
+    def infer(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """One prepared picture, uint8 (H, W, C), to the model's output, float32 (labels,): an own copy.
+
+        Raises what the runtime raises (ValueError for other shapes, RuntimeError when an operator fails), and
+        EngineError when a float model's output is not finite.
+        """
+        with self._lock:
+            self._interpreter.set_tensor(self._source.index, self._quantised.take(pixels)[np.newaxis])
+            self._interpreter.invoke()
+            output = self._interpreter.get_tensor(self._sink.index)  # a copy, not the runtime's own memory
+        real: NDArray[np.float32] = output if self._real is None else self._real.take(output.view(np.uint8))
+        if self._real is None and not np.isfinite(real).all():
+            raise EngineError("the model's output is not finite")
+        return real.reshape(-1)
+
+    def warm(self, times: int = 3) -> None:
+        """Run a black picture, so that the first frame does not pay for what the runtime puts off."""
+        for _ in range(times):
+            self.infer(np.zeros((self.input.height, self.input.width, self.input.channels), np.uint8))
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """What the runtime says of the model's input or output."""
+
+    index: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    scale: float  # real = (stored - zero_point) * scale; unused when the tensor holds floats
+    zero_point: int
+
+
+def quantise(spec: InputSpec, tensor: Tensor) -> NDArray[Any]:
+    """What to store for each of the 256 pixel values: real = pixel * scale + offset, in the tensor's numbers.
+
+    A pixel can be nothing else, so looking it up is exact, and quicker than computing it for every frame.
+    """
+    real: NDArray[Any] = np.arange(256, dtype=np.float64) * spec.scale + spec.offset
+    if tensor.dtype == FLOAT:
+        return real.astype(np.float32)
+    limits = np.iinfo(tensor.dtype)
+    stored: NDArray[Any] = np.rint(real / tensor.scale) + tensor.zero_point
+    return stored.clip(limits.min, limits.max).astype(tensor.dtype)
+
+
+def dequantise(tensor: Tensor) -> NDArray[np.float32] | None:
+    """The real number for each of the 256 bytes that may be stored; None when the tensor holds floats."""
+    if tensor.dtype == FLOAT:
+        return None
+    stored: NDArray[Any] = np.arange(256, dtype=np.uint8).view(tensor.dtype).astype(np.float64)
+    return ((stored - tensor.zero_point) * tensor.scale).astype(np.float32)
+
+
+def _tensors(loaded: Interpreter) -> tuple[Tensor, Tensor]:
+    try:
+        loaded.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise EngineError(f"the model's tensors cannot be allocated: {one_line(error)}") from error
+    inputs, outputs = loaded.get_input_details(), loaded.get_output_details()
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise EngineError(f"the model has {len(inputs)} inputs and {len(outputs)} outputs, not one of each")
+    return _tensor(inputs[0], "input"), _tensor(outputs[0], "output")
+
+
+def _tensor(details: dict[str, Any], side: str) -> Tensor:
+    scale, zero_point = details["quantization"]
+    shape = tuple(int(size) for size in details["shape"])
+    tensor = Tensor(int(details["index"]), shape, np.dtype(details["dtype"]), float(scale), int(zero_point))
+    if tensor.dtype != FLOAT and tensor.dtype not in INTEGERS:
+        raise EngineError(f"the model's {side} holds {tensor.dtype}, not int8, uint8 or float32")
+    if tensor.dtype in INTEGERS and not tensor.scale > 0:
+        raise EngineError(f"the model's {side} holds {tensor.dtype} without a scale")
+    return tensor
+
+
+def _agree(tensor: Tensor, declared: tuple[int, ...], side: str) -> None:
+    if tensor.shape != declared:
+        raise EngineError(f"the model's {side} is {tensor.shape}, its manifest and labels say {declared}")

@@ -1,0 +1,278 @@
+"""One frame from its message to its answer, and the count of what became of it.
+
+Starts no thread and knows no schedule: `service` calls `receive` from the SDK's handler threads and `answer`
+from one worker. The one lock is held for microseconds, never while a picture is decoded or a model runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.clock import boot_id, mono_ns, wall_ns
+from edgekit.frame import BadFrame, Flow, Frame, FrameId, Message
+from inference.delivery import Delivery, Running
+from inference.intake import Arrival, Intake, Repeat
+from inference.ledger import Here, Ledger, Published, Stamps, Walk, Window, walk
+from inference.prediction import Prediction, Told, best
+from inference.preprocess import decode, prepare
+from inference.seldom import Seldom
+from inference.settings import Settings
+from inference.tally import Outcome, Tally
+
+log = logging.getLogger(__name__)
+
+Send = Callable[[str, Message, Callable[[int], None]], bool]
+Observe = Callable[[Walk, int | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Inferred:
+    running: Running  # the model that answered
+    scores: NDArray[np.float32]
+    prepared: int  # CLOCK_MONOTONIC ns
+    inferred: int
+
+
+class FramePath:
+    """What is between input `frames` and output `predictions`."""
+
+    def __init__(
+        self, delivery: Delivery, send: Send, *, instance: str, observe: Observe = lambda done, publish: None
+    ) -> None:
+        """`send` as Hub.send; `observe` is called with the stages of each frame that is done (metrics)."""
+        self._delivery = delivery
+        self._send = send
+        self._instance = instance
+        self._observe = observe
+        self._boot = boot_id()
+        self._changed = threading.Condition()  # guards the five below, and wakes the worker
+        self._intake = Intake()
+        self._tally = Tally()
+        self._ledger = Ledger(mono_ns())
+        self._closed = False
+        self._unstored = 0  # predictions in the hub's outbox
+        self._told = Told()  # the worker's own
+        self._seldom = Seldom()
+        self._settings = Settings()
+
+    # -- the SDK's handler threads
+
+    def receive(self, message: Message, arrived: int) -> None:
+        """Take a message of input `frames`, which came at `arrived`, CLOCK_MONOTONIC ns. Never raises."""
+        try:
+            frame = Frame.from_message(message)
+        except BadFrame as error:
+            with self._changed:
+                self._tally.received += 1
+                self._tally.end(Outcome.BAD_FRAME)
+            self._complain(message.message_id[:64], error)
+            return
+        with self._changed:
+            self._tally.received += 1
+            self._admit(frame, arrived)
+            self._changed.notify()
+
+    def _admit(self, frame: Frame, arrived: int) -> None:
+        if self._closed:
+            self._tally.end(Outcome.STOPPED)
+            return
+        taken_in = self._intake.put(frame, arrived)
+        if isinstance(taken_in, Repeat):
+            self._tally.end(Outcome.REPEAT)
+        elif taken_in.dropped is not None:
+            self._tally.end(Outcome.OVERLOAD)
+
+    # -- the worker
+
+    def next(self, until: int) -> Arrival | None:
+        """The next frame; None when none came before `until`, CLOCK_MONOTONIC ns, or the end has come."""
+        with self._changed:
+            while (arrival := self._intake.take()) is None and not self._closed:
+                left_ns = until - mono_ns()
+                if left_ns <= 0:
+                    return None
+                self._changed.wait(left_ns / 1e9)
+            return arrival
+
+    def answer(self, arrival: Arrival) -> None:
+        """See one frame to its end. Never raises."""
+        try:
+            outcome = self._answer(arrival)
+        except Exception:  # ours to mend; the next frame is answered all the same
+            log.exception("frame %s could not be answered", arrival.frame.id)
+            outcome = Outcome.ENGINE
+        with self._changed:
+            self._intake.settle(arrival.frame.id)
+            self._tally.end(outcome)
+
+    def _answer(self, arrival: Arrival) -> Outcome:
+        taken, frame, running = mono_ns(), arrival.frame, self._delivery.current
+        if running is None:
+            return Outcome.NO_MODEL
+        try:
+            pixels = decode(frame.image, frame.content_type, frame.width, frame.height, frame.channels)
+        except BadFrame as error:
+            self._complain(str(frame.id), error)
+            return Outcome.BAD_FRAME
+        done = self._infer(running, pixels)
+        if done is None:
+            return Outcome.ENGINE
+        prediction = self._predict(frame, done)
+        stamps = Stamps(arrival.arrived, taken, done.prepared, done.inferred, mono_ns())
+        outcome = self._publish(prediction, walk(frame, stamps, self._here()))
+        self._judge(done)
+        return outcome
+
+    def _judge(self, done: _Inferred) -> None:
+        try:
+            self._delivery.answered(done.running, (done.inferred - done.prepared) / 1e6)
+        except Exception:  # the frame is answered, whatever comes of its model
+            log.exception("the answer of model %s was not taken note of", done.running.ref)
+
+    def _infer(self, running: Running, pixels: NDArray[np.uint8]) -> _Inferred | None:
+        for _ in range(2):  # the model in charge, then the one that delivery names instead
+            ready = prepare(pixels, running.engine.input)
+            prepared = mono_ns()
+            try:
+                scores = running.engine.infer(ready)
+            except Exception as error:  # a runtime raises what it likes; delivery judges the model
+                instead = self._delivery.failed(running, error)
+                if instead is None:
+                    return None
+                running = instead
+            else:
+                return _Inferred(running, scores, prepared, mono_ns())
+        return None
+
+    def _predict(self, frame: Frame, done: _Inferred) -> Prediction:
+        wanted = self._settings.inference
+        top = best(done.scores, done.running.engine.labels, wanted.topK)
+        uncertain = top[0].confidence < wanted.confidenceThreshold
+        return Prediction(frame, done.running.ref, done.running.manifest, top, uncertain)
+
+    def _publish(self, prediction: Prediction, done: Walk) -> Outcome:
+        if not self._told.wants(self._settings.telemetry.predictions, prediction):
+            with self._changed:
+                self._ledger.suppressed(done)
+            self._observe(done, None)
+            return Outcome.SUPPRESSED
+        with self._changed:
+            told = self._ledger.tell()
+            self._unstored += 1
+        message = prediction.to_message(done, told, self._instance)
+        if not self._send("predictions", message, partial(self._stored, done)):
+            with self._changed:
+                self._ledger.untell(told)
+                self._unstored -= 1
+            return Outcome.OUTBOX
+        self._told.sent(prediction)
+        return Outcome.ANSWERED
+
+    def _here(self) -> Here:
+        return Here(self._boot, wall_ns() - mono_ns())  # asked each time: the wall clock may be set
+
+    # -- the hub's sender thread
+
+    def _stored(self, done: Walk, puback: int) -> None:
+        with self._changed:
+            self._ledger.stored(done, puback)
+            self._unstored -= 1
+            if self._closed:
+                self._changed.notify_all()  # wait_stored
+        self._observe(done, puback - done.answered)
+
+    # -- whoever runs the module
+
+    @property
+    def closed(self) -> bool:
+        """Whether the end has come."""
+        return self._closed
+
+    @property
+    def settings(self) -> Settings:
+        """What is in force; the next frame is answered by it."""
+        return self._settings
+
+    def apply(self, settings: Settings) -> None:
+        """Put other settings in force."""
+        self._settings = settings
+        with self._changed:
+            for _ in self._intake.prefer(settings.inference.overload):
+                self._tally.end(Outcome.OVERLOAD)
+
+    def close(self) -> None:
+        """Take no more frames in; those that wait are still handed out."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def abandon(self) -> int:
+        """Give up the frames that still wait; how many."""
+        with self._changed:
+            left = len(self._intake)
+            while (arrival := self._intake.take()) is not None:
+                self._intake.settle(arrival.frame.id)
+                self._tally.end(Outcome.STOPPED)
+            return left
+
+    def wait_stored(self, timeout_s: float) -> int:
+        """After `close`: wait until every prediction is stored at the hub; how many are not."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._unstored == 0, timeout_s)
+            return self._unstored
+
+    # -- what there is to tell
+
+    def counters(self) -> dict[str, Any]:
+        """The counters of `tally.Tally.body`."""
+        with self._changed:
+            return self._tally.body()
+
+    def waiting(self) -> int:
+        """Frames in the queue."""
+        with self._changed:
+            return len(self._intake)
+
+    def in_hand(self) -> int:
+        """Frames that came, no longer wait and have no outcome: 1 while the worker answers one."""
+        with self._changed:
+            return self._tally.received - self._tally.ended - len(self._intake)
+
+    @property
+    def has_flow(self) -> bool:
+        """Whether `flows` has something to say."""
+        return self._intake.untold
+
+    def flows(self) -> list[Flow]:
+        """For each run in which frames were settled since this was last asked: up to which."""
+        with self._changed:
+            settled = self._intake.newly_settled()
+        return [Flow(each.camera, each.run, each.seq) for each in settled]
+
+    @property
+    def window_full(self) -> bool:
+        """Whether the window should be cut before its time."""
+        return self._ledger.full
+
+    def cut(self, now: int) -> tuple[Window, dict[str, Any], tuple[Published, ...]]:
+        """Close the ledger's window: itself, the counters at that moment, the publish times to tell."""
+        with self._changed:
+            return self._ledger.cut(now), self._tally.body(), self._ledger.tell()
+
+    def untell(self, told: tuple[Published, ...]) -> None:
+        """The message with these publish times could not be sent."""
+        with self._changed:
+            self._ledger.untell(told)
+
+    def _complain(self, name: FrameId | str, error: BadFrame) -> None:
+        unsaid = self._seldom.worth(error.reason, mono_ns())
+        if unsaid is not None:
+            log.warning("bad frame %s: %s (%d more like it since the last such line)", name, error, unsaid)

@@ -1,0 +1,60 @@
+"""Picture files through a model with the device's own code: offline, no hub, one file at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from edgekit.frame import BadFrame
+from inference.artefact import Artefact
+from inference.engine import Engine
+from inference.prediction import Scored, best
+from inference.preprocess import decode_file, prepare
+from inference.runtimes import AUTO
+
+MAX_FILE_BYTES: Final = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class FilePrediction:
+    """What the model says of one picture, surest first."""
+
+    path: Path
+    top: tuple[Scored, ...]
+
+
+@dataclass(frozen=True)
+class FileUnreadable:
+    """A file that is no picture of ours, and why; the others are not affected."""
+
+    path: Path
+    reason: str
+
+
+def predict_files(
+    artefact: Artefact, pictures: Iterable[Path], *, top_k: int = 3, runtime: str = AUTO
+) -> Iterator[FilePrediction | FileUnreadable]:
+    """One answer for each path, in order. Raises EngineError, at the first, when the model does not load."""
+    engine = Engine(artefact, runtime=runtime)
+    for path in pictures:
+        yield _predict(engine, path, top_k)
+
+
+def _predict(engine: Engine, path: Path, top_k: int) -> FilePrediction | FileUnreadable:
+    try:
+        pixels = prepare(decode_file(_read(path)), engine.input)
+    except OSError as error:
+        return FileUnreadable(path, error.strerror or str(error))
+    except BadFrame as error:
+        return FileUnreadable(path, str(error))
+    return FilePrediction(path, best(engine.infer(pixels), engine.labels, top_k))
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise BadFrame("size", f"more than {MAX_FILE_BYTES} bytes")
+    return data

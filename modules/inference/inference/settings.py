@@ -1,0 +1,81 @@
+"""What the module runs with: its environment, read once in the entry point, and the twin's writable sections.
+
+Applies nothing. The twin's `model` section is not here: see `wish`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from inference.intake import Overload
+from inference.prediction import Predictions
+from inference.runtimes import AUTO, RUNTIMES
+
+
+class SettingsError(ValueError):
+    """The environment cannot be used; one line that names the variable and the cure."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What the deployment sets for this module (its `env`), or its image."""
+
+    data_folder: Path
+    metrics_listen: str | None = None  # address:port; None = no listener
+    runtime: str = AUTO
+    trusted_keys: str | None = field(default=None, repr=False)  # text for trust.Keyring
+    signature_required: bool = True
+
+    @classmethod
+    def read(cls, variables: Mapping[str, str]) -> Environment:
+        """From environment variables; raises SettingsError."""
+        if not variables.get("DATA_FOLDER"):
+            raise SettingsError(
+                "DATA_FOLDER is not set: name a writable folder for models (images set /data)"
+            )
+        runtime = variables.get("INFERENCE_RUNTIME") or AUTO
+        if runtime not in (AUTO, *RUNTIMES):
+            raise SettingsError(f"INFERENCE_RUNTIME={runtime}: use {', '.join((AUTO, *RUNTIMES))}")
+        signature = variables.get("MODEL_SIGNATURE") or "required"
+        if signature not in ("required", "optional"):
+            raise SettingsError(f"MODEL_SIGNATURE={signature}: use required or optional")
+        return cls(
+            data_folder=Path(variables["DATA_FOLDER"]),
+            metrics_listen=variables.get("METRICS_LISTEN") or None,
+            runtime=runtime,
+            trusted_keys=variables.get("MODEL_TRUSTED_KEYS"),
+            signature_required=signature == "required",
+        )
+
+
+class _Section(BaseModel):
+    # Unknown fields are errors: a misspelt one would otherwise be accepted and do nothing.
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class InferenceSection(_Section):
+    """Twin section `inference`."""
+
+    confidenceThreshold: float = Field(default=0.6, ge=0, le=1)
+    topK: int = Field(default=3, ge=1, le=10)
+    overload: Overload = "newest"
+    latencyBudgetMs: float = Field(default=20, gt=0, le=60_000)
+
+
+class TelemetrySection(_Section):
+    """Twin section `telemetry`."""
+
+    intervalSeconds: float = Field(default=10, ge=1, le=3_600)
+    predictions: Predictions = "changes"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Both sections as they are in force."""
+
+    inference: InferenceSection = field(default_factory=InferenceSection)
+    telemetry: TelemetrySection = field(default_factory=TelemetrySection)

@@ -1,0 +1,71 @@
+"""Two routes that IoT Hub does not have: what the simulator's agent, another process, needs to be edgeAgent.
+
+    GET   /edge-agent/{device}?after=N   `$edgeAgent`'s desired properties once their $version exceeds N;
+                                         204 when nothing changed for a while (ask again)
+    PATCH /edge-agent/{device}           merges the body into `$edgeAgent`'s reported properties; 204
+
+A real edgeAgent does both over MQTT as module `$edgeAgent`. The agent calls with the service's key, on the
+loopback address of the hub.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from simulator.identity import Identity
+from simulator.registry import EDGE_AGENT, Registry
+from simulator.request_parts import json_object, whole_number
+
+WAIT_S = 30.0
+
+
+class EdgeAgentApi:
+    """Holds the calls that wait for a change."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._waiting: set[asyncio.Event] = set()
+        registry.on_desired.append(self._changed)
+
+    def routes(self) -> list[tuple[str, str, Callable[[web.Request], Awaitable[web.Response]]]]:
+        """Method, path and handler of each."""
+        return [("GET", "/edge-agent/{device}", self.desired), ("PATCH", "/edge-agent/{device}", self.report)]
+
+    async def desired(self, request: web.Request) -> web.Response:
+        """Answers at once when there is something new, else when there is, or after WAIT_S."""
+        identity = Identity(request.match_info["device"], EDGE_AGENT)
+        after = whole_number(request, "after", default=0)
+        if self._registry.twin(identity).desired_version <= after:
+            await self._change()
+        document = self._registry.twin(identity)
+        if document.desired_version <= after:
+            return web.Response(status=204)
+        return web.json_response(document.for_module()["desired"])
+
+    async def report(self, request: web.Request) -> web.Response:
+        """The body is a reported patch of at most what a twin may hold."""
+        patch = await json_object(request)
+        self._registry.patch_reported(Identity(request.match_info["device"], EDGE_AGENT), patch)
+        return web.Response(status=204)
+
+    async def release(self, _application: web.Application) -> None:
+        """Let every waiting call answer, so that the server can stop."""
+        for waiting in self._waiting:
+            waiting.set()
+
+    def _changed(self, identity: Identity, _patch: Mapping[str, Any]) -> None:
+        if identity.module == EDGE_AGENT:
+            for waiting in self._waiting:
+                waiting.set()
+
+    async def _change(self) -> None:
+        changed = asyncio.Event()
+        self._waiting.add(changed)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(changed.wait(), WAIT_S)
+        self._waiting.discard(changed)

@@ -1,0 +1,175 @@
+"""The simulated edgeHub: who is connected, what goes where. Opens no socket and reads no clock of its own.
+
+One object serves every edge device ("gateway") of a simulator. The parts, each on its own: who may enter
+(authentication), what a client is and was (sessions), what waits (queues), what is on its way (deliveries),
+where a message goes (message_router, upstream), calls (methods), what a packet sets off (client).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from simulator import topics, upstream
+from simulator.authentication import Refused, authenticate
+from simulator.client import Client, Shared
+from simulator.clock import Clock
+from simulator.identity import Identity
+from simulator.message_router import MessageRouter
+from simulator.methods import MethodAnswer, Methods, NoAnswer, NotConnected
+from simulator.mqtt_packets import NOT_AUTHORIZED, SERVER_UNAVAILABLE, Connack, Connect
+from simulator.queues import MessageQueue
+from simulator.registry import Registry
+from simulator.routes import Routing
+from simulator.sessions import Link, Sessions
+from simulator.settings import EdgeHubSettings
+from simulator.store import StorageFailed
+from simulator.topics import Subscription
+from simulator.upstream import UpstreamFile
+
+__all__ = ["EdgeHub", "MethodAnswer", "NoAnswer", "NotConnected"]
+
+logger = logging.getLogger(__name__)
+
+
+class EdgeHub:
+    """`gateways`: the address of each edge device by its name; tokens may name it or the hub."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        clock: Clock,
+        *,
+        gateways: Mapping[str, str],
+        upstream_path: Path,
+        settings: EdgeHubSettings,
+    ) -> None:
+        store = registry.store
+        self.dropped: Counter[str] = Counter()
+        self._registry = registry
+        self._clock = clock
+        self._gateways = gateways
+        self._settings = settings
+        self._sessions = Sessions(store)
+        queue = MessageQueue(upstream.QUEUE, store, partial(self._count, "ttl_expiry"))
+        self._upstream = UpstreamFile(upstream_path, queue, store, clock)
+        router = MessageRouter(store, clock, settings, self._upstream, self._sessions.get, self.dropped)
+        methods = Methods(self._sessions.get, settings.method_connect_grace_s)
+        self._shared = Shared(store, registry, self._sessions, router, methods)
+        self._restore(queue)
+        self._upstream.start()
+        self._sweep_later()
+
+    def connect(self, connect: Connect, link: Link) -> Client:
+        """Let a client in: CONNACK, takeover of its session, what has waited for it. Raises Refused."""
+        accepted = authenticate(
+            connect,
+            keys=self._registry.keys,
+            hosts=(self._registry.hub_name, self._gateways[link.gateway]),
+            now=self._clock.wall(),
+        )
+        identity = accepted.identity
+        self._check_place(identity, link.gateway)
+        if (before := self._sessions.get(identity)) is not None and before.link is not None:
+            before.link.close("taken over by a newer connection of the same identity")
+        session, present = self._sessions.open(identity, clean=connect.clean_session)
+        session.link = link
+        link.send(Connack(0, present).encode())
+        logger.info("%s: connected, session %s", identity, "present" if present else "new")
+        if connect.will is not None:
+            logger.warning("%s: its will is ignored, wills are not in this simulator", identity)
+        client = Client(self._shared, session, link, accepted.expires)
+        self._resume(client, present)
+        return client
+
+    def connected(self, identity: Identity) -> bool:
+        """Whether a device or module is on the line."""
+        session = self._sessions.get(identity)
+        return session is not None and session.link is not None
+
+    async def invoke_method(
+        self,
+        target: Identity,
+        name: str,
+        payload: Any,
+        *,
+        response_timeout_s: float,
+        connect_timeout_s: float,
+    ) -> MethodAnswer:
+        """Call a direct method; raises NotConnected or NoAnswer."""
+        return await self._shared.methods.invoke(
+            target, name, payload, response_timeout_s=response_timeout_s, connect_timeout_s=connect_timeout_s
+        )
+
+    def reconfigure(self, gateway: str, routing: Routing) -> None:
+        """Put an edge device's routes in force; no client notices (ref statement 56)."""
+        self._shared.router.reconfigure(gateway, routing)
+
+    def desired_changed(self, identity: Identity, patch: Mapping[str, Any]) -> None:
+        """Tell a client of a change to its desired properties, if it has subscribed; `$version` is in it."""
+        self._registry.store.after_commit(partial(self._tell_desired, identity, patch))
+
+    def revoke(self, identity: Identity) -> None:
+        """Close an identity's connection: it is gone, disabled, or has other keys."""
+        session = self._sessions.get(identity)
+        if session is not None and session.link is not None:
+            session.link.close("its identity was removed, disabled or given other keys")
+
+    def remove(self, identity: Identity) -> None:
+        """Forget the session of an identity that is gone."""
+        self.revoke(identity)
+        self._sessions.remove(identity)
+
+    def close(self) -> None:
+        """Write what is upstream; close every connection."""
+        with contextlib.suppress(StorageFailed):  # then the process ends for that very reason
+            self._registry.store.commit()
+            self._upstream.close()
+        for session in self._sessions.connected():
+            if session.link is not None:
+                session.link.close("the hub stops")
+
+    def _check_place(self, identity: Identity, gateway: str) -> None:
+        if identity.device in self._gateways and identity.device != gateway:
+            raise Refused(NOT_AUTHORIZED, f"{identity}: belongs to another edge device than {gateway}")
+        most = self._settings.max_connected_clients
+        if self._sessions.get(identity) is None and len(self._sessions.connected()) >= most:
+            # 3, not 5: the SDK gives up on 5 (ref statement 24), and there may be room later
+            raise Refused(SERVER_UNAVAILABLE, f"{identity}: MaxConnectedClients ({most}) are connected")
+
+    def _resume(self, client: Client, present: bool) -> None:
+        delivery = self._shared.router.delivery(client.identity)
+        if present:
+            client.session.resume()
+            delivery.resumed()
+        else:
+            delivery.begin_anew()
+        client.serve()
+
+    def _tell_desired(self, identity: Identity, patch: Mapping[str, Any]) -> None:
+        if (session := self._sessions.get(identity)) is not None:
+            body = json.dumps(patch, separators=(",", ":")).encode()
+            session.publish(Subscription.DESIRED, topics.desired_patch(patch["$version"]), body)
+
+    def _restore(self, upstream_queue: MessageQueue) -> None:
+        for stored in self._registry.store.messages():
+            if stored.queue == upstream_queue.name:
+                upstream_queue.restore(stored)
+            else:
+                self._shared.router.delivery(Identity.parse(stored.queue)).queue.restore(stored)
+
+    def _sweep_later(self) -> None:
+        self._clock.later(self._settings.message_cleanup_interval_s, self._sweep)
+
+    def _sweep(self) -> None:
+        self._shared.router.sweep()
+        self._sweep_later()
+
+    def _count(self, reason: str) -> None:
+        self.dropped[reason] += 1

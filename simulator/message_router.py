@@ -1,0 +1,144 @@
+"""From a publish to the queues: which endpoints a message goes to, stored once for each (ref 4.4).
+
+Holds every module's delivery and the way upstream. Knows no MQTT: acknowledging is the caller's.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final, Protocol
+
+from simulator import topics
+from simulator.clock import Clock
+from simulator.deliveries import Delivery
+from simulator.identity import Identity
+from simulator.queues import MessageQueue
+from simulator.routed_message import RoutedMessage
+from simulator.routes import Routing, Sink
+from simulator.sessions import Session
+from simulator.settings import EdgeHubSettings
+from simulator.store import Store
+
+logger = logging.getLogger(__name__)
+
+MAX_TOPIC_BYTES: Final = 0xFFFF
+TWIN_CHANGE_SOURCE: Final = "/twinChangeNotifications"
+TWIN_CHANGE_SCHEMA: Final = "twinChangeNotification"
+
+
+class Upstream(Protocol):
+    """Where messages for the cloud go: the file in the process, a list in tests."""
+
+    def add(self, message: RoutedMessage, priority: int, expires: float | None) -> None: ...
+
+
+class MessageRouter:
+    """Routes in force for each edge device, and a delivery for each module. `dropped` counts by reason."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        settings: EdgeHubSettings,
+        upstream: Upstream,
+        session: Callable[[Identity], Session | None],
+        dropped: Counter[str],
+    ) -> None:
+        self.dropped = dropped
+        self._store = store
+        self._clock = clock
+        self._settings = settings
+        self._upstream = upstream
+        self._session = session
+        self._routing: dict[str, Routing] = {}
+        self._deliveries: dict[Identity, Delivery] = {}
+
+    def reconfigure(self, gateway: str, routing: Routing) -> None:
+        """Put a configuration in force, at once and for messages from now on."""
+        self._routing[gateway] = routing
+
+    def telemetry(self, gateway: str, telemetry: topics.Telemetry, body: bytes) -> None:
+        """Store a module's or device's message for every endpoint it is routed to."""
+        system = {**telemetry.system, **_stamps(telemetry.sender)}
+        source = topics.telemetry_source(telemetry.sender, system.get("outputName"))
+        self._route(gateway, RoutedMessage(source, telemetry.properties, system, body))
+
+    def twin_change(self, gateway: str, reporter: Identity, patch: bytes) -> None:
+        """A reported patch is a routable message too (ref 4.9)."""
+        system = {"messageSchema": TWIN_CHANGE_SCHEMA, **_stamps(reporter)}
+        self._route(gateway, RoutedMessage(TWIN_CHANGE_SOURCE, {}, system, patch))
+
+    def delivery(self, identity: Identity) -> Delivery:
+        """The deliveries to one module, known or not."""
+        if (delivery := self._deliveries.get(identity)) is None:
+            queue = MessageQueue(str(identity), self._store, self._expired)
+            session = partial(self._session, identity)
+            delivery = Delivery(identity, queue, session, self._clock, self._settings)
+            self._deliveries[identity] = delivery
+        return delivery
+
+    def sweep(self) -> None:
+        """Drop what has expired, also for modules that are away (ref 4.7)."""
+        for delivery in self._deliveries.values():
+            delivery.queue.sweep(self._clock.wall())
+
+    def _expired(self) -> None:
+        self.dropped["ttl_expiry"] += 1
+
+    def _route(self, gateway: str, message: RoutedMessage) -> None:
+        if (size := _routing_size(message)) > self._settings.max_message_bytes:
+            limit = self._settings.max_message_bytes
+            self._drop("too_large", f"{message.source}: {size} bytes with properties, the limit is {limit}")
+            return
+        routing = self._routing.get(gateway)
+        sinks = routing.match(message) if routing is not None else ()
+        if not sinks:
+            self.dropped["no_route"] += 1
+        for sink in sinks:
+            expires = None if sink.ttl_s is None else self._clock.wall() + sink.ttl_s
+            if sink.module is None:
+                self._upstream.add(message, sink.priority, expires)
+            else:
+                self._enqueue(Identity(gateway, sink.module), sink, message, expires)
+
+    def _enqueue(self, to: Identity, sink: Sink, message: RoutedMessage, expires: float | None) -> None:
+        topic = topics.input_message(to, sink.input, topics.join_bag(message.properties, message.system))
+        if len(topic.encode()) > MAX_TOPIC_BYTES:
+            self._drop("topic_too_long", f"{message.source}: its properties do not fit the topic to {to}")
+            return
+        delivery = self.delivery(to)
+        delivery.queue.add(
+            topic,
+            message.body,
+            priority=sink.priority,
+            expires=expires,
+            ready_at=self._clock.mono() + self._settings.hop_delay_s,
+            wall=self._clock.wall(),
+        )
+        self._store.after_commit(delivery.pump)
+
+    def _drop(self, reason: str, text: str) -> None:
+        self.dropped[reason] += 1
+        logger.warning("message dropped, %s: %s", reason, text)
+
+
+def _stamps(sender: Identity) -> Mapping[str, str]:
+    """What the hub itself knows of a message; it overrules what the sender wrote (ref 4.4)."""
+    stamps = {
+        "connectionDeviceId": sender.device,
+        "edgeMessageId": str(uuid.uuid4()),
+        "edgeHubOriginInterface": "downstream" if sender.module is None else "internal",
+    }
+    if sender.module is not None:
+        stamps["connectionModuleId"] = sender.module
+    return stamps
+
+
+def _routing_size(message: RoutedMessage) -> int:
+    """Bytes of the body and characters of all properties, the hub's own included (ref 4.4)."""
+    bags = (message.properties, message.system)
+    return len(message.body) + sum(len(key) + len(value) for bag in bags for key, value in bag.items())

@@ -1,0 +1,62 @@
+"""A log of bounded size: `x.log`, older `x.log.1`, `x.log.2`. Writes bytes as they come, reads no line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+MAX_BYTES = 4 * 1024 * 1024  # as the manifest sets for Docker's own log driver
+MAX_FILES = 3
+
+
+class RotatedLog:
+    """Open for appending. A file that cannot be written is given up: a full disk must not stop a module."""
+
+    def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES) -> None:
+        self.path = path
+        self._max_bytes = max_bytes
+        self._max_files = max_files
+        self._file: BinaryIO | None = path.open("ab", buffering=0)
+
+    def write(self, data: bytes) -> None:
+        """Append; begin a new file first when this one is full."""
+        try:
+            if (
+                self._file is not None
+                and self._file.tell() + len(data) > self._max_bytes
+                and self._file.tell()
+            ):
+                self._rotate()
+            if self._file is not None:
+                self._file.write(data)
+        except OSError:
+            self.close()
+
+    def close(self) -> None:
+        """Close the file; a later write does nothing."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _rotate(self) -> None:
+        self.close()
+        for number in range(self._max_files - 1, 0, -1):
+            older = self.path if number == 1 else self._numbered(number - 1)
+            if older.exists():
+                os.replace(older, self._numbered(number))
+        self._file = self.path.open("wb", buffering=0)
+
+    def _numbered(self, number: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{number}")
+
+
+def last_line(path: Path) -> str:
+    """The last line of a log that says something; empty when there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+            lines = file.read().decode("utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -1,0 +1,183 @@
+"""The edgeHub's TLS listeners: moves bytes between sockets and the core, and watches the clock for each.
+
+Knows MQTT only as ServerConnection's packets, and clients only as what EdgeHub.connect returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import logging
+import socket
+import ssl
+from typing import Final, cast
+
+from simulator.authentication import Refused
+from simulator.client import Client
+from simulator.clock import Alarm, Clock
+from simulator.edge_hub import EdgeHub
+from simulator.loopback import holder
+from simulator.mqtt_connection import ServerConnection, State
+from simulator.mqtt_fields import ProtocolError
+from simulator.mqtt_packets import SERVER_UNAVAILABLE, Connack, Connect, Packet
+from simulator.store import StorageFailed
+
+logger = logging.getLogger(__name__)
+
+MQTT_PORT: Final = 8883
+TLS_HANDSHAKE_S: Final = 10.0
+TLS_GOODBYE_S: Final = 1.0  # how long a close waits for a peer that does not answer it
+LONGEST_SLEEP_S: Final = 60.0  # the wall clock may jump, so tokens are looked at this often at least
+
+
+class AddressUnusable(Exception):
+    """A listener could not be opened; one line that names the address and the cure."""
+
+
+async def listen(
+    edge_hub: EdgeHub, clock: Clock, *, gateway: str, address: str, port: int, context: ssl.SSLContext
+) -> asyncio.Server:
+    """Serve MQTT over TLS for one edge device. Loopback only. Raises AddressUnusable."""
+    check_loopback(address)
+    loop = asyncio.get_running_loop()
+    try:
+        return await loop.create_server(
+            lambda: MqttProtocol(edge_hub, clock, gateway),
+            address,
+            port,
+            ssl=context,
+            ssl_handshake_timeout=TLS_HANDSHAKE_S,
+            ssl_shutdown_timeout=TLS_GOODBYE_S,
+        )
+    except OSError as error:
+        raise AddressUnusable(explain(error, address, port)) from error
+
+
+def check_loopback(address: str) -> None:
+    """Raise AddressUnusable for anything that another machine could reach."""
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(address).is_loopback:
+            return
+    raise AddressUnusable(f"{address} is no loopback address; the simulator listens on 127.x.y.z only")
+
+
+def explain(error: OSError, address: str, port: int) -> str:
+    """Say which address or port cannot be had, and the cure."""
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{address} is not an address of this machine; on macOS: sudo ifconfig lo0 alias {address}"
+    if error.errno == errno.EACCES:
+        return f"port {port} needs a privilege that this process lacks; choose a port above 1023"
+    if error.errno != errno.EADDRINUSE:
+        return f"{address}:{port} cannot be opened: {error.strerror or error}"
+    who = holder(address, port) or f"{address}:{port}, held by another program,"
+    return f"{who} is in the way of {address}:{port}; stop it while the simulator runs"
+
+
+class MqttProtocol(asyncio.Protocol):
+    """One TCP connection; the Link of the session that it serves."""
+
+    def __init__(self, edge_hub: EdgeHub, clock: Clock, gateway: str) -> None:
+        self.gateway = gateway
+        self._edge_hub = edge_hub
+        self._clock = clock
+        self._mqtt = ServerConnection(clock.mono())
+        self._client: Client | None = None
+        self._alarm: Alarm | None = None
+        self._transport: asyncio.Transport
+        self._peer = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        # Nagle against delayed ACK costs every twin call 44 ms (ref 0).
+        self._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._peer = "{}:{}".format(*self._transport.get_extra_info("peername")[:2])
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for packet in self._mqtt.receive(data, self._clock.mono()):
+                self._handle(packet)
+        except ProtocolError as error:
+            self.close(f"protocol error: {error}")
+        except StorageFailed as error:
+            self.close(f"storage failure: {error}")
+        except Exception:
+            # One client's packet must not end the hub; the client sends it again or not.
+            logger.exception("%s: a packet could not be dealt with", self._name)
+            self._give_up()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._mqtt.state is not State.CLOSED:
+            self._end("connection lost" if exc is None else f"connection lost: {exc}")
+
+    def pause_writing(self) -> None:
+        """A client that does not read is not read either."""
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._transport.resume_reading()
+
+    def send(self, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def close(self, reason: str) -> None:
+        if not self._transport.is_closing():
+            self._end(reason)
+            self._transport.close()
+
+    @property
+    def _name(self) -> str:
+        return self._peer if self._client is None else str(self._client.identity)
+
+    def _handle(self, packet: Packet) -> None:
+        if self._client is not None:
+            self._client.receive(packet)
+        elif isinstance(packet, Connect):
+            self._connect(packet)
+
+    def _connect(self, packet: Connect) -> None:
+        try:
+            client = self._edge_hub.connect(packet, self)
+        except Refused as refused:
+            self.send(Connack(refused.code).encode())
+            self.close(f"CONNECT refused with {refused.code}: {refused}")
+            return
+        if self._transport.is_closing():  # while it was given what had waited for it
+            client.closed()
+            return
+        self._client = client
+        self._mqtt.accepted(packet.keep_alive_s, self._clock.mono())
+        self._watch()
+
+    def _give_up(self) -> None:
+        if self._mqtt.state is State.AUTHENTICATING:
+            self.send(Connack(SERVER_UNAVAILABLE).encode())
+        self.close("internal failure")
+
+    def _end(self, reason: str) -> None:
+        logger.info("%s: closed: %s", self._name, reason)
+        self._mqtt.closed()
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if self._client is not None:
+            self._client.closed()
+
+    def _watch(self) -> None:
+        """Ring when silence or the token runs out; one alarm, moved on only when it rings."""
+        wait_s = min(self._mqtt.silent_until - self._clock.mono(), LONGEST_SLEEP_S)
+        if self._client is not None:
+            wait_s = min(wait_s, self._client.expires - self._clock.wall())
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = self._clock.later(max(wait_s, 0.0), self._ring)
+
+    def _ring(self) -> None:
+        if self._mqtt.silent_until <= self._clock.mono():
+            self.close("silent for longer than one and a half times its keep-alive")
+        elif self._client is not None and self._client.expires <= self._clock.wall():
+            self.close("its token has expired")
+        else:
+            self._watch()

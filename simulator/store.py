@@ -1,0 +1,239 @@
+"""What outlives the hub process: documents by kind and key, and queued messages, in one SQLite file.
+
+One commit for each turn of the event loop: the first write of a turn opens a transaction, the loop's next
+turn begins with its COMMIT, and what waited for it (PUBACKs, answers) runs right after. No timer, no thread
+hop. WAL with synchronous=NORMAL outlives `kill -9`, durability "full" power loss too. Outside a running loop
+every write commits itself. Knows no document's meaning.
+
+A write that fails is the end: memory and disk would part ways. The store then refuses everything,
+`on_failure` is told once, and nothing that waited is ever acknowledged (ref 4.4: no PUBACK, so the senders
+send again).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+logger = logging.getLogger(__name__)
+
+Durability: TypeAlias = Literal["normal", "full"]
+DURABILITIES: Final[tuple[str, ...]] = get_args(Durability)
+SCHEMA_VERSION: Final = 1
+# Checkpoints copy the log back from a second connection, on a thread, without stopping writers.
+CHECKPOINT_BYTES: Final = 4 << 20
+# Under constant load the thread never catches up and the log never restarts: then once from this connection.
+MAX_LOG_BYTES: Final = 64 << 20
+ROW_BYTES: Final = 4096  # each write costs at least one page of the log
+
+_SCHEMA: Final = """
+CREATE TABLE documents (kind TEXT, key TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
+CREATE TABLE messages (seq INTEGER PRIMARY KEY, queue TEXT NOT NULL, priority INTEGER NOT NULL,
+                       expires REAL, head TEXT NOT NULL, body BLOB NOT NULL);
+"""
+
+
+class StoreUnusable(Exception):
+    """The file cannot be used; the text names it and the cure."""
+
+
+class StorageFailed(Exception):
+    """A write did not reach the disk; nothing that depends on it may be acknowledged."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A message in a queue. `expires`: seconds since the epoch, None = never. `head`: its owner's text."""
+
+    seq: int
+    queue: str
+    priority: int
+    expires: float | None
+    head: str
+    body: bytes = field(repr=False)
+
+
+class Store:
+    """Raises StoreUnusable when opened on what it cannot use, StorageFailed when a write fails."""
+
+    def __init__(self, path: Path, durability: str = "normal") -> None:
+        if durability not in DURABILITIES:
+            raise StoreUnusable(f"durability {durability!r} is none of {', '.join(DURABILITIES)}")
+        self.path = path
+        self.on_failure: Callable[[StorageFailed], None] = lambda error: None
+        self._failed: StorageFailed | None = None
+        self._in_transaction = False
+        self._waiting: list[Callable[[], None]] = []
+        self._unchecked_bytes = 0
+        self._checkpoint: asyncio.Future[None] | None = None  # the one under way, or the last
+        self._db = _open(path, durability)
+        row = self._db.execute("SELECT max(seq) FROM messages").fetchone()
+        self._last_seq: int = row[0] or 0
+        self.committed_seq = self._last_seq  # every message up to here is safe
+
+    def documents(self, kind: str) -> dict[str, Any]:
+        """Every document of a kind by its key, as last put."""
+        rows = self._db.execute("SELECT key, value FROM documents WHERE kind = ?", (kind,))
+        return {key: json.loads(value) for key, value in rows}
+
+    def put(self, kind: str, key: str, value: Any) -> None:
+        """Keep a JSON value; raises TypeError or ValueError for what is none."""
+        text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+        self._write("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", (kind, key, text), len(text))
+
+    def delete(self, kind: str, key: str) -> None:
+        """Forget a document; one that is not there is no error."""
+        self._write("DELETE FROM documents WHERE kind = ? AND key = ?", (kind, key), 0)
+
+    def add_message(
+        self, queue: str, priority: int, expires: float | None, head: str, body: bytes
+    ) -> StoredMessage:
+        """Append to a queue; `seq` rises over all queues."""
+        self._last_seq += 1
+        row = (self._last_seq, queue, priority, expires, head, body)
+        self._write("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?)", row, len(body))
+        return StoredMessage(*row)
+
+    def remove_message(self, seq: int) -> None:
+        """Take a message out of its queue: it has been delivered, or its time is up."""
+        self._write("DELETE FROM messages WHERE seq = ?", (seq,), 0)
+
+    def messages(self) -> Iterator[StoredMessage]:
+        """Everything queued, oldest first. Bodies come one row at a time, not all at once."""
+        columns = "seq, queue, priority, expires, head, body"
+        for row in self._db.execute(f"SELECT {columns} FROM messages ORDER BY seq"):
+            yield StoredMessage(*row)
+
+    def body(self, seq: int) -> bytes:
+        """The body of one queued message; raises KeyError when it is not queued."""
+        row = self._db.execute("SELECT body FROM messages WHERE seq = ?", (seq,)).fetchone()
+        if row is None:
+            raise KeyError(seq)
+        return bytes(row[0])
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Run a callback once everything written so far is safe: at once when it is already."""
+        if self._failed is not None:
+            raise self._failed
+        if self._in_transaction:
+            self._waiting.append(callback)
+        else:
+            callback()
+
+    def commit(self) -> None:
+        """End the turn's transaction and run what waited for it. The loop calls this by itself."""
+        if not self._in_transaction or self._failed is not None:
+            return
+        self._execute("COMMIT")
+        self._in_transaction = False
+        self.committed_seq = self._last_seq
+        if self._unchecked_bytes >= CHECKPOINT_BYTES:
+            self._start_checkpoint()  # here, because what waits may open the next transaction
+        waiting, self._waiting = self._waiting, []
+        for callback in waiting:
+            try:
+                callback()
+            except Exception:
+                logger.exception("what followed a commit failed")
+
+    async def close(self) -> None:
+        """Commit, wait for a checkpoint under way, close the file."""
+        self.commit()
+        if self._checkpoint is not None:
+            await self._checkpoint
+        self._db.close()
+
+    def _write(self, sql: str, row: tuple[Any, ...], body_bytes: int) -> None:
+        opened = not self._in_transaction
+        if opened:
+            self._execute("BEGIN")
+            self._in_transaction = True
+        self._execute(sql, row)
+        self._unchecked_bytes += ROW_BYTES + body_bytes
+        if opened:
+            self._commit_soon()
+
+    def _commit_soon(self) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.commit()
+        else:
+            loop.call_soon(self.commit)
+
+    def _execute(self, sql: str, row: tuple[Any, ...] = ()) -> None:
+        if self._failed is not None:
+            raise self._failed
+        try:
+            self._db.execute(sql, row)
+        except sqlite3.Error as error:
+            self._failed = StorageFailed(f"{self.path}: {error}")
+            self._waiting.clear()
+            self.on_failure(self._failed)
+            raise self._failed from error
+
+    def _start_checkpoint(self) -> None:
+        if self._checkpoint is not None and not self._checkpoint.done():
+            return
+        self._unchecked_bytes = 0
+        if self._log_path.stat().st_size > MAX_LOG_BYTES:
+            _copy_back(self._db)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            _checkpoint(self.path)
+        else:
+            self._checkpoint = loop.run_in_executor(None, _checkpoint, self.path)
+
+    @property
+    def _log_path(self) -> Path:
+        return self.path.with_name(self.path.name + "-wal")
+
+
+def _open(path: Path, durability: str) -> sqlite3.Connection:
+    # The documents hold keys: the file is its owner's alone, and SQLite gives its log the same mode.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    db = sqlite3.connect(path, isolation_level=None)
+    try:
+        _prepare(db, path, durability)
+    except sqlite3.DatabaseError as error:
+        db.close()
+        raise StoreUnusable(f"{path}: {error}; move the file away to begin anew") from error
+    except StoreUnusable:
+        db.close()
+        raise
+    return db
+
+
+def _prepare(db: sqlite3.Connection, path: Path, durability: str) -> None:
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise StoreUnusable(
+            f"{path}: schema {version} was written by a newer Twinship (this one knows {SCHEMA_VERSION}); "
+            "upgrade, or move the file away to begin anew"
+        )
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute(f"PRAGMA synchronous = {durability.upper()}")
+    db.execute("PRAGMA wal_autocheckpoint = 0")
+    if version == 0:
+        db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+
+
+def _checkpoint(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        _copy_back(db)
+
+
+def _copy_back(db: sqlite3.Connection) -> None:
+    try:
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    except sqlite3.Error as error:  # nothing is lost: the log is longer until the next time
+        logger.warning("the store's log could not be copied back: %s", error)

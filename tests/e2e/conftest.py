@@ -1,0 +1,121 @@
+"""What the end-to-end tests stand on: two real models, and the command as a real process."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from fleet import keys
+from simulator.agent import Simulator, SimulatorSettings
+from tests.e2e.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+MODELS = ROOT / "build" / "test-models" / "demo"  # kept between runs: training is cached by content
+
+
+@dataclass(frozen=True)
+class Command:
+    """`twinship …` as a user runs it, in a folder of its own."""
+
+    folder: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+        """A running command; stdout and stderr together."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "twinship", *words],
+            cwd=self.folder,
+            env={**os.environ, "TWINSHIP_KEYS": str(self.folder / "keys"), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # a signal of a test goes to the command alone, not to its children
+        )
+        self.started.append(process)
+        return process
+
+    def run(self, *words: str, **environment: str) -> tuple[int, str]:
+        """Exit code and everything it said."""
+        process = self.start(*words, **environment)
+        said, _ = process.communicate(timeout=240)
+        return process.returncode, said
+
+
+@pytest.fixture
+def twinship(tmp_path: Path) -> Iterator[Command]:
+    """The command in a new folder; what a failed test left running is ended."""
+    command = Command(tmp_path)
+    yield command
+    for process in command.started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="session")
+def models() -> Path:
+    """A folder with the demo's two models, trained on scikit-learn's digits, once for all workers."""
+    MODELS.mkdir(parents=True, exist_ok=True)
+    with (MODELS / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "from pathlib import Path; from demo.models import ensure;"
+                f"ensure(Path({str(MODELS)!r}), 'digits', None, lambda text, share: None)",
+            ],
+            check=True,
+            cwd=ROOT,
+        )
+    return MODELS
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A running simulator with a signing key that its inference module trusts."""
+
+    simulator: Simulator
+    keys: Path
+    folder: Path
+
+    @property
+    def env_file(self) -> str:
+        """What `--env-file` takes."""
+        return str(self.simulator.endpoints.service_env)
+
+    def upstream(self) -> str:
+        """Everything that arrived upstream so far."""
+        path = self.simulator.endpoints.upstream
+        return path.read_text() if path.exists() else ""
+
+    def wait_upstream(self, seen: Callable[[str], bool], what: str) -> None:
+        """Wait until upstream holds what is looked for."""
+        wait_until(lambda: seen(self.upstream()), what)
+
+
+@pytest.fixture
+def edge(request: pytest.FixtureRequest, tmp_path: Path, models: Path) -> Iterator[Edge]:
+    """The manifest's modules on a simulator; the camera replays held-out digits.
+
+    An indirect parameter names the modules that the test itself stands in for.
+    """
+    keys.new(tmp_path / "keys")
+    variables = {
+        "MODEL_TRUSTED_KEYS": keys.trusted_keys_text(tmp_path / "keys"),
+        "CAMERA_FOLDER": str(models / "1.0.0" / "frames"),
+    }
+    settings = SimulatorSettings(
+        ROOT / "deployment.template.json",
+        tmp_path / "simulator",
+        variables,
+        leave_out=frozenset(getattr(request, "param", ())),
+    )
+    with Simulator(settings) as simulator:
+        yield Edge(simulator, tmp_path / "keys", tmp_path)

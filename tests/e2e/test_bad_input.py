@@ -1,0 +1,195 @@
+"""What a person gets wrong: one line that names the thing and the cure, an exit code, nothing half done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.e2e.conftest import ROOT, Command, Edge
+
+pytestmark = pytest.mark.e2e
+
+
+def refused(command: Command, *words: str, **environment: str) -> str:
+    """The one line of a command that must fail."""
+    code, said = command.run(*words, **environment)
+    assert code not in (0, 130), said
+    assert "Traceback" not in said
+    lines = [line for line in said.splitlines() if line.startswith("twinship: ")]
+    assert len(lines) == 1, said
+    return lines[0]
+
+
+def manifest_with(folder: Path, change: tuple[str, str]) -> str:
+    """A copy of the workbench's manifest, and of its modules' names, with one text replaced."""
+    text = (ROOT / "deployment.template.json").read_text()
+    assert change[0] in text
+    template = folder / "deployment.template.json"
+    template.write_text(text.replace(*change))
+    shutil.copytree(ROOT / "modules", folder / "modules", ignore=shutil.ignore_patterns("*.py", "*.pyc"))
+    return str(template)
+
+
+def test_no_manifest(twinship: Command) -> None:
+    """A template that is not there is named."""
+    assert "nowhere.json" in refused(twinship, "simulate", "--template", "nowhere.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (('"$schema-template": "4.0.0",', '"$schema-template": "4.0.0"'), ("line 3",)),
+        (("/modules/inference/inputs/frames", "/modules/infrence/inputs/frames"), ("frames", "infrence")),
+        (("INTO $upstream", "INTO $downstream"), ("predictions", "$downstream")),
+        (("${MODULES.inference}", "${MODULES.inferense}"), ("inferense",)),
+    ],
+)
+def test_a_broken_manifest(twinship: Command, change: tuple[str, str], named: tuple[str, ...]) -> None:
+    """The place, and what is wrong there, before anything is started."""
+    template = manifest_with(twinship.folder, change)
+    line = refused(twinship, "simulate", "--template", template)
+    assert all(word in line for word in named), line
+    assert not list(twinship.folder.rglob("hub.sqlite"))
+
+
+def test_a_data_file_of_the_wrong_shape(twinship: Command) -> None:
+    """MNIST_NPZ is checked before minutes are spent on it."""
+    wrong = twinship.folder / "wrong.npz"
+    np.savez(wrong, x_train=np.zeros((5, 3), np.uint8))
+    line = refused(twinship, "train", MNIST_NPZ=str(wrong))
+    assert "wrong.npz" in line
+    assert not (twinship.folder / "build" / "model").exists()
+
+
+def test_publishing_without_a_hub_a_key_or_a_model(twinship: Command, models: Path) -> None:
+    """Each missing thing is named with the command that makes it."""
+    model = str(models / "1.0.0" / "model.tflite")
+    assert "twinship keys new" in refused(twinship, "publish", model)
+    assert twinship.run("keys", "new")[0] == 0
+    assert "IOTHUB_CONNECTION_STRING" in refused(twinship, "publish", model)
+    assert "nothing.tflite" in refused(twinship, "publish", "nothing.tflite", "--print")
+    picture = next((models / "1.0.0" / "frames").glob("*.png"))
+    assert "no model artefact" in refused(twinship, "publish", str(picture), "--print")
+
+
+def test_publishing_to_a_module_that_does_not_exist(edge: Edge, twinship: Command, models: Path) -> None:
+    """The hub's 404 becomes a line with the module's name, and nothing was written."""
+    words = ["publish", str(models / "1.0.0" / "model.tflite"), "--env-file", edge.env_file]
+    assert "inferense" in refused(twinship, *words, "--module", "inferense")
+    assert "twinshop" in refused(twinship, *words, "--device", "twinshop")
+    code, said = twinship.run("status", "--env-file", edge.env_file, "--json")
+    assert code == 0, said
+    assert "digits" not in said
+
+
+def test_a_port_that_somebody_else_has(twinship: Command) -> None:
+    """A listener on every address blocks the simulator's; it is named, with the cure."""
+    program = (
+        "import socket, sys, subprocess\n"
+        "subprocess.run(['ip', 'link', 'set', 'lo', 'up'], check=True)\n"
+        "listener = socket.create_server(('0.0.0.0', 8883))\n"
+        "sys.exit(subprocess.run([sys.executable, '-m', 'twinship', 'simulate']).returncode)\n"
+    )
+    own_network = ["unshare", "--user", "--map-root-user", "--net"]
+    if shutil.which("ip") is None or subprocess.run([*own_network, "true"], capture_output=True).returncode:
+        pytest.skip("needs a network namespace: elsewhere the port would be taken from the other tests")
+    found = subprocess.run(
+        [*own_network, sys.executable, "-c", program], cwd=twinship.folder, capture_output=True, text=True
+    )
+    assert found.returncode == 1, found
+    assert "0.0.0.0:8883" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_predict_names_what_it_cannot_read_and_goes_on(twinship: Command, models: Path) -> None:
+    """Every readable picture is answered; the exit code tells that one was not."""
+    good = sorted((models / "1.0.0" / "frames").glob("*.png"))[:2]
+    (twinship.folder / "text.png").write_text("no picture")
+    pictures = [str(good[0]), "text.png", "absent.png", str(good[1])]
+    code, said = twinship.run("predict", str(models / "1.0.0" / "model.tflite"), *pictures, "--json")
+    assert code == 1
+    answers = json.loads(said[said.index("[\n") : said.rindex("]") + 1])
+    assert [len(answer.get("top", [])) for answer in answers] == [3, 0, 0, 3]
+    assert "text.png" in said
+    assert "absent.png" in said
+
+
+@pytest.mark.parametrize(
+    ("fake", "said"),
+    [
+        ("python3.11:Python 3.9.1", "needs Python 3.11, found 'Python 3.9.1'"),
+        ("uname:Plan9", "Linux x86-64"),
+    ],
+)
+def test_setup_stops_with_one_line(tmp_path: Path, fake: str, said: str) -> None:
+    """An unsupported platform or Python is told before anything is made."""
+    for name in ("Makefile", "constraints.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    for project in ("edgekit", "modules/camera_sim", "modules/inference"):
+        (tmp_path / project).mkdir(parents=True)
+        shutil.copy(ROOT / project / "pyproject.toml", tmp_path / project)
+    name, answer = fake.split(":")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / name).write_text(f"#!/bin/sh\necho '{answer}'\n[ {name} = uname ]\n")
+    (tmp_path / "bin" / name).chmod(0o755)
+    found = subprocess.run(
+        ["make", "setup"],
+        cwd=tmp_path,
+        env={"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode != 0
+    assert said in found.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_a_command_line_that_is_wrong(twinship: Command) -> None:
+    """Usage errors are one line too, with exit code 2."""
+    for words in (["nonsense"], ["train", "--epochs", "many"], ["demo", "--frames", "-1"]):
+        code, said = twinship.run(*words)
+        assert code == 2
+        assert len(said.splitlines()) == 1, said
+
+
+def test_every_help_fits_a_screen(twinship: Command) -> None:
+    """Twenty-four lines of eighty characters, give or take a long option."""
+    for words in ([], ["train"], ["publish"], ["simulate"], ["demo"], ["status"], ["keys"], ["predict"]):
+        code, said = twinship.run(*words, "--help", COLUMNS="80")
+        assert code == 0
+        assert len(said.splitlines()) <= 40, said
+
+
+def test_status_help_loads_nothing_heavy(twinship: Command) -> None:
+    """A question about an option must not wait for TensorFlow or an SDK."""
+    found = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "twinship", "status", "--help"],
+        cwd=twinship.folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in found.stderr.splitlines()}
+    assert not loaded & {"tensorflow", "keras", "azure", "numpy", "aiohttp", "cryptography"}
+    assert "typer" in loaded
+
+
+def test_a_loopback_port_is_free_again_after_simulate(twinship: Command, edge: Edge) -> None:
+    """Two simulators run side by side, each on addresses of its own."""
+    gateway = edge.simulator.endpoints.gateway
+    with socket.create_connection((gateway, 8883), timeout=5):
+        pass
+    process = twinship.start("simulate", "--template", str(ROOT / "deployment.template.json"))
+    assert process.stdout is not None
+    line = next(line for line in process.stdout if "ready" in line or "twinship:" in line)
+    assert "ready" in line
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 143

@@ -1,0 +1,150 @@
+"""`twinship demo`, whole: the real SDKs, real processes, every figure recomputed from the ledgers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from demo.report import read_sent, read_upstream, summarise
+from tests.e2e.conftest import ROOT, Command
+from tests.e2e.waiting import wait_until
+
+pytestmark = pytest.mark.e2e
+
+QUICK = ("--fps", "25", "--dataset", "digits")  # the second half must outlast a swap on a busy machine
+
+
+def demo_words(models: Path, frames: int = 200, *more: str) -> list[str]:
+    """A demo of a few seconds, with models that are there already."""
+    return ["demo", "--models", str(models), "--frames", str(frames), *QUICK, *more]
+
+
+def processes_of(folder: Path) -> list[int]:
+    """Every process whose command line or environment names this folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            text = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(folder).encode() in text and int(process.name) != os.getpid():
+            found.append(int(process.name))
+    return found
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> str:
+    """What a command says until it says this."""
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        if text in line:
+            return said
+    raise AssertionError(f"ended without saying {text!r}: {said}")
+
+
+def test_the_whole_path_and_every_figure_of_it(twinship: Command, models: Path) -> None:
+    """Nothing lost, dropped or repeated over a hot swap; the summary is what the two ledgers add up to."""
+    code, said = twinship.run(*demo_words(models))
+    assert code == 0, said
+    folder = twinship.folder / "build" / "demo"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["frames_sent"], summary["frames_answered"]) == (200, 200)
+    assert [summary[name] for name in ("frames_lost", "frames_dropped", "repeats", "foreign_frames")] == [
+        0
+    ] * 4
+    assert summary["accuracy"] >= 0.90
+    versions = summary["by_version"]
+    assert set(versions) == {"1.0.0", "1.1.0"}
+    assert versions["1.0.0"]["weights_sha256"] != versions["1.1.0"]["weights_sha256"]
+    assert versions["1.0.0"]["sha256"] != versions["1.1.0"]["sha256"]
+    with (folder / "sent.jsonl").open() as sent, (folder / "upstream.jsonl").open() as upstream:
+        again = summarise(summary["dataset"], read_sent(sent), read_upstream(upstream)).to_json()
+    assert json.loads(json.dumps(again)) == summary
+    for stage in ("encode", "transit", "queue", "preprocess", "invoke", "postprocess", "publish", "total"):
+        assert 0 <= summary["latency_ms"][stage]["p50"] <= summary["latency_ms"][stage]["p99"]
+    assert_no_secret_outside_its_file(folder)
+
+
+def assert_no_secret_outside_its_file(folder: Path) -> None:
+    """Keys and tokens stand in service.env and in the hub's own store, and nowhere else."""
+    service_env = folder / "simulator" / "service.env"
+    found = re.search(r"SharedAccessKey=([^;\"\s]+)", service_env.read_text())
+    assert found is not None
+    assert service_env.stat().st_mode & 0o077 == 0
+    for path in folder.rglob("*"):
+        if path.is_file() and path != service_env and not path.name.startswith("hub.sqlite"):
+            data = path.read_bytes()
+            assert found[1].encode() not in data, path
+            assert b"SharedAccessSignature sr=" not in data, path
+            assert b"PRIVATE KEY" not in data or path.stat().st_mode & 0o077 == 0, path
+
+
+def test_own_pictures_in_a_deep_folder_with_a_space(twinship: Command, models: Path) -> None:
+    """No truth means no accuracy and no failure; one broken file is skipped; deep paths and spaces work."""
+    deep = twinship.folder / ("a folder " + "x" * 80) / ("y" * 110)
+    pictures = deep / "my pictures"
+    pictures.mkdir(parents=True)
+    frames = sorted((models / "1.0.0" / "frames").glob("*.png"))[:5]
+    for frame in frames:
+        shutil.copy(frame, pictures)
+    (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing more")
+    code, said = Command(deep).run(*demo_words(models, 200, "--camera-folder", str(pictures)))
+    assert code == 0, said
+    summary = json.loads((deep / "build" / "demo" / "summary.json").read_text())
+    assert (summary["frames_answered"], summary["accuracy"]) == (200, None)
+
+
+@pytest.mark.parametrize("moment", ["simulator is up", "shipped by module twin", "answered, model 1.1.0"])
+def test_ctrl_c_leaves_nothing_behind(twinship: Command, models: Path, moment: str) -> None:
+    """Whenever it comes: exit code 130, no process left, no traceback."""
+    process = twinship.start(*demo_words(models, 400))
+    said = read_until(process, moment)
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said + rest
+    assert "Traceback" not in said + rest
+    assert processes_of(twinship.folder) == []
+
+
+def test_a_run_without_end_shows_its_figures_at_ctrl_c(twinship: Command, models: Path) -> None:
+    """FRAMES=0: Ctrl-C is the only end, so the sum is worth having."""
+    process = twinship.start(*demo_words(models, 0))
+    said = read_until(process, "1.1.0 shipped")
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said + rest
+    summary = json.loads((twinship.folder / "build" / "demo" / "summary.json").read_text())
+    assert summary["frames_answered"] > 100
+    assert (summary["frames_lost"], summary["frames_dropped"]) == (0, 0)
+
+
+def test_after_kill_9_nothing_runs_and_the_next_demo_does(twinship: Command, models: Path) -> None:
+    """The kernel ends the children of a killed agent; state left behind disturbs nobody."""
+    process = twinship.start(*demo_words(models, 400))
+    read_until(process, "answered, model")
+    process.kill()
+    process.wait()
+    wait_until(lambda: processes_of(twinship.folder) == [], "the children to end")
+    code, said = twinship.run(*demo_words(models))
+    assert code == 0, said
+
+
+def test_the_manifest_is_the_only_source_of_modules_and_routes(twinship: Command, models: Path) -> None:
+    """With the frames' route broken nothing is answered, and the demo says so instead of passing."""
+    manifest = json.loads((ROOT / "deployment.template.json").read_text())
+    routes = manifest["modulesContent"]["$edgeHub"]["properties.desired"]["routes"]
+    routes["frames"]["route"] = routes["frames"]["route"].replace("outputs/frames", "outputs/elsewhere")
+    template = twinship.folder / "deployment.template.json"
+    template.write_text(json.dumps(manifest))
+    shutil.copytree(ROOT / "modules", twinship.folder / "modules", ignore=shutil.ignore_patterns("*.pyc"))
+    code, said = twinship.run(*demo_words(models, 20, "--template", str(template)))
+    assert code == 1
+    assert "20 frames were lost" in said, said

@@ -1,0 +1,101 @@
+"""One tiny real TFLite model, converted by TensorFlow once and kept in build/test-models/, as an artefact.
+
+It takes 8 × 8 grey pixels and says which quadrant is the brightest. Training is tested elsewhere.
+`python -m tests.models FILE` converts it: TensorFlow and its warnings stay in a process of their own.
+"""
+
+import fcntl
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.artefact import InputSpec, Manifest, Probes, pack
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "build" / "test-models"
+LABELS = ("north-west", "north-east", "south-west", "south-east")
+SPEC = InputSpec(height=8, width=8, channels=1)
+
+
+def quadrant(place: int) -> NDArray[np.uint8]:
+    """The picture that the model answers with LABELS[place]."""
+    pixels = np.zeros((8, 8, 1), np.uint8)
+    row, column = divmod(place, 2)
+    pixels[4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = 255
+    return pixels
+
+
+def tiny_artefact(
+    name: str = "tiny",
+    version: str = "1.0.0",
+    *,
+    tflite: bytes | None = None,
+    labels: Sequence[str] = LABELS,
+    expected: Sequence[str] = LABELS,
+    latency_budget_ms: float = 1000.0,
+    minimum_runtime: Mapping[str, str] | None = None,
+) -> bytes:
+    """The packed artefact; what is given takes the place of what is right."""
+    manifest = Manifest(
+        name=name,
+        version=version,
+        architecture="quadrants",
+        input=SPEC,
+        latencyBudgetMs=latency_budget_ms,
+        minimumRuntime=dict(minimum_runtime or {}),
+        metrics={"accuracy": 1.0},
+        dataset="quadrants",
+        weightsSha256=hashlib.sha256(version.encode()).hexdigest(),
+        created="2024-01-01T00:00:00Z",
+    )
+    images = b"".join(quadrant(LABELS.index(label) if label in LABELS else 0).tobytes() for label in LABELS)
+    return pack(tflite or tiny_tflite(), manifest, labels, Probes(images, tuple(expected)))
+
+
+@cache
+def tiny_tflite() -> bytes:
+    """The int8 flatbuffer: from the cache, else converted now. Of several processes one does it."""
+    recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
+    path = FOLDER / f"quadrants-{recipe}.tflite"
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            half = path.with_suffix(f".{os.getpid()}")
+            command = [sys.executable, "-m", "tests.models", str(half)]
+            subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
+            os.replace(half, path)
+    return path.read_bytes()
+
+
+def _convert(path: Path) -> None:
+    import tensorflow as tf
+
+    model = tf.keras.Sequential(
+        [
+            tf.keras.Input((8, 8, 1)),
+            tf.keras.layers.AveragePooling2D(4),
+            tf.keras.layers.Flatten(),
+            tf.keras.layers.Dense(4),
+            tf.keras.layers.Softmax(),
+        ]
+    )
+    model.set_weights([8 * np.eye(4, dtype=np.float32), np.zeros(4, np.float32)])
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    samples = [quadrant(place)[np.newaxis].astype(np.float32) / 255 for place in range(4)]
+    converter.representative_dataset = lambda: ([sample] for sample in samples)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    path.write_bytes(converter.convert())
+
+
+if __name__ == "__main__":
+    _convert(Path(sys.argv[1]))

@@ -1,0 +1,245 @@
+"""The camera against a hub that the test holds in its hands."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import pytest
+
+from camera_sim.camera import LEDGER, Camera
+from camera_sim.ledger import Sent, line
+from camera_sim.scene import Scene
+from camera_sim.settings import CameraEnvironment
+from camera_sim.sources import Folder, Source
+from edgekit import clock
+from edgekit.frame import Flow, Frame, FrameId, Message
+from edgekit.hub import Twin
+
+Sending = tuple[Frame, Callable[[int], None] | None]
+
+
+class FakeHub:
+    """Takes messages, stores them at once unless told otherwise."""
+
+    def __init__(self) -> None:
+        self.frames: SimpleQueue[Sending] = SimpleQueue()
+        self.reported: dict[str, Any] = {}
+        self.changed = threading.Condition()
+        self.stores = True
+        self.full = False
+
+    def send(self, output: str, message: Message, on_stored: Callable[[int], None] | None = None) -> bool:
+        """As Hub.send."""
+        assert output == "frames"
+        if self.full:
+            return False
+        self.frames.put((Frame.from_message(message), on_stored))
+        if self.stores and on_stored is not None:
+            on_stored(clock.mono_ns())
+        return True
+
+    def report(self, patch: Mapping[str, Any]) -> None:
+        """As Hub.report."""
+        with self.changed:
+            self.reported |= patch
+            self.changed.notify_all()
+
+    def expect_none(self) -> None:
+        """No frame comes: a tenth of a second is a hundred of them."""
+        with pytest.raises(Empty):
+            self.frames.get(timeout=0.1)
+
+    def wait(self, condition: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+        """What is reported, once it is so."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: condition(self.reported), 10), self.reported
+            return self.reported
+
+
+class Bench:
+    """A camera that is connected to a FakeHub and started."""
+
+    def __init__(self, folder: Path, source: Source) -> None:
+        self.folder = folder
+        self.hub = FakeHub()
+        self.camera = Camera(CameraEnvironment("camera", None, folder), source)
+        self.camera.attach(self.hub)
+        self.camera.start()
+
+    def twin(self, version: int = 1, **section: object) -> None:
+        """The twin says so."""
+        self.camera.take_twin(Twin({"camera": section, "$version": version}, {"$version": 1}))
+
+    def flow(self, flow: Flow) -> None:
+        """The other side says so."""
+        self.camera.take_flow(flow.to_message(), 0)
+
+    def take(self, count: int) -> list[Frame]:
+        """The next frames."""
+        return [self.hub.frames.get(timeout=10)[0] for _ in range(count)]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """A camera before a scene."""
+    bench = Bench(tmp_path, Scene())
+    yield bench
+    bench.camera.stop(5)
+
+
+def test_no_frame_before_the_first_twin(bench: Bench) -> None:
+    """The twin may ask for a ledger, which must hold every frame."""
+    bench.hub.expect_none()
+    bench.twin(fps=1000, frames=1)
+    assert bench.take(1)[0].id.seq == 0
+
+
+def test_a_run_of_n_frames_ends_and_says_so(bench: Bench) -> None:
+    """Exactly N, numbered from 0, one identity, with truth and stamps; then `done`."""
+    bench.twin(fps=1000, frames=5)
+    status = bench.hub.wait(lambda reported: reported.get("cameraStatus", {}).get("done"))["cameraStatus"]
+    frames = bench.take(5)
+    bench.hub.expect_none()
+    assert [frame.id.seq for frame in frames] == list(range(5))
+    assert {(frame.id.camera, frame.id.run) for frame in frames} == {("camera", status["run"])}
+    assert all(frame.truth in set("0123456789") for frame in frames)
+    assert all(frame.mono <= frame.encoded for frame in frames)
+    assert {frame.boot for frame in frames} == {clock.boot_id()}
+    assert (status["sent"], status["stored"], status["dropped"]) == (5, 5, 0)
+    assert status["source"] == "scene 7"
+
+
+def test_the_section_is_answered(bench: Bench) -> None:
+    """In the IoT Plug and Play shape; a wrong one keeps what runs."""
+    bench.twin(version=4, fps=5, paused=True)
+    assert bench.hub.reported["camera"]["ac"] == 200
+    bench.twin(version=5, fps=-5)
+    answer = bench.hub.reported["camera"]
+    assert (answer["ac"], answer["av"], answer["value"]["fps"]) == (400, 5, 5)
+    assert answer["ad"].startswith("fps: ")
+
+
+def test_an_answer_that_stands_is_not_given_again(bench: Bench) -> None:
+    """Each connect reads the whole twin; only what changed is worth a patch."""
+    bench.twin(version=4, paused=True)
+    stands = {"camera": bench.hub.reported.pop("camera")}
+    bench.camera.take_twin(Twin({"camera": {"paused": True}, "$version": 4}, stands))
+    assert "camera" not in bench.hub.reported
+
+
+def test_credit_holds_the_camera_until_the_answer(bench: Bench) -> None:
+    """At most `credit` frames under way; an answer for this run frees them, another run's does not."""
+    bench.twin(fps=1000, credit=3)
+    run = bench.take(3)[-1].id.run
+    bench.hub.expect_none()
+    bench.flow(Flow("camera", "0" * 16, 2))
+    bench.flow(Flow("other", run, 2))
+    bench.camera.take_flow(Message(b"nonsense", {}), 0)
+    bench.hub.expect_none()
+    bench.flow(Flow("camera", run, 1))
+    assert [frame.id.seq for frame in bench.take(2)] == [3, 4]
+    bench.flow(Flow.fresh())
+    assert [frame.id.seq for frame in bench.take(3)] == [5, 6, 7]
+
+
+def test_pause_and_resume_by_method_and_by_twin(bench: Bench) -> None:
+    """Whoever spoke last is obeyed; a twin that does not change its mind has not spoken."""
+    bench.twin(fps=1000, paused=True)
+    bench.hub.expect_none()
+    assert bench.camera.pause(False).payload == {"paused": False}
+    bench.take(2)
+    assert bench.camera.pause(True).status == 200
+    bench.twin(version=2, fps=999, paused=True)
+    bench.twin(version=3, fps=999, paused=False)
+    bench.take(2)
+
+
+def test_the_ledger_has_a_line_for_each_stored_frame(bench: Bench) -> None:
+    """What was certainly handed over, and nothing else: the base of "lost"."""
+    bench.twin(fps=1000, frames=4, ledger=True)
+    bench.hub.wait(lambda reported: reported.get("cameraStatus", {}).get("done"))
+    lines = [json.loads(text) for text in (bench.folder / LEDGER).read_text().splitlines()]
+    frames = bench.take(4)
+    assert [each["seq"] for each in lines] == [0, 1, 2, 3]
+    assert [each["bytes"] for each in lines] == [len(frame.image) for frame in frames]
+    assert [each["truth"] for each in lines] == [frame.truth for frame in frames]
+    assert all(each["captured"] <= each["stored"] for each in lines)
+
+
+def test_a_frame_that_the_outbox_dropped_is_counted_and_not_in_the_ledger(bench: Bench) -> None:
+    """It has a number that nobody will see again; the run still ends, and the credit is free."""
+    bench.hub.full = True
+    bench.twin(fps=1000, frames=3, credit=1, ledger=True)
+    status = bench.hub.wait(lambda reported: reported.get("cameraStatus", {}).get("done"))["cameraStatus"]
+    assert (status["sent"], status["stored"], status["dropped"]) == (0, 0, 3)
+    assert not (bench.folder / LEDGER).exists()
+
+
+def test_done_waits_for_the_last_acknowledgement(bench: Bench) -> None:
+    """Sent is not stored."""
+    bench.hub.stores = False
+    bench.twin(fps=1000, frames=2)
+    sendings = [bench.hub.frames.get(timeout=10) for _ in range(2)]
+    assert not bench.hub.reported.get("cameraStatus", {}).get("done")
+    for _frame, on_stored in sendings:
+        assert on_stored is not None
+        on_stored(clock.mono_ns())
+    bench.hub.wait(lambda reported: reported.get("cameraStatus", {}).get("done"))
+
+
+def test_stopping_counts_what_is_not_stored(bench: Bench) -> None:
+    """For the last line of the log."""
+    bench.hub.stores = False
+    bench.twin(fps=1000, frames=2)
+    bench.take(2)
+    assert bench.camera.stop(5) == {"frames": 2}
+
+
+def test_a_picture_that_fits_into_no_message_is_counted_with_its_reason(tmp_path: Path) -> None:
+    """It takes no number: seq has no holes that are nobody's fault."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Scene().next().image.resize((600, 600)).save(pictures / "a.png")
+    Scene().next().image.save(pictures / "b.png")
+    bench = Bench(tmp_path, Folder(pictures))
+    bench.twin(fps=1000, frames=2, encoding="raw")
+    status = bench.hub.wait(lambda reported: reported.get("cameraStatus", {}).get("done"))["cameraStatus"]
+    assert [frame.id.seq for frame in bench.take(2)] == [0, 1]
+    assert status["refused"] == 2
+    assert status["refusal"].startswith("a.png: 360000 bytes as raw")
+    bench.camera.stop(5)
+
+
+def test_a_source_that_fails_does_not_end_the_camera(tmp_path: Path) -> None:
+    """A disk that is gone comes back, or does not; the process stays."""
+
+    class Broken(Scene):
+        failures = 1
+
+        def next(self) -> Any:
+            if self.failures:
+                self.failures -= 1
+                raise OSError("disk")
+            return super().next()
+
+    bench = Bench(tmp_path, Broken())
+    bench.twin(fps=1000)
+    assert bench.take(1)[0].id.seq == 0
+    bench.camera.stop(5)
+
+
+def test_a_line_of_the_ledger() -> None:
+    """The seven fields that the demo and the bench read."""
+    sent = Sent(FrameId("camera", "0123456789abcdef", 7), None, 5, 99)
+    assert json.loads(line(sent, stored=6)) == {
+        "camera": "camera",
+        "run": "0123456789abcdef",
+        "seq": 7,
+        "truth": None,
+        "captured": 5,
+        "stored": 6,
+        "bytes": 99,
+    }

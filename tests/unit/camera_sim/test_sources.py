@@ -1,0 +1,110 @@
+"""Pictures from a folder, and from the scene."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from camera_sim.scene import Scene
+from camera_sim.sources import Folder, Picture
+
+
+def draw(path: Path, mode: str = "L", size: tuple[int, int] = (4, 3)) -> Path:
+    """A small picture file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, 1).save(path)
+    return path
+
+
+def taken(source: Folder, count: int) -> list[Picture]:
+    """The next pictures."""
+    pictures = [source.next() for _ in range(count)]
+    return [picture for picture in pictures if picture is not None]
+
+
+def test_pictures_come_by_name_and_round_again(tmp_path: Path) -> None:
+    """A folder is a loop in the order of its names."""
+    for name in ("b.png", "a.jpg", "c.bmp"):
+        draw(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no picture")
+    folder = Folder(tmp_path)
+    assert [picture.name for picture in taken(folder, 4)] == ["a.jpg", "b.png", "c.bmp", "a.jpg"]
+    assert str(folder) == f"folder {tmp_path}: 3 pictures"
+
+
+def test_truth_is_what_the_table_says(tmp_path: Path) -> None:
+    """`truth.csv` comes before the names of sub-folders; a picture that it leaves out has none."""
+    draw(tmp_path / "x" / "a.png")
+    draw(tmp_path / "x" / "b.png")
+    (tmp_path / "truth.csv").write_text("file,label\nx/a.png,7\n")
+    assert [picture.truth for picture in taken(Folder(tmp_path), 2)] == ["7", None]
+
+
+def test_without_a_table_truth_is_the_sub_folder(tmp_path: Path) -> None:
+    """And a picture beside them has none."""
+    draw(tmp_path / "3" / "a.png")
+    draw(tmp_path / "z.png")
+    assert [picture.truth for picture in taken(Folder(tmp_path), 2)] == ["3", None]
+
+
+def test_a_table_without_its_header_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """No truth is better than a wrong one, and the log names the cure."""
+    draw(tmp_path / "a.png")
+    (tmp_path / "truth.csv").write_text("a.png,7\n")
+    assert taken(Folder(tmp_path), 1)[0].truth is None
+    assert "file,label" in caplog.text
+
+
+def test_what_cannot_be_read_is_said_once_counted_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A broken file costs one line, not the run."""
+    (tmp_path / "a.png").write_bytes(b"no picture at all")
+    whole = draw(tmp_path / "b.png", size=(60, 60)).read_bytes()
+    (tmp_path / "c.png").write_bytes(whole[: len(whole) // 2])
+    folder = Folder(tmp_path)
+    assert [picture.name for picture in taken(folder, 3)] == ["b.png"] * 3
+    assert folder.unreadable == 2
+    assert [record.getMessage().count("left out") for record in caplog.records] == [1, 1]
+
+
+def test_a_huge_picture_is_left_out_before_it_is_decoded(tmp_path: Path) -> None:
+    """A small file may decode to gigabytes."""
+    Image.new("1", (10_000, 6_000)).save(tmp_path / "bomb.png")
+    folder = Folder(tmp_path)
+    assert folder.next() is None
+    assert folder.unreadable == 1
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_folder_without_pictures_is_looked_through_again(tmp_path: Path, exists: bool) -> None:
+    """A camera may be started before its pictures are there."""
+    path = tmp_path if exists else tmp_path / "later"
+    folder = Folder(path)
+    assert folder.next() is None
+    draw(path / "a.png")
+    assert taken(folder, 1)[0].name == "a.png"
+
+
+@pytest.mark.parametrize(
+    ("mode", "channels"), [("L", 1), ("1", 1), ("LA", 1), ("RGB", 3), ("RGBA", 3), ("P", 3)]
+)
+def test_every_picture_is_grey_or_colour(tmp_path: Path, mode: str, channels: int) -> None:
+    """Frames have one channel or three, whatever the file has."""
+    draw(tmp_path / "a.png", mode)
+    picture = taken(Folder(tmp_path), 1)[0]
+    assert picture.channels == channels
+    assert picture.untouched == (mode in ("L", "RGB"))
+
+
+def test_the_scene_is_the_same_for_ever() -> None:
+    """Two runs see the same digits, and each picture knows what it shows."""
+    first, second = Scene(), Scene()
+    pictures = [first.next() for _ in range(50)]
+    assert [picture.image.tobytes() for picture in pictures] == [
+        second.next().image.tobytes() for _ in range(50)
+    ]
+    assert {picture.truth for picture in pictures} == set("0123456789")
+    assert {picture.image.size for picture in pictures} == {(28, 28)}
+    assert all(max(picture.image.tobytes()) > 200 for picture in pictures)
+    assert Scene(seed=8).next().image.tobytes() != pictures[0].image.tobytes()

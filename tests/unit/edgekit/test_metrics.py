@@ -1,0 +1,35 @@
+"""The metrics listener."""
+
+import socket
+import urllib.request
+
+import pytest
+from prometheus_client import Counter
+
+from edgekit import metrics
+
+
+def test_no_address_is_no_listener() -> None:
+    """Unset means that nothing listens."""
+    metrics.serve(None)
+    metrics.serve("")
+
+
+def test_the_figures_are_served() -> None:
+    """Prometheus text, where METRICS_LISTEN says."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    Counter("edgekit_test_figures", "A figure").inc(3)
+    metrics.serve(f"127.0.0.1:{port}")
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        assert b"edgekit_test_figures_total 3.0" in answer.read()
+
+
+@pytest.mark.parametrize("listen", ["nonsense", "127.0.0.1:x", "127.0.0.1:99999", "203.0.113.1:9600"])
+def test_an_address_that_cannot_be_had_is_said_and_done_without(
+    listen: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Figures are no reason for a module not to run."""
+    metrics.serve(listen)
+    assert f"METRICS_LISTEN={listen}" in caplog.text

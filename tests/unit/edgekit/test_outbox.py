@@ -1,0 +1,73 @@
+"""The outbox: order and bounds."""
+
+import threading
+
+import pytest
+
+from edgekit.frame import MAX_BODY_BYTES, Message
+from edgekit.outbox import Outbox, Outgoing, too_large
+
+
+def outgoing(size: int = 1, name: str = "a") -> Outgoing:
+    """A message of `size` bytes."""
+    return Outgoing("frames", Message(bytes(size), {}, message_id=name))
+
+
+def test_messages_leave_in_order_and_the_first_stays_until_removed() -> None:
+    """A send that fails finds its message where it was."""
+    box = Outbox(10, 1000)
+    for name in "abc":
+        assert box.put(outgoing(name=name))
+    left = []
+    while (first := box.first(timeout_s=0)) is not None:
+        assert box.first(timeout_s=0) is first
+        left.append(first.message.message_id)
+        box.remove_first()
+    assert left == ["a", "b", "c"]
+
+
+def test_a_full_outbox_takes_no_more() -> None:
+    """Bounded by number and by bytes; what is removed makes room."""
+    by_number, by_bytes = Outbox(2, 1000), Outbox(100, 10)
+    assert [by_number.put(outgoing()) for _ in range(3)] == [True, True, False]
+    assert [by_bytes.put(outgoing(5)) for _ in range(3)] == [True, True, False]
+    by_bytes.remove_first()
+    assert by_bytes.put(outgoing(5))
+
+
+def test_a_single_message_is_never_too_much() -> None:
+    """A bound of bytes smaller than one message must not stop it for ever."""
+    assert Outbox(10, 4).put(outgoing(5))
+
+
+def test_waiting_ends_when_the_last_message_is_gone() -> None:
+    """Draining waits for the acknowledgement, not for the send."""
+    box = Outbox(10, 1000)
+    box.put(outgoing())
+    assert box.wait_empty(timeout_s=0.01) == 1
+    threading.Timer(0.02, box.remove_first).start()
+    assert box.wait_empty(timeout_s=5) == 0
+
+
+def test_a_closed_outbox_wakes_everybody() -> None:
+    """Neither the sender nor a drain may outlive the module."""
+    box = Outbox(10, 1000)
+    threading.Timer(0.02, box.close).start()
+    assert box.first(timeout_s=5) is None
+    assert not box.put(outgoing())
+
+
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        (Message(bytes(MAX_BODY_BYTES), {}), None),
+        (Message(bytes(MAX_BODY_BYTES + 1), {}), "body"),
+        (Message(b"", {"a": "x" * 1_000}), None),
+        (Message(b"", {"a": "x" * 1_030}), "properties"),
+        (Message(b"", {"a": "ü" * 600}), "properties"),
+    ],
+)
+def test_what_no_hub_would_take_is_named(message: Message, why: str | None) -> None:
+    """Body and percent-encoded properties together must stay clear of edgeHub's packet limit."""
+    reason = too_large(message)
+    assert (reason is None) if why is None else (reason or "").startswith(why)

@@ -1,0 +1,64 @@
+"""Picture files through the device's own code."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from inference.engine import Engine, EngineError
+from inference.predict import FilePrediction, FileUnreadable, predict_files
+from inference.preprocess import decode, prepare
+from tests.unit.inference import tiny_model
+from tests.unit.inference.tiny_model import LABELS, SPEC, band
+
+ARTEFACT = tiny_model.artefact()
+
+
+def picture(folder: Path, place: int, name: str) -> Path:
+    path = folder / name
+    Image.fromarray(band(place)[:, :, 0]).resize((40, 60)).save(path)
+    return path
+
+
+@pytest.mark.parametrize("runtime", ["litert", "tflite_runtime"])
+def test_each_picture_is_answered_in_order(tmp_path: Path, runtime: str) -> None:
+    """PNG or JPEG, of any size, on either runtime."""
+    paths = [picture(tmp_path, place, f"{place}.{'png' if place else 'jpg'}") for place in (2, 0, 1)]
+    answers = list(predict_files(ARTEFACT, paths, top_k=2, runtime=runtime))
+    assert [each.path for each in answers] == paths
+    tops = [each.top for each in answers if isinstance(each, FilePrediction)]
+    assert [(top[0].label, len(top)) for top in tops] == [(LABELS[2], 2), (LABELS[0], 2), (LABELS[1], 2)]
+
+
+def test_an_unreadable_picture_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+    """A text file, a missing one, a folder and a cut-off picture each say why; the last is answered."""
+    good = picture(tmp_path, 1, "good.png")
+    text, missing, cut = tmp_path / "notes.png", tmp_path / "missing.png", tmp_path / "cut.png"
+    text.write_text("no picture")
+    cut.write_bytes(good.read_bytes()[:60])
+    *unreadable, answer = predict_files(ARTEFACT, [text, missing, tmp_path, cut, good])
+    assert [each.path for each in unreadable] == [text, missing, tmp_path, cut]
+    reasons = [each.reason for each in unreadable if isinstance(each, FileUnreadable)]
+    assert reasons[:3] == [
+        "content_type: neither PNG nor JPEG",
+        "No such file or directory",
+        "Is a directory",
+    ]
+    assert reasons[3].startswith("image: ")
+    assert isinstance(answer, FilePrediction)
+    assert answer.top[0].label == LABELS[1]
+
+
+def test_a_file_is_answered_as_the_same_frame_is(tmp_path: Path) -> None:
+    """Offline and on the device, the same numbers: there is one preprocessing."""
+    path = picture(tmp_path, 1, "frame.png")
+    (answer,) = predict_files(ARTEFACT, [path])
+    scores = Engine(ARTEFACT).infer(prepare(decode(path.read_bytes(), "image/png", 40, 60, 1), SPEC))
+    assert isinstance(answer, FilePrediction)
+    assert answer.top[0].confidence == pytest.approx(scores.max(), abs=1e-6)
+
+
+def test_a_model_that_does_not_load_is_said_at_once(tmp_path: Path) -> None:
+    """Not once for each picture."""
+    with pytest.raises(EngineError):
+        next(predict_files(tiny_model.artefact(), [tmp_path], runtime="onnx"))

@@ -1,0 +1,217 @@
+"""The proof: real models, broken ones, and processes that crash, hang or never say a word."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inference.prove import MAX_MEMORY_BYTES, Proved, Prover
+from inference.reconcile import CODES, ModelRefused, ModelUnavailable
+from tests.models import LABELS, tiny_artefact, tiny_tflite
+from tests.unit.inference.device import eventually
+
+RUNTIMES = ["litert", "tflite_runtime"]
+
+
+@pytest.fixture
+def artefact(tmp_path: Path) -> Path:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(tiny_artefact())
+    return path
+
+
+def python(code: str) -> tuple[str, ...]:
+    """A child that runs this instead of the proof."""
+    return (sys.executable, "-I", "-c", code)
+
+
+def refused(path: Path, runtime: str = "auto", **prover: Any) -> str:
+    with pytest.raises(ModelRefused) as raised:
+        Prover(runtime, **prover).run(path)
+    assert raised.value.code in CODES
+    assert "\n" not in str(raised.value)
+    return raised.value.code
+
+
+def unavailable(path: Path, **prover: Any) -> str:
+    with pytest.raises(ModelUnavailable) as raised:
+        Prover("auto", **prover).run(path)
+    assert raised.value.code in CODES
+    return raised.value.code
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_good_model_is_proved_on_either_runtime(artefact: Path, runtime: str) -> None:
+    """It loads, answers its probes, and says how fast."""
+    proved = Prover(runtime).run(artefact)
+    assert proved.runtime.startswith(f"{runtime} 2.")
+    assert 0 < proved.p50_ms <= proved.p95_ms
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        ({"expected": LABELS[::-1]}, "wrong-answers"),
+        ({"labels": (*LABELS, "north")}, "does-not-load"),
+        ({"minimum_runtime": {"litert": "99.0"}}, "runtime-too-old"),
+        ({"tflite": tiny_tflite()[:1000]}, "does-not-load"),
+    ],
+    ids=["probes", "labels", "runtime", "truncated"],
+)
+def test_a_model_that_is_not_what_it_says_is_refused(
+    tmp_path: Path, wrong: dict[str, Any], code: str
+) -> None:
+    """Wrong labels, wrong answers, a runtime too old, half a flatbuffer: each has its name."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(tiny_artefact(**wrong))
+    assert refused(path, "litert") == code
+
+
+def test_a_minimum_for_another_runtime_does_not_matter(tmp_path: Path) -> None:
+    """The manifest's minimum counts for the runtime that is used."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(tiny_artefact(minimum_runtime={"tflite_runtime": "99.0", "litert": "2.0"}))
+    assert Prover("litert").run(path).runtime.startswith("litert")
+
+
+def test_a_truncated_flatbuffer_kills_the_child_only(tmp_path: Path) -> None:
+    """This runtime dies of half a model; the module hears of it and lives."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(tiny_artefact(tflite=tiny_tflite()[: len(tiny_tflite()) // 2]))
+    assert refused(path, "tflite_runtime") == "crashes-runtime"
+
+
+@pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL"])
+def test_a_crash_is_the_models_fault(artefact: Path, name: str) -> None:
+    """The signals of a broken program refuse the model."""
+    command = python(f"import os, signal; os.kill(os.getpid(), signal.{name})")
+    assert refused(artefact, command=command) == "crashes-runtime"
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGHUP"])
+def test_a_kill_from_outside_is_nobodys_fault(artefact: Path, name: str) -> None:
+    """A proof that somebody killed proves nothing, and is tried again."""
+    command = python(f"import os, signal; os.kill(os.getpid(), signal.{name})")
+    assert unavailable(artefact, command=command) == "no-proof"
+
+
+def test_a_hang_is_ended_and_refused(artefact: Path, tmp_path: Path) -> None:
+    """A child that does not come to an end is killed."""
+    pid = tmp_path / "pid"
+    hang = python(
+        f"import os, pathlib, time; pathlib.Path({str(pid)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    )
+    assert refused(artefact, command=hang, timeout_s=1.0) == "hangs-runtime"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+
+
+def test_processor_time_that_runs_out_is_a_hang(artefact: Path) -> None:
+    """An endless loop ends at its own limit even if nobody watches."""
+    command = python("import os, signal; os.kill(os.getpid(), signal.SIGXCPU)")
+    assert refused(artefact, command=command) == "hangs-runtime"
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["", "raise SystemExit(1)", "print('no json')", "print('{}')", "print('[1]')", "print('null')"],
+)
+def test_a_child_without_a_result_proves_nothing(artefact: Path, code: str) -> None:
+    """An image in which the proof cannot run does not refuse every model for ever."""
+    assert unavailable(artefact, command=python(code)) == "no-proof"
+
+
+def test_a_child_that_does_not_start_proves_nothing(artefact: Path) -> None:
+    """A missing program is the device's fault."""
+    assert unavailable(artefact, command=("/nonexistent",)) == "no-proof"
+
+
+def test_a_missing_file_proves_nothing(tmp_path: Path) -> None:
+    """A file that went away under the proof is tried again."""
+    assert unavailable(tmp_path / "none") == "no-proof"
+
+
+def test_noise_before_the_result_does_not_matter(artefact: Path) -> None:
+    """A runtime may write what it likes; the last line counts."""
+    line = json.dumps({"proved": {"runtime": "x 1", "load_ms": 1, "p50_ms": 2, "p95_ms": 3}})
+    proved = Prover("auto", command=python(f"print('INFO: hello'); print({line!r})")).run(artefact)
+    assert proved == Proved("x 1", 1, 2, 3)
+
+
+def test_a_cancelled_proof_refuses_nothing(artefact: Path) -> None:
+    """A newer wish ends the proof under way; the older model is not blamed."""
+    prover = Prover("auto", command=python("import time; time.sleep(60)"))
+    ended: list[str] = []
+
+    def run() -> None:
+        try:
+            prover.run(artefact)
+        except ModelUnavailable as error:
+            ended.append(error.code)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while thread.is_alive():
+        prover.cancel()
+        thread.join(0.01)
+    assert ended == ["no-proof"]
+
+
+def test_cancelling_nothing_is_nothing() -> None:
+    """There need not be a proof under way."""
+    Prover("auto").cancel()
+
+
+CONFINED = """
+import json, os, resource
+from inference.prove import confine
+confine()
+limits = [resource.getrlimit(getattr(resource, f"RLIMIT_{name}")) for name in ("AS", "CPU", "CORE")]
+print(json.dumps({"refused": "internal", "message": json.dumps([limits, os.nice(0), sorted(os.environ)])}))
+"""
+
+
+def test_the_child_is_confined(artefact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Little memory, little time, no core dump, low priority, and none of the module's secrets."""
+    monkeypatch.setenv("IOTEDGE_AUTHSCHEME", "x")
+    monkeypatch.setenv("EdgeHubConnectionString", "secret")
+    with pytest.raises(ModelRefused) as raised:
+        Prover("auto", command=python(CONFINED)).run(artefact)
+    (memory, cpu, core), nice, environment = json.loads(str(raised.value))
+    assert memory == [MAX_MEMORY_BYTES] * 2
+    assert cpu[0] == 10
+    assert core == [0, 0]
+    assert nice >= 10
+    assert set(environment) <= {"PATH", "LANG", "LC_CTYPE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"}
+
+
+PARENT = """
+import subprocess, sys
+code = "import os, time, inference.prove as p; p.confine(); print(os.getpid(), flush=True); time.sleep(60)"
+subprocess.Popen([sys.executable, "-I", "-c", code]).wait()
+"""
+
+
+def test_the_child_does_not_outlive_the_module(tmp_path: Path) -> None:
+    """A module that is killed leaves no proof behind."""
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    eventually(lambda: not _alive(child))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        # A zombie that nobody has buried yet is dead all the same.
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,273 @@
+"""The module put together, with its threads: start, twin, figures, stop."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edgekit.clock import mono_ns
+from edgekit.frame import Flow, Message
+from edgekit.hub import Hub, MethodAnswer, Twin
+from inference import service as service_module
+from inference.delivery import Delivery
+from inference.service import Report, Service
+from tests.unit.inference.doubles import (
+    RUN,
+    WAIT_S,
+    FakeDelivery,
+    FakeEngine,
+    FakeHub,
+    brightest_band,
+    frame,
+    running,
+)
+
+TELL_ALL = {"telemetry": {"intervalSeconds": 1, "predictions": "all"}, "inference": {"overload": "all"}}
+
+
+class Module:
+    """A service between a fake hub and a fake delivery."""
+
+    def __init__(self) -> None:
+        self.hub = FakeHub()
+        self.delivery = FakeDelivery(current=running())
+        self.service = Service(self._connect, self._deliver)
+
+    def _connect(
+        self,
+        *,
+        inputs: Mapping[str, Callable[[Message, int], None]],
+        on_twin: Callable[[Twin], None],
+        methods: Mapping[str, Callable[[Any], MethodAnswer]],
+    ) -> Hub:
+        self.hub.inputs, self.hub.on_twin, self.hub.methods = inputs, on_twin, methods
+        return self.hub.as_hub()
+
+    def _deliver(self, report: Report) -> Delivery:
+        assert report == self.hub.report
+        return self.delivery.as_delivery()
+
+    def twin(
+        self, desired: Mapping[str, Any], *, version: int = 1, reported: Mapping[str, Any] | None = None
+    ) -> None:
+        self.hub.on_twin(Twin({**desired, "$version": version}, reported or {}))
+
+    def send(self, *seqs: int) -> None:
+        for seq in seqs:
+            self.hub.inputs["frames"](frame(seq, place=seq % 3).to_message(), mono_ns())
+
+    def wait_answered(self, count: int) -> None:
+        self.hub.wait_for(lambda: len(self.hub.of("predictions")) >= count)
+
+    def reported(self, section: str) -> list[Any]:
+        return [patch[section] for patch in self.hub.reports if section in patch]
+
+
+@pytest.fixture
+def module() -> Iterator[Module]:
+    made = Module()
+    yield made
+    made.service.path.close()
+    made.service.path.abandon()
+
+
+@pytest.fixture
+def started(module: Module) -> Module:
+    module.twin(TELL_ALL)
+    module.service.start()
+    return module
+
+
+def test_a_start_is_told_to_every_camera_first(started: Module) -> None:
+    """Nothing that a camera sent to the process before this one is still under way."""
+    first = started.hub.sent[0]
+    assert first.output == "flow"
+    assert Flow.from_message(first.message).is_fresh
+    assert started.delivery.started
+
+
+def test_frames_are_answered_on_their_own_thread(started: Module) -> None:
+    """The SDK's handler threads only put frames down."""
+    threads: list[str] = []
+
+    def infer(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        threads.append(threading.current_thread().name)
+        return brightest_band(pixels)
+
+    started.delivery.current = running(FakeEngine(infer))
+    started.send(0, 1, 2)
+    started.wait_answered(3)
+    assert [body["frame"]["seq"] for body in started.hub.of("predictions")] == [0, 1, 2]
+    assert set(threads) == {"frames"}
+    assert {body["instance"] for body in started.hub.of("predictions")} == {started.service.instance}
+
+
+def test_the_camera_hears_of_settled_frames(started: Module) -> None:
+    """At most twice a second, and the last one is told though no frame comes after it."""
+    started.send(*range(20))
+    started.wait_answered(20)
+    started.hub.wait_for(lambda: {"camera": "camera", "run": RUN, "seq": 19} in started.hub.of("flow"))
+    assert len(started.hub.of("flow")) <= 1 + 2  # fresh, and two within the second that this takes at most
+
+
+def test_latency_is_told_each_interval(started: Module) -> None:
+    """Window, stages with exact percentiles, counters; the window's count is that of its frames."""
+    started.send(0, 1, 2)
+    started.hub.wait_for(lambda: sum(body["frames"] for body in started.hub.of("latency")) == 3)
+    body = started.hub.of("latency")[-1]
+    assert body["schema"] == "twinship.latency.v1"
+    assert body["closing"] is False
+    assert (body["answered"], body["suppressed"], body["repeats"]) == (3, 0, 0)
+    assert set(body["dropped"]) == {"overload", "bad_frame", "no_model", "outbox", "engine", "stopped"}
+    assert set(body["stages_ms"]["total"]) == {"count", "p50", "p90", "p95", "p99", "max"}
+    assert 0.5 < body["window_s"] < 5
+
+
+def test_a_silent_window_is_not_told(started: Module) -> None:
+    """A free hub takes 8,000 messages a day; a camera that is away costs none."""
+    started.service._tell_latency(mono_ns(), closing=False)
+    assert started.hub.of("latency") == []
+
+
+def test_counters_are_reported_when_they_changed(started: Module) -> None:
+    """The twin holds the same counters as the messages, and is not told the same twice."""
+    started.send(0)
+    started.wait_answered(1)
+    started.service._tell_counters()
+    started.service._tell_counters()
+    assert [each["answered"] for each in started.reported("counters")] == [1]
+
+
+def test_the_twin_is_applied_and_answered(module: Module) -> None:
+    """Each writable section is answered in the PnP shape; the model's goes to delivery."""
+    module.twin({**TELL_ALL, "model": {"name": "digits"}}, version=7)
+    assert module.delivery.budget_ms == 20
+    (inference,), (telemetry,) = module.reported("inference"), module.reported("telemetry")
+    assert inference["value"]["overload"] == "all"
+    assert (telemetry["value"]["predictions"], telemetry["ac"], telemetry["av"]) == ("all", 200, 7)
+    assert module.service.path.settings.telemetry.predictions == "all"
+    assert module.delivery.wishes == [({"name": "digits"}, 7)]
+
+
+def test_a_wrong_section_keeps_what_runs_and_the_other_applies(module: Module) -> None:
+    """A bad twin never ends the process: the last good value stays, the error names the field."""
+    module.twin({"inference": {"topK": 2}})
+    module.twin({"inference": {"topK": 99}, "telemetry": {"predictions": "none"}}, version=2)
+    answer = module.reported("inference")[-1]
+    assert (answer["value"]["topK"], answer["ac"], answer["av"]) == (2, 400, 2)
+    assert "topK" in answer["ad"]
+    assert module.service.path.settings.telemetry.predictions == "none"
+
+
+@pytest.mark.parametrize(
+    "desired", [{}, {"inference": None}, {"inference": 7, "telemetry": [], "model": "x"}]
+)
+def test_any_twin_is_survived(module: Module, desired: dict[str, Any]) -> None:
+    """Empty, null or nonsense: defaults run on."""
+    module.twin(desired)
+    assert module.service.path.settings.inference.topK == 3
+    assert module.delivery.wishes == [(desired.get("model"), 1)]
+
+
+def test_what_the_twin_knows_already_is_not_reported_again(module: Module) -> None:
+    """The twin is read at each connect."""
+    module.twin(TELL_ALL)
+    known = {name: section for patch in module.hub.reports for name, section in patch.items()}
+    module.twin(TELL_ALL, reported=known)
+    assert len(module.hub.reports) == 1
+
+
+def test_status_says_what_answers(started: Module) -> None:
+    """A method for people: state, model, counters."""
+    started.send(0)
+    started.wait_answered(1)
+    answer = started.hub.methods["status"](None)
+    assert answer.status == 200
+    assert answer.payload["state"] == "answering"
+    assert answer.payload["model"]["name"] == "bands"
+    assert answer.payload["model"]["runtime"] == "fake"
+    assert answer.payload["instance"] == started.service.instance
+    started.delivery.current = None
+    answer = started.hub.methods["status"]({"anything": 1})
+    assert (answer.payload["state"], answer.payload["model"]) == ("no_model", None)
+
+
+def test_rollback_goes_back_or_says_why_not(module: Module) -> None:
+    """A method for people: the model that answers then, or that there is none."""
+    module.delivery.instead = running(version="0.9.0")
+    answer = module.hub.methods["rollback"](None)
+    assert (answer.status, answer.payload["model"]["version"]) == (200, "0.9.0")
+    module.delivery.instead = None
+    answer = module.hub.methods["rollback"](None)
+    assert (answer.status, answer.payload) == (409, {"error": "there is no previous model to go back to"})
+
+
+def test_reload_needs_a_model_in_the_twin(module: Module) -> None:
+    """A method for people: try again what was refused."""
+    assert module.hub.methods["reload"](None).status == 409
+    module.twin({"model": {"name": "digits"}})
+    assert module.hub.methods["reload"](None).status == 200
+
+
+def test_stop_answers_what_waits_and_closes_the_ledger(module: Module) -> None:
+    """What is queued is answered; the closing message comes last and carries the last publish time."""
+    gate = threading.Event()
+
+    def infer(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        assert gate.wait(WAIT_S)
+        return brightest_band(pixels)
+
+    module.delivery.current = running(FakeEngine(infer))
+    module.twin(TELL_ALL)
+    module.service.start()
+    module.send(*range(5))
+    threading.Timer(0.05, gate.set).start()
+    left = module.service.stop(5.0)
+    assert left == {"unanswered": 0, "in_hand": 0, "unstored": 0}
+    closing = module.hub.of("latency")[-1]
+    assert module.hub.sent[-1].output == "latency"
+    assert (closing["closing"], closing["answered"]) == (True, 5)
+    assert closing["before"]["frame"]["seq"] == 4
+    assert module.delivery.stopped
+
+
+def test_stop_counts_what_it_has_no_time_for(module: Module) -> None:
+    """A model that hangs holds the end up no longer than allowed; the rest is counted, and returned."""
+    gate = threading.Event()
+
+    def hang(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        assert gate.wait(WAIT_S)
+        return brightest_band(pixels)
+
+    module.delivery.current = running(FakeEngine(hang))
+    module.twin(TELL_ALL)
+    module.service.start()
+    module.send(*range(5))
+    began = mono_ns()
+    left = module.service.stop(0.3)
+    gate.set()
+    assert (mono_ns() - began) / 1e9 < 1
+    assert left["unanswered"] + left["in_hand"] == 5
+    closing = module.hub.of("latency")[-1]
+    assert closing["dropped"]["stopped"] == left["unanswered"]
+
+
+def test_stop_says_what_the_hub_has_not_stored(started: Module) -> None:
+    """A hub that is away: answered, but not stored."""
+    started.hub.stores = False
+    started.send(0)
+    started.wait_answered(1)
+    assert started.service.stop(0.2)["unstored"] == 1
+
+
+def test_figures_that_fail_do_not_stop_the_frames(started: Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker outlives an error of ours in telling."""
+    monkeypatch.setattr(service_module, "json_message", lambda body: 1 / 0)
+    started.service._schedule.latency.interval_s = 0
+    started.send(0)
+    started.wait_answered(1)
+    started.send(1)
+    started.wait_answered(2)

@@ -1,0 +1,92 @@
+"""The environment and the twin's sections: what is taken, what is refused and in which words."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekit.settings import validate
+from inference.settings import Environment, InferenceSection, Settings, SettingsError, TelemetrySection
+
+
+def test_the_environment_with_everything_left_out() -> None:
+    """Only the folder must be named; signatures are required unless said otherwise."""
+    environment = Environment.read({"DATA_FOLDER": "/data", "METRICS_LISTEN": ""})
+    assert environment == Environment(Path("/data"), None, "auto", None, True)
+
+
+def test_the_environment_in_full() -> None:
+    """Each variable has one place."""
+    environment = Environment.read(
+        {
+            "DATA_FOLDER": "/data",
+            "METRICS_LISTEN": "0.0.0.0:9600",
+            "INFERENCE_RUNTIME": "tflite_runtime",
+            "MODEL_TRUSTED_KEYS": "id:key",
+            "MODEL_SIGNATURE": "optional",
+        }
+    )
+    assert environment == Environment(Path("/data"), "0.0.0.0:9600", "tflite_runtime", "id:key", False)
+    assert "id:key" not in repr(environment)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"DATA_FOLDER": ""}, "DATA_FOLDER is not set: name a writable folder"),
+        ({"INFERENCE_RUNTIME": "onnx"}, "INFERENCE_RUNTIME=onnx: use auto, litert, tflite_runtime"),
+        ({"MODEL_SIGNATURE": "no"}, "MODEL_SIGNATURE=no: use required or optional"),
+    ],
+)
+def test_an_unusable_variable_is_named_with_its_cure(wrong: dict[str, str], said: str) -> None:
+    """A misspelt MODEL_SIGNATURE must not switch signatures off."""
+    with pytest.raises(SettingsError, match=said):
+        Environment.read({"DATA_FOLDER": "/data"} | wrong)
+
+
+def test_the_defaults_are_the_manifests() -> None:
+    """A twin without sections runs as deployment.template.json says."""
+    assert Settings().inference.model_dump() == {
+        "confidenceThreshold": 0.6,
+        "topK": 3,
+        "overload": "newest",
+        "latencyBudgetMs": 20,
+    }
+    assert Settings().telemetry.model_dump() == {"intervalSeconds": 10, "predictions": "changes"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("confidenceThreshold", 1.5),
+        ("confidenceThreshold", "0.6"),
+        ("topK", 0),
+        ("topK", True),
+        ("topK", 2.5),
+        ("overload", "oldest"),
+        ("latencyBudgetMs", 0),
+        ("treshold", 0.5),
+    ],
+)
+def test_a_wrong_field_of_inference_is_named(field: str, value: Any) -> None:
+    """A misspelt or mistyped field is refused by name, and what ran goes on."""
+    last = InferenceSection(topK=5)
+    settings, answer = validate({field: value}, InferenceSection, last)
+    assert settings is last
+    assert answer.ac == 400
+    assert field in answer.ad
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("intervalSeconds", 0.5), ("intervalSeconds", 1e9), ("predictions", "some")]
+)
+def test_a_wrong_field_of_telemetry_is_named(field: str, value: Any) -> None:
+    """Less than a second would be a flood, more than an hour a silence."""
+    _, answer = validate({field: value}, TelemetrySection, TelemetrySection())
+    assert (answer.ac, field in answer.ad) == (400, True)
+
+
+def test_whole_numbers_are_numbers() -> None:
+    """A twin writes 10 for 10.0."""
+    settings, answer = validate({"intervalSeconds": 5}, TelemetrySection, TelemetrySection())
+    assert (settings.intervalSeconds, answer.ac) == (5, 200)

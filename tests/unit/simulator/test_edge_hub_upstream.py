@@ -1,0 +1,104 @@
+"""upstream.jsonl over kills: nothing is lost, nothing is written twice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.unit.simulator.edge import Edge, crash_image
+
+ROUTE = {"route": "FROM /messages/* INTO $upstream", "priority": 1}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with room for its image beside it."""
+    (folder := tmp_path / "folder").mkdir()
+    return folder
+
+
+def bodies(edge: Edge) -> list[object]:
+    """The bodies of the lines so far."""
+    return [line["Body"] for line in edge.upstream()]
+
+
+def sends(edge: Edge, *numbers: int) -> None:
+    """JSON messages of module a."""
+    a = edge.connect("a")
+    for number in numbers:
+        a.send("o", b"%d" % number, "%24.ct=application%2Fjson&%24.ce=utf-8")
+
+
+def an_edge(folder: Path) -> Edge:
+    """An edge whose module a sends everything upstream."""
+    edge = Edge(folder)
+    edge.create("a")
+    edge.route(up=ROUTE)
+    return edge
+
+
+def killed_after_writing(folder: Path, *numbers: int) -> Path:
+    """Lines appended, and the process gone before it could note that down: what is left."""
+
+    async def turn() -> Path:
+        edge = Edge(folder)
+        edge.route(up=ROUTE)
+        sends(edge, *numbers)
+        edge.store.commit()  # its callbacks append; what they write to the store is not committed
+        return crash_image(folder, folder.with_name("image"))
+
+    return asyncio.run(turn())
+
+
+def test_lines_written_before_a_kill_are_not_written_again(folder: Path) -> None:
+    """The file's own length tells which messages of the queue it already has."""
+    sends(an_edge(folder), 1)
+    edge = Edge(killed_after_writing(folder, 2, 3))
+    assert bodies(edge) == [1, 2, 3]
+    assert list(edge.store.messages()) == []
+    edge.route(up=ROUTE)
+    sends(edge, 4)
+    assert bodies(edge) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("torn_bytes", [1, 50, 300])
+def test_a_torn_line_is_written_again_whole(folder: Path, torn_bytes: int) -> None:
+    """Killed while it wrote: the rest of the queue follows, each once."""
+    an_edge(folder)
+    image = killed_after_writing(folder, 1, 2)
+    path = image / "upstream.jsonl"
+    os.truncate(path, path.stat().st_size - torn_bytes)
+    assert bodies(Edge(image)) == [1, 2]
+
+
+def test_a_message_stored_and_not_yet_written_is_written_after_the_start(folder: Path) -> None:
+    """Killed between commit and append: it was PUBACKed, so it must leave."""
+    an_edge(folder)
+    image = killed_after_writing(folder, 1, 2)
+    os.truncate(image / "upstream.jsonl", 0)
+    assert bodies(Edge(image)) == [1, 2]
+
+
+def test_a_file_that_somebody_removed_begins_anew(folder: Path) -> None:
+    """No message is taken for written because the old file was longer."""
+    sends(an_edge(folder), 1, 2)
+    (folder / "upstream.jsonl").unlink()
+    edge = Edge(folder)
+    edge.route(up=ROUTE)
+    sends(edge, 3)
+    assert bodies(edge) == [3]
+
+
+def test_a_full_disk_is_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stored messages are acknowledged; their lines follow, in order, when there is room."""
+    edge = an_edge(folder)
+    with monkeypatch.context() as full:
+        full.setattr(os, "pwrite", lambda *_: 0)
+        sends(edge, 1, 2)
+        edge.clock.advance(0.9)
+        assert bodies(edge) == []
+    edge.clock.advance(0.2)
+    assert bodies(edge) == [1, 2]

@@ -1,0 +1,92 @@
+"""The gates and the choice of probes: rules about answers, without a model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.unit.training.pictures import pictures
+from training.architectures import ARCHITECTURES, MAX_DROP, PROFILES, Target, target
+from training.ask import Answers
+from training.data import Pictures
+from training.verify import NotVerified, check_target, choose_probes, verified
+
+WANTED = Target(accuracy=0.99, drop=0.003)
+LABELS = ("zero", "one", "two")
+
+
+def answers(predicted: list[int], confidence: list[float] | None = None) -> Answers:
+    """One runtime's."""
+    sure = [0.9] * len(predicted) if confidence is None else confidence
+    return Answers(np.array(predicted), np.array(sure, np.float32))
+
+
+def choose(asked: Pictures, **runtimes: Answers) -> list[tuple[int, str]]:
+    """Which places were chosen as probes, and what is expected there."""
+    probes = choose_probes(runtimes, asked, LABELS)
+    places = np.frombuffer(probes.images, np.uint8)[:: 28 * 28]
+    return list(zip(places.tolist(), probes.expected, strict=True))
+
+
+def test_every_runtime_is_counted() -> None:
+    """Accuracy runtime by runtime; the table is the first one's, truth down, answers across."""
+    found = verified({"a": answers([0, 1, 1]), "b": answers([0, 1, 2])}, np.array([0, 1, 2]), 3)
+    assert found.accuracy == {"a": pytest.approx(2 / 3), "b": 1.0}
+    assert found.worst == pytest.approx(2 / 3)
+    assert found.confusion == ((1, 0, 0), (0, 1, 0), (0, 1, 0))
+
+
+def test_enough_is_enough() -> None:
+    """Exactly the target and exactly the drop that is allowed pass."""
+    check_target(WANTED, 0.99, {"a": 0.99 - 0.003, "b": 0.995}, what="micro")
+
+
+def test_too_little_accuracy_raises() -> None:
+    """Below the target: what was reached, what is wanted, and what to try."""
+    with pytest.raises(NotVerified, match=r"micro reached 98.99%, 99.00% is wanted: .*--epochs"):
+        check_target(WANTED, 0.9899, {"a": 0.9899}, what="micro")
+
+
+def test_one_bad_runtime_is_enough() -> None:
+    """The drop is judged on every runtime, not on the best."""
+    with pytest.raises(NotVerified, match=r"lost 0.40 points in int8 on b, 0.30 are allowed"):
+        check_target(WANTED, 0.992, {"a": 0.992, "b": 0.988}, what="micro")
+
+
+def test_every_training_has_a_target() -> None:
+    """No architecture, data set and profile slips through without a gate."""
+    wanted = {
+        (name, data, profile): target(name, data, profile)
+        for name in ARCHITECTURES
+        for data in MAX_DROP
+        for profile in PROFILES
+    }
+    assert wanted["seed", "mnist", "full"] == Target(0.985, 0.003)
+    assert wanted["micro", "mnist", "full"] == Target(0.99, 0.003)
+    assert min(each.accuracy for (_, data, _), each in wanted.items() if data == "mnist") >= 0.96
+    assert min(each.accuracy for each in wanted.values()) >= 0.92
+
+
+def test_a_probe_for_each_label() -> None:
+    """One picture of each label, in the labels' order."""
+    assert choose(pictures([2, 0, 1]), a=answers([2, 0, 1])) == [(1, "zero"), (2, "one"), (0, "two")]
+
+
+def test_a_probe_is_answered_right_on_every_runtime() -> None:
+    """A picture that one runtime gets wrong would have that device refuse a good model."""
+    found = choose(pictures([0, 0, 1]), a=answers([0, 0, 1]), b=answers([1, 0, 1]))
+    assert found == [(1, "zero"), (2, "one")]
+
+
+def test_a_probe_is_sure_on_every_runtime() -> None:
+    """Among many of a label, those that any runtime doubts are left out, however well they pack."""
+    count = 12
+    sure = [0.5, 0.5] + [0.99] * 10
+    found = choose(pictures([0] * count), a=answers([0] * count), b=answers([0] * count, sure))
+    assert found[0][0] >= 2
+
+
+def test_a_model_that_knows_nothing_has_no_probes() -> None:
+    """Without a single right answer there is nothing to prove a device by."""
+    with pytest.raises(NotVerified, match="learnt nothing"):
+        choose_probes({"a": answers([1, 1])}, pictures([0, 2]), LABELS)

@@ -1,0 +1,161 @@
+"""The real hub process on free loopback addresses, for the wire tests."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from simulator import sas
+from simulator.loopback import free_addresses
+from tests.wire.sdk_module import SdkModule
+
+DEVICE = "edge"
+REST_PORT = 8443
+PATIENCE_S = 20.0
+
+ROUTES = {
+    "schemaVersion": "1.1",
+    "routes": {
+        "work": "FROM /messages/modules/sender/outputs/work "
+        'INTO BrokeredEndpoint("/modules/receiver/inputs/work")',
+        "cloud": "FROM /messages/modules/sender/outputs/cloud INTO $upstream",
+    },
+}
+
+
+class HubUnderTest:
+    """One hub process at a time, in one folder, on one pair of addresses; may be killed and started again."""
+
+    def __init__(self, folder: Path, *options: str, environment: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        self.hub_address, self.gateway = free_addresses(2, (8883, REST_PORT))
+        self._options = options
+        self._environment = dict(environment or {})
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process and wait until endpoints.json names it."""
+        command = [sys.executable, "-m", "simulator.hub", "--folder", str(self.folder)]
+        command += ["--hub-address", self.hub_address, "--edge", f"{DEVICE}={self.gateway}", *self._options]
+        with (self.folder.parent / "hub.log").open("ab") as log:
+            self._process = subprocess.Popen(command, stderr=log, env={**os.environ, **self._environment})
+        wait_for(self._is_ready, f"the hub; its log:\n{self.log()}")
+
+    def kill(self) -> None:
+        """End it as a power cut would, as far as a process can tell."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """End it as an operator would; returns its exit status."""
+        return self._end(signal.SIGTERM)
+
+    def close(self) -> None:
+        """Stop it if it runs."""
+        if self._process is not None:
+            self.stop()
+
+    def log(self) -> str:
+        """What the hub wrote to stderr so far."""
+        return (self.folder.parent / "hub.log").read_text()
+
+    def upstream(self) -> list[dict[str, Any]]:
+        """The lines that have left for the cloud."""
+        path = self.folder / "upstream.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def deploy(self, *modules: str, routes: Mapping[str, Any] = ROUTES) -> None:
+        """An edge device with these modules and routes."""
+        self.service("PUT", f"/devices/{DEVICE}", {"deviceId": DEVICE, "capabilities": {"iotEdge": True}})
+        for module in modules:
+            self.service(
+                "PUT", f"/devices/{DEVICE}/modules/{module}", {"deviceId": DEVICE, "moduleId": module}
+            )
+        self.service("PATCH", f"/twins/{DEVICE}/modules/$edgeHub", {"properties": {"desired": routes}})
+
+    def service(self, method: str, path: str, body: object = None) -> Any:
+        """Call the service's REST API with the connection string that the hub wrote."""
+        env = dict(line.split("=", 1) for line in (self.folder / "service.env").read_text().splitlines())
+        parts = dict(part.split("=", 1) for part in env["IOTHUB_CONNECTION_STRING"].split(";"))
+        token = sas.sign(
+            parts["SharedAccessKey"], parts["HostName"], int(time.time()) + 60, parts["SharedAccessKeyName"]
+        )
+        context = ssl.create_default_context(cafile=env["REQUESTS_CA_BUNDLE"])
+        host, port = parts["HostName"].split(":")
+        with contextlib.closing(http.client.HTTPSConnection(host, int(port), context=context)) as connection:
+            headers = {"Authorization": token, "Content-Type": "application/json"}
+            connection.request(method, f"{path}?api-version=2021-04-12", json.dumps(body), headers)
+            answer = connection.getresponse()
+            content = answer.read()
+        assert answer.status < 300, (answer.status, content)
+        return json.loads(content) if content else None
+
+    def key(self, module: str) -> str:
+        """A module's primary key."""
+        shown = self.service("GET", f"/devices/{DEVICE}/modules/{module}")
+        return str(shown["authentication"]["symmetricKey"]["primaryKey"])
+
+    def simulator_variables(self, module: str, key: str | None = None) -> dict[str, str]:
+        """What iotedgehubdev sets (ref 1.2)."""
+        connection_string = (
+            f"HostName={self.hub_address};GatewayHostName={self.gateway};DeviceId={DEVICE};"
+            f"ModuleId={module};SharedAccessKey={key or self.key(module)}"
+        )
+        return {
+            "EdgeHubConnectionString": connection_string,
+            "EdgeModuleCACertificateFile": str(self.folder / "ca.pem"),
+        }
+
+    def module(self, module: str, variables: Mapping[str, str] | None = None, **options: Any) -> SdkModule:
+        """A module process with its SDK client made and not yet connected."""
+        made = SdkModule(variables or self.simulator_variables(module), **options)
+        try:
+            made.call("create")
+        except BaseException:
+            made.kill()
+            raise
+        return made
+
+    def _is_ready(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, f"the hub ended:\n{self.log()}"
+        try:
+            endpoints = json.loads((self.folder / "endpoints.json").read_text())
+        except FileNotFoundError:
+            return False
+        return bool(endpoints["pid"] == self._process.pid)
+
+    def _end(self, number: signal.Signals) -> int:
+        assert self._process is not None
+        self._process.send_signal(number)
+        status = self._process.wait(PATIENCE_S)
+        self._process = None
+        return status
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Look until it is so."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def running_hub(folder: Path, *options: str, **environment: str) -> Iterator[HubUnderTest]:
+    """A started hub, stopped on the way out."""
+    hub = HubUnderTest(folder / "simulator", *options, environment=environment)
+    hub.start()
+    try:
+        yield hub
+    finally:
+        hub.close()

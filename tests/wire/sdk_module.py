@@ -1,0 +1,202 @@
+"""A module process with the unmodified device SDK, steered by JSON lines; SdkModule steers it.
+
+A process of its own: the threads and sockets of the SDK outlive its clients and would end up in other tests.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+PATIENCE_S = 20.0
+SHUTDOWN_S = 5.0
+
+
+class SdkError(Exception):
+    """What the SDK raised in the module: class names of the error and of its cause."""
+
+    def __init__(self, error: str, cause: str) -> None:
+        super().__init__(f"{error} caused by {cause}")
+        self.error, self.cause = error, cause
+
+
+class SdkModule:
+    """The steering end. Use as a context manager: leaving runs the SDK's shutdown()."""
+
+    def __init__(self, variables: Mapping[str, str], **options: Any) -> None:
+        options = {"connection_retry_interval": 1, **options}
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "tests.wire.sdk_module", json.dumps(options)],
+            env={**os.environ, **variables},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self._heard: dict[str, queue.Queue[Any]] = {
+            kind: queue.Queue() for kind in ("answer", "message", "patch", "method")
+        }
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> SdkModule:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self.begin("shutdown")
+            try:
+                self._process.wait(SHUTDOWN_S)
+            except subprocess.TimeoutExpired:  # the SDK's shutdown() wants a hub
+                self._process.kill()
+        self._close()
+
+    def call(self, verb: str, **arguments: Any) -> Any:
+        """Have the SDK do something; returns what it returned, raises SdkError for what it raised."""
+        self.begin(verb, **arguments)
+        return self.finish()
+
+    def begin(self, verb: str, **arguments: Any) -> None:
+        """As call, but do not wait for the answer; finish() does."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"verb": verb, **arguments}) + "\n")
+        self._process.stdin.flush()
+
+    def finish(self) -> Any:
+        """The answer to begin()."""
+        answer = self._heard["answer"].get(timeout=PATIENCE_S)
+        if "error" in answer:
+            raise SdkError(answer["error"], answer["cause"])
+        return answer["result"]
+
+    def send(
+        self, output: str, body: bytes, properties: Mapping[str, str] | None = None, **fields: str
+    ) -> None:
+        """send_message_to_output; `fields` are attributes of the SDK's Message."""
+        self.call(
+            "send",
+            output=output,
+            body=base64.b64encode(body).decode(),
+            properties=dict(properties or {}),
+            fields=fields,
+        )
+
+    def next(self, kind: str, timeout_s: float = PATIENCE_S) -> Any:
+        """The next "message", "patch" or "method" that a handler was given; raises queue.Empty."""
+        return self._heard[kind].get(timeout=timeout_s)
+
+    def next_body(self, timeout_s: float = PATIENCE_S) -> bytes:
+        """The body of the next input message."""
+        return base64.b64decode(self.next("message", timeout_s)["data"])
+
+    def heard_nothing(self, kind: str) -> bool:
+        """Whether no more of this kind has come."""
+        return self._heard[kind].empty()
+
+    def kill(self) -> None:
+        """End the process with nothing said."""
+        self._process.kill()
+        self._close()
+
+    def _close(self) -> None:
+        self._process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            stream.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            heard = json.loads(line)
+            self._heard[heard.pop("kind")].put(heard)
+
+
+class _Module:
+    """The steered end."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._lock = threading.Lock()
+        self._options = options
+        self._client: Any = None
+
+    def run(self) -> None:
+        for line in sys.stdin:
+            request = json.loads(line)
+            verb: Callable[..., Any] = getattr(self, request.pop("verb"))
+            try:
+                self._say("answer", result=verb(**request))
+            except Exception as error:
+                cause = error.__cause__ or error
+                self._say("answer", error=type(error).__name__, cause=f"{type(cause).__name__}: {cause}")
+        os._exit(1)
+
+    def create(self) -> None:
+        from azure.iot.device import IoTHubModuleClient
+
+        self._client = IoTHubModuleClient.create_from_edge_environment(**self._options)
+
+    def connect(self) -> bool:
+        self._client.connect()
+        return bool(self._client.connected)
+
+    def send(self, output: str, body: str, properties: Mapping[str, str], fields: Mapping[str, str]) -> None:
+        from azure.iot.device import Message
+
+        message: Any = Message(base64.b64decode(body))  # type: ignore[no-untyped-call]
+        message.custom_properties.update(properties)
+        for name, value in fields.items():
+            setattr(message, name, value)
+        self._client.send_message_to_output(message, output)
+
+    def listen(self, kind: str) -> None:
+        if kind == "message":
+            self._client.on_message_received = self._message
+        elif kind == "patch":
+            self._client.on_twin_desired_properties_patch_received = lambda patch: self._say(
+                "patch", patch=patch
+            )
+        else:
+            self._client.on_method_request_received = self._method
+
+    def get_twin(self) -> Any:
+        return self._client.get_twin()
+
+    def report(self, patch: Any) -> None:
+        self._client.patch_twin_reported_properties(patch)
+
+    def shutdown(self) -> None:
+        self._client.shutdown()
+        os._exit(0)
+
+    def _message(self, message: Any) -> None:
+        names = ("message_id", "correlation_id", "user_id", "content_type", "content_encoding", "input_name")
+        self._say(
+            "message",
+            data=base64.b64encode(message.data).decode(),
+            properties=message.custom_properties,
+            **{name: getattr(message, name) for name in names},
+        )
+
+    def _method(self, request: Any) -> None:
+        from azure.iot.device import MethodResponse
+
+        self._say("method", name=request.name, payload=request.payload)
+        answer = {"name": request.name, "got": request.payload}
+        self._client.send_method_response(MethodResponse.create_from_method_request(request, 207, answer))
+
+    def _say(self, kind: str, **what: Any) -> None:
+        with self._lock:
+            sys.stdout.write(json.dumps({"kind": kind, **what}) + "\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    _Module(json.loads(sys.argv[1])).run()

@@ -1,0 +1,227 @@
+"""Deploy, publish, status through the real service SDK against the simulator's hub process; and the inference
+module's own verdict on what was published."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet import connection, keys
+from fleet.connection import Connection, NotConfigured
+from fleet.deploy import deploy
+from fleet.publish import PENDING, CannotPublish, Waiting, publish, publish_to, sign
+from fleet.service import HubRefused, HubUnavailable, ModuleTwin, NotFound, PreconditionFailed, ServiceHub
+from fleet.status import status
+from inference import wish
+from simulator.agent import Simulator, SimulatorSettings
+from tests.unit.fleet.conftest import packed
+
+TEMPLATE = Path(__file__).parents[2] / "deployment.template.json"
+DEVICE, MODULE = "twinship", "inference"
+VERDICT_WITHIN_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the simulator and the keys live."""
+    return tmp_path_factory.mktemp("fleet")
+
+
+@pytest.fixture(scope="module")
+def trusted(folder: Path) -> keys.SigningKey:
+    """The key that the device trusts."""
+    keys.new(folder / "keys")
+    return keys.signing_key(folder / "keys")
+
+
+@pytest.fixture(scope="module")
+def simulator(folder: Path, trusted: keys.SigningKey) -> Iterator[Simulator]:
+    """A hub process with the repository's manifest; no module runs."""
+    environment = {"MODEL_TRUSTED_KEYS": keys.trusted_keys_text(folder / "keys")}
+    settings = SimulatorSettings(
+        TEMPLATE, folder / "simulator", environment, leave_out=frozenset({"camera_sim"})
+    )
+    with Simulator(settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def hub(simulator: Simulator) -> Connection:
+    """Found as an operator finds it: in the simulator's file, whatever the shell says."""
+    return connection.find({}, simulator.endpoints.service_env)
+
+
+@pytest.fixture(autouse=True)
+def clean(hub: Connection) -> None:
+    """Every test begins with the manifest's own sections."""
+    with ServiceHub(hub) as service:
+        service.patch_desired(DEVICE, MODULE, {"model": None, "notes": None}, "*")
+
+
+@pytest.fixture
+def artefact(tmp_path: Path) -> Path:
+    """A well-formed artefact around a flatbuffer that no runtime loads."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(packed())
+    return path
+
+
+class Late:
+    """A hub whose first answer is out of date."""
+
+    def __init__(self, hub: ServiceHub, old: ModuleTwin) -> None:
+        self._hub = hub
+        self._old = [old]
+
+    def module_twin(self, device: str, module: str) -> ModuleTwin:
+        return self._old.pop() if self._old else self._hub.module_twin(device, module)
+
+    def patch_desired(self, device: str, module: str, patch: Mapping[str, Any], etag: str) -> ModuleTwin:
+        return self._hub.patch_desired(device, module, patch, etag)
+
+
+def desired(hub: Connection) -> dict[str, object]:
+    """The inference module's desired properties."""
+    with ServiceHub(hub) as service:
+        return dict(service.module_twin(DEVICE, MODULE).desired)
+
+
+def test_the_simulators_file_is_all_that_is_needed(hub: Connection) -> None:
+    """Connection string and authority are a pair; every module of the manifest is there."""
+    assert hub.loopback
+    found = status(hub, DEVICE)
+    assert {"camera_sim", "inference"} <= {module.name for module in found.modules}
+    assert {each.module for each in found.configurations} == {"$edgeAgent", "$edgeHub"}
+    assert json.loads(json.dumps(found.to_json()))["device"] == DEVICE
+
+
+def test_a_model_travels_whole_and_beside_the_other_sections(
+    hub: Connection, trusted: keys.SigningKey, artefact: Path
+) -> None:
+    """What the twin holds inflates to the published file; nobody answers, so the verdict is pending."""
+    before = desired(hub)
+    result = publish(hub, artefact, trusted, DEVICE, MODULE, wait_s=0)
+    after = desired(hub)
+    found = wish.parse(after["model"])
+    assert isinstance(found.source, wish.Inline)
+    assert found.source.inflate(found.ref.size) == artefact.read_bytes()
+    assert (result.verdict.state, result.desired_version) == (PENDING, after["$version"])
+    assert {"inference", "telemetry"} <= after.keys()
+    assert {name: after[name] for name in before if name not in ("model", "$version")} == {
+        name: before[name] for name in before if name not in ("model", "$version")
+    }
+    row = next(row for row in status(hub, DEVICE).rows() if row[0] == MODULE)
+    assert row[4] == "digits:1.0.0 (not seen yet)"
+
+
+def test_a_shorter_model_leaves_nothing_of_a_longer_one(
+    hub: Connection, trusted: keys.SigningKey, tmp_path: Path
+) -> None:
+    """The hub merges: without the nulls the device would find parts of both."""
+    noise = bytes(range(256)) * 4
+    for version, weights in [
+        ("2.0.0", b"".join(bytes(b ^ n for b in noise) for n in range(20))),
+        ("2.0.1", b"w"),
+    ]:
+        path = tmp_path / f"{version}.tflite"
+        path.write_bytes(packed(version, weights))
+        publish(hub, path, trusted, DEVICE, MODULE, wait_s=0)
+    assert str(wish.parse(desired(hub)["model"]).ref) == "digits:2.0.1"
+
+
+def test_an_old_etag_is_refused_and_a_race_is_won_by_reading_again(
+    hub: Connection, trusted: keys.SigningKey, tmp_path: Path
+) -> None:
+    """The hub compares etags; publishing between somebody's reading and writing loses neither change."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(packed("3.0.0"))
+    signed = sign(path, trusted)
+    with ServiceHub(hub) as service:
+        old = service.module_twin(DEVICE, MODULE)
+        service.patch_desired(DEVICE, MODULE, {"telemetry": {"intervalSeconds": 7}}, old.etag)
+        with pytest.raises(PreconditionFailed):
+            service.patch_desired(DEVICE, MODULE, {"telemetry": None}, old.etag)
+        assert publish_to(Late(service, old), signed, DEVICE, MODULE, waiting=Waiting(0)).written
+    after = desired(hub)
+    assert after["telemetry"] == {"intervalSeconds": 7, "predictions": "changes"}
+    assert str(wish.parse(after["model"]).ref) == "digits:3.0.0"
+
+
+def test_deploying_forgets_the_model_and_says_so(
+    hub: Connection, folder: Path, trusted: keys.SigningKey, artefact: Path
+) -> None:
+    """The manifest names no model: applying it replaces the desired properties of all it names."""
+    publish(hub, artefact, trusted, DEVICE, MODULE, wait_s=0)
+    variables = {"MODEL_TRUSTED_KEYS": keys.trusted_keys_text(folder / "keys")}
+    first = deploy(hub, TEMPLATE, variables, DEVICE)
+    assert (first.unassigned, first.created) == (("inference",), False)
+    assert set(first.images) == {"camera_sim", "inference"}
+    assert first.undefined == ("CAMERA_FOLDER", "CONTAINER_REGISTRY_SERVER")
+    assert "model" not in desired(hub)
+    assert deploy(hub, TEMPLATE, variables, DEVICE).unassigned == ()
+
+
+def test_a_device_can_be_made(hub: Connection, folder: Path) -> None:
+    """Without --create an unknown device is refused; with it, it gets the manifest's modules."""
+    with pytest.raises(NotFound, match="device porch is not on"):
+        deploy(hub, TEMPLATE, {}, "porch")
+    assert deploy(hub, TEMPLATE, {}, "porch", create=True).created
+    assert not deploy(hub, TEMPLATE, {}, "porch", create=True).created
+    assert {"camera_sim", "inference"} <= {module.name for module in status(hub, "porch").modules}
+
+
+def test_who_is_not_there_is_named(hub: Connection, trusted: keys.SigningKey, artefact: Path) -> None:
+    """Device and module, in one line."""
+    with pytest.raises(NotFound, match="module twinship/inferrence is not on"):
+        publish(hub, artefact, trusted, DEVICE, "inferrence", wait_s=0)
+    with pytest.raises(NotFound, match="device attic is not on"):
+        status(hub, "attic")
+
+
+def test_a_wrong_key_and_a_wrong_authority_are_told_apart(hub: Connection, tmp_path: Path) -> None:
+    """The hub's no is one thing, not trusting the hub another; a port where nobody listens a third."""
+    with pytest.raises(HubRefused, match="does not accept the key of policy"):
+        status(replace(hub, key="c2VjcmV0"), DEVICE)
+    with pytest.raises(NotConfigured, match="is not trusted; cure"):
+        status(replace(hub, ca_bundle=None), DEVICE)
+    with pytest.raises(HubUnavailable, match="cannot be reached"):
+        status(replace(hub, host=hub.host.replace("8443", "1")), DEVICE)
+
+
+def test_a_twin_too_heavy_changes_nothing(hub: Connection, trusted: keys.SigningKey, tmp_path: Path) -> None:
+    """What IoT Hub would refuse is refused here, with the weights."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(packed("4.0.0"))
+    with ServiceHub(hub) as service:
+        notes = {str(n): "x" * 4000 for n in range(8)}
+        service.patch_desired(DEVICE, MODULE, {"notes": notes}, "*")
+        with pytest.raises(CannotPublish, match=r"of 32,768"):
+            publish(hub, path, trusted, DEVICE, MODULE, wait_s=0)
+    assert "model" not in desired(hub)
+
+
+def test_the_devices_own_verdict_comes_back(
+    simulator: Simulator, hub: Connection, folder: Path, trusted: keys.SigningKey, artefact: Path
+) -> None:
+    """The real module refuses a key it does not trust, then a model that does not load, and tries again."""
+    simulator.start_modules()
+    keys.new(folder / "other keys")
+    stranger = keys.signing_key(folder / "other keys")
+    told = list[str]()
+    first = publish(hub, artefact, stranger, DEVICE, MODULE, wait_s=VERDICT_WITHIN_S, progress=told.append)
+    assert first.verdict.error is not None
+    assert (first.verdict.state, first.verdict.error.code) == ("refused", "unknown-key")
+    assert stranger.key_id in first.verdict.error.message
+    assert told[-1].startswith("refused: unknown-key: ")
+    second = publish(hub, artefact, trusted, DEVICE, MODULE, wait_s=VERDICT_WITHIN_S)
+    assert second.verdict.error is not None
+    assert second.verdict.state == "refused"
+    assert second.verdict.error.code in ("does-not-load", "crashes-runtime")
+    third = publish(hub, artefact, trusted, DEVICE, MODULE, wait_s=VERDICT_WITHIN_S)
+    assert (third.attempt, third.written, third.verdict.state) == (second.attempt + 1, True, "refused")
+    row = next(row for row in status(hub, DEVICE).rows() if row[0] == MODULE)
+    assert row[1:2] + row[3:6] == ("Connected", "", "digits:1.0.0", "refused")
+    simulator.stop_modules()

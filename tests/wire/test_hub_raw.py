@@ -1,0 +1,210 @@
+"""A client by hand against the real hub process: what the SDK never does, and what a socket must show."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from simulator import sas
+from simulator.mqtt_connection import PacketReader
+from simulator.mqtt_packets import (
+    NOT_AUTHORIZED,
+    Connack,
+    Connect,
+    Packet,
+    Pingreq,
+    Pingresp,
+    Puback,
+    Publish,
+    Suback,
+    Subscribe,
+)
+from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub
+
+pytestmark = pytest.mark.e2e
+P = TypeVar("P", bound=Packet)
+
+
+class RawModule:
+    """A TLS connection that sends and reads packets."""
+
+    def __init__(self, hub: HubUnderTest, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2) -> None:
+        context = ssl.create_default_context(cafile=str(hub.folder / "ca.pem"))
+        context.minimum_version = context.maximum_version = version
+        plain = socket.create_connection((hub.gateway, 8883), timeout=20)
+        try:
+            self._socket = context.wrap_socket(plain, server_hostname=hub.gateway)
+        except BaseException:
+            plain.close()
+            raise
+        self._hub = hub
+        self._reader = PacketReader()
+        self._packets: list[Packet] = []
+
+    def connect(
+        self, module: str, *, keep_alive_s: int = 60, ttl_s: int = 60, password: bytes | None = None
+    ) -> Connack:
+        """CONNECT as the SDK would; returns the answer."""
+        resource = f"{self._hub.hub_address}/devices/{DEVICE}/modules/{module}"
+        token = sas.sign(self._hub.key(module), resource, int(time.time()) + ttl_s)
+        username = f"{self._hub.hub_address}/{DEVICE}/{module}/?api-version=2019-10-01"
+        self.send(Connect(f"{DEVICE}/{module}", username, password or token.encode(), keep_alive_s))
+        return self.next(Connack)
+
+    def send(self, packet: Packet) -> None:
+        """Write a packet."""
+        self._socket.sendall(packet.encode())
+
+    def next(self, kind: type[P]) -> P:
+        """The next packet, which must be of this kind."""
+        while not self._packets:
+            data = self._socket.recv(65536)
+            assert data, "the hub closed the connection"
+            self._packets += self._reader.feed(data)
+        packet = self._packets.pop(0)
+        assert isinstance(packet, kind)
+        return packet
+
+    def wait_closed(self) -> float:
+        """Read until the hub closes; returns how many seconds that took."""
+        begin = time.monotonic()
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            while self._socket.recv(65536):
+                pass
+        return time.monotonic() - begin
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._socket.close()
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubUnderTest]:
+    with running_hub(tmp_path_factory.mktemp("hub"), MessageAckTimeoutSecs="1") as running:
+        running.deploy("sender", "receiver")
+        yield running
+
+
+@pytest.fixture
+def raw(hub: HubUnderTest) -> Iterator[RawModule]:
+    with contextlib.closing(RawModule(hub)) as module:
+        yield module
+
+
+def test_tls_1_3_is_spoken_too_and_1_1_is_not(hub: HubUnderTest) -> None:
+    """1.2 and up; the SDK itself speaks 1.2 only (ref 0)."""
+    with contextlib.closing(RawModule(hub, ssl.TLSVersion.TLSv1_3)) as module:
+        assert module.connect("sender").code == 0
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"), pytest.raises(ssl.SSLError):
+        RawModule(hub, ssl.TLSVersion.TLSv1_1)
+
+
+def test_a_refused_connect_is_answered_and_closed(raw: RawModule) -> None:
+    """CONNACK 5, then the end of the connection (ref 4.2)."""
+    assert raw.connect("sender", password=b"SharedAccessSignature sr=a&sig=b&se=1") == Connack(NOT_AUTHORIZED)
+    assert raw.wait_closed() < 5
+
+
+def test_a_silent_client_is_closed_at_one_and_a_half_keep_alives(raw: RawModule) -> None:
+    """A PINGREQ is answered and begins the silence anew (ref statement 21)."""
+    raw.connect("sender", keep_alive_s=1)
+    raw.send(Pingreq())
+    raw.next(Pingresp)
+    assert 1.4 < raw.wait_closed() < 5
+
+
+def test_an_expired_token_ends_the_connection(raw: RawModule) -> None:
+    """Although the client is not silent (ref statement 9)."""
+    raw.connect("sender", ttl_s=2)
+    assert raw.wait_closed() < 5
+
+
+def test_a_newer_connection_closes_the_older(hub: HubUnderTest, raw: RawModule) -> None:
+    """Ref statement 20."""
+    raw.connect("sender")
+    with contextlib.closing(RawModule(hub)) as newer:
+        newer.connect("sender")
+        assert raw.wait_closed() < 5
+        newer.send(Pingreq())
+        newer.next(Pingresp)
+
+
+@pytest.mark.parametrize("data", [b"\x00\x00", Publish("a", b"", 2, 1).encode(), b"\x30\xff\xff\xff\x7f"])
+def test_what_breaks_the_protocol_ends_its_own_connection_only(hub: HubUnderTest, data: bytes) -> None:
+    """Garbage, QoS 2, a packet larger than the limit (ref statements 22, 36)."""
+    with contextlib.closing(RawModule(hub)) as good, contextlib.closing(RawModule(hub)) as bad:
+        good.connect("sender")
+        bad.connect("receiver")
+        bad._socket.sendall(data)
+        assert bad.wait_closed() < 5
+        good.send(Pingreq())
+        good.next(Pingresp)
+
+
+def test_a_message_that_nobody_acknowledges_comes_again(hub: HubUnderTest, raw: RawModule) -> None:
+    """After MessageAckTimeoutSecs, with DUP; nothing else meanwhile (ref statement 39)."""
+    raw.connect("receiver")
+    raw.send(Subscribe(1, ((f"devices/{DEVICE}/modules/receiver/inputs/#", 1),)))
+    raw.next(Suback)
+    with contextlib.closing(RawModule(hub)) as sender:
+        sender.connect("sender")
+        topic = f"devices/{DEVICE}/modules/sender/messages/events/%24.on=work"
+        for number in (1, 2):
+            sender.send(Publish(topic, b"%d" % number, 1, number))
+            assert sender.next(Puback) == Puback(number)
+    first, again = raw.next(Publish), raw.next(Publish)
+    assert (first.body, first.dup, again.body, again.dup) == (b"1", False, b"1", True)
+    assert first.packet_id is not None
+    raw.send(Puback(first.packet_id))
+    second = raw.next(Publish)
+    assert (second.body, second.dup) == (b"2", False)
+    assert second.packet_id is not None
+    raw.send(Puback(second.packet_id))
+
+
+def test_an_address_that_is_taken_is_named_with_the_cure(hub: HubUnderTest, tmp_path: Path) -> None:
+    """One line on stderr, exit status 1."""
+    command = [sys.executable, "-m", "simulator.hub", "--folder", str(tmp_path / "other")]
+    command += ["--hub-address", hub.hub_address, "--edge", f"{DEVICE}={hub.gateway}"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    last = ended.stderr.splitlines()[-1]
+    assert ended.returncode == 1
+    assert f"{hub.gateway}:8883" in last
+    assert "stop it" in last
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--hub-address", "127.9.9.9", "--edge", "d=127.9.9.9"], "address of their own"),
+        (["--hub-address", "0.0.0.0", "--edge", "d=127.9.9.9"], "no loopback address"),
+        (["--hub-address", "127.9.9.9", "--edge", "127.9.9.8"], "DEVICE=IP"),
+        (["--hub-address", "127.9.9.9", "--edge", "d=127.9.9.8", "--delivery-window", "0"], "at least 1"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_in_one_line(
+    options: list[str], word: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Before anything is opened."""
+    from simulator.hub import main
+
+    assert main(["--folder", str(tmp_path), *options]) == 1
+    assert word in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_two_hubs_do_not_share_a_folder(hub: HubUnderTest) -> None:
+    """Two writers of one upstream file would double lines."""
+    command = [sys.executable, "-m", "simulator.hub", "--folder", str(hub.folder)]
+    command += ["--hub-address", "127.200.1.1", "--edge", "d=127.200.1.2"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 1
+    assert "another hub runs in" in ended.stderr

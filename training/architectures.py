@@ -1,0 +1,139 @@
+"""The two networks, how long each is trained, and what it must reach: every number of a training stands here.
+
+Describes only: `train` runs it, `convert` and `verify` judge what came out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from training.quiet import tensorflow
+
+INPUT_SHAPE: Final = (28, 28, 1)  # real values 0 to 1
+CLASSES: Final = 10
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained."""
+
+    epochs: int
+    batch: int  # pictures in one step
+    rate: float  # Adam's learning rate; the highest one where `cosine`
+    cosine: bool = False  # warm up over a tenth of the steps, then fall to 0 along a cosine; else constant
+    warp: float = 0.0  # 0: pictures as they are; 1: turned to ±10°, scaled and sheared ±10 %, moved ±2 pixels
+    pictures: int | None = None  # in one epoch, drawn anew from the training data; None: each one once
+
+
+@dataclass(frozen=True)
+class Target:
+    """Below this a training raises. Shares of 1."""
+
+    accuracy: float  # of the float model, on the test pictures
+    drop: float  # float accuracy minus that of the int8 model, on every runtime
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network and its recipes: profile → recipe."""
+
+    about: str
+    build: Callable[[], Any]  # a keras.Model, not compiled
+    recipes: Mapping[str, Recipe]
+    accuracy: Mapping[tuple[str, str], float]  # (data set, profile) → what must be reached
+
+
+PROFILES: Final = ("full", "quick")
+
+#: One of digits' 500 test pictures is already 0.2 points: there the drop is a check against breakage only.
+MAX_DROP: Final = {"mnist": 0.003, "digits": 0.01}
+
+
+def seed() -> Any:
+    """The article's network: 225,034 parameters."""
+    _, keras = tensorflow()
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input(INPUT_SHAPE),
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Conv2D(64, 3, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Flatten(),
+            layers.Dense(128, activation="relu"),
+            layers.Dense(CLASSES, activation="softmax"),
+        ]
+    )
+
+
+def micro() -> Any:
+    """Five narrow convolutions, 14,042 parameters: small enough to travel inside a twin."""
+    _, keras = tensorflow()
+    layers = keras.layers
+
+    def convolution(filters: int) -> list[Any]:
+        # No bias: the batch normalisation has one, and both are folded into the weights at conversion. Its
+        # momentum is 0.9 because a quick training has 190 steps: at Keras's 0.99 its averages lag behind.
+        return [
+            layers.Conv2D(filters, 3, use_bias=False),
+            layers.BatchNormalization(momentum=0.9),
+            layers.ReLU(),
+        ]
+
+    return keras.Sequential(
+        [
+            keras.Input(INPUT_SHAPE),
+            *convolution(8),
+            *convolution(16),
+            layers.MaxPooling2D(2),
+            *convolution(20),
+            *convolution(24),
+            layers.MaxPooling2D(2),
+            *convolution(24),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(CLASSES, activation="softmax"),
+        ]
+    )
+
+
+ARCHITECTURES: Final = {
+    "seed": Architecture(
+        about="the article's CNN: two convolutions (32, 64), two poolings, a dense layer of 128",
+        build=seed,
+        recipes={
+            # The article's: Adam as it comes, 5 epochs. Batches of 64 and not Keras's 32: as accurate, and
+            # a third quicker.
+            "full": Recipe(epochs=5, batch=64, rate=0.001),
+            "quick": Recipe(epochs=2, batch=32, rate=0.004, cosine=True, pictures=6_000),
+        },
+        accuracy={
+            ("mnist", "full"): 0.985,
+            ("mnist", "quick"): 0.96,
+            ("digits", "full"): 0.92,
+            ("digits", "quick"): 0.92,
+        },
+    ),
+    "micro": Architecture(
+        about="a small CNN with batch normalisation: five convolutions (8, 16, 20, 24, 24), average pooling",
+        build=micro,
+        recipes={
+            "full": Recipe(epochs=12, batch=128, rate=0.006, cosine=True, warp=0.7),
+            "quick": Recipe(epochs=2, batch=64, rate=0.006, cosine=True, pictures=6_000),
+        },
+        accuracy={
+            ("mnist", "full"): 0.99,
+            ("mnist", "quick"): 0.96,
+            ("digits", "full"): 0.95,
+            ("digits", "quick"): 0.92,
+        },
+    ),
+}
+
+
+def target(architecture: str, dataset: str, profile: str) -> Target:
+    """What this training must reach."""
+    accuracy = ARCHITECTURES[architecture].accuracy[(dataset, profile)]
+    return Target(accuracy, MAX_DROP[dataset])

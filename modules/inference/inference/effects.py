@@ -163,6 +163,8 @@ class Effects:
             previous = self._duty.previous
             if previous is not None and previous.ref.sha256 == kept.ref.sha256:
                 return
+            if self._memory.doubtful(kept):
+                continue  # it is not worth another crash
             restored = self._restore_one(kept)
             if isinstance(restored, Running):
                 self._duty.previous = restored

@@ -90,7 +90,7 @@ class Memory:
     def restorable(self) -> tuple[Kept, ...]:
         """What may run at a start, best first. What may have killed the last process is the last resort."""
         able = ((self.active,) if self.active else ()) + self.ways_back
-        return tuple(sorted(able, key=self._doubtful))
+        return tuple(sorted(able, key=self.doubtful))
 
     def find(self, sha256: str) -> Kept | None:
         return next((kept for kept in self.kept if kept.ref.sha256 == sha256), None)
@@ -194,7 +194,8 @@ class Memory:
             memory = memory.abandoned(section)
         return memory
 
-    def _doubtful(self, kept: Kept) -> bool:
+    def doubtful(self, kept: Kept) -> bool:
+        """A process died with it loaded, and nobody knows yet of what."""
         attempt = self.attempts.get(kept.section)
         return attempt is not None and attempt.starts > 0
 

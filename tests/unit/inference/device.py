@@ -18,9 +18,9 @@ from inference.wish import ModelRef, ModelState, key_id, section_for
 from tests.models import LABELS, quadrant, tiny_artefact
 
 PATIENCE_S = 20.0
-_PASSED = '{"proved": {"runtime": "none", "load_ms": 1, "p50_ms": 1, "p95_ms": 1}}'
+PASS = """echo '{"proved": {"runtime": "none", "load_ms": 1, "p50_ms": 1, "p95_ms": 1}}'"""
 #: A proof that lets everything pass: for tests of what comes after it, as it takes a millisecond.
-BLIND = DeliverySettings(probation_frames=5, proof_command=("/bin/sh", "-c", f"echo '{_PASSED}'"))
+BLIND = DeliverySettings(probation_frames=5, proof_command=("/bin/sh", "-c", PASS))
 #: The real proof, and a short probation.
 PROVING = DeliverySettings(probation_frames=5)
 

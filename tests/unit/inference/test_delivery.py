@@ -16,7 +16,7 @@ from inference.model_store import ModelStore
 from inference.trust import Keyring
 from inference.wish import ModelState, section_for
 from tests.models import LABELS, quadrant, tiny_artefact, tiny_tflite
-from tests.unit.inference.device import BLIND, PROVING, Device, Publisher, eventually
+from tests.unit.inference.device import BLIND, PASS, PROVING, Device, Publisher, eventually
 
 OURS, THEIRS = Publisher(1), Publisher(2)
 S = ModelState
@@ -508,12 +508,13 @@ def test_fifty_quick_changes_end_at_the_last(proving: Device) -> None:
 def test_a_newer_wish_replaces_the_candidate_only(tmp_path: Path) -> None:
     """A proof under way is dropped for the newer wish, at once and without blame; what runs keeps running."""
     flag = tmp_path / "hang"
-    settings = replace(ENDLESS, probation_frames=5, proof_command=unless(flag, "exec sleep 60"))
+    hang = f"touch '{tmp_path}/begun' && exec sleep 60"
+    settings = replace(ENDLESS, probation_frames=5, proof_command=unless(flag, hang))
     with Device(tmp_path, settings=settings) as device:
         device.install(OURS.section("1.0.0"))
         flag.touch()
         device.wish(OURS.section("2.0.0"))
-        device.until(S.PROVING)
+        eventually((tmp_path / "begun").exists)
         assert device.active() == "1.0.0"
         flag.unlink()
         device.install(OURS.section("3.0.0"))
@@ -521,10 +522,25 @@ def test_a_newer_wish_replaces_the_candidate_only(tmp_path: Path) -> None:
         assert not [each for each in device.reported["modelStatus"]["history"] if "code" in each]
 
 
+def test_the_same_wish_again_disturbs_nothing(tmp_path: Path) -> None:
+    """The doorbell rings for every patch: a proof under way goes on, and answers the newest one."""
+    flag, begun = tmp_path / "hold", tmp_path / "begun"
+    wait = f"while test -e '{flag}'; do sleep 0.01; done"
+    settings = replace(ENDLESS, proof_command=("/bin/sh", "-c", f"echo >> '{begun}'; {wait}; {PASS}"))
+    with Device(tmp_path, settings=settings) as device:
+        flag.touch()
+        for _ in range(3):
+            device.wish(OURS.section("1.0.0"))
+            eventually(begun.exists)
+        flag.unlink()
+        device.until(S.PROBATION)
+        assert begun.read_text() == "\n"
+        assert device.reported["model"]["av"] == 3
+
+
 def unless(flag: Path, command: str) -> tuple[str, ...]:
     """A blind proof that runs `command` instead while `flag` is there."""
-    assert BLIND.proof_command is not None
-    return ("/bin/sh", "-c", f"test -e '{flag}' && {command}; {BLIND.proof_command[2]}")
+    return ("/bin/sh", "-c", f"test -e '{flag}' && {command}; {PASS}")
 
 
 @pytest.mark.parametrize(
@@ -553,6 +569,23 @@ def test_what_is_unavailable_is_tried_again(tmp_path: Path) -> None:
         assert device.reported["model"]["ac"] == 503
         flag.unlink()
         assert "error" not in device.until(S.PROBATION)
+
+
+def test_going_back_ends_the_retries(tmp_path: Path) -> None:
+    """What a person turned down is not tried again by a clock that still runs."""
+    flag = tmp_path / "broken"
+    settings = replace(BLIND, retry_first_s=0.2, proof_command=unless(flag, "exit 7"))
+    with Device(tmp_path, settings=settings) as device:
+        device.install(OURS.section("1.0.0"))
+        device.install(OURS.section("2.0.0"))
+        flag.touch()
+        device.wish(OURS.section("3.0.0"))
+        device.until(S.UNAVAILABLE)
+        device.delivery.rollback()
+        flag.unlink()
+        time.sleep(0.4)
+        assert device.until(S.WITHDRAWN)["active"]["version"] == "1.0.0"
+        device.install(OURS.section("4.0.0"))
 
 
 def test_a_disk_that_cannot_be_written_is_reported(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from inference.wish import ModelState
-from tests.models import ROOT, tiny_tflite
-from tests.unit.inference.device import Device, Publisher
+from inference.model_store import Kept, Memory, ModelStore
+from inference.wish import ModelState, digest, section_for
+from tests.models import ROOT, tiny_artefact, tiny_tflite
+from tests.unit.inference.device import PROVING, Device, Publisher
 
 OURS = Publisher()
 
@@ -54,6 +55,26 @@ def test_two_crashes_condemn_a_model(tmp_path: Path, way: str) -> None:
         assert status["error"]["code"] == "crashed"
         assert status["candidate"]["version"] == "2.0.0"
         assert status["active"]["version"] == "1.0.0"
+
+
+def test_a_proven_model_that_kills_a_new_runtime_does_so_once(tmp_path: Path) -> None:
+    """After an image was renewed, the runtime may die of a model that was good: the next start avoids it."""
+    folder, store = tmp_path / "data", ModelStore(tmp_path / "data")
+    good, bad = (
+        tiny_artefact(),
+        tiny_artefact(version="2.0.0", tflite=tiny_tflite()[: len(tiny_tflite()) // 2]),
+    )
+    section = section_for(OURS.ref(bad, version="2.0.0"), bad)
+    kept = [Kept(OURS.ref(good), "good", True), Kept(OURS.ref(bad, version="2.0.0"), digest(section), True)]
+    for each, data in zip(kept, (good, bad), strict=True):
+        store.put(each.ref.sha256, data)
+    store.save(Memory().promoted(kept[0]).promoted(kept[1]))
+
+    assert module(folder, section) == -signal.SIGSEGV
+    with Device(folder, settings=PROVING, runtime="tflite_runtime") as device:
+        assert device.active() == "1.0.0"
+        device.wish(section)
+        assert device.until(ModelState.REFUSED)["error"]["code"] == "crashes-runtime"
 
 
 def test_one_crash_condemns_nobody(tmp_path: Path) -> None:

@@ -255,6 +255,15 @@ def test_a_folder_that_cannot_be_is_no_end(tmp_path: Path) -> None:
         store.put("sha", b"x")
 
 
+def test_a_reader_never_sees_half_a_state(tmp_path: Path) -> None:
+    """A save replaces the file and does not write into it."""
+    store = ModelStore(tmp_path)
+    store.save(after("a"))
+    with (tmp_path / "models.json").open() as reader:
+        store.save(after("b"))
+        assert json.load(reader)["active"]["ref"]["version"] == "a"
+
+
 WRITER = """
 import sys
 from pathlib import Path

@@ -173,7 +173,8 @@ import json, os, resource
 from inference.prove import confine
 confine()
 limits = [resource.getrlimit(getattr(resource, f"RLIMIT_{name}")) for name in ("AS", "CPU", "CORE")]
-print(json.dumps({"refused": "internal", "message": json.dumps([limits, os.nice(0), sorted(os.environ)])}))
+found = [limits, os.nice(0), sorted(os.environ), os.getsid(0) == os.getpid()]
+print(json.dumps({"refused": "internal", "message": json.dumps(found)}))
 """
 
 
@@ -183,11 +184,12 @@ def test_the_child_is_confined(artefact: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("EdgeHubConnectionString", "secret")
     with pytest.raises(ModelRefused) as raised:
         Prover("auto", command=python(CONFINED)).run(artefact)
-    (memory, cpu, core), nice, environment = json.loads(str(raised.value))
+    (memory, cpu, core), nice, environment, own_session = json.loads(str(raised.value))
     assert memory == [MAX_MEMORY_BYTES] * 2
     assert cpu[0] == 10
     assert core == [0, 0]
     assert nice >= 10
+    assert own_session, "a Ctrl-C at the terminal is not the model's fault"
     assert set(environment) <= {"PATH", "LANG", "LC_CTYPE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"}
 
 

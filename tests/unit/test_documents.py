@@ -1,0 +1,40 @@
+"""What the documents claim and a machine can check."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from inference.reconcile import diagram
+
+ROOT = Path(__file__).parents[2]
+BEGIN, END = "<!-- diagram: inference.reconcile -->\n", "<!-- end diagram -->"
+
+
+def test_the_state_diagram_is_made_from_the_table() -> None:
+    """ARCHITECTURE.md shows the transitions that the code has."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    shown = text.partition(BEGIN)[2].partition(END)[0]
+    assert shown == f"```mermaid\n{diagram()}```\n", "cure: paste inference.reconcile.diagram() there"
+
+
+def test_every_verb_of_the_readme_exists() -> None:
+    """What is named in the README works; at the least it is there."""
+    command = (ROOT / "twinship.py").read_text()
+    named = set(re.findall(r"twinship ([a-z]+)", (ROOT / "README.md").read_text()))
+    there = set(re.findall(r'@(?:app|keys_app)\.command\("([a-z]+)"', command)) | {"keys"}
+    assert named - there == set()
+
+
+def test_every_make_target_of_the_documents_exists() -> None:
+    """No document names a target that make does not know."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for document in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md"):
+        named = set(re.findall(r"`make ([a-z-]+)", (ROOT / document).read_text()))
+        assert named <= targets, document
+
+
+def test_no_file_of_the_top_level_is_missing() -> None:
+    """What a user and the tools look for at the top."""
+    for name in ("modules", "training", "tests", "deployment.template.json", ".env.example", "LICENSE"):
+        assert (ROOT / name).exists(), name

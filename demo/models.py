@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from demo import DemoFailed
 from training.train import TrainSettings, train
 
 VERSIONS = ("1.0.0", "1.1.0")  # of one recipe with two seeds: other weights, the same task
@@ -28,8 +29,10 @@ def ensure(
 ) -> DemoData:
     """Both models, trained now or found in `folder`, and the pictures: one's own or held-out test frames.
 
-    Raises what training raises: one line, the thing and the cure.
+    Raises DemoFailed, and what training raises: one line, the thing and the cure.
     """
+    if own_pictures is not None and not any(path.is_file() for path in own_pictures.rglob("*")):
+        raise DemoFailed(f"{own_pictures} is no folder with pictures: name one that holds PNG or JPEG files")
     results = [
         train(
             TrainSettings("micro", dataset, "quick", seed=seed, version=version, out=folder / version),

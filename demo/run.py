@@ -6,13 +6,14 @@ Starts, publishes, waits and stops. What a step means is its room's business; th
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from demo import DemoFailed
+from demo.folder import SIMULATOR, emptied
 from demo.models import DemoData
 from demo.report import Summary, read_sent, read_upstream, shortcomings, summarise
 from demo.show import Screen
@@ -28,10 +29,6 @@ SILENCE_S = 20.0  # no answer for so long while frames are due: the run is over
 CLOSING_S = 10.0  # for the modules' last messages
 VERDICT_S = 60.0
 ENDLESS_SWAP_AT = 150  # frames; where there is no half way
-
-
-class DemoFailed(Exception):
-    """A step did not do what it must; the text says which and why."""
 
 
 @dataclass(frozen=True)
@@ -66,16 +63,14 @@ class Run:
 
     def run(self) -> Outcome:
         """The whole walk. Raises DemoFailed, and what the rooms raise; children never outlive it."""
-        folder = self.settings.folder
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        keys.new(folder / "keys")
-        settings = self._simulator_settings()
-        with Simulator(settings) as simulator:
-            self._walk(simulator)
-            self._keep(simulator.endpoints.upstream, self.upstream)
-            self._keep(settings.folder / "modules" / "camera_sim" / "sent.jsonl", self.sent)
-        return self._add_up()
+        with emptied(self.settings.folder):
+            keys.new(self.settings.folder / "keys")
+            settings = self._simulator_settings()
+            with Simulator(settings) as simulator:
+                self._walk(simulator)
+                self._keep(simulator.endpoints.upstream, self.upstream)
+                self._keep(settings.folder / "modules" / "camera_sim" / "sent.jsonl", self.sent)
+            return self._add_up()
 
     def _simulator_settings(self) -> SimulatorSettings:
         folder = self.settings.folder
@@ -83,7 +78,7 @@ class Run:
             "MODEL_TRUSTED_KEYS": keys.trusted_keys_text(folder / "keys"),
             "CAMERA_FOLDER": str(self.data.pictures.resolve()),
         }
-        return SimulatorSettings(self.settings.template, folder / "simulator", variables, device=DEVICE)
+        return SimulatorSettings(self.settings.template, folder / SIMULATOR, variables, device=DEVICE)
 
     def _walk(self, simulator: Simulator) -> None:
         endpoints = simulator.endpoints

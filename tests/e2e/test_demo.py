@@ -114,6 +114,41 @@ def test_ctrl_c_leaves_nothing_behind(twinship: Command, models: Path, moment: s
     assert processes_of(twinship.folder) == []
 
 
+def test_ctrl_c_while_training_leaves_nothing_behind(twinship: Command) -> None:
+    """Half a model is no model: neither a process nor a file of it stays."""
+    process = twinship.start("demo", *QUICK)
+    read_until(process, "epoch 1")
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, rest
+    assert "Traceback" not in rest
+    assert processes_of(twinship.folder) == []
+    assert not [path for path in (twinship.folder / "build").rglob("*") if path.is_file()]
+
+
+def test_the_demo_empties_only_its_own_folder(twinship: Command, models: Path) -> None:
+    """A folder with somebody's files in it is refused, and so is one in which a demo runs."""
+    mine = twinship.folder / "mine"
+    mine.mkdir()
+    (mine / "letter.txt").write_text("dear")
+    code, said = twinship.run(*demo_words(models, 20, "--folder", str(mine)))
+    assert code == 1
+    assert "holds other things" in said
+    assert (mine / "letter.txt").read_text() == "dear"
+    running = twinship.start(*demo_words(models, 0))
+    read_until(running, "simulator is up")
+    code, said = twinship.run(*demo_words(models, 20))
+    assert code == 1
+    assert str(running.pid) in said
+
+
+def test_pictures_that_are_not_there(twinship: Command) -> None:
+    """Named at once, before anything is trained or started."""
+    code, said = twinship.run("demo", "--camera-folder", "nowhere")
+    assert (code, said.count("\n")) == (1, 1)
+    assert "nowhere" in said
+
+
 def test_a_run_without_end_shows_its_figures_at_ctrl_c(twinship: Command, models: Path) -> None:
     """FRAMES=0: Ctrl-C is the only end, so the sum is worth having."""
     process = twinship.start(*demo_words(models, 0))

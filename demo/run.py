@@ -25,6 +25,8 @@ from fleet.service import ServiceHub
 from simulator.agent import Simulator, SimulatorSettings
 
 DEVICE = "twinship"
+#: Under which the figures came about: no figure of a local hub should pass for one of a real edgeHub.
+PROFILE = {"hub": "simulator", "delivery_window": 1, "durability": "normal"}
 SILENCE_S = 20.0  # no answer for so long while frames are due: the run is over
 CLOSING_S = 10.0  # for the modules' last messages
 VERDICT_S = 60.0
@@ -164,7 +166,8 @@ class Run:
     def _add_up(self) -> Outcome:
         with self.sent.open() as sent, self.upstream.open() as upstream:
             summary = summarise(self.data.dataset, read_sent(sent), read_upstream(upstream))
-        (self.settings.folder / "summary.json").write_text(json.dumps(summary.to_json(), indent=2) + "\n")
+        plain = summary.to_json() | {"profile": PROFILE}
+        (self.settings.folder / "summary.json").write_text(json.dumps(plain, indent=2) + "\n")
         found = shortcomings(
             summary,
             expected_frames=self.settings.frames,

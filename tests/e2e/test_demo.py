@@ -56,6 +56,7 @@ def test_the_whole_path_and_every_figure_of_it(twinship: Command, models: Path) 
     assert code == 0, said
     folder = twinship.folder / "build" / "demo"
     summary = json.loads((folder / "summary.json").read_text())
+    assert summary.pop("profile")["hub"] == "simulator"
     assert (summary["frames_sent"], summary["frames_answered"]) == (200, 200)
     assert [summary[name] for name in ("frames_lost", "frames_dropped", "repeats", "foreign_frames")] == [
         0

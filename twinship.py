@@ -55,7 +55,7 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(asdict(value), default=str))
 
 
-def _draw(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _draw(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -130,6 +130,25 @@ def train_verb(
     _say(
         f"{result.artefact}: {metrics.sizes.artefact_bytes:,} bytes; {fits} inside a twin; see {result.card}"
     )
+
+
+@app.command("verify")
+def verify_verb(
+    model: Annotated[Path, typer.Argument(help="An artefact: the model.tflite of a training.")],
+    dataset: Dataset = "auto",
+    as_json: Json = False,
+) -> None:
+    """Prove an artefact as a device does, and count its answers on every runtime."""
+    from training import data, verify
+
+    found = data.find(dataset, os.environ)
+    verified = verify.verify_file(model, found.test)
+    if as_json:
+        _say_json({"dataset": found.name, "test": len(found.test), "accuracy": dict(verified.accuracy)})
+        return
+    _say(f"{found.name}: {found.source}, because {found.why}")
+    shares = [(runtime, f"{share:.2%}") for runtime, share in verified.accuracy.items()]
+    _draw(("runtime", f"right of {len(found.test):,}"), shares)
 
 
 @app.command("predict")

@@ -104,8 +104,7 @@ ARCHITECTURES: Final = {
         about="the article's CNN: two convolutions (32, 64), two poolings, a dense layer of 128",
         build=seed,
         recipes={
-            # The article's: Adam as it comes, 5 epochs. Batches of 64 and not Keras's 32: as accurate, and
-            # a third quicker.
+            # The article's: Adam as it comes, 5 epochs. Batches of 64 and not Keras's 32, for fewer steps.
             "full": Recipe(epochs=5, batch=64, rate=0.001),
             "quick": Recipe(epochs=2, batch=32, rate=0.004, cosine=True, pictures=6_000),
         },

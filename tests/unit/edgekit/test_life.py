@@ -104,7 +104,7 @@ def test_nobody_can_hold_the_exit() -> None:
     status, calls, _events, seconds = run("hang", kill=signal.SIGTERM)
     assert status == 0
     assert calls[-1] == "close 1"
-    assert 2.5 < seconds < 6
+    assert 2.5 < seconds < 15
 
 
 def test_a_module_that_fails_to_stop_is_still_stopped() -> None:

@@ -34,8 +34,8 @@ GATHER_S = 0.05  # changes that come together are reported together
 LEAST_GRACE_S = 1.0
 RESTART_GRACE_S = 10.0
 SOCKET_WITHIN_S = 5.0
-# What a module sees of the agent's own environment: no more than a container would have. No proxy variables:
-# the SDK would send loopback connections there (ref 0).
+# What a module sees of the agent's own environment: no more than a container would have. No proxy of the
+# agent's own: the SDK would send loopback connections there (ref 0).
 INHERITED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
 
 
@@ -110,8 +110,13 @@ class EdgeAgent:
             "IOTEDGE_APIVERSION": API_VERSION,
             "RuntimeLogLevel": "info",
             "DATA_FOLDER": str(data),
+            **self._proxy(),
             **self._device.module_environment.get(name, {}),
         }
+
+    def _proxy(self) -> dict[str, str]:
+        proxy = self._device.endpoints.proxy
+        return {} if proxy is None else {"https_proxy": proxy}
 
     async def start_modules(self) -> None:
         """Start what the manifest wants running, in its order; what runs already is left alone."""

@@ -91,6 +91,7 @@ class Methods:
             return
         arrival: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._absent.setdefault(target, set()).add(arrival)
+        logger.info("%s: a method call waits %g s for it to listen", target, connect_timeout_s)
         try:
             async with asyncio.timeout(connect_timeout_s):
                 await arrival

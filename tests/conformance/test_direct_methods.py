@@ -21,7 +21,7 @@ from msrest.exceptions import HttpOperationError
 
 from simulator import sas
 from simulator.mqtt_packets import Publish, Suback, Subscribe
-from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub
+from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub, wait_for
 from tests.wire.sdk_module import SdkError, SdkModule
 from tests.wire.test_hub_raw import RawModule
 
@@ -156,7 +156,7 @@ def test_71_an_absent_target_is_not_found_unless_it_may_be_waited_for(
         a.call("invoke", params=call, device=DEVICE, module="late")
     with hub.module("late") as late:
         a.begin("invoke", params={**call, "connectTimeoutInSeconds": 8}, device=DEVICE, module="late")
-        time.sleep(1)  # the call must be there before its target: nothing tells when it is
+        wait_for(lambda: f"{DEVICE}/late: a method call waits 8 s" in hub.log(), "the call")
         late.call("answer_methods", status=200, payload="here")
         subscribed = time.monotonic()
         late.next("method")
@@ -193,7 +193,7 @@ def test_73_a_caller_must_be_named_of_this_device_and_signed_for(hub: HubUnderTe
         {"message": "Invalid header value for x-ms-edge-moduleId"},
     )
     assert post(hub, call, headers={**token, "x-ms-edge-moduleId": DEVICE})[0] == 400
-    assert post(hub, call, headers={**token, "x-ms-edge-moduleId": "other/a"})[0] == 401
+    assert post(hub, call, headers=stranger(hub))[0] == 401
     assert post(hub, call, headers={**token, "x-ms-edge-moduleId": f"{DEVICE}/b"})[0] == 401
     assert post(hub, call, headers={"x-ms-edge-moduleId": f"{DEVICE}/a"})[0] == 401
     assert post(hub, call, headers=caller(hub, key="d3Jvbmc="))[0] == 401
@@ -205,6 +205,16 @@ def test_73_a_caller_must_be_named_of_this_device_and_signed_for(hub: HubUnderTe
     assert post(hub, call, headers={**good, "Authorization": device})[0] == 200
     for _ in range(2):
         b.next("method")
+
+
+def stranger(hub: HubUnderTest) -> dict[str, str]:
+    """The headers of a module that is who it says, on another device."""
+    hub.service("PUT", "/devices/other", {"deviceId": "other"})
+    body = {"deviceId": "other", "moduleId": "a"}
+    shown = hub.service("PUT", "/devices/other/modules/a", body)
+    key = shown["authentication"]["symmetricKey"]["primaryKey"]
+    token = sas.sign(key, f"{hub.hub_address}/devices/other/modules/a", int(time.time()) + 60)
+    return {"x-ms-edge-moduleId": "other/a", "Authorization": token}
 
 
 def test_74_payload_and_name_have_limits(hub: HubUnderTest, a: SdkModule, b: SdkModule) -> None:

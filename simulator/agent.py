@@ -155,7 +155,7 @@ class Simulator:
     async def _begin(self, deployment: Deployment, sockets: Path) -> None:
         addresses = await self._start_hub()
         assert self._hub is not None
-        self._endpoints = Endpoints.of(self._folder, addresses)
+        self._endpoints = Endpoints.of(self._folder, addresses, self._settings.device)
         connection = ConnectionString.parse(_connection_string(self._endpoints.service_env))
         self._client = ServiceClient(connection, self._endpoints.ca_pem)
         device = Device(

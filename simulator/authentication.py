@@ -46,20 +46,25 @@ def authenticate(connect: Connect, *, keys: Keys, hosts: Sequence[str], now: flo
         raise Refused(NOT_AUTHORIZED, f"{identity}: unknown, or disabled")
     if connect.password is None:
         raise Refused(NOT_AUTHORIZED, f"{identity}: no SAS token (X.509 is not supported here)")
+    try:
+        token = connect.password.decode()
+        check_token(identity, token, keys=keys, hosts=hosts, now=now)
+        return Accepted(identity, sas.parse(token).expiry)
+    except UnicodeDecodeError:
+        raise Refused(NOT_AUTHORIZED, f"{identity}: the password is no SAS token") from None
+    except sas.SasRefused as refused:
+        raise Refused(NOT_AUTHORIZED, f"{identity}: {refused.reason}") from None
+
+
+def check_token(identity: Identity, token: str, *, keys: Keys, hosts: Sequence[str], now: float) -> None:
+    """Whether a token is this identity's, or its device's; raises SasRefused."""
     allowed = [
         (who.resource(host), found)
         for who in dict.fromkeys((identity, identity.parent))
         if (found := keys(who)) is not None
         for host in hosts
     ]
-    try:
-        token = connect.password.decode()
-        sas.verify(token, allowed=allowed, now=now)
-        return Accepted(identity, sas.parse(token).expiry)
-    except UnicodeDecodeError:
-        raise Refused(NOT_AUTHORIZED, f"{identity}: the password is no SAS token") from None
-    except sas.SasRefused as refused:
-        raise Refused(NOT_AUTHORIZED, f"{identity}: {refused.reason}") from None
+    sas.verify(token, allowed=allowed, now=now)
 
 
 def _identity(connect: Connect) -> Identity:

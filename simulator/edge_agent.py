@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from simulator import edge_agent_methods
+from simulator.edge_agent_methods import NotRestarted
 from simulator.edge_agent_state import LastDesired, reported
 from simulator.hub_process import Endpoints
 from simulator.identity import Identity
@@ -34,8 +36,10 @@ GATHER_S = 0.05  # changes that come together are reported together
 LEAST_GRACE_S = 1.0
 RESTART_GRACE_S = 10.0
 SOCKET_WITHIN_S = 5.0
-# What a module sees of the agent's own environment: no more than a container would have. No proxy variables:
-# the SDK would send loopback connections there (ref 0).
+EDGE_HUB_MODULE = "edgeHub"  # as edgeAgent calls it
+SYSTEM_MODULES = ("edgeAgent", EDGE_HUB_MODULE)
+# What a module sees of the agent's own environment: no more than a container would have. No proxy of the
+# agent's own: the SDK would send loopback connections there (ref 0).
 INHERITED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
 
 
@@ -71,6 +75,7 @@ class EdgeAgent:
         self._reported_modules: set[str] = set()
         self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._answers: set[asyncio.Task[None]] = set()
 
     async def apply(self, wanted: Deployment) -> None:
         """Create the edge device, if it is not there, and apply the manifest to it."""
@@ -87,6 +92,7 @@ class EdgeAgent:
         self._tasks = [
             asyncio.create_task(self._follow(), name="follow $edgeAgent"),
             asyncio.create_task(self._report(), name="report $edgeAgent"),
+            asyncio.create_task(self._serve_calls(), name="methods of $edgeAgent"),
         ]
 
     async def environment(self, name: str) -> dict[str, str]:
@@ -110,8 +116,13 @@ class EdgeAgent:
             "IOTEDGE_APIVERSION": API_VERSION,
             "RuntimeLogLevel": "info",
             "DATA_FOLDER": str(data),
+            **self._proxy(),
             **self._device.module_environment.get(name, {}),
         }
+
+    def _proxy(self) -> dict[str, str]:
+        proxy = self._device.endpoints.proxy
+        return {} if proxy is None else {"https_proxy": proxy}
 
     async def start_modules(self) -> None:
         """Start what the manifest wants running, in its order; what runs already is left alone."""
@@ -138,9 +149,10 @@ class EdgeAgent:
 
     async def close(self, timeout_s: float) -> None:
         """Stop the modules and following, report that they stopped."""
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._answers]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.stop_modules(timeout_s)
         with contextlib.suppress(OSError, ServiceRefused):
             await self._send(timeout_s=LEAST_GRACE_S)
@@ -148,6 +160,32 @@ class EdgeAgent:
     def hub_changed(self) -> None:
         """The hub's state is part of the report."""
         self._changed.set()
+
+    @property
+    def hub_name(self) -> str:
+        """The IoT Hub's name."""
+        return self._device.endpoints.hub_name
+
+    @property
+    def device_name(self) -> str:
+        """The edge device's name."""
+        return self._device.name
+
+    def logs(self) -> dict[str, Path]:
+        """The log file of each module, edgeHub's too; a module that never ran has none yet."""
+        folder = self._device.folder / "logs"
+        modules = {name: folder / f"{name}.log" for name in self._modules}
+        return {EDGE_HUB_MODULE: folder / "hub.log", **modules}
+
+    async def restart(self, name: str) -> None:
+        """End a module that runs and start it again; raises NotRestarted."""
+        if name in SYSTEM_MODULES:
+            raise NotRestarted(f"{name} is not restarted by a method in this simulator")
+        if name not in self._modules:
+            raise NotRestarted(f"Module {name} not found in the current environment")
+        supervised = self._supervised.get(name)
+        if supervised is None or not await supervised.restart(RESTART_GRACE_S):
+            raise NotRestarted(f"Module {name} cannot be restarted since it is not running")
 
     def _is_wanted(self, module: Module) -> bool:
         return module.status == "running" and module.name not in self._device.leave_out
@@ -217,6 +255,31 @@ class EdgeAgent:
             if now is None or now != before.get(name):
                 await self._stop(name, RESTART_GRACE_S)
         await self.start_modules()
+
+    async def _serve_calls(self) -> None:
+        """Fetch each call of a direct method and answer it, several at a time."""
+        while True:
+            try:
+                call = await self._client.call(
+                    "GET", "edge-agent", self._device.name, "methods", timeout_s=LONG_CALL_S
+                )
+            except (OSError, ServiceRefused) as error:
+                logger.debug("$edgeAgent's methods cannot be fetched: %s", error)
+                await asyncio.sleep(ASK_AGAIN_S)
+                continue
+            if call is not None:
+                task = asyncio.create_task(self._answer(call))
+                self._answers.add(task)
+                task.add_done_callback(self._answers.discard)
+
+    async def _answer(self, call: dict[str, Any]) -> None:
+        answered = await edge_agent_methods.answer(self, call["name"], call["payload"])
+        path = ("edge-agent", self._device.name, "methods", call["id"])
+        try:
+            body = {"status": answered.status, "payload": answered.payload}
+            await self._client.call("POST", *path, body=body)
+        except (OSError, ServiceRefused) as error:
+            logger.warning("the answer to method %s could not be delivered: %s", call["name"], error)
 
     async def _report(self) -> None:
         while True:

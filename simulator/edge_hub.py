@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from simulator import topics, upstream
+from simulator import edge_hub_methods, topics, upstream
 from simulator.authentication import Refused, authenticate
 from simulator.client import Client, Shared
 from simulator.clock import Clock
@@ -25,7 +25,7 @@ from simulator.message_router import MessageRouter
 from simulator.methods import MethodAnswer, Methods, NoAnswer, NotConnected
 from simulator.mqtt_packets import NOT_AUTHORIZED, SERVER_UNAVAILABLE, Connack, Connect
 from simulator.queues import MessageQueue
-from simulator.registry import Registry
+from simulator.registry import EDGE_HUB, Registry
 from simulator.routes import Routing
 from simulator.sessions import Link, Sessions
 from simulator.settings import EdgeHubSettings
@@ -102,7 +102,9 @@ class EdgeHub:
         response_timeout_s: float,
         connect_timeout_s: float,
     ) -> MethodAnswer:
-        """Call a direct method; raises NotConnected or NoAnswer."""
+        """Call a direct method; raises NotConnected or NoAnswer, ArgumentInvalid for one of `$edgeHub`'s."""
+        if target.module == EDGE_HUB and target.device in self._gateways:
+            return edge_hub_methods.invoke(name, payload)
         return await self._shared.methods.invoke(
             target, name, payload, response_timeout_s=response_timeout_s, connect_timeout_s=connect_timeout_s
         )

@@ -20,7 +20,6 @@ import logging
 import os
 import secrets
 import signal
-import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,10 +33,18 @@ from aiohttp import web
 from simulator.certificates import Authority, write_private
 from simulator.clock import LoopClock
 from simulator.edge_configuration import EdgeConfiguration
+from simulator.edge_https import edge_https
 from simulator.edge_hub import EdgeHub
+from simulator.edge_listeners import (
+    HTTPS_PORT,
+    STOP_WITHIN_S,
+    EdgeAddress,
+    serve_edge_https,
+    serve_port,
+)
 from simulator.registry import Registry
 from simulator.rest import service_api
-from simulator.server import MQTT_PORT, AddressUnusable, check_loopback, explain, listen
+from simulator.server import MQTT_PORT, AddressUnusable, check_loopback, listen
 from simulator.settings import EdgeHubSettings
 from simulator.store import DURABILITIES, StorageFailed, Store, StoreUnusable
 from simulator.workload import SocketFolderError, socket_folder
@@ -46,8 +53,6 @@ from simulator.workload_sockets import WorkloadSockets
 logger = logging.getLogger(__name__)
 
 POLICY: Final = "iothubowner"
-HTTPS_PORT: Final = 443
-STOP_WITHIN_S: Final = 2.0
 
 
 class HubError(Exception):
@@ -120,8 +125,13 @@ async def _start(
     )
     running.callback(edge_hub.close)
     _enrol(registry, edge_hub, options)
+    reached: dict[str, EdgeAddress] = {}
     for device, address in options.edges.items():
         context = authority.server_context([address])
+        methods = edge_https(registry, edge_hub, gateway=device, edges=options.edges)
+        reached[device] = await serve_edge_https(
+            methods, store, device=device, address=address, context=context, running=running
+        )
         server = await listen(
             edge_hub, clock, gateway=device, address=address, port=MQTT_PORT, context=context
         )
@@ -133,7 +143,7 @@ async def _start(
     running.push_async_callback(sockets.close)
     key = _policy_key(store)
     rest_ports = await _serve_rest(options, registry, edge_hub, authority, key, running)
-    _write_files(options, key, rest_ports, running)
+    _write_files(options, key, rest_ports, reached, running)
 
 
 def _enrol(registry: Registry, edge_hub: EdgeHub, options: HubOptions) -> None:
@@ -159,22 +169,15 @@ async def _serve_rest(
     await runner.setup()
     running.push_async_callback(runner.cleanup)
     context = authority.server_context([options.hub_address])
-    await _serve_port(runner, options.hub_address, options.rest_port, context)
+    await serve_port(runner, options.hub_address, options.rest_port, context)
     ports = [options.rest_port]
     if options.rest_port != HTTPS_PORT:
         try:
-            await _serve_port(runner, options.hub_address, HTTPS_PORT, context)
+            await serve_port(runner, options.hub_address, HTTPS_PORT, context)
             ports.append(HTTPS_PORT)
         except AddressUnusable as error:
             logger.info("REST on port %d only: %s", options.rest_port, error)
     return ports
-
-
-async def _serve_port(runner: web.AppRunner, address: str, port: int, context: ssl.SSLContext) -> None:
-    try:
-        await web.TCPSite(runner, address, port, ssl_context=context).start()
-    except OSError as error:
-        raise AddressUnusable(explain(error, address, port)) from error
 
 
 def _policy_key(store: Store) -> str:
@@ -187,7 +190,11 @@ def _policy_key(store: Store) -> str:
 
 
 def _write_files(
-    options: HubOptions, key: str, rest_ports: Sequence[int], running: contextlib.AsyncExitStack
+    options: HubOptions,
+    key: str,
+    rest_ports: Sequence[int],
+    reached: Mapping[str, EdgeAddress],
+    running: contextlib.AsyncExitStack,
 ) -> None:
     """service.env, then endpoints.json, whole or not at all: whoever sees it finds everything else."""
     folder, hub = options.folder, options.hub_address
@@ -205,6 +212,8 @@ def _write_files(
         "rest_ports": list(rest_ports),
         "mqtt_port": MQTT_PORT,
         "edges": dict(options.edges),
+        "https_ports": {device: each.https_port for device, each in reached.items()},
+        "proxies": {device: each.proxy for device, each in reached.items() if each.proxy is not None},
         "socket_folder": str(socket_folder(folder)),
         "upstream": str(options.upstream),
     }

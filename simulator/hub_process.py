@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from simulator.loopback import NoAddress, free_addresses, holder, is_free
 from simulator.rotated_log import last_line
@@ -46,10 +47,11 @@ class Endpoints:
     ca_pem: Path
     service_env: Path
     upstream: Path
+    proxy: str | None  # what modules must use for HTTPS, where the edge device cannot have port 443
 
     @classmethod
-    def of(cls, folder: Path, addresses: Addresses) -> Endpoints:
-        """By the names that the hub gives its files."""
+    def of(cls, folder: Path, addresses: Addresses, device: str) -> Endpoints:
+        """By the names that the hub gives its files, and what it says in one of them."""
         return cls(
             hub_name=addresses.hub,
             gateway=addresses.gateway,
@@ -57,6 +59,7 @@ class Endpoints:
             ca_pem=folder / "ca.pem",
             service_env=folder / "service.env",
             upstream=folder / "upstream.jsonl",
+            proxy=_said(folder).get("proxies", {}).get(device),
         )
 
 
@@ -131,8 +134,14 @@ def keep_addresses(folder: Path, addresses: Addresses) -> None:
 
 
 def _ready_pid(folder: Path) -> int | None:
-    try:
-        pid = json.loads((folder / ENDPOINTS).read_text(encoding="utf-8"))["pid"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    pid = _said(folder).get("pid")
     return pid if isinstance(pid, int) else None
+
+
+def _said(folder: Path) -> dict[str, Any]:
+    """What is in endpoints.json; nothing while no hub is ready."""
+    try:
+        said = json.loads((folder / ENDPOINTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}

@@ -23,7 +23,11 @@ class NotConnected(Exception):
 
 
 class NoAnswer(Exception):
-    """The target has the request and did not answer in time: 504."""
+    """The target has the request, named by `request_id`, and did not answer in time: 504."""
+
+    def __init__(self, text: str, request_id: str = "") -> None:
+        super().__init__(text)
+        self.request_id = request_id
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,9 @@ class Methods:
             async with asyncio.timeout(response_timeout_s):
                 return await answer
         except TimeoutError:
-            raise NoAnswer(f"{target} did not answer method {name!r} in {response_timeout_s:g} s") from None
+            raise NoAnswer(
+                f"{target} did not answer method {name!r} in {response_timeout_s:g} s", rid
+            ) from None
         finally:
             del self._asked[rid]
 
@@ -85,6 +91,7 @@ class Methods:
             return
         arrival: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._absent.setdefault(target, set()).add(arrival)
+        logger.info("%s: a method call waits %g s for it to listen", target, connect_timeout_s)
         try:
             async with asyncio.timeout(connect_timeout_s):
                 await arrival
@@ -106,7 +113,7 @@ class Methods:
 
 
 def _not_connected(target: Identity) -> NotConnected:
-    return NotConnected(f"{target} is not connected, or listens to no methods")
+    return NotConnected(f"Client {target} not found")  # or without a subscription to methods: edgeHub's words
 
 
 def _payload(sender: Identity, body: bytes) -> Any:

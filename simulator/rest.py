@@ -1,6 +1,6 @@
 """IoT Hub's service REST API (ref 5): who may call, which handler answers, when the answer may leave.
 
-Handlers of single resources are here, a bulk call's in bulk.py, edgeAgent's own two routes in
+Handlers of single resources are here, a bulk call's in bulk.py, edgeAgent's own routes in
 edge_agent_api.py. Knows no rule of the registry or of twins, opens no socket: hub.py serves the application.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -16,6 +17,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from simulator import sas
 from simulator import service_errors as errors
+from simulator.agent_calls import AgentCalls
 from simulator.bulk import apply_bulk, etag_of
 from simulator.edge_agent_api import EdgeAgentApi
 from simulator.identity import Identity
@@ -71,7 +73,8 @@ def service_api(registry: Registry, edge_hub: EdgeHubMethods, policies: Policies
         middlewares=[_errors(registry), _authorized(registry, policies), _stored(registry.store)],
         client_max_size=MAX_BODY_BYTES,
     )
-    service, agent = _Service(registry, edge_hub), EdgeAgentApi(registry)
+    agent = EdgeAgentApi(registry)
+    service = _Service(registry, edge_hub, agent.calls)
     for method, path, handler in (*service.routes(), *agent.routes()):
         application.router.add_route(method, path, handler)
     for method, path, name in NOT_SUPPORTED:
@@ -82,9 +85,10 @@ def service_api(registry: Registry, edge_hub: EdgeHubMethods, policies: Policies
 
 
 class _Service:
-    def __init__(self, registry: Registry, edge_hub: EdgeHubMethods) -> None:
+    def __init__(self, registry: Registry, edge_hub: EdgeHubMethods, agent_calls: AgentCalls) -> None:
         self._registry = registry
         self._edge_hub = edge_hub
+        self._agent_calls = agent_calls
 
     def routes(self) -> list[tuple[str, str, Callable[[web.Request], Awaitable[web.Response]]]]:
         device, module = "/devices/{device}", "/devices/{device}/modules/{module}"
@@ -181,8 +185,6 @@ class _Service:
     async def invoke_method(self, request: web.Request) -> web.Response:
         identity = _identity(request)
         self._registry.get(identity)
-        if identity.module == EDGE_AGENT:
-            raise Unsupported("direct methods of $edgeAgent (ping, RestartModule, GetModuleLogs, ...)")
         try:
             call = MethodRequest.parse(await json_object(request))
         except MethodRequestInvalid as error:
@@ -191,9 +193,13 @@ class _Service:
         return web.json_response({"status": answer.status, "payload": answer.payload})
 
     async def _invoke(self, identity: Identity, call: MethodRequest) -> MethodAnswer:
+        invoke = (
+            partial(self._agent_calls.invoke, identity.device)
+            if identity.module == EDGE_AGENT
+            else partial(self._edge_hub.invoke_method, identity)
+        )
         try:
-            return await self._edge_hub.invoke_method(
-                identity,
+            return await invoke(
                 call.name,
                 call.payload,
                 response_timeout_s=call.response_timeout_s,

@@ -132,6 +132,7 @@ class Supervised:
         self._process: RunningProcess | None = None
         self._quick_exits = 0
         self._stopping = asyncio.Event()
+        self._again: asyncio.Event | None = None  # set when it runs again, by whoever asked for that
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -157,6 +158,22 @@ class Supervised:
         if self._process is not None:
             self._process.kill()
 
+    async def restart(self, grace_s: float) -> bool:
+        """SIGTERM, SIGKILL after `grace_s`, and start at once, whatever the policy says of such an end.
+
+        Being asked for, it does not count against the program. False when it did not run, or was stopped.
+        """
+        if (process := self._process) is None:
+            return False
+        self._again = again = self._again or asyncio.Event()
+        process.send_signal(signal.SIGTERM)
+        done, _ = await asyncio.wait([process.exited], timeout=grace_s)
+        if not done:
+            logger.warning("%s did not end within %g s of SIGTERM: killed", self.program.name, grace_s)
+            process.kill()
+        await again.wait()
+        return self._process is not None
+
     async def crash(self) -> None:
         """SIGKILL, and wait until it is noticed. Being asked for, it does not count against the program."""
         if self._process is not None:
@@ -171,10 +188,14 @@ class Supervised:
                 began = time.monotonic()
                 code = await self._once(log)
                 ran_s = time.monotonic() - began
+                if self._again is not None:
+                    self._quick_exits = 0
+                    continue
                 self._quick_exits = quick_exits_after(self._quick_exits, ran_s)
                 if self._stopping.is_set() or not is_restarted(self.program.restart_policy, code):
                     break
                 await self._back_off(delay_s(self._quick_exits, code, ran_s))
+        self._has_restarted()
         asked = self._stopping.is_set() or self.state.exit_code == 0
         self._change(runtime_status="stopped" if asked else "failed")
 
@@ -185,17 +206,24 @@ class Supervised:
         except OSError as error:
             log.write(f"{self.program.command[0]} cannot be started: {error}\n".encode())
             self._change(exit_code=EXIT_NOT_STARTED, started=time.time(), exited=time.time())
+            self._has_restarted()
             return EXIT_NOT_STARTED
         self._process = process
         if (known := ProcessId.of(process.pid)) is not None:
             self._record.started(self.program.name, known)
         self._change(runtime_status="running", started=time.time(), pid=process.pid)
+        self._has_restarted()
         code = await process.exited
         self._process = None
         self._change(exit_code=code, exited=time.time(), pid=None)
         await process.output_ended()
         self._record.ended(self.program.name)
         return code
+
+    def _has_restarted(self) -> None:
+        if self._again is not None:
+            self._again.set()
+            self._again = None
 
     async def _back_off(self, wait_s: float) -> None:
         logger.info(

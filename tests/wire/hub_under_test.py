@@ -110,10 +110,21 @@ class HubUnderTest:
             f"HostName={self.hub_address};GatewayHostName={self.gateway};DeviceId={DEVICE};"
             f"ModuleId={module};SharedAccessKey={key or self.key(module)}"
         )
+        proxy = self.proxy()
         return {
             "EdgeHubConnectionString": connection_string,
             "EdgeModuleCACertificateFile": str(self.folder / "ca.pem"),
+            **({} if proxy is None else {"https_proxy": proxy}),
         }
+
+    def endpoints(self) -> dict[str, Any]:
+        """What the hub says of its listeners."""
+        return dict(json.loads((self.folder / "endpoints.json").read_text()))
+
+    def proxy(self) -> str | None:
+        """What a module needs to reach the edge device's HTTPS; None where it has port 443."""
+        proxy: str | None = self.endpoints()["proxies"].get(DEVICE)
+        return proxy
 
     def module(self, module: str, variables: Mapping[str, str] | None = None, **options: Any) -> SdkModule:
         """A module process with its SDK client made and not yet connected."""

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from types import EllipsisType
 from typing import Any
 
 PATIENCE_S = 20.0
@@ -126,6 +127,7 @@ class _Module:
         self._lock = threading.Lock()
         self._options = options
         self._client: Any = None
+        self._answer: tuple[int, Any] | EllipsisType | None = ...  # ...: an echo, None: none
 
     def run(self) -> None:
         for line in sys.stdin:
@@ -166,6 +168,13 @@ class _Module:
         else:
             self._client.on_method_request_received = self._method
 
+    def answer_methods(self, status: int = 200, payload: Any = None, *, silent: bool = False) -> None:
+        self._answer = None if silent else (status, payload)
+        self.listen("method")
+
+    def invoke(self, params: Mapping[str, Any], device: str, module: str | None = None) -> Any:
+        return self._client.invoke_method(dict(params), device, module)
+
     def get_twin(self) -> Any:
         return self._client.get_twin()
 
@@ -189,8 +198,11 @@ class _Module:
         from azure.iot.device import MethodResponse
 
         self._say("method", name=request.name, payload=request.payload)
-        answer = {"name": request.name, "got": request.payload}
-        self._client.send_method_response(MethodResponse.create_from_method_request(request, 207, answer))
+        answer = self._answer
+        if answer is ...:
+            answer = 207, {"name": request.name, "got": request.payload}
+        if answer is not None:
+            self._client.send_method_response(MethodResponse.create_from_method_request(request, *answer))
 
     def _say(self, kind: str, **what: Any) -> None:
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -237,6 +238,61 @@ def test_the_agent_reports_as_edge_agent(template: Path) -> None:
         assert reported(simulator)["lastDesiredStatus"] == {"code": 200, "description": ""}
         simulator.stop_modules()
         wait_for(lambda: module("runtimeStatus") == "stopped", "the last report")
+
+
+def method(simulator: Simulator, name: str, payload: object = None) -> Any:
+    """Call one of edgeAgent's direct methods."""
+    path = ("twins", "twinship", "modules", "$edgeAgent", "methods")
+    return ask(simulator, "POST", *path, body={"methodName": name, "payload": payload})
+
+
+def test_edge_agents_methods(template: Path) -> None:
+    """ping answers; RestartModule ends a module in order and starts it, uncounted; GetModuleLogs gives lines.
+
+    Also after the hub was killed, which carries the calls. What is unknown or not here is refused by name.
+    """
+    with Simulator(settings(template, leave_out=frozenset({"second"}))) as simulator:
+        assert method(simulator, "ping") == {"status": 200, "payload": None}
+        simulator.start_modules()
+        wait_for(lambda: len(events(template)) == 1, "the module")
+        before = processes(template)["first"]
+        wanted = {"schemaVersion": "1.0", "id": "first"}
+        assert method(simulator, "RestartModule", wanted) == {"status": 200, "payload": None}
+        assert processes(template)["first"] != before
+        wait_for(lambda: len(events(template)) == 3, "the module")
+        assert events(template) == ["first starts", "first ends", "first starts"]
+        assert simulator.states()["first"].restart_count == 0
+        simulator.kill_hub()
+        simulator.wait_hub()
+        (simulator.endpoints.ca_pem.parent / "logs" / "first.log").write_text("one\ntwo\n")
+        items = [{"id": "FIR", "filter": {"tail": 1}}]
+        logs = {"schemaVersion": "1.0", "items": items, "encoding": "none", "contentType": "text"}
+        assert method(simulator, "GetModuleLogs", logs) == {
+            "status": 200,
+            "payload": [{"id": "first", "payload": "two\n"}],
+        }
+        for name, payload, status, said in (
+            ("RestartModule", {**wanted, "id": "second"}, 500, "second cannot be restarted"),
+            ("RestartModule", {**wanted, "id": "ghost"}, 500, "ghost not found"),
+            ("RestartModule", {"id": "first"}, 400, "schemaVersion"),
+            ("GetModuleLogs", [], 400, "must be an object"),
+            ("UploadModuleLogs", {}, 501, "UploadModuleLogs is not in this simulator"),
+            ("dance", {}, 400, "Command 'dance' not found"),
+        ):
+            refused = method(simulator, name, payload)
+            assert (refused["status"], said in refused["payload"]["message"]) == (status, True), refused
+
+
+def test_modules_get_the_proxy_where_443_is_taken(template: Path) -> None:
+    """`https_proxy` leads to the CONNECT listener, and nothing is excepted from it."""
+    hub, gateway = free_addresses(2, (8883, 8443))
+    with contextlib.ExitStack() as running:
+        with contextlib.suppress(PermissionError):
+            running.enter_context(socket.create_server((gateway, 443)))
+        asked = settings(template, addresses=Addresses(hub, gateway))
+        environment = running.enter_context(Simulator(asked)).module_environment("first")
+    assert environment["https_proxy"].startswith(f"http://{gateway}:")
+    assert "no_proxy" not in environment
 
 
 def test_a_killed_hub_comes_back_alone(template: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from simulator.edge_hub import MethodAnswer, NoAnswer, NotConnected
 from simulator.identity import Identity
+from simulator.identity_document import ArgumentInvalid
 from simulator.settings import EdgeHubSettings
 from tests.unit.simulator.edge import EDGE, Edge, RawClient
 
@@ -157,5 +158,26 @@ def test_what_a_module_answers_badly_ends_no_one(
         await turns()
         answer(a, 0, status, body)
         assert await asked == expected
+
+    in_a_loop(tmp_path, test)
+
+
+@pytest.mark.parametrize("name", ["RefreshDeviceScopeIdentityCache", "refreshdevicescopeidentitycache"])
+def test_edge_hub_answers_for_itself(tmp_path: Path, name: str) -> None:
+    """Its one method takes device ids and needs no connection (ref 3); what else is asked is refused."""
+
+    async def test(edge: Edge) -> None:
+        async def ask(method: str, payload: object) -> MethodAnswer:
+            target = Identity(EDGE, "$edgeHub")
+            return await edge.hub.invoke_method(
+                target, method, payload, response_timeout_s=5, connect_timeout_s=0
+            )
+
+        assert await ask(name, {"deviceIds": ["d1", "d2"]}) == MethodAnswer(200, None)
+        for payload in (None, {}, {"deviceIds": "d1"}, {"deviceIds": [1]}):
+            with pytest.raises(ArgumentInvalid, match="deviceIds"):
+                await ask(name, payload)
+        with pytest.raises(NotConnected, match="Refresh"):
+            await ask("ping", None)
 
     in_a_loop(tmp_path, test)

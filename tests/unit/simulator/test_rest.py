@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from simulator import sas
+from simulator import agent_calls, edge_agent_api, sas
 from simulator.identity import Identity
 from simulator.methods import MethodAnswer, NoAnswer, NotConnected
 from simulator.registry import Registry
@@ -279,8 +279,6 @@ def test_a_body_beyond_reason_is_refused(service: Service) -> None:
 def test_what_is_not_done_is_named(service: Service) -> None:
     """501 says what is not in the simulator."""
     assert "not in this simulator: queries" in service.once("POST", "/devices/query", {}).body["Message"]
-    agent = service.once("POST", "/twins/edge/modules/$edgeAgent/methods", {"methodName": "ping"})
-    assert (agent.status, "direct methods of $edgeAgent" in agent.body["Message"]) == (501, True)
 
 
 # etags
@@ -510,14 +508,15 @@ def test_the_agent_waits_for_a_deployment(service: Service) -> None:
     service.run(conversation)
 
 
-def test_a_waiting_agent_does_not_hold_up_the_end(service: Service) -> None:
+@pytest.mark.parametrize("path", ["/edge-agent/edge?after=9&", "/edge-agent/edge/methods?"])
+def test_a_waiting_agent_does_not_hold_up_the_end(service: Service, path: str) -> None:
     """At shutdown every waiting call is answered: nothing new."""
 
     async def run() -> None:
         server = TestServer(service_api(service.registry, service.methods, {"iothubowner": [KEY]}))
         await server.start_server()
         async with aiohttp.ClientSession() as session:
-            url = server.make_url("/edge-agent/edge?api-version=1&after=9")
+            url = server.make_url(f"{path}api-version=1")
             call = session.get(url, headers={"Authorization": service_token()})
             waiting = asyncio.ensure_future(call)
             await asyncio.sleep(0.05)
@@ -529,6 +528,47 @@ def test_a_waiting_agent_does_not_hold_up_the_end(service: Service) -> None:
     began = time.monotonic()
     asyncio.run(run())
     assert time.monotonic() - began < 5
+
+
+def test_the_agent_fetches_its_method_calls_and_answers_them(service: Service) -> None:
+    """Each goes out once, whatever asks first; an answer that nobody waits for is accepted and forgotten."""
+
+    async def conversation(call: Call) -> None:
+        path, fetch = "/twins/edge/modules/$edgeAgent/methods", "/edge-agent/edge/methods"
+        first = asyncio.create_task(call("POST", path, {"methodName": "ping", "payload": [1]}))
+        given = (await call("GET", fetch)).body
+        waiting = asyncio.create_task(call("GET", fetch))
+        second = asyncio.create_task(call("POST", path, {"methodName": "GetModuleLogs"}))
+        other = (await waiting).body
+        assert [(each["name"], each["payload"]) for each in (given, other)] == [
+            ("ping", [1]),
+            ("GetModuleLogs", None),
+        ]
+        for each, answer in ((other, {"status": 400, "payload": "no"}), (given, {"status": 200})):
+            assert (await call("POST", f"{fetch}/{each['id']}", answer)).status == 204
+        assert (await first).body == {"status": 200, "payload": None}
+        assert (await second).body == {"status": 400, "payload": "no"}
+        assert (await call("POST", f"{fetch}/{given['id']}", {"status": 200})).status == 204
+        assert (await call("POST", f"{fetch}/x", {"status": "200"})).status == 400
+        assert (await call("GET", "/edge-agent/ghost/methods")).status == 404
+        assert service.methods.calls == []
+
+    service.run(conversation)
+
+
+def test_an_agent_that_fetches_nothing_is_not_online(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """404103; the call is forgotten, and the agent that comes later does not get it."""
+    monkeypatch.setattr(agent_calls, "FETCHED_WITHIN_S", 0.01)
+    monkeypatch.setattr(edge_agent_api, "WAIT_S", 0.01)
+
+    async def conversation(call: Call) -> None:
+        path = "/twins/edge/modules/$edgeAgent/methods"
+        assert (await call("POST", path, {"methodName": "ping"})).error == "DeviceNotOnline"
+        assert (await call("GET", "/edge-agent/edge/methods")).status == 204
+
+    service.run(conversation)
 
 
 def test_the_agent_reports(service: Service) -> None:

@@ -1,0 +1,246 @@
+"""The logs of modules as edgeAgent's GetModuleLogs gives them: which, filtered how, in which form.
+
+Reads the log files of the agent's folder. Lines carry no time of Docker's here: time and level are those that
+a line itself says, as one JSON object or after a syslog priority `<6>`, and else those of the line before it.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+MAX_PAYLOAD_BYTES: Final = 127_000  # edgeAgent's own: a direct method's 128 KiB, less some room
+ALL_MODULES: Final = "all"
+_ENCODINGS, _CONTENT_TYPES = ("none", "gzip"), ("text", "json")
+_INFORMATION: Final = 6
+# Severities of syslog, which is what edgeAgent filters by.
+_SEVERITIES: Final = {
+    "critical": 2,
+    "fatal": 2,
+    "error": 3,
+    "warning": 4,
+    "info": 6,
+    "information": 6,
+    "debug": 7,
+}
+_PRIORITY = re.compile(r"<([0-7])>\s*(\S+ \S+)?")
+_DURATION = re.compile(r"(\d+)\s*(d|h|m|s)[a-z]*", re.IGNORECASE)
+_SECONDS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+
+
+class PayloadInvalid(ValueError):
+    """The payload of a call to edgeAgent is not what the method takes: status 400."""
+
+
+@dataclass(frozen=True)
+class LogFilter:
+    """What is wanted of a log. Times are seconds since the epoch; `severity` is one of syslog's, exactly."""
+
+    tail: int | None = None
+    since: float | None = None
+    until: float | None = None
+    severity: int | None = None
+    pattern: re.Pattern[str] | None = None
+
+    @classmethod
+    def parse(cls, section: object, now: float) -> LogFilter:
+        """Read `filter` of an item; raises PayloadInvalid."""
+        if not isinstance(section, Mapping):
+            raise PayloadInvalid("filter must be an object")
+        return cls(
+            tail=_whole(section, "tail"),
+            since=_moment(section, "since", now),
+            until=_moment(section, "until", now),
+            severity=_whole(section, "loglevel"),
+            pattern=_pattern(section.get("regex"), "regex"),
+        )
+
+    def select(self, lines: Iterable[LogLine]) -> list[LogLine]:
+        """The lines that pass, and of these the last ones."""
+        passed = [line for line in lines if self._passes(line)]
+        return passed if self.tail is None else passed[len(passed) - min(self.tail, len(passed)) :]
+
+    def _passes(self, line: LogLine) -> bool:
+        return (
+            (self.since is None or (line.time is not None and line.time >= self.since))
+            and (self.until is None or (line.time is not None and line.time <= self.until))
+            and (self.severity is None or line.severity == self.severity)
+            and (self.pattern is None or self.pattern.search(line.text) is not None)
+        )
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line without its end; `time` is seconds since the epoch, None when no line has said one yet."""
+
+    text: str
+    severity: int
+    time: float | None
+
+
+@dataclass(frozen=True)
+class LogsRequest:
+    """Which modules (patterns with a filter each, the first that matches counts), and in which form."""
+
+    items: Sequence[tuple[str, LogFilter]]
+    encoding: str
+    content_type: str
+
+    @classmethod
+    def parse(cls, payload: object, now: float) -> LogsRequest:
+        """Read the payload; raises PayloadInvalid."""
+        if not isinstance(payload, Mapping) or not payload.get("schemaVersion"):
+            raise PayloadInvalid("the payload must be an object with schemaVersion")
+        items = payload.get("items")
+        items = [items] if isinstance(items, Mapping) else items
+        if not isinstance(items, list):
+            raise PayloadInvalid("items must be an object or an array of objects")
+        return cls(
+            items=[_item(item, now) for item in items],
+            encoding=_one_of(payload, "encoding", _ENCODINGS),
+            content_type=_one_of(payload, "contentType", _CONTENT_TYPES),
+        )
+
+    def modules(self, known: Iterable[str]) -> dict[str, LogFilter]:
+        """The filter for each module that is asked for."""
+        found: dict[str, LogFilter] = {}
+        names = list(known)
+        for wanted, log_filter in self.items:
+            every = wanted.casefold() == ALL_MODULES
+            for name in names:
+                if every or re.search(wanted, name, re.IGNORECASE):
+                    found.setdefault(name, log_filter)
+        return found
+
+
+def module_logs(request: LogsRequest, logs: Mapping[str, Path], *, hub: str, device: str) -> list[Any]:
+    """One entry for each module asked for: id and payload, or payloadBytes when gzip is wanted."""
+    return [
+        _entry(request, name, log_filter.select(read(logs[name])), {"iothub": hub, "device": device})
+        for name, log_filter in request.modules(logs).items()
+    ]
+
+
+def read(path: Path) -> Iterator[LogLine]:
+    """Every line of a log and of the older files behind it, oldest first."""
+    older = sorted(path.parent.glob(f"{path.name}.[0-9]*"), reverse=True)
+    severity, moment = _INFORMATION, None
+    for file in (*older, path):
+        try:
+            text = file.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            continue
+        for line in text.splitlines():
+            said = _said(line)
+            severity, moment = said if said is not None else (severity, moment)
+            yield LogLine(line, severity, moment)
+
+
+def _entry(
+    request: LogsRequest, name: str, lines: Sequence[LogLine], place: Mapping[str, str]
+) -> dict[str, str]:
+    if request.content_type == "text":
+        content = "".join(f"{line.text}\n" for line in lines)
+    else:
+        content = json.dumps([_as_json(line, {**place, "id": name}) for line in lines], ensure_ascii=False)
+    data = content.encode()
+    if request.encoding == "gzip":
+        data = gzip.compress(data)
+    if len(data) > MAX_PAYLOAD_BYTES:
+        return {"id": name, "payload": _too_large(len(data))}
+    if request.encoding == "gzip":
+        return {"id": name, "payloadBytes": base64.b64encode(data).decode("ascii")}
+    return {"id": name, "payload": content}
+
+
+def _as_json(line: LogLine, place: Mapping[str, str]) -> dict[str, Any]:
+    moment = None if line.time is None else datetime.fromtimestamp(line.time, UTC).isoformat()
+    return {**place, "stream": "stdout", "loglevel": line.severity, "text": line.text, "timestamp": moment}
+
+
+def _too_large(size: int) -> str:
+    return (
+        f"The payload is too large for a direct method: GetModuleLogs gives up to {MAX_PAYLOAD_BYTES} bytes, "
+        f"these logs have {size}. Ask for less with tail, since, until, loglevel or regex."
+    )
+
+
+def _said(line: str) -> tuple[int, float | None] | None:
+    """Severity and time that a line says of itself."""
+    if match := _PRIORITY.match(line):
+        return int(match[1]), _iso(match[2] or "")
+    if not line.startswith("{"):
+        return None
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(event, dict):
+        return None
+    severity = _SEVERITIES.get(str(event.get("level", "")).lower(), _INFORMATION)
+    return severity, _iso(str(event.get("time", "")))
+
+
+def _item(item: object, now: float) -> tuple[str, LogFilter]:
+    if not isinstance(item, Mapping) or not isinstance(item.get("id"), str) or not item["id"]:
+        raise PayloadInvalid("each of items must be an object with an id")
+    _pattern(item["id"], "id")
+    return item["id"], LogFilter.parse(item.get("filter") or {}, now)
+
+
+def _one_of(payload: Mapping[str, Any], name: str, allowed: Sequence[str]) -> str:
+    value = str(payload.get(name) or allowed[0]).lower()
+    if value not in allowed:
+        raise PayloadInvalid(f"{name} must be one of {', '.join(allowed)}")
+    return value
+
+
+def _whole(section: Mapping[str, Any], name: str) -> int | None:
+    value = section.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise PayloadInvalid(f"{name} must be a whole number")
+    return value
+
+
+def _pattern(value: object, name: str) -> re.Pattern[str] | None:
+    if value is None:
+        return None
+    try:
+        return re.compile(str(value), re.IGNORECASE if name == "id" else 0)
+    except re.error as error:
+        raise PayloadInvalid(f"{name} is no regular expression: {error}") from None
+
+
+def _moment(section: Mapping[str, Any], name: str, now: float) -> float | None:
+    """A time as edgeAgent takes it: seconds since the epoch, ISO 8601, or a duration such as "1h 30m" ago."""
+    value = section.get(name)
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    text = str(value).strip()
+    if text.isdecimal():
+        return float(text)
+    if text and not _DURATION.sub("", text).strip():
+        return now - sum(int(number) * _SECONDS[unit.lower()] for number, unit in _DURATION.findall(text))
+    moment = _iso(text)
+    if moment is None:
+        raise PayloadInvalid(f'{name} must be ISO 8601, seconds since the epoch, or a duration as "2h"')
+    return moment
+
+
+def _iso(text: str) -> float | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()

@@ -90,6 +90,10 @@ class Registry:
         """All devices, by name."""
         return [self._documents[identity] for identity in sorted(self._documents) if identity.module is None]
 
+    def every(self) -> list[IdentityDocument]:
+        """All devices and modules, by name, a device before its modules."""
+        return [self._documents[identity] for identity in sorted(self._documents)]
+
     def modules(self, device: str) -> list[IdentityDocument]:
         """The modules of a device, by name."""
         self.get(Identity(device))

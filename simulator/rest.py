@@ -22,11 +22,13 @@ from simulator.identity import Identity
 from simulator.identity_document import ArgumentInvalid, Unsupported
 from simulator.method_request import MethodRequest, MethodRequestInvalid
 from simulator.methods import MethodAnswer, NoAnswer, NotConnected
+from simulator.query_api import QueryApi
 from simulator.registry import EDGE_AGENT, Registry
 from simulator.request_parts import json_array, json_object, whole_number
 from simulator.service_errors import ServiceError
 from simulator.store import Store
 from simulator.twin import TwinDocument
+from simulator.twin_views import TwinViews
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +39,6 @@ Policies = Mapping[str, Sequence[str]]  # name of a shared access policy -> its 
 
 # What IoT Hub has and this simulator has not: refused by name, so that nobody takes silence for an answer.
 NOT_SUPPORTED = (
-    ("POST", "/devices/query", "queries"),
     ("GET", "/statistics/service", "statistics"),
     ("GET", "/statistics/devices", "statistics"),
     ("*", "/configurations{rest:.*}", "automatic deployments (configurations)"),
@@ -71,8 +72,9 @@ def service_api(registry: Registry, edge_hub: EdgeHubMethods, policies: Policies
         middlewares=[_errors(registry), _authorized(registry, policies), _stored(registry.store)],
         client_max_size=MAX_BODY_BYTES,
     )
-    service, agent = _Service(registry, edge_hub), EdgeAgentApi(registry)
-    for method, path, handler in (*service.routes(), *agent.routes()):
+    views = TwinViews(registry, edge_hub.connected, lambda _identity: {})
+    service, agent = _Service(registry, edge_hub, views), EdgeAgentApi(registry)
+    for method, path, handler in (*service.routes(), *agent.routes(), *QueryApi(views).routes()):
         application.router.add_route(method, path, handler)
     for method, path, name in NOT_SUPPORTED:
         application.router.add_route(method, path, _not_supported(name))
@@ -82,9 +84,10 @@ def service_api(registry: Registry, edge_hub: EdgeHubMethods, policies: Policies
 
 
 class _Service:
-    def __init__(self, registry: Registry, edge_hub: EdgeHubMethods) -> None:
+    def __init__(self, registry: Registry, edge_hub: EdgeHubMethods, views: TwinViews) -> None:
         self._registry = registry
         self._edge_hub = edge_hub
+        self._views = views
 
     def routes(self) -> list[tuple[str, str, Callable[[web.Request], Awaitable[web.Response]]]]:
         device, module = "/devices/{device}", "/devices/{device}/modules/{module}"
@@ -158,8 +161,7 @@ class _Service:
         return web.Response(status=204)
 
     async def get_twin(self, request: web.Request) -> web.Response:
-        identity = _identity(request)
-        return self._twin(identity, self._registry.twin(identity))
+        return web.json_response(self._views.of(_identity(request)))
 
     async def patch_twin(self, request: web.Request) -> web.Response:
         return await self._write_twin(request, self._registry.patch_twin)
@@ -173,10 +175,8 @@ class _Service:
         if not isinstance(properties, dict):
             raise ArgumentInvalid("properties must be an object")
         if_match = etag_of(request.headers.get("If-Match"))
-        document = write(
-            identity, desired=properties.get("desired"), tags=body.get("tags"), if_match=if_match
-        )
-        return self._twin(identity, document)
+        write(identity, desired=properties.get("desired"), tags=body.get("tags"), if_match=if_match)
+        return web.json_response(self._views.of(identity))
 
     async def invoke_method(self, request: web.Request) -> web.Response:
         identity = _identity(request)
@@ -208,12 +208,6 @@ class _Service:
 
     def _shown(self, identity: Identity) -> dict[str, Any]:
         return self._registry.get(identity).for_service(connected=self._edge_hub.connected(identity))
-
-    def _twin(self, identity: Identity, document: TwinDocument) -> web.Response:
-        attributes = self._registry.get(identity).twin_attributes(
-            connected=self._edge_hub.connected(identity)
-        )
-        return web.json_response(document.for_service(identity, **attributes))
 
 
 def _identity(request: web.Request) -> Identity:

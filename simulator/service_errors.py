@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from simulator.identity_document import ArgumentInvalid, Unsupported
+from simulator.query import QueryError
+from simulator.query_rows import ContinuationInvalid
 from simulator.registry import AlreadyExists, InvalidConfiguration, NotFound, PreconditionFailed, SystemModule
 from simulator.sas import SasRefused
 from simulator.twin import TwinRefused
@@ -43,6 +45,8 @@ _KINDS: dict[type[Exception], Kind] = {
     InvalidConfiguration: Kind(400, 400402, "InvalidConfigurationContent"),
     SystemModule: Kind(403, 403010, "SystemModuleModifyUnauthorizedAccess"),
     ArgumentInvalid: ARGUMENT_INVALID,
+    QueryError: ARGUMENT_INVALID,
+    ContinuationInvalid: ARGUMENT_INVALID,
     TwinRefused: ARGUMENT_INVALID,
     SasRefused: UNAUTHORIZED,
     Unsupported: NOT_IMPLEMENTED,

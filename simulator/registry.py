@@ -63,6 +63,8 @@ class Registry:
         self.now = now
         #: Told of each change of desired properties, with the patch to deliver (`$version` included).
         self.on_desired: list[Callable[[Identity, Mapping[str, Any]], None]] = []
+        #: Told of each twin that changed, whoever changed it.
+        self.on_twin: list[Callable[[Identity], None]] = []
         #: Told of each new identity.
         self.on_created: list[Callable[[Identity], None]] = []
         #: Told of each identity that is gone.
@@ -264,6 +266,7 @@ class Registry:
     def _keep_twin(self, identity: Identity, document: TwinDocument) -> None:
         self._twins[identity] = document
         self.store.put("twin", str(identity), document.to_json())
+        _tell(self.on_twin, [identity])
 
     def _changed(self, identity: Identity, document: TwinDocument, delivered: Section | None) -> TwinDocument:
         self._keep_twin(identity, document)

@@ -17,6 +17,9 @@ from aiohttp.typedefs import Handler, Middleware
 from simulator import sas
 from simulator import service_errors as errors
 from simulator.bulk import apply_bulk, etag_of
+from simulator.configuration import check_content
+from simulator.configurations_api import ConfigurationsApi
+from simulator.deployments import Deployments
 from simulator.edge_agent_api import EdgeAgentApi
 from simulator.identity import Identity
 from simulator.identity_document import ArgumentInvalid, Unsupported
@@ -41,7 +44,6 @@ Policies = Mapping[str, Sequence[str]]  # name of a shared access policy -> its 
 NOT_SUPPORTED = (
     ("GET", "/statistics/service", "statistics"),
     ("GET", "/statistics/devices", "statistics"),
-    ("*", "/configurations{rest:.*}", "automatic deployments (configurations)"),
     ("*", "/jobs{rest:.*}", "jobs"),
     ("*", "/messages/{rest:.*}", "feedback and cloud-to-device messages"),
     ("*", "/digitaltwins{rest:.*}", "digital twins"),
@@ -72,9 +74,11 @@ def service_api(registry: Registry, edge_hub: EdgeHubMethods, policies: Policies
         middlewares=[_errors(registry), _authorized(registry, policies), _stored(registry.store)],
         client_max_size=MAX_BODY_BYTES,
     )
-    views = TwinViews(registry, edge_hub.connected, lambda _identity: {})
-    service, agent = _Service(registry, edge_hub, views), EdgeAgentApi(registry)
-    for method, path, handler in (*service.routes(), *agent.routes(), *QueryApi(views).routes()):
+    deployments = Deployments(registry, lambda look: asyncio.get_running_loop().call_soon(look))
+    views = TwinViews(registry, edge_hub.connected, deployments.statuses)
+    service, agent = _Service(registry, edge_hub, views, deployments), EdgeAgentApi(registry)
+    others = (*QueryApi(views).routes(), *ConfigurationsApi(deployments, views).routes())
+    for method, path, handler in (*service.routes(), *agent.routes(), *others):
         application.router.add_route(method, path, handler)
     for method, path, name in NOT_SUPPORTED:
         application.router.add_route(method, path, _not_supported(name))
@@ -84,10 +88,13 @@ def service_api(registry: Registry, edge_hub: EdgeHubMethods, policies: Policies
 
 
 class _Service:
-    def __init__(self, registry: Registry, edge_hub: EdgeHubMethods, views: TwinViews) -> None:
+    def __init__(
+        self, registry: Registry, edge_hub: EdgeHubMethods, views: TwinViews, deployments: Deployments
+    ) -> None:
         self._registry = registry
         self._edge_hub = edge_hub
         self._views = views
+        self._deployments = deployments
 
     def routes(self) -> list[tuple[str, str, Callable[[web.Request], Awaitable[web.Response]]]]:
         device, module = "/devices/{device}", "/devices/{device}/modules/{module}"
@@ -139,7 +146,12 @@ class _Service:
         content = (await json_object(request)).get("modulesContent")
         if not isinstance(content, dict):
             raise ArgumentInvalid("the body has no 'modulesContent' object")
-        self._registry.apply_configuration(_identity(request).device, content)
+        device = _identity(request).device
+        if self._deployments.governs(device):  # it would be overwritten: automatic deployments win
+            check_content(content)
+            logger.warning("%s: automatic deployments target it; a deployment to it alone is void", device)
+        else:
+            self._registry.apply_configuration(device, content)
         return web.Response(status=204)
 
     async def get_identity(self, request: web.Request) -> web.Response:

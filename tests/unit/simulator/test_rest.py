@@ -251,7 +251,7 @@ def test_success_has_the_exact_status_that_the_sdk_accepts(service: Service) -> 
         ("GET", "/edge-agent/edge?api-version=1&after=-1", None, 400, "ArgumentInvalid"),
         ("PUT", "/devices/x", {"authentication": {"type": "certificateAuthority"}}, 501, "NotImplemented"),
         ("POST", "/devices/query", {"query": "SELECT * FROM there"}, 400, "ArgumentInvalid"),
-        ("GET", "/configurations/x", None, 501, "NotImplemented"),
+        ("GET", "/configurations/x", None, 404, "ConfigurationNotFound"),
         ("GET", "/statistics/devices", None, 501, "NotImplemented"),
         ("POST", "/jobs/create", {}, 501, "NotImplemented"),
         ("GET", "/digitaltwins/edge", None, 501, "NotImplemented"),

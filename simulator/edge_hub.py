@@ -25,7 +25,7 @@ from simulator.message_router import MessageRouter
 from simulator.methods import MethodAnswer, Methods, NoAnswer, NotConnected
 from simulator.mqtt_packets import NOT_AUTHORIZED, SERVER_UNAVAILABLE, Connack, Connect
 from simulator.queues import MessageQueue
-from simulator.registry import EDGE_HUB, Registry
+from simulator.registry import EDGE_AGENT, EDGE_HUB, Registry
 from simulator.routes import Routing
 from simulator.sessions import Link, Sessions
 from simulator.settings import EdgeHubSettings
@@ -89,7 +89,9 @@ class EdgeHub:
         return client
 
     def connected(self, identity: Identity) -> bool:
-        """Whether a device or module is on the line."""
+        """Whether a device or module is on the line; an edge device and its system modules always are."""
+        if identity.device in self._gateways and identity.module in (None, EDGE_AGENT, EDGE_HUB):
+            return True
         session = self._sessions.get(identity)
         return session is not None and session.link is not None
 

@@ -63,6 +63,8 @@ class Registry:
         self.now = now
         #: Told of each change of desired properties, with the patch to deliver (`$version` included).
         self.on_desired: list[Callable[[Identity, Mapping[str, Any]], None]] = []
+        #: Told of each twin that changed, whoever changed it.
+        self.on_twin: list[Callable[[Identity], None]] = []
         #: Told of each new identity.
         self.on_created: list[Callable[[Identity], None]] = []
         #: Told of each identity that is gone.
@@ -89,6 +91,10 @@ class Registry:
     def devices(self) -> list[IdentityDocument]:
         """All devices, by name."""
         return [self._documents[identity] for identity in sorted(self._documents) if identity.module is None]
+
+    def every(self) -> list[IdentityDocument]:
+        """All devices and modules, by name, a device before its modules."""
+        return [self._documents[identity] for identity in sorted(self._documents)]
 
     def modules(self, device: str) -> list[IdentityDocument]:
         """The modules of a device, by name."""
@@ -260,6 +266,7 @@ class Registry:
     def _keep_twin(self, identity: Identity, document: TwinDocument) -> None:
         self._twins[identity] = document
         self.store.put("twin", str(identity), document.to_json())
+        _tell(self.on_twin, [identity])
 
     def _changed(self, identity: Identity, document: TwinDocument, delivered: Section | None) -> TwinDocument:
         self._keep_twin(identity, document)

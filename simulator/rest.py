@@ -19,16 +19,21 @@ from simulator import sas
 from simulator import service_errors as errors
 from simulator.agent_calls import AgentCalls
 from simulator.bulk import apply_bulk, etag_of
+from simulator.configuration import check_content
+from simulator.configurations_api import ConfigurationsApi
+from simulator.deployments import Deployments
 from simulator.edge_agent_api import EdgeAgentApi
 from simulator.identity import Identity
 from simulator.identity_document import ArgumentInvalid, Unsupported
 from simulator.method_request import MethodRequest, MethodRequestInvalid
 from simulator.methods import MethodAnswer, NoAnswer, NotConnected
+from simulator.query_api import QueryApi
 from simulator.registry import EDGE_AGENT, Registry
 from simulator.request_parts import json_array, json_object, whole_number
 from simulator.service_errors import ServiceError
 from simulator.store import Store
 from simulator.twin import TwinDocument
+from simulator.twin_views import TwinViews
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +44,8 @@ Policies = Mapping[str, Sequence[str]]  # name of a shared access policy -> its 
 
 # What IoT Hub has and this simulator has not: refused by name, so that nobody takes silence for an answer.
 NOT_SUPPORTED = (
-    ("POST", "/devices/query", "queries"),
     ("GET", "/statistics/service", "statistics"),
     ("GET", "/statistics/devices", "statistics"),
-    ("*", "/configurations{rest:.*}", "automatic deployments (configurations)"),
     ("*", "/jobs{rest:.*}", "jobs"),
     ("*", "/messages/{rest:.*}", "feedback and cloud-to-device messages"),
     ("*", "/digitaltwins{rest:.*}", "digital twins"),
@@ -73,9 +76,12 @@ def service_api(registry: Registry, edge_hub: EdgeHubMethods, policies: Policies
         middlewares=[_errors(registry), _authorized(registry, policies), _stored(registry.store)],
         client_max_size=MAX_BODY_BYTES,
     )
+    deployments = Deployments(registry, lambda look: asyncio.get_running_loop().call_soon(look))
+    views = TwinViews(registry, edge_hub.connected, deployments.statuses)
     agent = EdgeAgentApi(registry)
-    service = _Service(registry, edge_hub, agent.calls)
-    for method, path, handler in (*service.routes(), *agent.routes()):
+    service = _Service(registry, edge_hub, agent.calls, views, deployments)
+    others = (*QueryApi(views).routes(), *ConfigurationsApi(deployments, views).routes())
+    for method, path, handler in (*service.routes(), *agent.routes(), *others):
         application.router.add_route(method, path, handler)
     for method, path, name in NOT_SUPPORTED:
         application.router.add_route(method, path, _not_supported(name))
@@ -85,10 +91,19 @@ def service_api(registry: Registry, edge_hub: EdgeHubMethods, policies: Policies
 
 
 class _Service:
-    def __init__(self, registry: Registry, edge_hub: EdgeHubMethods, agent_calls: AgentCalls) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        edge_hub: EdgeHubMethods,
+        agent_calls: AgentCalls,
+        views: TwinViews,
+        deployments: Deployments,
+    ) -> None:
         self._registry = registry
         self._edge_hub = edge_hub
         self._agent_calls = agent_calls
+        self._views = views
+        self._deployments = deployments
 
     def routes(self) -> list[tuple[str, str, Callable[[web.Request], Awaitable[web.Response]]]]:
         device, module = "/devices/{device}", "/devices/{device}/modules/{module}"
@@ -140,7 +155,12 @@ class _Service:
         content = (await json_object(request)).get("modulesContent")
         if not isinstance(content, dict):
             raise ArgumentInvalid("the body has no 'modulesContent' object")
-        self._registry.apply_configuration(_identity(request).device, content)
+        device = _identity(request).device
+        if self._deployments.governs(device):  # it would be overwritten: automatic deployments win
+            check_content(content)
+            logger.warning("%s: automatic deployments target it; a deployment to it alone is void", device)
+        else:
+            self._registry.apply_configuration(device, content)
         return web.Response(status=204)
 
     async def get_identity(self, request: web.Request) -> web.Response:
@@ -162,8 +182,7 @@ class _Service:
         return web.Response(status=204)
 
     async def get_twin(self, request: web.Request) -> web.Response:
-        identity = _identity(request)
-        return self._twin(identity, self._registry.twin(identity))
+        return web.json_response(self._views.of(_identity(request)))
 
     async def patch_twin(self, request: web.Request) -> web.Response:
         return await self._write_twin(request, self._registry.patch_twin)
@@ -177,10 +196,8 @@ class _Service:
         if not isinstance(properties, dict):
             raise ArgumentInvalid("properties must be an object")
         if_match = etag_of(request.headers.get("If-Match"))
-        document = write(
-            identity, desired=properties.get("desired"), tags=body.get("tags"), if_match=if_match
-        )
-        return self._twin(identity, document)
+        write(identity, desired=properties.get("desired"), tags=body.get("tags"), if_match=if_match)
+        return web.json_response(self._views.of(identity))
 
     async def invoke_method(self, request: web.Request) -> web.Response:
         identity = _identity(request)
@@ -214,12 +231,6 @@ class _Service:
 
     def _shown(self, identity: Identity) -> dict[str, Any]:
         return self._registry.get(identity).for_service(connected=self._edge_hub.connected(identity))
-
-    def _twin(self, identity: Identity, document: TwinDocument) -> web.Response:
-        attributes = self._registry.get(identity).twin_attributes(
-            connected=self._edge_hub.connected(identity)
-        )
-        return web.json_response(document.for_service(identity, **attributes))
 
 
 def _identity(request: web.Request) -> Identity:

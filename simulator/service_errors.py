@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from simulator.configuration import ConfigurationInvalid
+from simulator.deployments import ConfigurationChanged, ConfigurationExists, NoConfiguration
 from simulator.identity_document import ArgumentInvalid, Unsupported
+from simulator.query import QueryError
+from simulator.query_rows import ContinuationInvalid
 from simulator.registry import AlreadyExists, InvalidConfiguration, NotFound, PreconditionFailed, SystemModule
 from simulator.sas import SasRefused
 from simulator.twin import TwinRefused
@@ -38,11 +42,20 @@ SERVER_ERROR = Kind(500, 500001, "ServerError")
 NOT_IMPLEMENTED = Kind(501, 501000, "NotImplemented")
 GATEWAY_TIMEOUT = Kind(504, 504101, "GatewayTimeout")
 
+PRECONDITION_FAILED = Kind(412, 412001, "PreconditionFailed")
+INVALID_CONTENT = Kind(400, 400402, "InvalidConfigurationContent")
+
 _KINDS: dict[type[Exception], Kind] = {
-    PreconditionFailed: Kind(412, 412001, "PreconditionFailed"),
-    InvalidConfiguration: Kind(400, 400402, "InvalidConfigurationContent"),
+    PreconditionFailed: PRECONDITION_FAILED,
+    ConfigurationChanged: PRECONDITION_FAILED,
+    ConfigurationExists: Kind(409, 409000, "ConfigurationAlreadyExists"),
+    NoConfiguration: Kind(404, 404000, "ConfigurationNotFound"),
+    InvalidConfiguration: INVALID_CONTENT,
+    ConfigurationInvalid: INVALID_CONTENT,
     SystemModule: Kind(403, 403010, "SystemModuleModifyUnauthorizedAccess"),
     ArgumentInvalid: ARGUMENT_INVALID,
+    QueryError: ARGUMENT_INVALID,
+    ContinuationInvalid: ARGUMENT_INVALID,
     TwinRefused: ARGUMENT_INVALID,
     SasRefused: UNAUTHORIZED,
     Unsupported: NOT_IMPLEMENTED,

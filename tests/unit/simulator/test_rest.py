@@ -250,12 +250,12 @@ def test_success_has_the_exact_status_that_the_sdk_accepts(service: Service) -> 
         ("GET", f"/devices?api-version=1&top={'9' * 5000}", None, 400, "ArgumentInvalid"),
         ("GET", "/edge-agent/edge?api-version=1&after=-1", None, 400, "ArgumentInvalid"),
         ("PUT", "/devices/x", {"authentication": {"type": "certificateAuthority"}}, 501, "NotImplemented"),
-        ("POST", "/devices/query", {"query": "SELECT * FROM devices"}, 501, "NotImplemented"),
-        ("GET", "/configurations/x", None, 501, "NotImplemented"),
+        ("POST", "/devices/query", {"query": "SELECT * FROM there"}, 400, "ArgumentInvalid"),
+        ("GET", "/configurations/x", None, 404, "ConfigurationNotFound"),
         ("GET", "/statistics/devices", None, 501, "NotImplemented"),
         ("POST", "/jobs/create", {}, 501, "NotImplemented"),
         ("GET", "/digitaltwins/edge", None, 501, "NotImplemented"),
-        ("GET", "/messages/serviceBound/feedback", None, 501, "NotImplemented"),
+        ("DELETE", "/messages/serviceBound/feedback/lock", None, 501, "NotImplemented"),
         ("GET", "/nonsense", None, 404, "GenericNotFound"),
         ("POST", "/edge-agent/edge", {}, 404, "GenericNotFound"),
     ],
@@ -278,7 +278,7 @@ def test_a_body_beyond_reason_is_refused(service: Service) -> None:
 
 def test_what_is_not_done_is_named(service: Service) -> None:
     """501 says what is not in the simulator."""
-    assert "not in this simulator: queries" in service.once("POST", "/devices/query", {}).body["Message"]
+    assert "not in this simulator: jobs" in service.once("POST", "/jobs/create", {}).body["Message"]
 
 
 # etags
@@ -357,6 +357,34 @@ def test_ids_arrive_as_they_were_meant(service: Service, name: str) -> None:
             assert answer.body["moduleId"] == name
 
     service.run(conversation)
+
+
+# queries
+
+
+def test_a_query_is_answered_in_pages(service: Service) -> None:
+    """As many rows as x-ms-max-item-count says; whole twins or columns; a bad count or page is refused."""
+
+    async def conversation(call: Call) -> None:
+        body = {"query": "SELECT deviceId, moduleId FROM devices.modules"}
+        answer = await call("POST", "/devices/query", body, x_ms_max_item_count="2")
+        assert [row["moduleId"] for row in answer.body] == ["$edgeAgent", "$edgeHub"]
+        assert len((await call("POST", "/devices/query", body)).body) == 3
+        twins = await call("POST", "/devices/query", {"query": "SELECT * FROM devices"})
+        assert twins.body == [(await call("GET", "/twins/edge")).body]
+        for headers in ({"x_ms_max_item_count": "0"}, {"x_ms_continuation": "x"}):
+            assert (await call("POST", "/devices/query", body, **headers)).error == "ArgumentInvalid"
+        refused = await call("POST", "/devices/query", {"query": "SELECT * FROM devices WHERE tag.x = 1"})
+        assert "column 29: a twin has no 'tag'" in refused.body["Message"]
+        assert (await call("POST", "/devices/query", {})).status == 400
+
+    service.run(conversation)
+
+
+def test_the_sdk_is_told_that_there_are_no_jobs_and_no_feedback(service: Service) -> None:
+    """An object and an empty answer, the shapes that it accepts (statement 86)."""
+    assert service.once("GET", "/jobs/v2/query").body["items"] == []
+    assert service.once("GET", "/messages/serviceBound/feedback") == Answer(204, None, None)
 
 
 # bulk

@@ -120,7 +120,7 @@ async def _start(
     )
     running.callback(edge_hub.close)
     _enrol(registry, edge_hub, options)
-    for device, address in options.edges.items():
+    for device, address in ((None, options.hub_address), *options.edges.items()):
         context = authority.server_context([address])
         server = await listen(
             edge_hub, clock, gateway=device, address=address, port=MQTT_PORT, context=context

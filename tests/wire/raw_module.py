@@ -60,13 +60,21 @@ class RawModule:
         username: str | None = None,
         client_id: str | None = None,
         signer: Identity | None = None,
+        clean: bool = False,
     ) -> Connack:
         """CONNECT as any identity; `key` signs a token for `signer`, which is the identity unless told."""
         hub = self._hub.hub_address
         token = sas.sign(key, (signer or identity).resource(hub), int(time.time()) + ttl_s)
         username = username or f"{hub}/{identity}/?api-version=2019-10-01"
-        self.send(Connect(client_id or str(identity), username, password or token.encode(), keep_alive_s))
+        secret = password or token.encode()
+        self.send(Connect(client_id or str(identity), username, secret, keep_alive_s, clean))
         return self.next(Connack)
+
+    def alternative_names(self) -> tuple[tuple[str, str], ...]:
+        """The names in the server's certificate."""
+        certificate = self._socket.getpeercert()
+        assert certificate is not None
+        return tuple(certificate["subjectAltName"])  # type: ignore[arg-type]
 
     def send(self, packet: Packet) -> None:
         """Write a packet."""

@@ -112,7 +112,7 @@ class Client:
     def _reported(self, request: topics.ReportedPatch, packet: Publish) -> None:
         try:
             patch = _object(packet.body)
-            self._shared.registry.patch_reported(self.identity, patch)
+            twin = self._shared.registry.patch_reported(self.identity, patch)
         except TwinRefused as refused:
             logger.warning("%s: reported patch refused: %s", self.identity, refused)
             self._answer(BAD_REQUEST, request.rid, b"", packet)
@@ -120,16 +120,18 @@ class Client:
             self._answer(NOT_FOUND, request.rid, b"", packet)
         else:
             self._shared.router.twin_change(self._link.gateway, self.identity, packet.body)
-            self._answer(NO_CONTENT, request.rid, b"", packet)
+            version = twin.reported_version if self._link.gateway is None else None
+            self._answer(NO_CONTENT, request.rid, b"", packet, version)
 
     def _method_response(self, response: topics.MethodResponse, packet: Publish) -> None:
         self._shared.methods.answered(self.identity, response, packet.body)
         self._acknowledge(packet)
 
-    def _answer(self, status: int, rid: str, body: bytes, packet: Publish) -> None:
-        self._shared.store.after_commit(
-            partial(self._answer_now, topics.twin_response(status, rid), body, packet)
-        )
+    def _answer(
+        self, status: int, rid: str, body: bytes, packet: Publish, version: int | None = None
+    ) -> None:
+        topic = topics.twin_response(status, rid, version)
+        self._shared.store.after_commit(partial(self._answer_now, topic, body, packet))
 
     def _answer_now(self, topic: str, body: bytes, packet: Publish) -> None:
         if self.session.publish(Subscription.TWIN_RESPONSES, topic, body, once=True) is None:

@@ -1,8 +1,10 @@
 """The simulated edgeHub: who is connected, what goes where. Opens no socket and reads no clock of its own.
 
-One object serves every edge device ("gateway") of a simulator. The parts, each on its own: who may enter
-(authentication), what a client is and was (sessions), what waits (queues), what is on its way (deliveries),
-where a message goes (message_router, upstream), calls (methods), what a packet sets off (client).
+One object serves every edge device ("gateway") of a simulator, and the clients that come to IoT Hub itself
+(gateway None): those have no routes and no inputs, and what they send is upstream at once. The parts, each on
+its own: who may enter (authentication), what a client is and was (sessions), what waits (queues), what is on
+its way (deliveries), where a message goes (message_router, upstream), calls (methods), what a packet sets off
+(client).
 """
 
 from __future__ import annotations
@@ -71,14 +73,14 @@ class EdgeHub:
         accepted = authenticate(
             connect,
             keys=self._registry.keys,
-            hosts=(self._registry.hub_name, self._gateways[link.gateway]),
+            hosts=self._hosts(link.gateway),
             now=self._clock.wall(),
         )
         identity = accepted.identity
         self._check_place(identity, link.gateway)
         if (before := self._sessions.get(identity)) is not None and before.link is not None:
             before.link.close("taken over by a newer connection of the same identity")
-        session, present = self._sessions.open(identity, clean=connect.clean_session)
+        session, present = self._sessions.open(identity, link.gateway, clean=connect.clean_session)
         session.link = link
         link.send(Connack(0, present).encode())
         logger.info("%s: connected, session %s", identity, "present" if present else "new")
@@ -139,13 +141,26 @@ class EdgeHub:
             if session.link is not None:
                 session.link.close("the hub stops")
 
-    def _check_place(self, identity: Identity, gateway: str) -> None:
+    def _hosts(self, gateway: str | None) -> tuple[str, ...]:
+        hub = self._registry.hub_name
+        return (hub,) if gateway is None else (hub, self._gateways[gateway])
+
+    def _check_place(self, identity: Identity, gateway: str | None) -> None:
+        if gateway is None:
+            return  # IoT Hub lets every identity in, those of edge devices too
         if identity.device in self._gateways and identity.device != gateway:
             raise Refused(NOT_AUTHORIZED, f"{identity}: belongs to another edge device than {gateway}")
         most = self._settings.max_connected_clients
-        if self._sessions.get(identity) is None and len(self._sessions.connected()) >= most:
+        if not self._known(identity, gateway) and self._connected_at(gateway) >= most:
             # 3, not 5: the SDK gives up on 5 (ref statement 24), and there may be room later
             raise Refused(SERVER_UNAVAILABLE, f"{identity}: MaxConnectedClients ({most}) are connected")
+
+    def _known(self, identity: Identity, gateway: str) -> bool:
+        session = self._sessions.get(identity)
+        return session is not None and session.gateway == gateway
+
+    def _connected_at(self, gateway: str) -> int:
+        return sum(session.gateway == gateway for session in self._sessions.connected())
 
     def _resume(self, client: Client, present: bool) -> None:
         delivery = self._shared.router.delivery(client.identity)

@@ -126,12 +126,13 @@ async def _start(
     running.callback(edge_hub.close)
     _enrol(registry, edge_hub, options)
     reached: dict[str, EdgeAddress] = {}
-    for device, address in options.edges.items():
+    for device, address in ((None, options.hub_address), *options.edges.items()):
         context = authority.server_context([address])
-        methods = edge_https(registry, edge_hub, gateway=device, edges=options.edges)
-        reached[device] = await serve_edge_https(
-            methods, store, device=device, address=address, context=context, running=running
-        )
+        if device is not None:
+            methods = edge_https(registry, edge_hub, gateway=device, edges=options.edges)
+            reached[device] = await serve_edge_https(
+                methods, store, device=device, address=address, context=context, running=running
+            )
         server = await listen(
             edge_hub, clock, gateway=device, address=address, port=MQTT_PORT, context=context
         )

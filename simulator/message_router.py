@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 MAX_TOPIC_BYTES: Final = 0xFFFF
 TWIN_CHANGE_SOURCE: Final = "/twinChangeNotifications"
 TWIN_CHANGE_SCHEMA: Final = "twinChangeNotification"
+AT_IOT_HUB_PRIORITY: Final = 0  # what is there already does not wait behind what an edge still has to send
 
 
 class Upstream(Protocol):
@@ -61,14 +62,19 @@ class MessageRouter:
         """Put a configuration in force, at once and for messages from now on."""
         self._routing[gateway] = routing
 
-    def telemetry(self, gateway: str, telemetry: topics.Telemetry, body: bytes) -> None:
-        """Store a module's or device's message for every endpoint it is routed to."""
+    def telemetry(self, gateway: str | None, telemetry: topics.Telemetry, body: bytes) -> None:
+        """Store a module's or device's message for every endpoint it is routed to.
+
+        Without a gateway it is at IoT Hub already, where no edge device's routes apply.
+        """
         system = {**telemetry.system, **_stamps(telemetry.sender)}
         source = topics.telemetry_source(telemetry.sender, system.get("outputName"))
         self._route(gateway, RoutedMessage(source, telemetry.properties, system, body))
 
-    def twin_change(self, gateway: str, reporter: Identity, patch: bytes) -> None:
-        """A reported patch is a routable message too (ref 4.9)."""
+    def twin_change(self, gateway: str | None, reporter: Identity, patch: bytes) -> None:
+        """A reported patch is a routable message too (ref 4.9); at IoT Hub only by a route of its own."""
+        if gateway is None:
+            return
         system = {"messageSchema": TWIN_CHANGE_SCHEMA, **_stamps(reporter)}
         self._route(gateway, RoutedMessage(TWIN_CHANGE_SOURCE, {}, system, patch))
 
@@ -89,10 +95,13 @@ class MessageRouter:
     def _expired(self) -> None:
         self.dropped["ttl_expiry"] += 1
 
-    def _route(self, gateway: str, message: RoutedMessage) -> None:
+    def _route(self, gateway: str | None, message: RoutedMessage) -> None:
         if (size := _routing_size(message)) > self._settings.max_message_bytes:
             limit = self._settings.max_message_bytes
             self._drop("too_large", f"{message.source}: {size} bytes with properties, the limit is {limit}")
+            return
+        if gateway is None:
+            self._upstream.add(message, AT_IOT_HUB_PRIORITY, None)
             return
         routing = self._routing.get(gateway)
         sinks = routing.match(message) if routing is not None else ()

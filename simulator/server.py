@@ -1,4 +1,4 @@
-"""The edgeHub's TLS listeners: moves bytes between sockets and the core, and watches the clock for each.
+"""The TLS listeners of edgeHub and IoT Hub: moves bytes between sockets and core, watches the clock for each.
 
 Knows MQTT only as ServerConnection's packets, and clients only as what EdgeHub.connect returns.
 """
@@ -37,9 +37,9 @@ class AddressUnusable(Exception):
 
 
 async def listen(
-    edge_hub: EdgeHub, clock: Clock, *, gateway: str, address: str, port: int, context: ssl.SSLContext
+    edge_hub: EdgeHub, clock: Clock, *, gateway: str | None, address: str, port: int, context: ssl.SSLContext
 ) -> asyncio.Server:
-    """Serve MQTT over TLS for one edge device. Loopback only. Raises AddressUnusable."""
+    """Serve MQTT over TLS for one edge device, or IoT Hub (None). Loopback only. Raises AddressUnusable."""
     check_loopback(address)
     loop = asyncio.get_running_loop()
     try:
@@ -78,7 +78,7 @@ def explain(error: OSError, address: str, port: int) -> str:
 class MqttProtocol(asyncio.Protocol):
     """One TCP connection; the Link of the session that it serves."""
 
-    def __init__(self, edge_hub: EdgeHub, clock: Clock, gateway: str) -> None:
+    def __init__(self, edge_hub: EdgeHub, clock: Clock, gateway: str | None) -> None:
         self.gateway = gateway
         self._edge_hub = edge_hub
         self._clock = clock

@@ -1,7 +1,8 @@
 """MQTT sessions: who subscribed to what, and what was sent and not yet acknowledged (ref 4.3).
 
-A session outlives its connection; its subscriptions outlive the process too. Knows no queue, no twin, no
-method. What it sends goes through a Link, which the server (or a test) provides.
+A session outlives its connection; its subscriptions outlive the process too. It belongs to the server that it
+was opened at: an edge device's hub, or IoT Hub (gateway None). Knows no queue, no twin, no method. What it
+sends goes through a Link, which the server (or a test) provides.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ DOCUMENTS: Final = "sessions"
 class Link(Protocol):
     """A live connection to one client."""
 
-    gateway: str  # the edge device whose address it came in on
+    gateway: str | None  # the edge device whose address it came in on; None: IoT Hub's own
 
     def send(self, data: bytes) -> None:
         """Write bytes; nothing happens when the connection is gone."""
@@ -45,8 +46,11 @@ class Unacknowledged:
 class Session:
     """One client's session. At most one link at a time: the newest."""
 
-    def __init__(self, identity: Identity, filters: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self, identity: Identity, gateway: str | None, filters: Mapping[str, int] | None = None
+    ) -> None:
         self.identity = identity
+        self.gateway = gateway
         self.link: Link | None = None
         self.persistent = True
         self.unacknowledged: dict[int, Unacknowledged] = {}
@@ -139,7 +143,10 @@ class Session:
     def _read_filters(self) -> None:
         self._meanings = {}
         for topic_filter in self.filters:
-            if (meaning := subscription(topic_filter)) is not None:
+            meaning = subscription(topic_filter)
+            if meaning is Subscription.INPUTS and self.gateway is None:
+                continue  # inputs are edgeHub's: IoT Hub routes nothing to a module
+            if meaning is not None:
                 self._meanings.setdefault(meaning, []).append(topic_filter)
 
 
@@ -149,7 +156,7 @@ class Sessions:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._sessions = {
-            identity: Session(identity, kept["filters"])
+            identity: Session(identity, kept["gateway"], kept["filters"])
             for identity, kept in _read(store.documents(DOCUMENTS)).items()
         }
 
@@ -161,12 +168,15 @@ class Sessions:
         """All sessions with a client on the line."""
         return [session for session in self._sessions.values() if session.link is not None]
 
-    def open(self, identity: Identity, *, clean: bool) -> tuple[Session, bool]:
-        """The session for a CONNECT, and whether it was there before (MQTT-3.1.2-4 to -6)."""
+    def open(self, identity: Identity, gateway: str | None, *, clean: bool) -> tuple[Session, bool]:
+        """The session for a CONNECT, and whether it was there before (MQTT-3.1.2-4 to -6).
+
+        What was subscribed to at another server is forgotten: that one's session ends here.
+        """
         present = self._sessions.get(identity)
-        if present is not None and not clean and present.persistent:
+        if present is not None and not clean and present.persistent and present.gateway == gateway:
             return present, True
-        session = self._sessions[identity] = Session(identity)
+        session = self._sessions[identity] = Session(identity, gateway)
         session.persistent = not clean
         self.save(session)
         return session, False
@@ -174,7 +184,9 @@ class Sessions:
     def save(self, session: Session) -> None:
         """Keep a session's subscriptions; a clean session's record goes."""
         if session.persistent:
-            self._store.put(DOCUMENTS, str(session.identity), {"filters": session.filters})
+            self._store.put(
+                DOCUMENTS, str(session.identity), {"gateway": session.gateway, "filters": session.filters}
+            )
         else:
             self._store.delete(DOCUMENTS, str(session.identity))
 

@@ -141,9 +141,10 @@ def input_message(to: Identity, input_name: str, bag: str) -> str:
     return f"devices/{to.device}/modules/{to.module}/inputs/{input_name}/{bag}"
 
 
-def twin_response(status: int, rid: str) -> str:
-    """The topic that answers a twin GET or PATCH; edgeHub adds no `$version` (ref 4.9)."""
-    return f"$iothub/twin/res/{status}/?$rid={rid}"
+def twin_response(status: int, rid: str, version: int | None = None) -> str:
+    """The topic that answers a twin GET or PATCH; only IoT Hub adds a patch's `$version` (ref 4.9)."""
+    topic = f"$iothub/twin/res/{status}/?$rid={rid}"
+    return topic if version is None else f"{topic}&$version={version}"
 
 
 def desired_patch(version: int) -> str:

@@ -14,8 +14,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from simulator import sas
+from simulator.identity import Identity
 from simulator.loopback import free_addresses
 from tests.wire.sdk_module import SdkModule
 
@@ -101,8 +103,37 @@ class HubUnderTest:
 
     def key(self, module: str) -> str:
         """A module's primary key."""
-        shown = self.service("GET", f"/devices/{DEVICE}/modules/{module}")
-        return str(shown["authentication"]["symmetricKey"]["primaryKey"])
+        return self.keys(Identity(DEVICE, module))[0]
+
+    def keys(self, identity: Identity) -> tuple[str, str]:
+        """Primary and secondary key of a device or module."""
+        keys = self.service("GET", _path(identity))["authentication"]["symmetricKey"]
+        return keys["primaryKey"], keys["secondaryKey"]
+
+    def create(self, identity: Identity, **body: object) -> tuple[str, str]:
+        """Make a device or module; returns its keys."""
+        names = {"deviceId": identity.device, **({"moduleId": identity.module} if identity.module else {})}
+        keys = self.service("PUT", _path(identity), {**names, **body})["authentication"]["symmetricKey"]
+        return keys["primaryKey"], keys["secondaryKey"]
+
+    def device(
+        self, device: str, *, gateway: str | None = None, trust_by_environment: bool = False, **options: Any
+    ) -> SdkModule:
+        """A process with a device's SDK client, for IoT Hub itself or a gateway's address."""
+        ca = str(self.folder / "ca.pem")
+        made = SdkModule({"SSL_CERT_FILE": ca} if trust_by_environment else {}, **options)
+        connection_string = f"HostName={self.hub_address};DeviceId={device};"
+        if gateway is not None:
+            connection_string += f"GatewayHostName={gateway};"
+        connection_string += f"SharedAccessKey={self.keys(Identity(device))[0]}"
+        try:
+            made.call(
+                "create_device", connection_string=connection_string, ca=None if trust_by_environment else ca
+            )
+        except BaseException:
+            made.kill()
+            raise
+        return made
 
     def simulator_variables(self, module: str, key: str | None = None) -> dict[str, str]:
         """What iotedgehubdev sets (ref 1.2)."""
@@ -151,6 +182,11 @@ class HubUnderTest:
         status = self._process.wait(PATIENCE_S)
         self._process = None
         return status
+
+
+def _path(identity: Identity) -> str:
+    device = f"/devices/{quote(identity.device)}"
+    return device if identity.module is None else f"{device}/modules/{quote(identity.module)}"
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:

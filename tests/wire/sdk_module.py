@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import EllipsisType
 from typing import Any
 
@@ -78,9 +79,9 @@ class SdkModule:
         return answer["result"]
 
     def send(
-        self, output: str, body: bytes, properties: Mapping[str, str] | None = None, **fields: str
+        self, output: str | None, body: bytes, properties: Mapping[str, str] | None = None, **fields: str
     ) -> None:
-        """send_message_to_output; `fields` are attributes of the SDK's Message."""
+        """send_message_to_output, or send_message (None); `fields` are attributes of the SDK's Message."""
         self.call(
             "send",
             output=output,
@@ -145,18 +146,34 @@ class _Module:
 
         self._client = IoTHubModuleClient.create_from_edge_environment(**self._options)
 
+    def create_device(self, connection_string: str, ca: str | None) -> None:
+        from azure.iot.device import IoTHubDeviceClient
+
+        trust = {} if ca is None else {"server_verification_cert": Path(ca).read_text()}
+        self._client = IoTHubDeviceClient.create_from_connection_string(
+            connection_string, **trust, **self._options
+        )
+
+    def connected(self) -> bool:
+        return bool(self._client.connected)
+
     def connect(self) -> bool:
         self._client.connect()
         return bool(self._client.connected)
 
-    def send(self, output: str, body: str, properties: Mapping[str, str], fields: Mapping[str, str]) -> None:
+    def send(
+        self, output: str | None, body: str, properties: Mapping[str, str], fields: Mapping[str, str]
+    ) -> None:
         from azure.iot.device import Message
 
         message: Any = Message(base64.b64decode(body))  # type: ignore[no-untyped-call]
         message.custom_properties.update(properties)
         for name, value in fields.items():
             setattr(message, name, value)
-        self._client.send_message_to_output(message, output)
+        if output is None:
+            self._client.send_message(message)
+        else:
+            self._client.send_message_to_output(message, output)
 
     def listen(self, kind: str) -> None:
         if kind == "message":

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
-from simulator import sas
-from simulator.mqtt_connection import PacketReader
 from simulator.mqtt_packets import (
     NOT_AUTHORIZED,
     Connack,
-    Connect,
-    Packet,
     Pingreq,
     Pingresp,
     Puback,
@@ -29,62 +22,9 @@ from simulator.mqtt_packets import (
     Subscribe,
 )
 from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub
+from tests.wire.raw_module import RawModule
 
 pytestmark = pytest.mark.e2e
-P = TypeVar("P", bound=Packet)
-
-
-class RawModule:
-    """A TLS connection that sends and reads packets."""
-
-    def __init__(self, hub: HubUnderTest, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2) -> None:
-        context = ssl.create_default_context(cafile=str(hub.folder / "ca.pem"))
-        context.minimum_version = context.maximum_version = version
-        plain = socket.create_connection((hub.gateway, 8883), timeout=20)
-        try:
-            self._socket = context.wrap_socket(plain, server_hostname=hub.gateway)
-        except BaseException:
-            plain.close()
-            raise
-        self._hub = hub
-        self._reader = PacketReader()
-        self._packets: list[Packet] = []
-
-    def connect(
-        self, module: str, *, keep_alive_s: int = 60, ttl_s: int = 60, password: bytes | None = None
-    ) -> Connack:
-        """CONNECT as the SDK would; returns the answer."""
-        resource = f"{self._hub.hub_address}/devices/{DEVICE}/modules/{module}"
-        token = sas.sign(self._hub.key(module), resource, int(time.time()) + ttl_s)
-        username = f"{self._hub.hub_address}/{DEVICE}/{module}/?api-version=2019-10-01"
-        self.send(Connect(f"{DEVICE}/{module}", username, password or token.encode(), keep_alive_s))
-        return self.next(Connack)
-
-    def send(self, packet: Packet) -> None:
-        """Write a packet."""
-        self._socket.sendall(packet.encode())
-
-    def next(self, kind: type[P]) -> P:
-        """The next packet, which must be of this kind."""
-        while not self._packets:
-            data = self._socket.recv(65536)
-            assert data, "the hub closed the connection"
-            self._packets += self._reader.feed(data)
-        packet = self._packets.pop(0)
-        assert isinstance(packet, kind)
-        return packet
-
-    def wait_closed(self) -> float:
-        """Read until the hub closes; returns how many seconds that took."""
-        begin = time.monotonic()
-        with contextlib.suppress(ConnectionError, ssl.SSLError):
-            while self._socket.recv(65536):
-                pass
-        return time.monotonic() - begin
-
-    def close(self) -> None:
-        """Drop the connection."""
-        self._socket.close()
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +118,7 @@ def test_an_address_that_is_taken_is_named_with_the_cure(hub: HubUnderTest, tmp_
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     last = ended.stderr.splitlines()[-1]
     assert ended.returncode == 1
-    assert f"{hub.gateway}:8883" in last
+    assert f"{hub.hub_address}:8883" in last
     assert "stop it" in last
 
 

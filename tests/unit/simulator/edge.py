@@ -68,7 +68,7 @@ class ManualClock:
 class RecordingLink:
     """A client's end of the line: what the hub sent, as packets, in order."""
 
-    gateway: str = EDGE
+    gateway: str | None = EDGE
     received: list[Packet] = field(default_factory=list)
     closed: str | None = None
     client: Client | None = None

@@ -35,9 +35,12 @@ from simulator.certificates import Authority, write_private
 from simulator.clock import LoopClock
 from simulator.edge_configuration import EdgeConfiguration
 from simulator.edge_hub import EdgeHub
+from simulator.fault_control import control_path, serve_control
+from simulator.faults import DROP_CONNECTIONS, RESTART_HUB, Faults
+from simulator.listener import Listener
 from simulator.registry import Registry
 from simulator.rest import service_api
-from simulator.server import MQTT_PORT, AddressUnusable, check_loopback, explain, listen
+from simulator.server import MQTT_PORT, AddressUnusable, check_loopback, explain
 from simulator.settings import EdgeHubSettings
 from simulator.store import DURABILITIES, StorageFailed, Store, StoreUnusable
 from simulator.workload import SocketFolderError, socket_folder
@@ -48,6 +51,7 @@ logger = logging.getLogger(__name__)
 POLICY: Final = "iothubowner"
 HTTPS_PORT: Final = 443
 STOP_WITHIN_S: Final = 2.0
+KILL_AFTER_S: Final = 0.05
 
 
 class HubError(Exception):
@@ -114,18 +118,25 @@ async def _start(
     running.push_async_callback(store.close)
     registry = Registry(store, options.hub_address, time.time)
     authority = Authority.open(options.folder, datetime.now(UTC))
-    clock = LoopClock(asyncio.get_running_loop())
+    clock, faults = LoopClock(asyncio.get_running_loop()), Faults()
     edge_hub = EdgeHub(
-        registry, clock, gateways=options.edges, upstream_path=options.upstream, settings=settings
+        registry,
+        clock,
+        gateways=options.edges,
+        upstream_path=options.upstream,
+        settings=settings,
+        faults=faults,
     )
     running.callback(edge_hub.close)
     _enrol(registry, edge_hub, options)
+    listeners = []
     for device, address in options.edges.items():
         context = authority.server_context([address])
-        server = await listen(
-            edge_hub, clock, gateway=device, address=address, port=MQTT_PORT, context=context
-        )
-        running.callback(server.close)
+        listener = Listener(edge_hub, clock, gateway=device, context=context, faults=faults)
+        await listener.open(address, MQTT_PORT)
+        running.callback(listener.close)
+        listeners.append(listener)
+    await _serve_control(options, edge_hub, faults, listeners, running)
     sockets = WorkloadSockets(
         registry, socket_folder(options.folder), options.edges, trust_bundle=authority.ca_pem
     )
@@ -143,6 +154,25 @@ def _enrol(registry: Registry, edge_hub: EdgeHub, options: HubOptions) -> None:
     registry.on_desired.append(edge_hub.desired_changed)
     registry.on_revoked.append(edge_hub.revoke)
     registry.on_removed.append(edge_hub.remove)
+
+
+async def _serve_control(
+    options: HubOptions,
+    edge_hub: EdgeHub,
+    faults: Faults,
+    listeners: Sequence[Listener],
+    running: contextlib.AsyncExitStack,
+) -> None:
+    def drop_connections() -> None:
+        for listener in listeners:
+            listener.drop_connections()
+
+    def kill() -> None:  # whoever asked for it is answered before
+        asyncio.get_running_loop().call_later(KILL_AFTER_S, os.kill, os.getpid(), signal.SIGKILL)
+
+    acts = {DROP_CONNECTIONS: drop_connections, RESTART_HUB: kill}
+    runner = await serve_control(socket_folder(options.folder), faults, acts, edge_hub.counters)
+    running.push_async_callback(runner.cleanup)
 
 
 async def _serve_rest(
@@ -206,6 +236,7 @@ def _write_files(
         "mqtt_port": MQTT_PORT,
         "edges": dict(options.edges),
         "socket_folder": str(socket_folder(folder)),
+        "control": str(control_path(socket_folder(folder))),
         "upstream": str(options.upstream),
     }
     write_private(folder / "endpoints.json", json.dumps(endpoints, indent=1) + "\n")

@@ -16,6 +16,8 @@ from functools import partial
 from typing import Any, ClassVar, Final
 
 from simulator import topics
+from simulator.faults import DELAY_PUBACK, LATE_TWIN, Faults
+from simulator.held_back import HeldBack
 from simulator.identity import Identity
 from simulator.message_router import MessageRouter
 from simulator.methods import Methods
@@ -54,6 +56,9 @@ class Shared:
     sessions: Sessions
     router: MessageRouter
     methods: Methods
+    faults: Faults
+    late_pubacks: HeldBack
+    late_twins: HeldBack
 
 
 class Client:
@@ -94,12 +99,19 @@ class Client:
             self._BY_TOPIC[type(inbound)](self, inbound, packet)
 
     def _telemetry(self, telemetry: topics.Telemetry, packet: Publish) -> None:
+        if packet.dup:
+            logger.info("%s: packet %s comes again", self.identity, packet.packet_id)
         if telemetry.sender == self.identity:
             self._shared.router.telemetry(self._link.gateway, telemetry, packet.body)
         else:
             logger.warning("%s: publish in the name of %s dropped", self.identity, telemetry.sender)
             self._shared.router.dropped["foreign_sender"] += 1
-        self._shared.store.after_commit(partial(self._acknowledge, packet))
+        self._shared.store.after_commit(partial(self._stored, packet))
+
+    def _stored(self, packet: Publish) -> None:
+        if delay_s := self._shared.faults.value(DELAY_PUBACK):
+            logger.info("%s: packet %s stored, its PUBACK held back", self.identity, packet.packet_id)
+        self._shared.late_pubacks.hold(delay_s, partial(self._acknowledge, packet))
 
     def _twin_get(self, request: topics.TwinGet, packet: Publish) -> None:
         try:
@@ -130,8 +142,10 @@ class Client:
     def _answer(
         self, status: int, rid: str, body: bytes, packet: Publish, version: int | None = None
     ) -> None:
-        topic = topics.twin_response(status, rid, version)
-        self._shared.store.after_commit(partial(self._answer_now, topic, body, packet))
+        answer = partial(self._answer_now, topics.twin_response(status, rid, version), body, packet)
+        self._shared.store.after_commit(
+            lambda: self._shared.late_twins.hold(self._shared.faults.value(LATE_TWIN), answer)
+        )
 
     def _answer_now(self, topic: str, body: bytes, packet: Publish) -> None:
         if self.session.publish(Subscription.TWIN_RESPONSES, topic, body, once=True) is None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from simulator.clock import Alarm, Clock
+from simulator.faults import DUPLICATE_DELIVERY, Faults
 from simulator.identity import Identity
 from simulator.queues import MessageQueue, Waiting
 from simulator.sessions import Session
@@ -41,6 +42,7 @@ class Delivery:
         session: Callable[[], Session | None],
         clock: Clock,
         settings: EdgeHubSettings,
+        faults: Faults,
     ) -> None:
         self.identity = identity
         self.queue = queue
@@ -48,6 +50,7 @@ class Delivery:
         self._session = session
         self._clock = clock
         self._settings = settings
+        self._faults = faults
         self._under_way: dict[int, UnderWay] = {}
         self._alarm: Alarm | None = None
         self._alarm_at = 0.0
@@ -93,6 +96,8 @@ class Delivery:
         if packet_id is None:
             self.queue.give_back(message)
             return False
+        if self._faults.strikes(DUPLICATE_DELIVERY):
+            session.publish(Subscription.INPUTS, message.head, message.body)
         if packet_id == 0:
             self._finish(message)
         else:

@@ -22,6 +22,8 @@ from simulator import edge_hub_methods, topics, upstream
 from simulator.authentication import Refused, authenticate
 from simulator.client import Client, Shared
 from simulator.clock import Clock
+from simulator.faults import CUT_UPSTREAM, DELAY_PUBACK, EXPIRE_TOKENS, LATE_TWIN, Faults
+from simulator.held_back import HeldBack
 from simulator.identity import Identity
 from simulator.message_router import MessageRouter
 from simulator.methods import MethodAnswer, Methods, NoAnswer, NotConnected
@@ -51,9 +53,11 @@ class EdgeHub:
         gateways: Mapping[str, str],
         upstream_path: Path,
         settings: EdgeHubSettings,
+        faults: Faults | None = None,
     ) -> None:
         store = registry.store
         self.dropped: Counter[str] = Counter()
+        self._faults = faults or Faults()
         self._registry = registry
         self._clock = clock
         self._gateways = gateways
@@ -61,9 +65,15 @@ class EdgeHub:
         self._sessions = Sessions(store)
         queue = MessageQueue(upstream.QUEUE, store, partial(self._count, "ttl_expiry"))
         self._upstream = UpstreamFile(upstream_path, queue, store, clock)
-        router = MessageRouter(store, clock, settings, self._upstream, self._sessions.get, self.dropped)
+        router = MessageRouter(
+            store, clock, settings, self._upstream, self._sessions.get, self.dropped, self._faults
+        )
         methods = Methods(self._sessions.get, settings.method_connect_grace_s)
-        self._shared = Shared(store, registry, self._sessions, router, methods)
+        late_pubacks, late_twins = HeldBack(clock), HeldBack(clock)
+        self._shared = Shared(
+            store, registry, self._sessions, router, methods, self._faults, late_pubacks, late_twins
+        )
+        self._faults.on_change.append(self._faults_changed)
         self._restore(queue)
         self._upstream.start()
         self._sweep_later()
@@ -74,7 +84,7 @@ class EdgeHub:
             connect,
             keys=self._registry.keys,
             hosts=self._hosts(link.gateway),
-            now=self._clock.wall(),
+            now=self._clock.wall() + self._faults.value(EXPIRE_TOKENS),
         )
         identity = accepted.identity
         self._check_place(identity, link.gateway)
@@ -132,6 +142,10 @@ class EdgeHub:
         self.revoke(identity)
         self._sessions.remove(identity)
 
+    def counters(self) -> dict[str, Any]:
+        """What was counted since the start of the process, and how many clients are connected."""
+        return {"dropped": dict(self.dropped), "connected": len(self._sessions.connected())}
+
     def close(self) -> None:
         """Write what is upstream; close every connection."""
         with contextlib.suppress(StorageFailed):  # then the process ends for that very reason
@@ -174,7 +188,19 @@ class EdgeHub:
     def _tell_desired(self, identity: Identity, patch: Mapping[str, Any]) -> None:
         if (session := self._sessions.get(identity)) is not None:
             body = json.dumps(patch, separators=(",", ":")).encode()
-            session.publish(Subscription.DESIRED, topics.desired_patch(patch["$version"]), body)
+            topic = topics.desired_patch(patch["$version"])
+            tell = partial(session.publish, Subscription.DESIRED, topic, body)
+            self._shared.late_twins.hold(self._faults.value(LATE_TWIN), tell)
+
+    def _faults_changed(self) -> None:
+        for name, late in (
+            (DELAY_PUBACK, self._shared.late_pubacks),
+            (LATE_TWIN, self._shared.late_twins),
+        ):
+            if not self._faults.value(name):
+                late.release()
+        self._upstream.cut = bool(self._faults.value(CUT_UPSTREAM))
+        self._upstream.drain()
 
     def _restore(self, upstream_queue: MessageQueue) -> None:
         for stored in self._registry.store.messages():

@@ -42,9 +42,12 @@ from simulator.edge_listeners import (
     serve_edge_https,
     serve_port,
 )
+from simulator.fault_control import control_path, serve_control
+from simulator.faults import DROP_CONNECTIONS, RESTART_HUB, Faults
+from simulator.listener import Listener
 from simulator.registry import Registry
 from simulator.rest import service_api
-from simulator.server import MQTT_PORT, AddressUnusable, check_loopback, listen
+from simulator.server import MQTT_PORT, AddressUnusable, check_loopback
 from simulator.settings import EdgeHubSettings
 from simulator.store import DURABILITIES, StorageFailed, Store, StoreUnusable
 from simulator.workload import SocketFolderError, socket_folder
@@ -53,6 +56,7 @@ from simulator.workload_sockets import WorkloadSockets
 logger = logging.getLogger(__name__)
 
 POLICY: Final = "iothubowner"
+KILL_AFTER_S: Final = 0.05
 
 
 class HubError(Exception):
@@ -119,13 +123,19 @@ async def _start(
     running.push_async_callback(store.close)
     registry = Registry(store, options.hub_address, time.time)
     authority = Authority.open(options.folder, datetime.now(UTC))
-    clock = LoopClock(asyncio.get_running_loop())
+    clock, faults = LoopClock(asyncio.get_running_loop()), Faults()
     edge_hub = EdgeHub(
-        registry, clock, gateways=options.edges, upstream_path=options.upstream, settings=settings
+        registry,
+        clock,
+        gateways=options.edges,
+        upstream_path=options.upstream,
+        settings=settings,
+        faults=faults,
     )
     running.callback(edge_hub.close)
     _enrol(registry, edge_hub, options)
     reached: dict[str, EdgeAddress] = {}
+    listeners = []
     for device, address in ((None, options.hub_address), *options.edges.items()):
         context = authority.server_context([address])
         if device is not None:
@@ -133,10 +143,11 @@ async def _start(
             reached[device] = await serve_edge_https(
                 methods, store, device=device, address=address, context=context, running=running
             )
-        server = await listen(
-            edge_hub, clock, gateway=device, address=address, port=MQTT_PORT, context=context
-        )
-        running.callback(server.close)
+        listener = Listener(edge_hub, clock, gateway=device, context=context, faults=faults)
+        await listener.open(address, MQTT_PORT)
+        running.callback(listener.close)
+        listeners.append(listener)
+    await _serve_control(options, edge_hub, faults, listeners, running)
     sockets = WorkloadSockets(
         registry, socket_folder(options.folder), options.edges, trust_bundle=authority.ca_pem
     )
@@ -154,6 +165,25 @@ def _enrol(registry: Registry, edge_hub: EdgeHub, options: HubOptions) -> None:
     registry.on_desired.append(edge_hub.desired_changed)
     registry.on_revoked.append(edge_hub.revoke)
     registry.on_removed.append(edge_hub.remove)
+
+
+async def _serve_control(
+    options: HubOptions,
+    edge_hub: EdgeHub,
+    faults: Faults,
+    listeners: Sequence[Listener],
+    running: contextlib.AsyncExitStack,
+) -> None:
+    def drop_connections() -> None:
+        for listener in listeners:
+            listener.drop_connections()
+
+    def kill() -> None:  # whoever asked for it is answered before
+        asyncio.get_running_loop().call_later(KILL_AFTER_S, os.kill, os.getpid(), signal.SIGKILL)
+
+    acts = {DROP_CONNECTIONS: drop_connections, RESTART_HUB: kill}
+    runner = await serve_control(socket_folder(options.folder), faults, acts, edge_hub.counters)
+    running.push_async_callback(runner.cleanup)
 
 
 async def _serve_rest(
@@ -216,6 +246,7 @@ def _write_files(
         "https_ports": {device: each.https_port for device, each in reached.items()},
         "proxies": {device: each.proxy for device, each in reached.items() if each.proxy is not None},
         "socket_folder": str(socket_folder(folder)),
+        "control": str(control_path(socket_folder(folder))),
         "upstream": str(options.upstream),
     }
     write_private(folder / "endpoints.json", json.dumps(endpoints, indent=1) + "\n")

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from simulator import topics
 from simulator.clock import Clock
 from simulator.deliveries import Delivery
+from simulator.faults import Faults
 from simulator.identity import Identity
 from simulator.queues import MessageQueue
 from simulator.routed_message import RoutedMessage
@@ -48,6 +49,7 @@ class MessageRouter:
         upstream: Upstream,
         session: Callable[[Identity], Session | None],
         dropped: Counter[str],
+        faults: Faults,
     ) -> None:
         self.dropped = dropped
         self._store = store
@@ -55,6 +57,7 @@ class MessageRouter:
         self._settings = settings
         self._upstream = upstream
         self._session = session
+        self._faults = faults
         self._routing: dict[str, Routing] = {}
         self._deliveries: dict[Identity, Delivery] = {}
 
@@ -83,7 +86,7 @@ class MessageRouter:
         if (delivery := self._deliveries.get(identity)) is None:
             queue = MessageQueue(str(identity), self._store, self._expired)
             session = partial(self._session, identity)
-            delivery = Delivery(identity, queue, session, self._clock, self._settings)
+            delivery = Delivery(identity, queue, session, self._clock, self._settings, self._faults)
             self._deliveries[identity] = delivery
         return delivery
 

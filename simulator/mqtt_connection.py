@@ -133,6 +133,11 @@ class ServerConnection:
         # MQTT-3.1.2-24: one and a half times the keep-alive; edgeHub caps it, and 0 gets the cap.
         self._idle_s = min(keep_alive_s * 1.5, MAX_IDLE_S) or MAX_IDLE_S
 
+    def heard(self, now: float) -> None:
+        """Count the silence from here: what was said before could not get through."""
+        if self.state is not State.EXPECT_CONNECT:
+            self._heard = now
+
     def closed(self) -> None:
         """Nothing more will be read or sent."""
         self.state = State.CLOSED

@@ -12,12 +12,15 @@ import ipaddress
 import logging
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Final, cast
 
 from simulator.authentication import Refused
 from simulator.client import Client
 from simulator.clock import Alarm, Clock
 from simulator.edge_hub import EdgeHub
+from simulator.faults import BLACK_HOLE, EXPIRE_TOKENS, LINK_DELAY, LINK_RATE, Faults
+from simulator.held_back import ShapedLine
 from simulator.loopback import holder
 from simulator.mqtt_connection import ServerConnection, State
 from simulator.mqtt_fields import ProtocolError
@@ -29,6 +32,8 @@ logger = logging.getLogger(__name__)
 MQTT_PORT: Final = 8883
 TLS_HANDSHAKE_S: Final = 10.0
 TLS_GOODBYE_S: Final = 1.0  # how long a close waits for a peer that does not answer it
+BLACK_HOLE_LOOK_S: Final = 1.0
+MAX_WAITING_BYTES: Final = 65_536  # on a slow link: more is not read before this much has gone through
 LONGEST_SLEEP_S: Final = 60.0  # the wall clock may jump, so tokens are looked at this often at least
 
 
@@ -36,23 +41,17 @@ class AddressUnusable(Exception):
     """A listener could not be opened; one line that names the address and the cure."""
 
 
-async def listen(
-    edge_hub: EdgeHub, clock: Clock, *, gateway: str | None, address: str, port: int, context: ssl.SSLContext
+async def serve(
+    connection: Callable[[], MqttProtocol], listening: socket.socket, context: ssl.SSLContext
 ) -> asyncio.Server:
-    """Serve MQTT over TLS for one edge device, or IoT Hub (None). Loopback only. Raises AddressUnusable."""
-    check_loopback(address)
-    loop = asyncio.get_running_loop()
-    try:
-        return await loop.create_server(
-            lambda: MqttProtocol(edge_hub, clock, gateway),
-            address,
-            port,
-            ssl=context,
-            ssl_handshake_timeout=TLS_HANDSHAKE_S,
-            ssl_shutdown_timeout=TLS_GOODBYE_S,
-        )
-    except OSError as error:
-        raise AddressUnusable(explain(error, address, port)) from error
+    """Serve MQTT over TLS on a listening socket, which the server closes in the end. Raises OSError."""
+    return await asyncio.get_running_loop().create_server(
+        connection,
+        sock=listening,
+        ssl=context,
+        ssl_handshake_timeout=TLS_HANDSHAKE_S,
+        ssl_shutdown_timeout=TLS_GOODBYE_S,
+    )
 
 
 def check_loopback(address: str) -> None:
@@ -78,8 +77,15 @@ def explain(error: OSError, address: str, port: int) -> str:
 class MqttProtocol(asyncio.Protocol):
     """One TCP connection; the Link of the session that it serves."""
 
-    def __init__(self, edge_hub: EdgeHub, clock: Clock, gateway: str | None) -> None:
+    def __init__(
+        self, edge_hub: EdgeHub, clock: Clock, gateway: str | None, faults: Faults, live: set[MqttProtocol]
+    ) -> None:
         self.gateway = gateway
+        self._faults = faults
+        self._live = live
+        self._inbound = ShapedLine(clock, self._received)
+        self._outbound = ShapedLine(clock, self._write)
+        self._writing_paused = self._reading_paused = False
         self._edge_hub = edge_hub
         self._clock = clock
         self._mqtt = ServerConnection(clock.mono())
@@ -93,9 +99,32 @@ class MqttProtocol(asyncio.Protocol):
         # Nagle against delayed ACK costs every twin call 44 ms (ref 0).
         self._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._peer = "{}:{}".format(*self._transport.get_extra_info("peername")[:2])
+        self._live.add(self)
+        self.faults_changed()
+
+    def faults_changed(self) -> None:
+        """The link, or the look at tokens, is another from now on."""
+        if self._transport.is_closing():
+            return
+        black_hole = bool(self._faults.value(BLACK_HOLE))
+        rate, delay_s = self._faults.value(LINK_RATE), self._faults.value(LINK_DELAY)
+        self._outbound.shape(rate, delay_s, black_hole=black_hole)
+        self._inbound.shape(rate, delay_s, black_hole=black_hole)
+        self._read_or_not()
+        if not black_hole:
+            self._mqtt.heard(self._clock.mono())  # it may have spoken all the time
         self._watch()
 
+    def drop(self) -> None:
+        """Reset the connection, as a cable that is pulled."""
+        self._transport.abort()
+
     def data_received(self, data: bytes) -> None:
+        self._inbound.put(data)
+        if self._inbound.waiting_bytes:
+            self._read_or_not()
+
+    def _received(self, data: bytes) -> None:
         try:
             for packet in self._mqtt.receive(data, self._clock.mono()):
                 self._handle(packet)
@@ -107,26 +136,53 @@ class MqttProtocol(asyncio.Protocol):
             # One client's packet must not end the hub; the client sends it again or not.
             logger.exception("%s: a packet could not be dealt with", self._name)
             self._give_up()
+        if self._reading_paused:
+            self._read_or_not()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._live.discard(self)
+        self._outbound.clear()
+        if exc is None and not self._faults.value(BLACK_HOLE):
+            self._inbound.flush()  # the client said goodbye, and a slow link carries what was said before
+        self._inbound.clear()
         if self._mqtt.state is not State.CLOSED:
             self._end("connection lost" if exc is None else f"connection lost: {exc}")
 
     def pause_writing(self) -> None:
         """A client that does not read is not read either."""
-        self._transport.pause_reading()
+        self._writing_paused = True
+        self._read_or_not()
 
     def resume_writing(self) -> None:
-        self._transport.resume_reading()
+        self._writing_paused = False
+        self._read_or_not()
 
     def send(self, data: bytes) -> None:
         if not self._transport.is_closing():
-            self._transport.write(data)
+            self._outbound.put(data)
+            if self._outbound.waiting_bytes:
+                self._read_or_not()
 
     def close(self, reason: str) -> None:
         if not self._transport.is_closing():
             self._end(reason)
+            self._inbound.clear()
+            self._outbound.flush()
             self._transport.close()
+
+    def _write(self, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(data)
+            if self._reading_paused:
+                self._read_or_not()
+
+    def _read_or_not(self) -> None:
+        """Back pressure: what cannot be taken on stays in the client's own buffers."""
+        waiting = max(self._inbound.waiting_bytes, self._outbound.waiting_bytes)
+        pause = self._writing_paused or waiting > MAX_WAITING_BYTES or bool(self._faults.value(BLACK_HOLE))
+        if pause != self._reading_paused and not self._transport.is_closing():
+            self._reading_paused = pause
+            (self._transport.pause_reading if pause else self._transport.resume_reading)()
 
     @property
     def _name(self) -> str:
@@ -169,15 +225,20 @@ class MqttProtocol(asyncio.Protocol):
         """Ring when silence or the token runs out; one alarm, moved on only when it rings."""
         wait_s = min(self._mqtt.silent_until - self._clock.mono(), LONGEST_SLEEP_S)
         if self._client is not None:
-            wait_s = min(wait_s, self._client.expires - self._clock.wall())
+            wait_s = min(wait_s, self._client.expires - self._token_time())
         if self._alarm is not None:
             self._alarm.cancel()
         self._alarm = self._clock.later(max(wait_s, 0.0), self._ring)
 
     def _ring(self) -> None:
-        if self._mqtt.silent_until <= self._clock.mono():
+        if self._faults.value(BLACK_HOLE):  # which closes nothing either
+            self._alarm = self._clock.later(BLACK_HOLE_LOOK_S, self._ring)
+        elif self._mqtt.silent_until <= self._clock.mono():
             self.close("silent for longer than one and a half times its keep-alive")
-        elif self._client is not None and self._client.expires <= self._clock.wall():
+        elif self._client is not None and self._client.expires <= self._token_time():
             self.close("its token has expired")
         else:
             self._watch()
+
+    def _token_time(self) -> float:
+        return self._clock.wall() + self._faults.value(EXPIRE_TOKENS)

@@ -56,6 +56,7 @@ class UpstreamFile:
         self._clock = clock
         self._retry: Alarm | None = None
         self._closed = False
+        self.cut = False  # the cloud cannot be reached: everything waits
         self._back_off_s = _MIN_BACK_OFF_S
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         self._bytes: int = store.documents(DOCUMENTS).get(path.name, 0)
@@ -78,7 +79,7 @@ class UpstreamFile:
         if self._retry is not None or self._closed:
             return
         self.queue.begin_batch()  # so that _recover() sees the same order
-        while batch := self._take_batch():
+        while not self.cut and (batch := self._take_batch()):
             try:
                 self._append(batch)
             except OSError as error:

@@ -22,8 +22,8 @@ from msrest.exceptions import HttpOperationError
 from simulator import sas
 from simulator.mqtt_packets import Publish, Suback, Subscribe
 from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub, wait_for
+from tests.wire.raw_module import RawModule
 from tests.wire.sdk_module import SdkError, SdkModule
-from tests.wire.test_hub_raw import RawModule
 
 pytestmark = [pytest.mark.conformance, pytest.mark.e2e]
 

@@ -1,0 +1,109 @@
+"""Faults that can be switched on: which there are, and what each is set to. Pure; does nothing itself.
+
+Whoever is hit asks here. What is left to chance comes from one seeded generator, so that the same traffic
+meets the same faults again. All faults end with the hub process.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+SEED: Final = 1
+
+
+class FaultRefused(ValueError):
+    """No such fault, or no such value; one line with what there is."""
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A fault that lasts until it is set to 0. `usual`: its value when none is given."""
+
+    unit: str
+    usual: float
+    largest: float
+    effect: str
+
+
+DUPLICATE_DELIVERY: Final = "duplicate-delivery"
+DELAY_PUBACK: Final = "delay-puback"
+LATE_TWIN: Final = "late-twin"
+EXPIRE_TOKENS: Final = "expire-tokens"
+CUT_UPSTREAM: Final = "cut-upstream"
+BLACK_HOLE: Final = "black-hole"
+LINK_RATE: Final = "link-rate"
+LINK_DELAY: Final = "link-delay"
+DROP_CONNECTIONS: Final = "drop-connections"
+RESTART_HUB: Final = "restart-hub"
+
+KNOBS: Final[Mapping[str, Knob]] = {
+    DUPLICATE_DELIVERY: Knob("share", 1.0, 1.0, "this share of the messages to module inputs comes twice"),
+    DELAY_PUBACK: Knob(
+        "seconds", 5.0, 3600.0, "a message is stored at once and acknowledged this much later"
+    ),
+    LATE_TWIN: Knob("seconds", 5.0, 3600.0, "twin answers and desired patches come this much later"),
+    EXPIRE_TOKENS: Knob(
+        "seconds", 86_400.0, 1e9, "the hub's clock is this far ahead when it looks at tokens"
+    ),
+    CUT_UPSTREAM: Knob("on/off", 1.0, 1.0, "nothing leaves the edge for the cloud; it waits in the store"),
+    BLACK_HOLE: Knob("on/off", 1.0, 1.0, "the edge accepts TCP and neither reads nor answers"),
+    LINK_RATE: Knob("bytes/s", 10_000.0, 1e9, "each connection carries so many bytes a second each way"),
+    LINK_DELAY: Knob("seconds", 0.1, 60.0, "every byte takes this much longer, each way"),
+}
+ACTS: Final[Mapping[str, str]] = {
+    DROP_CONNECTIONS: "every module's connection ends now, with a TCP reset",
+    RESTART_HUB: "kill -9 of the hub, now; `twinship simulate` starts it again",
+}
+
+
+class Faults:
+    """What is switched on. `on_change` is called after each change."""
+
+    def __init__(self, seed: int = SEED) -> None:
+        self.on_change: list[Callable[[], None]] = []
+        self._values: dict[str, float] = {}
+        self._random = random.Random(seed)
+
+    @property
+    def active(self) -> Mapping[str, float]:
+        """The faults that are on, with their values."""
+        return dict(self._values)
+
+    def value(self, name: str) -> float:
+        """What a fault is set to; 0 = off."""
+        return self._values.get(name, 0.0)
+
+    def set(self, name: str, value: float | None = None) -> float:
+        """Switch a fault on (None: to its usual value) or, with 0, off; returns its value.
+
+        Raises FaultRefused and changes nothing.
+        """
+        if (knob := KNOBS.get(name)) is None:
+            raise FaultRefused(f"there is no fault {name!r} that lasts; there are {', '.join(KNOBS)}")
+        value = knob.usual if value is None else value
+        if not (math.isfinite(value) and 0 <= value <= knob.largest):
+            raise FaultRefused(f"{name} is 0 to {knob.largest:g} ({knob.unit}), not {value:g}")
+        if value:
+            self._values[name] = value
+        else:
+            self._values.pop(name, None)
+        self._tell()
+        return value
+
+    def end(self) -> None:
+        """Switch everything off."""
+        self._values.clear()
+        self._tell()
+
+    def strikes(self, name: str) -> bool:
+        """Whether a fault that has a share hits this time."""
+        share = self._values.get(name)
+        return share is not None and self._random.random() < share
+
+    def _tell(self) -> None:
+        for callback in self.on_change:
+            callback()

@@ -79,7 +79,7 @@ class SdkModule:
     def send(
         self, output: str, body: bytes, properties: Mapping[str, str] | None = None, **fields: str
     ) -> None:
-        """send_message_to_output; `fields` are attributes of the SDK's Message."""
+        """send_message_to_output, or send_message; `fields` are attributes of the SDK's Message."""
         self.call(
             "send",
             output=output,
@@ -147,6 +147,9 @@ class _Module:
         self._client.connect()
         return bool(self._client.connected)
 
+    def disconnect(self) -> None:
+        self._client.disconnect()
+
     def send(self, output: str, body: str, properties: Mapping[str, str], fields: Mapping[str, str]) -> None:
         from azure.iot.device import Message
 
@@ -154,7 +157,10 @@ class _Module:
         message.custom_properties.update(properties)
         for name, value in fields.items():
             setattr(message, name, value)
-        self._client.send_message_to_output(message, output)
+        if output:
+            self._client.send_message_to_output(message, output)
+        else:
+            self._client.send_message(message)
 
     def listen(self, kind: str) -> None:
         if kind == "message":

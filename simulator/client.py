@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, ClassVar, Final
 
 from simulator import topics
+from simulator.attendance import Attendance
 from simulator.identity import Identity
 from simulator.message_router import MessageRouter
 from simulator.methods import Methods
@@ -54,6 +55,7 @@ class Shared:
     sessions: Sessions
     router: MessageRouter
     methods: Methods
+    attendance: Attendance
 
 
 class Client:
@@ -79,6 +81,7 @@ class Client:
         if self.session.link is not self._link:
             return  # somebody newer has it
         self.session.link = None
+        self._shared.attendance.went(self._link.gateway, self.identity)
         if not self.session.persistent:
             self._shared.sessions.forget(self.session)
             self._shared.router.delivery(self.identity).begin_anew()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator import topics, upstream
+from simulator.attendance import Attendance
 from simulator.authentication import Refused, authenticate
 from simulator.client import Client, Shared
 from simulator.clock import Clock
@@ -61,13 +62,23 @@ class EdgeHub:
         self._upstream = UpstreamFile(upstream_path, queue, store, clock)
         router = MessageRouter(store, clock, settings, self._upstream, self._sessions.get, self.dropped)
         methods = Methods(self._sessions.get, settings.method_connect_grace_s)
-        self._shared = Shared(store, registry, self._sessions, router, methods)
+        self.attendance = Attendance(registry, clock)
+        self._shared = Shared(store, registry, self._sessions, router, methods, self.attendance)
         self._restore(queue)
         self._upstream.start()
+        for gateway in gateways:
+            self.attendance.begin(gateway)
         self._sweep_later()
 
     def connect(self, connect: Connect, link: Link) -> Client:
         """Let a client in: CONNACK, takeover of its session, what has waited for it. Raises Refused."""
+        try:
+            return self._admit(connect, link)
+        except Refused as refused:
+            self.attendance.refused(link.gateway, refused.code)
+            raise
+
+    def _admit(self, connect: Connect, link: Link) -> Client:
         accepted = authenticate(
             connect,
             keys=self._registry.keys,
@@ -80,6 +91,7 @@ class EdgeHub:
             before.link.close("taken over by a newer connection of the same identity")
         session, present = self._sessions.open(identity, clean=connect.clean_session)
         session.link = link
+        self.attendance.came(link.gateway, identity)
         link.send(Connack(0, present).encode())
         logger.info("%s: connected, session %s", identity, "present" if present else "new")
         if connect.will is not None:
@@ -134,6 +146,7 @@ class EdgeHub:
         for session in self._sessions.connected():
             if session.link is not None:
                 session.link.close("the hub stops")
+        self.attendance.report()
 
     def _check_place(self, identity: Identity, gateway: str) -> None:
         if identity.device in self._gateways and identity.device != gateway:

@@ -110,6 +110,7 @@ class Client:
         except NotFound:
             self._answer(NOT_FOUND, request.rid, b"", packet)
         else:
+            self._shared.router.counts.twin_gets[self._link.gateway, str(self.identity)] += 1
             self._answer(OK, request.rid, _json(twin), packet)
 
     def _reported(self, request: topics.ReportedPatch, packet: Publish) -> None:
@@ -122,6 +123,7 @@ class Client:
         except NotFound:
             self._answer(NOT_FOUND, request.rid, b"", packet)
         else:
+            self._shared.router.counts.reported[self._link.gateway, str(self.identity)] += 1
             self._shared.router.twin_change(self._link.gateway, self.identity, packet.body)
             self._answer(NO_CONTENT, request.rid, b"", packet)
 

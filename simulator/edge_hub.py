@@ -21,6 +21,8 @@ from simulator.attendance import Attendance
 from simulator.authentication import Refused, authenticate
 from simulator.client import Client, Shared
 from simulator.clock import Clock
+from simulator.counts import Counts
+from simulator.deliveries import Delivery
 from simulator.identity import Identity
 from simulator.message_router import MessageRouter
 from simulator.methods import MethodAnswer, Methods, NoAnswer, NotConnected
@@ -105,6 +107,21 @@ class EdgeHub:
         session = self._sessions.get(identity)
         return session is not None and session.link is not None
 
+    @property
+    def counts(self) -> Counts:
+        """What was counted so far."""
+        return self._shared.router.counts
+
+    def deliveries(self, device: str) -> list[Delivery]:
+        """What is on its way to the modules of one edge device."""
+        return self._shared.router.deliveries(device)
+
+    def connected_clients(self, gateway: str) -> int:
+        """How many are on the line to one edge device."""
+        return sum(
+            each.link is not None and each.link.gateway == gateway for each in self._sessions.connected()
+        )
+
     async def invoke_method(
         self,
         target: Identity,
@@ -115,6 +132,7 @@ class EdgeHub:
         connect_timeout_s: float,
     ) -> MethodAnswer:
         """Call a direct method; raises NotConnected or NoAnswer."""
+        self.counts.methods[target] += 1
         return await self._shared.methods.invoke(
             target, name, payload, response_timeout_s=response_timeout_s, connect_timeout_s=connect_timeout_s
         )

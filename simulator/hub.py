@@ -35,6 +35,8 @@ from simulator.certificates import Authority, write_private
 from simulator.clock import LoopClock
 from simulator.edge_configuration import EdgeConfiguration
 from simulator.edge_hub import EdgeHub
+from simulator.metrics import Metrics
+from simulator.metrics_server import serve_metrics
 from simulator.registry import Registry
 from simulator.rest import service_api
 from simulator.server import MQTT_PORT, AddressUnusable, check_loopback, explain, listen
@@ -133,7 +135,8 @@ async def _start(
     running.push_async_callback(sockets.close)
     key = _policy_key(store)
     rest_ports = await _serve_rest(options, registry, edge_hub, authority, key, running)
-    _write_files(options, key, rest_ports, running)
+    metrics = await serve_metrics(Metrics(registry, edge_hub, options.folder), options.edges, running)
+    _write_files(options, key, rest_ports, metrics, running)
 
 
 def _enrol(registry: Registry, edge_hub: EdgeHub, options: HubOptions) -> None:
@@ -187,7 +190,11 @@ def _policy_key(store: Store) -> str:
 
 
 def _write_files(
-    options: HubOptions, key: str, rest_ports: Sequence[int], running: contextlib.AsyncExitStack
+    options: HubOptions,
+    key: str,
+    rest_ports: Sequence[int],
+    metrics: Mapping[str, Mapping[str, str]],
+    running: contextlib.AsyncExitStack,
 ) -> None:
     """service.env, then endpoints.json, whole or not at all: whoever sees it finds everything else."""
     folder, hub = options.folder, options.hub_address
@@ -205,6 +212,7 @@ def _write_files(
         "rest_ports": list(rest_ports),
         "mqtt_port": MQTT_PORT,
         "edges": dict(options.edges),
+        "metrics": {device: dict(urls) for device, urls in metrics.items()},
         "socket_folder": str(socket_folder(folder)),
         "upstream": str(options.upstream),
     }

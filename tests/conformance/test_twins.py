@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,6 +35,23 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubUnderTest]:
 def reporter(hub: HubUnderTest) -> Iterator[SdkModule]:
     with hub.module("limits") as module:
         yield module
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubUnderTest]:
+    """A hub whose way to the cloud is shut: the file that takes the messages has no room, ever."""
+    with running_hub(tmp_path_factory.mktemp("offline"), "--upstream", "/dev/full") as running:
+        up = {"schemaVersion": "1.1", "routes": {"up": "FROM /messages/* INTO $upstream"}}
+        running.deploy("plain", "asking", routes=up)
+        yield running
+
+
+def twins_read(hub: HubUnderTest) -> int:
+    """How many twins the hub has been asked for, by its own count."""
+    url = json.loads((hub.folder / "endpoints.json").read_text())["metrics"][DEVICE]["edgeHub"]
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=20) as answer:
+        page = answer.read().decode()
+    return sum(int(n) for n in re.findall(r"^edgehub_gettwin_total{.*} ([0-9]+)$", page, re.MULTILINE))
 
 
 def desire(hub: HubUnderTest, module: str, patch: object) -> int:
@@ -70,6 +89,21 @@ def test_60_a_reported_patch_merges_and_null_removes(hub: HubUnderTest) -> None:
     assert (reported["keep"], reported["deep"]) == (1, {"keep": 3, "new": 5})
     assert "gone" not in reported
     assert reported["$version"] > before
+
+
+def test_61_reporting_works_while_nothing_leaves_for_the_cloud(offline: HubUnderTest) -> None:
+    """The way up is shut: the patch succeeds, get_twin shows it, and so does the service.
+
+    The service sees it at once: IoT Hub and edgeHub of the simulator keep one twin between them, so there is
+    no link to cut for twins; what is cut here is the way of the messages.
+    """
+    with offline.module("plain") as module:
+        module.send("up", b"waits")
+        module.call("report", patch={"a": 1})
+        assert module.call("get_twin")["reported"]["a"] == 1
+    seen = offline.service("GET", f"/twins/{DEVICE}/modules/plain")
+    assert seen["properties"]["reported"]["a"] == 1
+    assert "again in" in offline.log()  # the message could not leave
 
 
 @pytest.mark.parametrize(
@@ -190,6 +224,27 @@ def test_67_a_request_that_was_acknowledged_is_answered(hub: HubUnderTest) -> No
             with contextlib.suppress(SdkError):  # it may have come to ask only when nobody was there
                 module.finish()
             assert module.call("get_twin")["reported"]["$version"] > 0
+
+
+def test_68_the_sdk_is_not_driven_to_ask_for_its_twin_again_and_again(offline: HubUnderTest) -> None:
+    """After a return it asks once by itself and gets the stored twin, although nothing leaves for the cloud.
+
+    An answer of 300 or more would make it ask about 45 times a second.
+    """
+    with offline.module("asking") as module:
+        module.call("connect")
+        module.call("get_twin")
+        module.call("listen", kind="patch")
+        module.call("disconnect")
+        version = desire(offline, "asking", {"n": 1})
+        before = twins_read(offline)
+        begin = time.monotonic()
+        module.call("connect")
+        assert module.next("patch")["patch"] == {"n": 1, "$version": version}
+        time.sleep(2.5)  # a rate needs a time
+        asked, elapsed_s = twins_read(offline) - before, time.monotonic() - begin
+    assert asked >= 1
+    assert asked / elapsed_s < 1
 
 
 def test_69_a_twin_call_takes_less_than_five_milliseconds(hub: HubUnderTest) -> None:

@@ -6,7 +6,7 @@ INPUTS := constraints.txt pyproject.toml $(PROJECTS:%=%/pyproject.toml)
 PYTEST := $(PY) -m pytest -n 2
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test test-long check clean
+.PHONY: help setup demo test test-long conformance check clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ test: .venv/ready check ## every check and test that takes under ten minutes
 
 test-long: .venv/ready ## the tests that take longer
 	@$(PYTEST) -m long tests || [ $$? -eq 5 ] # 5: no test carries the marker yet
+
+conformance: .venv/ready ## every statement of the protocol reference against the simulator; build/conformance.json
+	@$(PYTEST) -q --conformance=build/conformance.json tests/conformance
 
 check: .venv/ready ## ruff and mypy
 	@$(PY) -m ruff format --check --quiet . || { echo "cure: .venv/bin/python -m ruff format ." >&2; exit 1; }

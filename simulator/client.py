@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, ClassVar, Final
 
 from simulator import topics
+from simulator.attendance import Attendance
 from simulator.faults import DELAY_PUBACK, LATE_TWIN, Faults
 from simulator.held_back import HeldBack
 from simulator.identity import Identity
@@ -59,6 +60,7 @@ class Shared:
     faults: Faults
     late_pubacks: HeldBack
     late_twins: HeldBack
+    attendance: Attendance
 
 
 class Client:
@@ -84,6 +86,7 @@ class Client:
         if self.session.link is not self._link:
             return  # somebody newer has it
         self.session.link = None
+        self._shared.attendance.went(self._link.gateway, self.identity)
         if not self.session.persistent:
             self._shared.sessions.forget(self.session)
             self._shared.router.delivery(self.identity).begin_anew()
@@ -119,6 +122,7 @@ class Client:
         except NotFound:
             self._answer(NOT_FOUND, request.rid, b"", packet)
         else:
+            self._shared.router.counts.twin_gets[self._link.gateway, str(self.identity)] += 1
             self._answer(OK, request.rid, _json(twin), packet)
 
     def _reported(self, request: topics.ReportedPatch, packet: Publish) -> None:
@@ -131,6 +135,7 @@ class Client:
         except NotFound:
             self._answer(NOT_FOUND, request.rid, b"", packet)
         else:
+            self._shared.router.counts.reported[self._link.gateway, str(self.identity)] += 1
             self._shared.router.twin_change(self._link.gateway, self.identity, packet.body)
             version = twin.reported_version if self._link.gateway is None else None
             self._answer(NO_CONTENT, request.rid, b"", packet, version)

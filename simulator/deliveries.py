@@ -8,6 +8,7 @@ subscription, where edgeHub's back-off may take up to 60 s.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -46,7 +47,7 @@ class Delivery:
     ) -> None:
         self.identity = identity
         self.queue = queue
-        self.delivered = 0
+        self.sent: Counter[tuple[str, int]] = Counter()  # by input and priority
         self._session = session
         self._clock = clock
         self._settings = settings
@@ -111,7 +112,7 @@ class Delivery:
         self.pump()
 
     def _finish(self, message: Waiting) -> None:
-        self.delivered += 1
+        self.sent[message.head.split("/", 6)[5], message.priority] += 1
         self.queue.done(message)
 
     def _watch(self) -> None:

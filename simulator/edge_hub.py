@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from simulator import edge_hub_methods, topics, upstream
+from simulator.attendance import Attendance
 from simulator.authentication import Refused, authenticate
 from simulator.client import Client, Shared
 from simulator.clock import Clock
+from simulator.counts import Counts
+from simulator.deliveries import Delivery
 from simulator.faults import CUT_UPSTREAM, DELAY_PUBACK, EXPIRE_TOKENS, LATE_TWIN, Faults
 from simulator.held_back import HeldBack
 from simulator.identity import Identity
@@ -69,17 +72,35 @@ class EdgeHub:
             store, clock, settings, self._upstream, self._sessions.get, self.dropped, self._faults
         )
         methods = Methods(self._sessions.get, settings.method_connect_grace_s)
+        self.attendance = Attendance(registry, clock)
         late_pubacks, late_twins = HeldBack(clock), HeldBack(clock)
         self._shared = Shared(
-            store, registry, self._sessions, router, methods, self._faults, late_pubacks, late_twins
+            store,
+            registry,
+            self._sessions,
+            router,
+            methods,
+            self._faults,
+            late_pubacks,
+            late_twins,
+            self.attendance,
         )
         self._faults.on_change.append(self._faults_changed)
         self._restore(queue)
         self._upstream.start()
+        for gateway in gateways:
+            self.attendance.begin(gateway)
         self._sweep_later()
 
     def connect(self, connect: Connect, link: Link) -> Client:
         """Let a client in: CONNACK, takeover of its session, what has waited for it. Raises Refused."""
+        try:
+            return self._admit(connect, link)
+        except Refused as refused:
+            self.attendance.refused(link.gateway, refused.code)
+            raise
+
+    def _admit(self, connect: Connect, link: Link) -> Client:
         accepted = authenticate(
             connect,
             keys=self._registry.keys,
@@ -92,6 +113,7 @@ class EdgeHub:
             before.link.close("taken over by a newer connection of the same identity")
         session, present = self._sessions.open(identity, link.gateway, clean=connect.clean_session)
         session.link = link
+        self.attendance.came(link.gateway, identity)
         link.send(Connack(0, present).encode())
         logger.info("%s: connected, session %s", identity, "present" if present else "new")
         if connect.will is not None:
@@ -107,6 +129,21 @@ class EdgeHub:
         session = self._sessions.get(identity)
         return session is not None and session.link is not None
 
+    @property
+    def counts(self) -> Counts:
+        """What was counted so far."""
+        return self._shared.router.counts
+
+    def deliveries(self, device: str) -> list[Delivery]:
+        """What is on its way to the modules of one edge device."""
+        return self._shared.router.deliveries(device)
+
+    def connected_clients(self, gateway: str) -> int:
+        """How many are on the line to one edge device."""
+        return sum(
+            each.link is not None and each.link.gateway == gateway for each in self._sessions.connected()
+        )
+
     async def invoke_method(
         self,
         target: Identity,
@@ -119,6 +156,7 @@ class EdgeHub:
         """Call a direct method; raises NotConnected or NoAnswer, ArgumentInvalid for one of `$edgeHub`'s."""
         if target.module == EDGE_HUB and target.device in self._gateways:
             return edge_hub_methods.invoke(name, payload)
+        self.counts.methods[target] += 1
         return await self._shared.methods.invoke(
             target, name, payload, response_timeout_s=response_timeout_s, connect_timeout_s=connect_timeout_s
         )
@@ -154,6 +192,7 @@ class EdgeHub:
         for session in self._sessions.connected():
             if session.link is not None:
                 session.link.close("the hub stops")
+        self.attendance.report()
 
     def _hosts(self, gateway: str | None) -> tuple[str, ...]:
         hub = self._registry.hub_name

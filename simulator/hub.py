@@ -45,6 +45,8 @@ from simulator.edge_listeners import (
 from simulator.fault_control import control_path, serve_control
 from simulator.faults import DROP_CONNECTIONS, RESTART_HUB, Faults
 from simulator.listener import Listener
+from simulator.metrics import Metrics
+from simulator.metrics_server import serve_metrics
 from simulator.registry import Registry
 from simulator.rest import service_api
 from simulator.server import MQTT_PORT, AddressUnusable, check_loopback
@@ -155,7 +157,8 @@ async def _start(
     running.push_async_callback(sockets.close)
     key = _policy_key(store)
     rest_ports = await _serve_rest(options, registry, edge_hub, authority, key, running)
-    _write_files(options, key, rest_ports, reached, running)
+    metrics = await serve_metrics(Metrics(registry, edge_hub, options.folder), options.edges, running)
+    _write_files(options, key, rest_ports, reached, metrics, running)
 
 
 def _enrol(registry: Registry, edge_hub: EdgeHub, options: HubOptions) -> None:
@@ -225,6 +228,7 @@ def _write_files(
     key: str,
     rest_ports: Sequence[int],
     reached: Mapping[str, EdgeAddress],
+    metrics: Mapping[str, Mapping[str, str]],
     running: contextlib.AsyncExitStack,
 ) -> None:
     """service.env, then endpoints.json, whole or not at all: whoever sees it finds everything else."""
@@ -245,6 +249,7 @@ def _write_files(
         "edges": dict(options.edges),
         "https_ports": {device: each.https_port for device, each in reached.items()},
         "proxies": {device: each.proxy for device, each in reached.items() if each.proxy is not None},
+        "metrics": {device: dict(urls) for device, urls in metrics.items()},
         "socket_folder": str(socket_folder(folder)),
         "control": str(control_path(socket_folder(folder))),
         "upstream": str(options.upstream),

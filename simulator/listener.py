@@ -1,4 +1,4 @@
-"""One MQTT port, of an edge device or of IoT Hub (gateway None): its listening socket, its live connections, and the faults that hit both."""
+"""One MQTT port, an edge device's or IoT Hub's (None): its socket, its connections, the faults of both."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from simulator import topics
 from simulator.clock import Clock
+from simulator.counts import Counts
 from simulator.deliveries import Delivery
 from simulator.faults import Faults
 from simulator.identity import Identity
@@ -52,6 +53,7 @@ class MessageRouter:
         faults: Faults,
     ) -> None:
         self.dropped = dropped
+        self.counts = Counts()
         self._store = store
         self._clock = clock
         self._settings = settings
@@ -71,7 +73,9 @@ class MessageRouter:
         Without a gateway it is at IoT Hub already, where no edge device's routes apply.
         """
         system = {**telemetry.system, **_stamps(telemetry.sender)}
-        source = topics.telemetry_source(telemetry.sender, system.get("outputName"))
+        output = system.get("outputName")
+        self.counts.received[gateway, str(telemetry.sender), output or ""] += 1
+        source = topics.telemetry_source(telemetry.sender, output)
         self._route(gateway, RoutedMessage(source, telemetry.properties, system, body))
 
     def twin_change(self, gateway: str | None, reporter: Identity, patch: bytes) -> None:
@@ -89,6 +93,10 @@ class MessageRouter:
             delivery = Delivery(identity, queue, session, self._clock, self._settings, self._faults)
             self._deliveries[identity] = delivery
         return delivery
+
+    def deliveries(self, device: str) -> list[Delivery]:
+        """The deliveries to the modules of one edge device."""
+        return [delivery for identity, delivery in self._deliveries.items() if identity.device == device]
 
     def sweep(self) -> None:
         """Drop what has expired, also for modules that are away (ref 4.7)."""

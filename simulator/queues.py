@@ -45,6 +45,10 @@ class MessageQueue:
     def __len__(self) -> int:
         return sum(map(len, self._by_priority.values()))
 
+    def lengths(self) -> dict[int, int]:
+        """How many wait, by priority."""
+        return {priority: len(waiting) for priority, waiting in self._by_priority.items()}
+
     def add(
         self, head: str, body: bytes, *, priority: int, expires: float | None, ready_at: float, wall: float
     ) -> None:

@@ -136,7 +136,8 @@ class UpstreamFile:
         written = tail[:whole].count(b"\n")
         batch = [self.queue.take() for _ in range(written) if self.queue.head(float("-inf")) is not None]
         self._bytes += whole
-        os.ftruncate(self._file, self._bytes)
+        if self._bytes < length:  # a device file cannot be cut, and has nothing to cut
+            os.ftruncate(self._file, self._bytes)
         self._settle(batch)
 
 

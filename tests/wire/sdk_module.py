@@ -161,6 +161,9 @@ class _Module:
         self._client.connect()
         return bool(self._client.connected)
 
+    def disconnect(self) -> None:
+        self._client.disconnect()
+
     def send(
         self, output: str | None, body: str, properties: Mapping[str, str], fields: Mapping[str, str]
     ) -> None:

@@ -1,0 +1,80 @@
+"""The conformance table: which of the numbered statements hold, as build/conformance.json and for people.
+
+Off unless `--conformance FILE` is given, as `make conformance` does; works under xdist, where only the
+controlling process hears of every test.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conformance.table import Outcome, lines, unexcused, verdicts
+
+REFUSED = Path(__file__).with_name("refused.json")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--conformance FILE`: write the table there; statements without a verdict make the run fail."""
+    parser.addoption("--conformance", type=Path, metavar="FILE", help="write the conformance table there")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Enrol the writer in the process that hears of all tests."""
+    path = config.getoption("--conformance", default=None)
+    if path is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(ConformanceTable(path, refused()), "conformance table")
+
+
+def refused() -> dict[int, str]:
+    """The committed list: statements that the simulator refuses, each with the words that it uses."""
+    return {int(number): words for number, words in json.loads(REFUSED.read_text()).items()}
+
+
+class ConformanceTable:
+    """Hears how each test ends; at the end of the run writes, prints and judges."""
+
+    def __init__(self, path: Path, refused: dict[int, str]) -> None:
+        self._path = path
+        self._refused = refused
+        self._outcomes: list[Outcome] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """A test counts once for its call; set-up and end count only when they fail or skip."""
+        if report.skipped:
+            self._outcomes.append(Outcome(report.nodeid, "skipped", _skip_reason(report.longrepr)))
+        elif report.failed:
+            self._outcomes.append(
+                Outcome(report.nodeid, "fail", report.when if report.when != "call" else "")
+            )
+        elif report.when == "call":
+            self._outcomes.append(Outcome(report.nodeid, "pass"))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write the table; a run with unexcused statements is not a success."""
+        table = verdicts(self._outcomes, self._refused)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({str(number): verdict.to_json() for number, verdict in table.items()}, indent=1)
+        self._path.write_text(text + "\n")
+        if unexcused(table) and session.exitstatus in (
+            pytest.ExitCode.OK,
+            pytest.ExitCode.NO_TESTS_COLLECTED,
+        ):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print the table."""
+        terminalreporter.section("conformance")
+        for line in lines(verdicts(self._outcomes, self._refused)):
+            terminalreporter.write_line(line)
+        terminalreporter.write_line(f"written to {self._path}")
+
+
+def _skip_reason(longrepr: Any) -> str:
+    """pytest gives (path, line, "Skipped: why")."""
+    text = str(longrepr[2]) if isinstance(longrepr, tuple) else str(longrepr)
+    return text.removeprefix("Skipped: ")

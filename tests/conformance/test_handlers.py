@@ -1,0 +1,26 @@
+"""Statement 96: nothing depends on the order in which the receiving SDK calls its handlers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.wire.hub_under_test import running_hub
+
+pytestmark = [pytest.mark.conformance, pytest.mark.e2e]
+
+MESSAGES = 300
+
+
+def test_96_every_message_is_handled_once_in_whatever_order(tmp_path: Path) -> None:
+    """The SDK calls handlers on four threads, so sets are compared: no message is missing, none twice."""
+    with running_hub(tmp_path) as hub:
+        hub.deploy("sender", "receiver")
+        with hub.module("receiver") as receiver, hub.module("sender") as sender:
+            receiver.call("listen", kind="message")
+            for number in range(MESSAGES):
+                sender.send("work", b"%d" % number)
+            handled = [int(receiver.next_body()) for _ in range(MESSAGES)]
+            assert set(handled) == set(range(MESSAGES))
+            assert receiver.heard_nothing("message")

@@ -1,0 +1,251 @@
+"""Statements 46 to 58: the route language and what edgeHub does with it, by the unmodified SDK."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from simulator.mqtt_packets import Puback, Publish, Suback, Subscribe
+from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub, wait_for
+from tests.wire.sdk_module import SdkModule
+from tests.wire.test_hub_raw import RawModule
+
+pytestmark = [pytest.mark.conformance, pytest.mark.e2e]
+
+TO_B = 'INTO BrokeredEndpoint("/modules/B/inputs/y")'
+LAST = 'FROM /messages/modules/A/outputs/last INTO BrokeredEndpoint("/modules/B/inputs/last")'
+JSON = {"content_type": "application/json", "content_encoding": "utf-8"}
+
+
+@dataclass
+class Edge:
+    """Module A, which sends, and module B, which listens to all its inputs."""
+
+    hub: HubUnderTest
+    a: SdkModule
+    b: SdkModule
+
+    def configure(self, routes: Mapping[str, Any], schema_version: str = "1.1") -> Mapping[str, Any]:
+        """Make these the only routes, besides the one that ends a test; returns what $edgeHub reports."""
+        desired = {"schemaVersion": schema_version, "routes": {"last": LAST, **routes}}
+        self.hub.service("PUT", self.edge_hub, {"properties": {"desired": desired}})
+        reported: Mapping[str, Any] = self.twin()["properties"]["reported"]
+        assert reported["lastDesiredVersion"] == self.twin()["properties"]["desired"]["$version"]
+        return reported
+
+    @property
+    def edge_hub(self) -> str:
+        return f"/twins/{DEVICE}/modules/$edgeHub"
+
+    def twin(self) -> Mapping[str, Any]:
+        """$edgeHub's twin, as the service sees it."""
+        twin: Mapping[str, Any] = self.hub.service("GET", self.edge_hub)
+        return twin
+
+    def went_up(self) -> list[str]:
+        """The ids of the messages that left for the cloud."""
+        return [line["SystemProperties"]["messageId"] for line in self.hub.upstream()]
+
+    def arrived(self) -> list[Any]:
+        """What B was given so far. Everything from A to B keeps its order, so the last message ends it."""
+        self.a.send("last", b"last")
+        heard = []
+        while (message := self.b.next("message"))["input_name"] != "last":
+            heard.append(message)
+        return heard
+
+    def inputs(self) -> list[str]:
+        """The input of each message that B was given."""
+        return [message["input_name"] for message in self.arrived()]
+
+
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    with running_hub(tmp_path_factory.mktemp("hub"), MessageAckTimeoutSecs="5") as hub:
+        hub.deploy("A", "B", "C")
+        with hub.module("A") as a, hub.module("B") as b:
+            b.call("listen", kind="message")
+            a.call("connect")
+            yield Edge(hub, a, b)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "/messages/modules/A/outputs/x",
+        "/messages/modules/a/outputs/X",
+        "/Messages/Modules/A/Outputs/x",
+    ],
+)
+def test_46_a_route_takes_one_output_to_one_input(edge: Edge, source: str) -> None:
+    """Only output x, as input y; the letter case of module and output does not matter on either side."""
+    edge.configure({"r": f"FROM {source} {TO_B}"})
+    for output in ("x", "X", "z", "xx", ""):
+        edge.a.send(output, output.encode())
+    assert edge.inputs() == ["y", "y"]
+
+
+@pytest.mark.parametrize("source", ["/messages/modules/A", "/messages/modules/A/*"])
+def test_47_a_module_as_source_takes_all_its_messages(edge: Edge, source: str) -> None:
+    """With an output name and without; the message that ends the test passes here too."""
+    edge.configure({"r": f"FROM {source} {TO_B}"})
+    edge.a.send("x", b"1")
+    edge.a.send("", b"2")
+    assert edge.inputs() == ["y", "y"]
+    assert edge.b.next("message")["input_name"] == "y"  # the copy of the last message
+
+
+def test_48_half_a_name_matches_nothing(edge: Edge) -> None:
+    """`*` is no part of a name and no element in the middle of a path."""
+    sources = ("/mess*", "/messages/*/outputs/x", "/messages/modules/A/out*")
+    half = edge.configure({f"r{n}": f"FROM {source} {TO_B}" for n, source in enumerate(sources)})
+    assert half["lastDesiredStatus"]["code"] == 200
+    edge.a.send("x", b"")
+    assert edge.inputs() == []
+
+
+def test_49_a_property_is_text_until_it_is_made_a_number(edge: Edge) -> None:
+    """`temp > 20` is a faulty configuration; `as_number(temp) > 20` compares numbers, not letters."""
+    faulty = edge.configure({"r": f"FROM /messages/modules/A/outputs/x WHERE temp > 20 {TO_B}"})
+    assert faulty["lastDesiredStatus"]["code"] == 400
+    good = edge.configure({"r": f"FROM /messages/modules/A/outputs/x WHERE as_number(temp) > 20 {TO_B}"})
+    assert good["lastDesiredStatus"]["code"] == 200
+    for temp in ("9", "20", "20.5", "100", "warm"):
+        edge.a.send("x", b"", {"temp": temp})
+    edge.a.send("x", b"")
+    assert [message["properties"]["temp"] for message in edge.arrived()] == ["20.5", "100"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "matches"),
+    [
+        (JSON, True),
+        ({"content_type": "application/json"}, False),
+        ({"content_encoding": "utf-8"}, False),
+        ({**JSON, "content_type": "text/plain"}, False),
+        ({**JSON, "content_encoding": "gzip"}, False),
+        ({}, False),
+    ],
+)
+def test_50_a_body_is_read_only_when_it_says_that_it_is_json(
+    edge: Edge, fields: dict[str, Any], matches: bool
+) -> None:
+    """Both system properties, set by the sender; otherwise a condition on the body is never true."""
+    edge.configure({"r": f"FROM /messages/modules/A/outputs/x WHERE $body.a > 1 {TO_B}"})
+    edge.a.send("x", b'{"a": 2}', **fields)
+    edge.a.send("x", b'{"a": 1}', **fields)
+    edge.a.send("x", b"[2]", **fields)
+    assert edge.inputs() == (["y"] if matches else [])
+
+
+def test_51_an_application_property_hides_a_system_property(edge: Edge) -> None:
+    """`$connectionModuleId` is the application property of that name, if there is one; braces see past it."""
+    plain, braces = "WHERE $connectionModuleId = 'A'", "WHERE {$connectionModuleId} = 'A'"
+    route = "FROM /messages/modules/A/outputs/x {} INTO BrokeredEndpoint('/modules/B/inputs/{}')"
+    edge.configure({"plain": route.format(plain, "p"), "braces": route.format(braces, "b")})
+    edge.a.send("x", b"")
+    assert sorted(edge.inputs()) == ["b", "p"]
+    edge.a.send("x", b"", {"connectionModuleId": "other"})
+    assert edge.inputs() == ["b"]
+
+
+def test_52_two_routes_to_one_endpoint_are_one_copy(edge: Edge) -> None:
+    """The endpoint counts, not the route."""
+    edge.configure({"one": f"FROM /messages/modules/A/outputs/x {TO_B}", "two": f"FROM /messages/* {TO_B}"})
+    edge.a.send("x", b"once")
+    assert edge.inputs() == ["y"]
+    assert edge.b.next("message")["input_name"] == "y"  # the copy of the last message
+
+
+def test_53_two_inputs_of_a_module_are_two_copies(edge: Edge) -> None:
+    """Each input is an endpoint of its own."""
+    route = "FROM /messages/modules/A/outputs/x INTO BrokeredEndpoint('/modules/B/inputs/{}')"
+    edge.configure({"one": route.format("one"), "two": route.format("two")})
+    edge.a.send("x", b"")
+    assert sorted(edge.inputs()) == ["one", "two"]
+
+
+def test_54_urgent_messages_overtake_at_the_end_of_a_batch(edge: Edge) -> None:
+    """A batch of ten of priority 9 is under way: priority 0 goes before the eleventh."""
+    route = 'FROM /messages/modules/A/outputs/{} INTO BrokeredEndpoint("/modules/C/inputs/{}")'
+    edge.configure(
+        {
+            "slow": {"route": route.format("slow", "in"), "priority": 9},
+            "fast": {"route": route.format("fast", "in"), "priority": 0},
+        }
+    )
+    for number in range(15):
+        edge.a.send("slow", b"slow %d" % number)
+    with contextlib.closing(RawModule(edge.hub)) as c:
+        c.connect("C")
+        c.send(Subscribe(1, ((f"devices/{DEVICE}/modules/C/inputs/#", 1),)))
+        c.next(Suback)
+        under_way = c.next(Publish)
+        for number in range(3):
+            edge.a.send("fast", b"fast %d" % number)
+        order: list[str] = []
+        while len(order) < 18:
+            order.append(under_way.body.decode())
+            assert under_way.packet_id is not None
+            c.send(Puback(under_way.packet_id))
+            if len(order) < 18:
+                under_way = c.next(Publish)
+    slow, fast = [f"slow {number}" for number in range(15)], [f"fast {number}" for number in range(3)]
+    assert order == [*slow[:10], *fast, *slow[10:]]
+
+
+def test_55_one_faulty_route_leaves_the_old_configuration_in_force(edge: Edge) -> None:
+    """The new configuration is refused as a whole and $edgeHub says so, naming the route."""
+    good = f"FROM /messages/modules/A/outputs/x {TO_B}"
+    assert edge.configure({"good": good})["lastDesiredStatus"] == {"code": 200, "description": ""}
+    reported = edge.configure({"new": good.replace("/x", "/new"), "bad": "FROM nowhere"})
+    status = reported["lastDesiredStatus"]
+    assert status["code"] == 400
+    assert status["description"].startswith("Error while parsing desired properties - ")
+    assert "bad" in status["description"]
+    edge.a.send("x", b"")
+    edge.a.send("new", b"")
+    assert edge.inputs() == ["y"]
+
+
+def test_56_new_routes_count_without_a_reconnect(edge: Edge) -> None:
+    """By a desired patch of $edgeHub; nobody's connection ends."""
+
+    def connections() -> int:
+        return edge.hub.log().count(": connected, session")
+
+    edge.configure({"r": f"FROM /messages/modules/A/outputs/old {TO_B}"})
+    before = connections()
+    patch = {"routes": {"r": f"FROM /messages/modules/A/outputs/new {TO_B}"}}
+    edge.hub.service("PATCH", edge.edge_hub, {"properties": {"desired": patch}})
+    edge.a.send("old", b"")
+    edge.a.send("new", b"")
+    assert edge.inputs() == ["y"]
+    assert connections() == before
+
+
+@pytest.mark.parametrize(("schema_version", "code"), [("1.0", 400), ("1.1", 200), ("1.2", 200)])
+def test_57_a_route_may_be_an_object_from_schema_1_1_on(edge: Edge, schema_version: str, code: int) -> None:
+    """1.0 knows text only."""
+    route = {"route": f"FROM /messages/modules/A/outputs/x {TO_B}", "priority": 1, "timeToLiveSecs": 60}
+    assert edge.configure({"r": route}, schema_version)["lastDesiredStatus"]["code"] == code
+    edge.configure({})
+
+
+@pytest.mark.parametrize("sink", ["$upstream", "$UPSTREAM", "$UpStream"])
+def test_58_upstream_is_known_in_any_letter_case_and_other_names_are_not(edge: Edge, sink: str) -> None:
+    """A message goes up; a sink of another name makes the configuration faulty."""
+    assert (
+        edge.configure({"r": f"FROM /messages/modules/A/outputs/x INTO {sink}"})["lastDesiredStatus"]["code"]
+        == 200
+    )
+    edge.a.send("x", sink.encode(), message_id=sink)
+    wait_for(lambda: sink in edge.went_up(), "the message upstream")
+    for unknown in ("$downstream", "upstream", "Endpoint('/modules/B/inputs/y')", "BrokeredEndpoint('/B/y')"):
+        refused = edge.configure({"r": f"FROM /messages/modules/A/outputs/x INTO {unknown}"})
+        assert refused["lastDesiredStatus"]["code"] == 400, unknown
+    edge.configure({})

@@ -28,9 +28,9 @@ class Attendance:
     """The clients of every edge device ("gateway") of a simulator."""
 
     def __init__(self, registry: Registry, clock: Clock) -> None:
-        self.connects: Counter[tuple[str, str]] = Counter()  # by gateway and client
-        self.disconnects: Counter[tuple[str, str]] = Counter()
-        self.refusals: Counter[tuple[str, int]] = Counter()  # by gateway and CONNACK code
+        self.connects: Counter[tuple[str | None, str]] = Counter()  # by gateway and client
+        self.disconnects: Counter[tuple[str | None, str]] = Counter()
+        self.refusals: Counter[tuple[str | None, int]] = Counter()  # by gateway and CONNACK code
         self._registry = registry
         self._clock = clock
         self._unreported: dict[str, dict[str, Any]] = {}  # gateway -> client -> what changed
@@ -42,18 +42,18 @@ class Attendance:
             if isinstance(client, dict) and client.get("status") == CONNECTED:
                 self._note(gateway, name, {"status": DISCONNECTED, "lastDisconnectedTimeUtc": self._now()})
 
-    def came(self, gateway: str, identity: Identity) -> None:
+    def came(self, gateway: str | None, identity: Identity) -> None:
         """A client was let in."""
         self.connects[gateway, str(identity)] += 1
         self._note(gateway, _name(identity), {"status": CONNECTED, "lastConnectedTimeUtc": self._now()})
 
-    def went(self, gateway: str, identity: Identity) -> None:
+    def went(self, gateway: str | None, identity: Identity) -> None:
         """A client's connection ended; of devices that are no modules nothing is kept."""
         self.disconnects[gateway, str(identity)] += 1
         gone = {"status": DISCONNECTED, "lastDisconnectedTimeUtc": self._now()}
         self._note(gateway, _name(identity), gone if identity.module is not None else None)
 
-    def refused(self, gateway: str, code: int) -> None:
+    def refused(self, gateway: str | None, code: int) -> None:
         """A client was not let in."""
         self.refusals[gateway, code] += 1
 
@@ -73,7 +73,9 @@ class Attendance:
             except TwinRefused as refused:
                 logger.warning("%s: clients are not reported: %s", gateway, refused)
 
-    def _note(self, gateway: str, name: str, change: dict[str, str] | None) -> None:
+    def _note(self, gateway: str | None, name: str, change: dict[str, str] | None) -> None:
+        if gateway is None:
+            return  # IoT Hub itself has no $edgeHub that would report its clients
         clients = self._unreported.setdefault(gateway, {})
         if change is None:
             clients[name] = None

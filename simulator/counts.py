@@ -10,7 +10,7 @@ from simulator.identity import Identity
 
 @dataclass
 class Counts:
-    """Counted where it happens. A gateway is an edge device by its name, None IoT Hub; a client `d` or `d/m`."""
+    """Counted where it happens. A gateway is an edge device, None IoT Hub; a client `d` or `d/m`."""
 
     received: Counter[tuple[str | None, str, str]] = field(default_factory=Counter)  # gateway, client, output
     twin_gets: Counter[tuple[str | None, str]] = field(default_factory=Counter)  # gateway, client

@@ -11,8 +11,8 @@ import pytest
 
 from simulator.mqtt_packets import Puback, Publish, Suback, Subscribe
 from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub, wait_for
+from tests.wire.raw_module import RawModule
 from tests.wire.sdk_module import SdkModule
-from tests.wire.test_hub_raw import RawModule
 
 pytestmark = [pytest.mark.conformance, pytest.mark.e2e]
 
@@ -94,7 +94,7 @@ def test_47_a_module_as_source_takes_all_its_messages(edge: Edge, source: str) -
     """With an output name and without; the message that ends the test passes here too."""
     edge.configure({"r": f"FROM {source} {TO_B}"})
     edge.a.send("x", b"1")
-    edge.a.send("", b"2")
+    edge.a.send(None, b"2")
     assert edge.inputs() == ["y", "y"]
     assert edge.b.next("message")["input_name"] == "y"  # the copy of the last message
 

@@ -14,8 +14,8 @@ import pytest
 
 from simulator.mqtt_packets import Puback, Publish, Suback, Subscribe
 from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub
+from tests.wire.raw_module import RawModule
 from tests.wire.sdk_module import SdkError, SdkModule
-from tests.wire.test_hub_raw import RawModule
 
 pytestmark = [pytest.mark.conformance, pytest.mark.e2e]
 

@@ -41,6 +41,7 @@ def found(text: str) -> list[Any]:
         ("NOT NOT tags.floor = 1", "a"),
         ("tags.floor IN [1, '2']", "ac"),
         ("tags.floor NIN [1, 3]", "bc"),
+        ("tags.place.name NIN ['Bonn']", "a"),
         ("is_defined(tags.place.name)", "ab"),
         ("NOT is_defined(tags.place)", "c"),
         ("IS_NULL(tags.none) OR is_array(tags.none)", "a"),

@@ -387,6 +387,57 @@ def test_the_sdk_is_told_that_there_are_no_jobs_and_no_feedback(service: Service
     assert service.once("GET", "/messages/serviceBound/feedback") == Answer(204, None, None)
 
 
+# configurations
+
+
+def test_a_configuration_is_kept_shown_and_removed(service: Service) -> None:
+    """Any id that IoT Hub allows arrives as it was meant; metrics are the rows of their queries."""
+
+    async def conversation(call: Call) -> None:
+        path = "/configurations/a%25b%23c%3Fd$1"
+        content = {"modulesContent": {"camera": {"properties.desired.x": 1}}}
+        metrics = {"queries": {"edges": "SELECT deviceId FROM devices WHERE capabilities.iotEdge = true"}}
+        body = {"content": content, "targetCondition": "deviceId = 'edge'", "metrics": metrics}
+        assert (await call("PUT", path, {**body, "id": "other"})).error == "ArgumentInvalid"
+        made = await call("PUT", path, body)
+        assert (made.status, made.body["id"], made.body["content"]) == (200, "a%b#c?d$1", content)
+        assert made.body["metrics"]["results"] == {"edges": 1}
+        results = made.body["systemMetrics"]["results"]
+        assert (results["targetedCount"], results["appliedCount"]) == (1, 0)  # a layer without a base
+        assert (await call("PUT", path, body)).error == "ConfigurationAlreadyExists"
+        assert (await call("GET", "/configurations?api-version=1&top=5")).body == [made.body]
+        assert (await call("DELETE", path, If_Match="stale")).error == "PreconditionFailed"
+        assert (await call("DELETE", path, If_Match=made.body["etag"])).status == 204
+        assert (await call("GET", path)).error == "ConfigurationNotFound"
+
+    service.run(conversation)
+
+
+def test_an_automatic_deployment_is_in_the_twin_when_the_answer_leaves(service: Service) -> None:
+    """What a change of tags sets off is done before its answer; one device's own deployment is void then."""
+
+    async def conversation(call: Call) -> None:
+        content = {
+            "$edgeAgent": {"properties.desired": {"modules": {}}},
+            "$edgeHub": {"properties.desired": {"routes": {}}},
+            "camera": {"properties.desired": {"x": 1}},
+        }
+        body = {"content": {"modulesContent": content}, "targetCondition": "tags.on"}
+        assert (await call("PUT", "/configurations/c", body)).status == 200
+        await call("PATCH", "/twins/edge", {"tags": {"on": True}})
+        twin = (await call("GET", "/twins/edge")).body
+        assert twin["configurations"] == {"c": {"status": "Applied"}}
+        own = {"modulesContent": {**content, "camera": {"properties.desired": {"x": 2}}}}
+        assert (await call("POST", "/devices/edge/applyConfigurationContent", own)).status == 204
+        assert service.registry.twin(Identity("edge", "camera")).desired == {"x": 1}
+        await call("PATCH", "/twins/edge", {"tags": {"on": False}})
+        assert "configurations" not in (await call("GET", "/twins/edge")).body
+        assert (await call("POST", "/devices/edge/applyConfigurationContent", own)).status == 204
+        assert service.registry.twin(Identity("edge", "camera")).desired == {"x": 2}
+
+    service.run(conversation)
+
+
 # bulk
 
 

@@ -23,6 +23,7 @@ from simulator.routes import Routing, Sink
 from simulator.sessions import Session
 from simulator.settings import EdgeHubSettings
 from simulator.store import Store
+from simulator.store_limits import StoreFull
 
 logger = logging.getLogger(__name__)
 
@@ -58,14 +59,17 @@ class MessageRouter:
         self._session = session
         self._faults = faults
         self._routing: dict[str, Routing] = {}
+        self._max_store_bytes: dict[str, int | None] = {}
+        self.unacknowledged: Counter[str] = Counter()
         self._deliveries: dict[Identity, Delivery] = {}
 
-    def reconfigure(self, gateway: str, routing: Routing) -> None:
+    def reconfigure(self, gateway: str, routing: Routing, max_store_bytes: int | None = None) -> None:
         """Put a configuration in force, at once and for messages from now on."""
         self._routing[gateway] = routing
+        self._max_store_bytes[gateway] = max_store_bytes
 
     def telemetry(self, gateway: str, telemetry: topics.Telemetry, body: bytes) -> None:
-        """Store a module's or device's message for every endpoint it is routed to."""
+        """Store a module's or device's message for every endpoint it is routed to; raises StoreFull."""
         system = {**telemetry.system, **_stamps(telemetry.sender)}
         source = topics.telemetry_source(telemetry.sender, system.get("outputName"))
         self._route(gateway, RoutedMessage(source, telemetry.properties, system, body))
@@ -73,7 +77,10 @@ class MessageRouter:
     def twin_change(self, gateway: str, reporter: Identity, patch: bytes) -> None:
         """A reported patch is a routable message too (ref 4.9)."""
         system = {"messageSchema": TWIN_CHANGE_SCHEMA, **_stamps(reporter)}
-        self._route(gateway, RoutedMessage(TWIN_CHANGE_SOURCE, {}, system, patch))
+        try:
+            self._route(gateway, RoutedMessage(TWIN_CHANGE_SOURCE, {}, system, patch))
+        except StoreFull as full:  # the patch itself is not refused
+            self._drop("store_full", f"change of {reporter}: {full}")
 
     def delivery(self, identity: Identity) -> Delivery:
         """The deliveries to one module, known or not."""
@@ -101,12 +108,18 @@ class MessageRouter:
         sinks = routing.match(message) if routing is not None else ()
         if not sinks:
             self.dropped["no_route"] += 1
+        self._check_space(gateway, size * len(sinks))
         for sink in sinks:
             expires = None if sink.ttl_s is None else self._clock.wall() + sink.ttl_s
             if sink.module is None:
                 self._upstream.add(message, sink.priority, expires)
             else:
                 self._enqueue(Identity(gateway, sink.module), sink, message, expires)
+
+    def _check_space(self, gateway: str, more_bytes: int) -> None:
+        limit = self._max_store_bytes.get(gateway)
+        if limit is not None and self._store.message_bytes + more_bytes > limit:
+            raise StoreFull(f"{self._store.message_bytes} bytes wait, storeLimits.maxSizeBytes is {limit}")
 
     def _enqueue(self, to: Identity, sink: Sink, message: RoutedMessage, expires: float | None) -> None:
         topic = topics.input_message(to, sink.input, topics.join_bag(message.properties, message.system))

@@ -51,11 +51,17 @@ class RawModule:
         self._packets: list[Packet] = []
 
     def connect(
-        self, module: str, *, keep_alive_s: int = 60, ttl_s: int = 60, password: bytes | None = None
+        self,
+        module: str,
+        *,
+        keep_alive_s: int = 60,
+        ttl_s: int = 60,
+        password: bytes | None = None,
+        key: str | None = None,
     ) -> Connack:
-        """CONNECT as the SDK would; returns the answer."""
+        """CONNECT as the SDK would; returns the answer. `key`: the module's, else the service is asked."""
         resource = f"{self._hub.hub_address}/devices/{DEVICE}/modules/{module}"
-        token = sas.sign(self._hub.key(module), resource, int(time.time()) + ttl_s)
+        token = sas.sign(key or self._hub.key(module), resource, int(time.time()) + ttl_s)
         username = f"{self._hub.hub_address}/{DEVICE}/{module}/?api-version=2019-10-01"
         self.send(Connect(f"{DEVICE}/{module}", username, password or token.encode(), keep_alive_s))
         return self.next(Connack)

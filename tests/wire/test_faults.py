@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import ssl
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -53,6 +56,20 @@ def test_the_control_socket_is_for_this_user_only(hub: HubUnderTest) -> None:
         with pytest.raises(NoControl):
             set_fault(hub.folder, name, value)
     assert show(hub.folder)["faults"] == {}
+
+
+def test_the_verb_switches_on_and_off(hub: HubUnderTest) -> None:
+    """`twinship fault NAME [VALUE]`; alone it lists; what is refused is one line and exit code 1."""
+
+    def fault(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "twinship", "fault", *arguments, "--folder", str(hub.folder)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+    assert json.loads(fault("late-twin", "0.5", "--json").stdout)["faults"] == {"late-twin": 0.5}
+    assert "late-twin" in fault().stdout
+    refused = fault("late twin/", "1")
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
+    assert json.loads(fault("late-twin", "off", "--json").stdout)["faults"] == {}
 
 
 def test_without_a_hub_the_cure_is_named(tmp_path: Path) -> None:

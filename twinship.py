@@ -398,6 +398,31 @@ def simulate_verb(
         signal.pause()
 
 
+@app.command("fault")
+def fault_verb(
+    name: Annotated[str | None, typer.Argument(help="Which; without one: what there is, and is on.")] = None,
+    value: Annotated[str | None, typer.Argument(help="A number, or off.")] = None,
+    folder: Annotated[Path, typer.Option(help="The simulator's.")] = BUILD / "simulator",
+    as_json: Json = False,
+) -> None:
+    """Switch a fault of the running simulator on or off; NAME `off` ends all."""
+    from simulator import fault_client
+    from simulator.faults import ACTS, KNOBS, number
+
+    if name is None:
+        told = fault_client.show(folder)
+    elif name == "off":
+        told = fault_client.end_faults(folder)
+    else:
+        told = fault_client.set_fault(folder, name, number(value))
+    if as_json:
+        _say_json(told)
+        return
+    on = told["faults"]
+    rows = [(each, f"{on.get(each, 0):g}", knob.unit, knob.effect) for each, knob in KNOBS.items()]
+    _draw(("fault", "now", "unit", "effect"), [*rows, *((act, "", "", does) for act, does in ACTS.items())])
+
+
 @app.command("demo")
 def demo_verb(
     frames: Annotated[int, typer.Option(help="0: until Ctrl-C.", min=0)] = 300,

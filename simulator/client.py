@@ -37,6 +37,7 @@ from simulator.mqtt_packets import (
 from simulator.registry import NotFound, Registry
 from simulator.sessions import Link, Session, Sessions
 from simulator.store import Store
+from simulator.store_limits import StoreFull
 from simulator.topics import Subscription
 from simulator.twin import TwinRefused
 
@@ -105,7 +106,12 @@ class Client:
         if packet.dup:
             logger.info("%s: packet %s comes again", self.identity, packet.packet_id)
         if telemetry.sender == self.identity:
-            self._shared.router.telemetry(self._link.gateway, telemetry, packet.body)
+            try:
+                self._shared.router.telemetry(self._link.gateway, telemetry, packet.body)
+            except StoreFull as full:  # ref 4.4: no PUBACK, so that it comes again
+                self._shared.router.unacknowledged["storage_failure"] += 1
+                self._link.close(f"the store is full: {full}")
+                return
         else:
             logger.warning("%s: publish in the name of %s dropped", self.identity, telemetry.sender)
             self._shared.router.dropped["foreign_sender"] += 1

@@ -14,6 +14,7 @@ from simulator.edge_hub import EdgeHub
 from simulator.identity import Identity
 from simulator.registry import EDGE_HUB, NotFound, Registry
 from simulator.routes import RouteError, Routing
+from simulator.store_limits import max_size_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class EdgeConfiguration:
         """Put the last good configurations in force, then what the twins say now."""
         for device, desired in self._registry.store.documents(DOCUMENTS).items():
             try:
-                self._edge_hub.reconfigure(device, Routing.parse(desired))
+                self._put_in_force(device, desired)
             except RouteError as error:  # it was good for the version that kept it
                 logger.error("%s: the last configuration is good no more: %s", device, error)
         for device in self._devices:
@@ -52,16 +53,19 @@ class EdgeConfiguration:
         if not twin.desired:
             return  # nobody has deployed anything yet
         try:
-            self._edge_hub.reconfigure(device, Routing.parse(twin.desired))
+            self._put_in_force(device, twin.desired)
         except RouteError as error:
             logger.error("%s: configuration refused, the old one stays: %s", device, error)
             text = f"Error while parsing desired properties - {error}"[:MAX_DESCRIPTION_CHARACTERS]
             self._report(device, twin.desired_version, {"code": 400, "description": text})
         else:
             logger.info("%s: configuration %s in force", device, twin.desired_version)
-            _name_what_is_not_done(device, twin.desired)
             self._registry.store.put(DOCUMENTS, device, dict(twin.desired))
             self._report(device, twin.desired_version, {"code": 200, "description": ""})
+
+    def _put_in_force(self, device: str, desired: Mapping[str, Any]) -> None:
+        """All of it, or RouteError and nothing."""
+        self._edge_hub.reconfigure(device, Routing.parse(desired), max_size_bytes(desired))
 
     def _report(self, device: str, version: int, status: Mapping[str, Any]) -> None:
         identity = Identity(device, EDGE_HUB)
@@ -69,9 +73,3 @@ class EdgeConfiguration:
         reported = self._registry.twin(identity).reported
         if any(reported.get(key) != value for key, value in report.items()):
             self._registry.patch_reported(identity, report)
-
-
-def _name_what_is_not_done(device: str, desired: Mapping[str, Any]) -> None:
-    configuration = desired.get("storeAndForwardConfiguration")
-    if isinstance(configuration, Mapping) and "storeLimits" in configuration:
-        logger.warning("%s: storeLimits is not enforced by this simulator", device)

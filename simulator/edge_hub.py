@@ -161,9 +161,9 @@ class EdgeHub:
             target, name, payload, response_timeout_s=response_timeout_s, connect_timeout_s=connect_timeout_s
         )
 
-    def reconfigure(self, gateway: str, routing: Routing) -> None:
+    def reconfigure(self, gateway: str, routing: Routing, max_store_bytes: int | None = None) -> None:
         """Put an edge device's routes in force; no client notices (ref statement 56)."""
-        self._shared.router.reconfigure(gateway, routing)
+        self._shared.router.reconfigure(gateway, routing, max_store_bytes)
 
     def desired_changed(self, identity: Identity, patch: Mapping[str, Any]) -> None:
         """Tell a client of a change to its desired properties, if it has subscribed; `$version` is in it."""
@@ -182,7 +182,12 @@ class EdgeHub:
 
     def counters(self) -> dict[str, Any]:
         """What was counted since the start of the process, and how many clients are connected."""
-        return {"dropped": dict(self.dropped), "connected": len(self._sessions.connected())}
+        return {
+            "dropped": dict(self.dropped),
+            "unacknowledged": dict(self._shared.router.unacknowledged),
+            "connected": len(self._sessions.connected()),
+            "message_bytes": self._registry.store.message_bytes,
+        }
 
     def close(self) -> None:
         """Write what is upstream; close every connection."""

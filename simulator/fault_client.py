@@ -8,9 +8,7 @@ import json
 import socket
 from pathlib import Path
 from typing import Any, Final
-
-from simulator.fault_control import control_path
-from simulator.workload import socket_folder
+from urllib.parse import quote
 
 TIMEOUT_S: Final = 10.0
 
@@ -37,7 +35,7 @@ def show(simulator_folder: Path) -> dict[str, Any]:
 
 def set_fault(simulator_folder: Path, name: str, value: float | None = None) -> dict[str, Any]:
     """Set a fault (0: off, None: its usual value) or do one that happens once. Raises NoControl."""
-    return _ask(simulator_folder, "PUT", f"/faults/{name}", {"value": value})
+    return _ask(simulator_folder, "PUT", f"/faults/{quote(name, safe='')}", {"value": value})
 
 
 def end_faults(simulator_folder: Path) -> dict[str, Any]:
@@ -46,16 +44,13 @@ def end_faults(simulator_folder: Path) -> dict[str, Any]:
 
 
 def _ask(simulator_folder: Path, method: str, path: str, body: object = None) -> dict[str, Any]:
-    where = control_path(socket_folder(simulator_folder))
-    with contextlib.closing(_UnixConnection(where)) as connection:
+    with contextlib.closing(_UnixConnection(_control(simulator_folder))) as connection:
         try:
             connection.request(method, path, None if body is None else json.dumps(body))
             answer = connection.getresponse()
             content = answer.read()
         except OSError:
-            raise NoControl(
-                f"no simulator answers for {simulator_folder}; start one: twinship simulate"
-            ) from None
+            raise _nobody(simulator_folder) from None
     try:
         told = json.loads(content)
     except ValueError:
@@ -63,3 +58,14 @@ def _ask(simulator_folder: Path, method: str, path: str, body: object = None) ->
     if answer.status >= 400:
         raise NoControl(told["message"])
     return dict(told)
+
+
+def _control(simulator_folder: Path) -> Path:
+    try:
+        return Path(json.loads((simulator_folder / "endpoints.json").read_text(encoding="utf-8"))["control"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise _nobody(simulator_folder) from None
+
+
+def _nobody(simulator_folder: Path) -> NoControl:
+    return NoControl(f"no simulator answers for {simulator_folder}; start one: twinship simulate")

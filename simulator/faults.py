@@ -60,6 +60,16 @@ ACTS: Final[Mapping[str, str]] = {
 }
 
 
+def number(text: str | None) -> float | None:
+    """A value as people write it: a number, on, off, or nothing (the usual one). Raises FaultRefused."""
+    if text is None or text == "on":
+        return None
+    try:
+        return 0.0 if text == "off" else float(text)
+    except ValueError:
+        raise FaultRefused(f"{text[:40]!r} is no number, nor on or off") from None
+
+
 class Faults:
     """What is switched on. `on_change` is called after each change."""
 

@@ -37,12 +37,14 @@ class HeldBack:
     def release(self) -> None:
         """Call back everything now."""
         line, self._line = self._line, deque()
+        self._silence()
         for _, callback in line:
             callback()
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self._line.clear()
+    def _silence(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     def _watch(self) -> None:
         if self._alarm is not None or not self._line or math.isinf(self._line[0][0]):
@@ -80,9 +82,7 @@ class ShapedLine:
         self._rate, self._delay_s, self._black_hole = rate, delay_s, black_hole
         waiting, self._waiting = self._waiting, deque()
         self._free_at, self.waiting_bytes = self._clock.mono(), 0
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        self._silence()
         for _, data in waiting:
             self.put(data)
 
@@ -98,6 +98,7 @@ class ShapedLine:
     def flush(self) -> None:
         """Let out what waits, at once."""
         waiting, self._waiting, self.waiting_bytes = self._waiting, deque(), 0
+        self._silence()
         for _, data in waiting:
             self._out(data)
 
@@ -105,6 +106,7 @@ class ShapedLine:
         """Forget what waits."""
         self._waiting.clear()
         self.waiting_bytes = 0
+        self._silence()
 
     def _append(self, data: bytes) -> None:
         if self._black_hole:
@@ -115,6 +117,11 @@ class ShapedLine:
             due = self._free_at + self._delay_s
         self._waiting.append((due, data))
         self.waiting_bytes += len(data)
+
+    def _silence(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     def _watch(self) -> None:
         if self._alarm is not None or not self._waiting or math.isinf(self._waiting[0][0]):

@@ -24,6 +24,7 @@ from simulator.routes import Routing, Sink
 from simulator.sessions import Session
 from simulator.settings import EdgeHubSettings
 from simulator.store import Store
+from simulator.store_limits import StoreFull
 
 logger = logging.getLogger(__name__)
 
@@ -61,16 +62,19 @@ class MessageRouter:
         self._session = session
         self._faults = faults
         self._routing: dict[str, Routing] = {}
+        self._max_store_bytes: dict[str, int | None] = {}
+        self.unacknowledged: Counter[str] = Counter()
         self._deliveries: dict[Identity, Delivery] = {}
 
-    def reconfigure(self, gateway: str, routing: Routing) -> None:
+    def reconfigure(self, gateway: str, routing: Routing, max_store_bytes: int | None = None) -> None:
         """Put a configuration in force, at once and for messages from now on."""
         self._routing[gateway] = routing
+        self._max_store_bytes[gateway] = max_store_bytes
 
     def telemetry(self, gateway: str | None, telemetry: topics.Telemetry, body: bytes) -> None:
         """Store a module's or device's message for every endpoint it is routed to.
 
-        Without a gateway it is at IoT Hub already, where no edge device's routes apply.
+        Without a gateway it is at IoT Hub already, where no edge device's routes apply. Raises StoreFull.
         """
         system = {**telemetry.system, **_stamps(telemetry.sender)}
         output = system.get("outputName")
@@ -83,7 +87,10 @@ class MessageRouter:
         if gateway is None:
             return
         system = {"messageSchema": TWIN_CHANGE_SCHEMA, **_stamps(reporter)}
-        self._route(gateway, RoutedMessage(TWIN_CHANGE_SOURCE, {}, system, patch))
+        try:
+            self._route(gateway, RoutedMessage(TWIN_CHANGE_SOURCE, {}, system, patch))
+        except StoreFull as full:  # the patch itself is not refused
+            self._drop("store_full", f"change of {reporter}: {full}")
 
     def delivery(self, identity: Identity) -> Delivery:
         """The deliveries to one module, known or not."""
@@ -118,12 +125,18 @@ class MessageRouter:
         sinks = routing.match(message) if routing is not None else ()
         if not sinks:
             self.dropped["no_route"] += 1
+        self._check_space(gateway, size * len(sinks))
         for sink in sinks:
             expires = None if sink.ttl_s is None else self._clock.wall() + sink.ttl_s
             if sink.module is None:
                 self._upstream.add(message, sink.priority, expires)
             else:
                 self._enqueue(Identity(gateway, sink.module), sink, message, expires)
+
+    def _check_space(self, gateway: str, more_bytes: int) -> None:
+        limit = self._max_store_bytes.get(gateway)
+        if limit is not None and self._store.message_bytes + more_bytes > limit:
+            raise StoreFull(f"{self._store.message_bytes} bytes wait, storeLimits.maxSizeBytes is {limit}")
 
     def _enqueue(self, to: Identity, sink: Sink, message: RoutedMessage, expires: float | None) -> None:
         topic = topics.input_message(to, sink.input, topics.join_bag(message.properties, message.system))

@@ -28,6 +28,7 @@ class Waiting:
     head: str
     body: bytes | None = field(repr=False)
     ready_at: float  # Clock.mono: not to be delivered before
+    size: int  # what it takes in the store
 
 
 class MessageQueue:
@@ -93,7 +94,7 @@ class MessageQueue:
 
     def done(self, waiting: Waiting) -> None:
         """Forget a delivered message for good."""
-        self._store.remove_message(waiting.seq)
+        self._store.remove_message(waiting.seq, waiting.size)
 
     def sweep(self, wall: float) -> None:
         """Drop what has expired, in every priority."""
@@ -101,7 +102,10 @@ class MessageQueue:
             self._drop_expired(waiting, wall)
 
     def _enter(self, stored: StoredMessage, ready_at: float) -> Waiting:
-        waiting = Waiting(stored.seq, stored.priority, stored.expires, stored.head, stored.body, ready_at)
+        size = len(stored.head) + len(stored.body)
+        waiting = Waiting(
+            stored.seq, stored.priority, stored.expires, stored.head, stored.body, ready_at, size
+        )
         self._hold(waiting)
         self._by_priority.setdefault(stored.priority, deque()).append(waiting)
         return waiting
@@ -131,5 +135,5 @@ class MessageQueue:
             gone = waiting.popleft()
             if gone.body is not None:
                 self._bytes_in_memory -= len(gone.body)
-            self._store.remove_message(gone.seq)
+            self._store.remove_message(gone.seq, gone.size)
             self._expired()

@@ -85,7 +85,7 @@ def service_api(registry: Registry, edge_hub: EdgeHubMethods, policies: Policies
         application.router.add_route(method, path, handler)
     for method, path, name in NOT_SUPPORTED:
         application.router.add_route(method, path, _not_supported(name))
-    application.router.add_route("*", "/{rest:.*}", _no_such_address)
+    application.router.add_route("*", "/{rest:[\\s\\S]*}", _no_such_address)
     application.on_shutdown.append(agent.release)
     return application
 

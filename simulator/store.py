@@ -77,6 +77,8 @@ class Store:
         self._db = _open(path, durability)
         row = self._db.execute("SELECT max(seq) FROM messages").fetchone()
         self._last_seq: int = row[0] or 0
+        row = self._db.execute("SELECT sum(length(head) + length(body)) FROM messages").fetchone()
+        self.message_bytes: int = row[0] or 0  # heads and bodies of all that is queued
         self.committed_seq = self._last_seq  # every message up to here is safe
 
     def documents(self, kind: str) -> dict[str, Any]:
@@ -100,11 +102,13 @@ class Store:
         self._last_seq += 1
         row = (self._last_seq, queue, priority, expires, head, body)
         self._write("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?)", row, len(body))
+        self.message_bytes += len(head) + len(body)
         return StoredMessage(*row)
 
-    def remove_message(self, seq: int) -> None:
-        """Take a message out of its queue: it has been delivered, or its time is up."""
+    def remove_message(self, seq: int, size: int = 0) -> None:
+        """Take a message out of its queue: it has been delivered, or its time is up. `size`: what it took."""
         self._write("DELETE FROM messages WHERE seq = ?", (seq,), 0)
+        self.message_bytes -= size
 
     def messages(self) -> Iterator[StoredMessage]:
         """Everything queued, oldest first. Bodies come one row at a time, not all at once."""

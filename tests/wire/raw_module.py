@@ -41,12 +41,21 @@ class RawModule:
         self._packets: list[Packet] = []
 
     def connect(
-        self, module: str, *, keep_alive_s: int = 60, ttl_s: int = 60, password: bytes | None = None
+        self,
+        module: str,
+        *,
+        keep_alive_s: int = 60,
+        ttl_s: int = 60,
+        password: bytes | None = None,
+        key: str | None = None,
     ) -> Connack:
-        """CONNECT as the SDK would; returns the answer."""
-        identity = Identity(DEVICE, module)
+        """CONNECT as the SDK would; returns the answer. `key`: the module's, else the service is asked."""
         return self.connect_as(
-            identity, self._hub.key(module), keep_alive_s=keep_alive_s, ttl_s=ttl_s, password=password
+            Identity(DEVICE, module),
+            key or self._hub.key(module),
+            keep_alive_s=keep_alive_s,
+            ttl_s=ttl_s,
+            password=password,
         )
 
     def connect_as(

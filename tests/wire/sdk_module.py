@@ -178,9 +178,9 @@ class _Module:
         else:
             self._client.send_message_to_output(message, output)
 
-    def listen(self, kind: str) -> None:
+    def listen(self, kind: str, raises: bool = False) -> None:
         if kind == "message":
-            self._client.on_message_received = self._message
+            self._client.on_message_received = self._message_and_raise if raises else self._message
         elif kind == "patch":
             self._client.on_twin_desired_properties_patch_received = lambda patch: self._say(
                 "patch", patch=patch
@@ -213,6 +213,10 @@ class _Module:
             properties=message.custom_properties,
             **{name: getattr(message, name) for name in names},
         )
+
+    def _message_and_raise(self, message: Any) -> None:
+        self._message(message)
+        raise RuntimeError("a handler that fails")
 
     def _method(self, request: Any) -> None:
         from azure.iot.device import MethodResponse

@@ -33,7 +33,7 @@ from tests.unit.simulator.test_mqtt_packets import WIRE
 from tests.unit.simulator.test_rest import HUB, KEY, Methods
 
 ADDRESS = "127.77.1.1"
-EXAMPLES = pytest.mark.parametrize("examples", [1000, pytest.param(100_000, marks=pytest.mark.long)])
+EXAMPLES = pytest.mark.parametrize("examples", [1000, pytest.param(20_000, marks=pytest.mark.long)])
 
 
 def bounded(examples: int) -> settings:
@@ -91,13 +91,15 @@ def test_any_bytes_are_packets_or_a_protocol_error_however_they_are_cut(examples
 
 
 TEXT = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=30)
+# A wildcard in the topic of a PUBLISH never gets here: the decoder ends the connection (MQTT-3.3.2-2).
+PLAIN = st.text(st.characters(exclude_characters="\0+#", codec="utf-8"), max_size=30)
 TOPICS = st.one_of(
-    TEXT,
-    st.builds("devices/edge/modules/a/messages/events/{}".format, TEXT),
-    st.builds("devices/{}/modules/{}/messages/events/%24.on=x".format, TEXT, TEXT),
-    st.builds("$iothub/twin/GET/{}".format, TEXT),
-    st.builds("$iothub/twin/PATCH/properties/reported/?$rid={}".format, TEXT),
-    st.builds("$iothub/methods/res/{}/?$rid={}".format, TEXT, TEXT),
+    PLAIN,
+    st.builds("devices/edge/modules/a/messages/events/{}".format, PLAIN),
+    st.builds("devices/{}/modules/{}/messages/events/%24.on=x".format, PLAIN, PLAIN),
+    st.builds("$iothub/twin/GET/{}".format, PLAIN),
+    st.builds("$iothub/twin/PATCH/properties/reported/?$rid={}".format, PLAIN | PLAIN.map(quote)),
+    st.builds("$iothub/methods/res/{}/?$rid={}".format, PLAIN, PLAIN),
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXT,

@@ -18,7 +18,7 @@ setup: .venv/ready ## the virtual environment, from constraints.txt
 	@"$(PYTHON_FOR_VENV)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { echo "twinship: needs Python 3.11, found '$$("$(PYTHON_FOR_VENV)" --version 2>&1)'; install it or name it: make PYTHON_FOR_VENV=/path/to/python3.11" >&2; exit 1; }
 	@echo "Setting up .venv (about a minute, once) ..."
 	@"$(PYTHON_FOR_VENV)" -m venv --clear .venv
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt hatchling editables
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel hatchling editables
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt $(PROJECTS:%=-e ./%) -e '.[dev]'
 	@touch $@
 

@@ -454,13 +454,37 @@ def demo_verb(
         raise typer.Exit(EXIT_INTERRUPTED if outcome.interrupted else 1)
 
 
+# -- the measurements ----------------------------------------------------------------------------------------
+
+bench_app = typer.Typer(no_args_is_help=False, rich_markup_mode=None, help="Measurements.")
+app.add_typer(bench_app, name="bench")
+
+
+@bench_app.command("run")
+def bench_run(
+    scenarios: Annotated[list[str] | None, typer.Argument(help="None: those of every day.")] = None,
+    dataset: Dataset = "auto",
+    folder: Annotated[Path, typer.Option(help="The report ends up there.")] = BUILD / "bench",
+    models: Annotated[Path, typer.Option(help="Where the two models are kept.")] = BUILD / "demo-models",
+    as_json: Json = False,
+) -> None:
+    """Measure on the real path; writes report.json."""
+    from bench.run import run
+
+    report = run(tuple(scenarios or ()), folder, models, dataset, _progress())
+    if as_json:
+        _say_json(report)
+    else:
+        _say(f"figures: {folder / 'report.json'}")
+
+
 # -- the way in ----------------------------------------------------------------------------------------------
 
 
 def _one_line(error: Exception) -> str:
     """An error of ours, or of the command line, says by itself what is wrong; any other is named too."""
     text = " ".join(str(error).split())
-    ours = {"fleet", "simulator", "training", "inference", "edgekit", "demo", "typer"}
+    ours = {"fleet", "simulator", "training", "inference", "edgekit", "demo", "bench", "typer"}
     if type(error).__module__.split(".")[0] in ours:
         return text
     return f"{type(error).__name__}: {text} (twinship --debug … shows where)"

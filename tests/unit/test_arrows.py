@@ -16,6 +16,7 @@ ROOMS = {
     "fleet": "fleet",
     "simulator": "simulator",
     "demo": "demo",
+    "bench": "bench",
     "twinship": "twinship.py",
 }
 #: What each room may import of ours: a room, or single files of one.
@@ -27,6 +28,7 @@ ARROWS: dict[str, set[str]] = {
     "fleet": {"inference.artefact", "inference.wish", "simulator.manifest", "simulator.lint"},
     "simulator": set(),
     "demo": {"training", "fleet", "simulator", "inference", "edgekit"},
+    "bench": {"demo", "training", "fleet", "simulator", "inference", "edgekit", "camera_sim"},
     "twinship": set(ROOMS) - {"twinship"},
 }
 #: Heavy or foreign packages, and the only files or rooms that may import them.

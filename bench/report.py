@@ -1,0 +1,65 @@
+"""`report.json`: what was measured, on which machine, of which commit. Each scenario owns one key."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SCHEMA = "twinship.bench.v1"
+#: Under which the figures came about: no figure of a local hub should pass for one of a real edgeHub.
+PROFILE = {"hub": "simulator", "delivery_window": 1, "durability": "normal"}
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on, as far as the system tells. Names no host and no user."""
+    return {
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
+        "python": platform.python_version(),
+    }
+
+
+def commit(folder: Path) -> str:
+    """The commit that `folder` is at, `+` behind it when files differ; empty outside a repository."""
+    found = _git(folder, "rev-parse", "--short=12", "HEAD")
+    return found + ("+" if found and _git(folder, "status", "--porcelain") else "")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The report at this path; {} when there is none yet. Raises ValueError for another file."""
+    if not path.exists():
+        return {}
+    report: dict[str, Any] = json.loads(path.read_text())
+    if not isinstance(report, dict) or report.get("schema") != SCHEMA:
+        raise ValueError(f"{path} is no report of twinship bench")
+    return report
+
+
+def write(path: Path, facts: Mapping[str, Any], figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Put these scenarios' figures into the report at `path`, and leave the others there."""
+    report = {"schema": SCHEMA, "profile": PROFILE, **read(path), **facts, **figures}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".new")
+    beside.write_text(json.dumps(report, indent=2) + "\n")
+    beside.replace(path)
+    return report
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _git(folder: Path, *words: str) -> str:
+    ended = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)
+    return ended.stdout.strip() if ended.returncode == 0 else ""

@@ -1,0 +1,98 @@
+"""The real path on this machine for one measurement: simulator, modules, a key, a model by twin.
+
+Starts and steers; measures nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from bench import BenchFailed
+from fleet import connection as connections
+from fleet import keys
+from fleet.publish import PublishResult, publish
+from fleet.service import ServiceHub
+from simulator.agent import Simulator, SimulatorSettings
+
+DEVICE = "twinship"
+ROOT = Path(__file__).resolve().parents[1]
+TEMPLATE = ROOT / "deployment.template.json"
+VERDICT_S = 60.0
+
+
+@dataclass(frozen=True)
+class RigSettings:
+    """`folder` is the rig's own. `desired`: module → patch of its desired properties, before it starts."""
+
+    folder: Path
+    pictures: Path
+    desired: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    leave_out: frozenset[str] = frozenset()  # modules that the measurement stands in for
+    delivery_window: int = 1
+
+
+class Rig:
+    """Entering starts the hub; modules start when asked for. Leaving ends every process."""
+
+    def __init__(self, settings: RigSettings) -> None:
+        self._settings = settings
+        self._exits = ExitStack()
+        self._keys = settings.folder / "keys"
+
+    def __enter__(self) -> Self:
+        keys.new(self._keys)
+        settings = self._settings
+        variables = {
+            "MODEL_TRUSTED_KEYS": keys.trusted_keys_text(self._keys),
+            "CAMERA_FOLDER": str(settings.pictures.resolve()),
+        }
+        simulator = Simulator(
+            SimulatorSettings(
+                TEMPLATE,
+                settings.folder / "simulator",
+                variables,
+                device=DEVICE,
+                leave_out=settings.leave_out,
+                delivery_window=settings.delivery_window,
+            )
+        )
+        self.simulator = self._exits.enter_context(simulator)
+        self.connection = connections.find({}, simulator.endpoints.service_env)
+        for module, patch in settings.desired.items():
+            self.patch(module, patch)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exits.close()
+
+    @property
+    def upstream(self) -> Path:
+        """What has left for the cloud, one message a line."""
+        return self.simulator.endpoints.upstream
+
+    def patch(self, module: str, desired: Mapping[str, Any]) -> None:
+        """Merge into a module's desired properties."""
+        with ServiceHub(self.connection) as hub:
+            hub.patch_desired(DEVICE, module, desired, "*")
+
+    def reported(self, module: str) -> dict[str, Any]:
+        """What a module says of itself."""
+        with ServiceHub(self.connection) as hub:
+            return dict(hub.module_twin(DEVICE, module).reported)
+
+    def publish(self, model: Path) -> PublishResult:
+        """Ship a model by twin and wait until it answers frames. Raises BenchFailed."""
+        key = keys.signing_key(self._keys)
+        result = publish(
+            self.connection, model, key, DEVICE, "inference", wait_s=VERDICT_S, until_active=False
+        )
+        if not result.ok:
+            raise BenchFailed(f"{result.ref} was not taken by the module: {result.verdict.state}")
+        return result

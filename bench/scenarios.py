@@ -1,0 +1,55 @@
+"""Which measurements there are: the name on the command line, the key in the report, where it is measured.
+
+A scenario is a file of this room with `measure(bench: Bench) -> Mapping[str, Any]`: the value of its key in
+`build/bench/report.json`. It cleans up behind itself and raises BenchFailed. Files are imported
+when they are asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bench import BenchFailed
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a scenario may use."""
+
+    folder: Path  # scratch, its own and empty
+    models: tuple[Path, Path]  # two artefacts of one recipe with other weights
+    pictures: Path  # held-out frames with their truth
+    progress: Callable[[str, float], None]  # what is being done, which share of 1 is done
+
+
+Measure = Callable[[Bench], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One measurement and the words for it."""
+
+    about: str
+    module: str  # of this room
+    everyday: bool = True  # part of `make bench`; others are measured by name
+
+    def measure(self, bench: Bench) -> Mapping[str, Any]:
+        """Run it. Raises BenchFailed."""
+        found: Measure = importlib.import_module(f"bench.{self.module}").measure
+        return found(bench)
+
+
+SCENARIOS: Final[Mapping[str, Scenario]] = {}
+
+
+def chosen(names: tuple[str, ...]) -> Mapping[str, Scenario]:
+    """Those scenarios, or those of every day. Raises BenchFailed for a name that is none."""
+    if unknown := [name for name in names if name not in SCENARIOS]:
+        raise BenchFailed(f"no scenario {unknown[0]!r}: there are {', '.join(SCENARIOS)}")
+    if not names:
+        return {name: scenario for name, scenario in SCENARIOS.items() if scenario.everyday}
+    return {name: SCENARIOS[name] for name in names}

@@ -57,7 +57,7 @@ class Service:
         token = options.pop("token", None) or self.token()
         headers = {"Authorization": token, **options.pop("headers", {})}
         address = f"https://{self.parts['HostName']}{path}{VERSION}"
-        return requests.request(method, address, json=body, headers=headers, timeout=20)
+        return requests.request(method, address, json=body, headers=headers, timeout=60)
 
     def token(self, resource: str | None = None, *, lower: bool = False) -> str:
         """Signed here, by the rule of the reference and not by the simulator's own code."""

@@ -49,7 +49,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubUnderTest]:
 def twins_read(hub: HubUnderTest) -> int:
     """How many twins the hub has been asked for, by its own count."""
     url = json.loads((hub.folder / "endpoints.json").read_text())["metrics"][DEVICE]["edgeHub"]
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=20) as answer:
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=60) as answer:
         page = answer.read().decode()
     return sum(int(n) for n in re.findall(r"^edgehub_gettwin_total{.*} ([0-9]+)$", page, re.MULTILINE))
 

@@ -23,7 +23,7 @@ from tests.wire.sdk_module import SdkModule
 
 DEVICE = "edge"
 REST_PORT = 8443
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 ROUTES = {
     "schemaVersion": "1.1",

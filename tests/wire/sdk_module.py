@@ -17,7 +17,7 @@ from pathlib import Path
 from types import EllipsisType
 from typing import Any
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 SHUTDOWN_S = 5.0
 
 

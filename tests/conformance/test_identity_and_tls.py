@@ -27,9 +27,9 @@ from simulator.mqtt_packets import (
 )
 from simulator.workload import API_VERSION, socket_folder, socket_path
 from tests.conformance.tap import Tap, Workload, recorded_workload, tapping
-from tests.wire.hub_under_test import DEVICE, PATIENCE_S, REST_PORT, HubUnderTest, running_hub, wait_for
+from tests.wire.hub_under_test import DEVICE, REST_PORT, HubUnderTest, running_hub, wait_for
 from tests.wire.raw_module import RawModule
-from tests.wire.sdk_module import SdkError
+from tests.wire.sdk_module import PATIENCE_S, SdkError
 
 pytestmark = [pytest.mark.conformance, pytest.mark.e2e]
 

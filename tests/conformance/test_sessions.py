@@ -15,6 +15,7 @@ from simulator.mqtt_packets import (
     SERVER_UNAVAILABLE,
     Connack,
     Connect,
+    Disconnect,
     Pingreq,
     Pingresp,
     Puback,
@@ -25,12 +26,14 @@ from simulator.mqtt_packets import (
 from tests.conformance.tap import Tap, tapping
 from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub, wait_for
 from tests.wire.raw_module import RawModule
+from tests.wire.raw_traffic import connected
 from tests.wire.sdk_module import SdkError, SdkModule
 
 pytestmark = [pytest.mark.conformance, pytest.mark.e2e]
 
 RETRY_S = 1  # connection_retry_interval of SdkModule
-RECEIVER = f"/twins/{DEVICE}/modules/receiver"
+RECEIVER = Identity(DEVICE, "receiver")
+TWIN = f"/twins/{DEVICE}/modules/receiver"
 
 
 @pytest.fixture(scope="module")
@@ -151,28 +154,37 @@ def test_23_what_is_sent_while_a_client_is_away_waits_for_it(hub: HubUnderTest, 
         assert receiver.heard_nothing("message")
 
 
-def test_24_not_ready_is_3_and_5_is_final(hub: HubUnderTest, tap: Tap) -> None:
-    """A reconnecting SDK goes on trying over CONNACK 3, and connects when it ends; after a 5 it gives up.
+def test_24_not_ready_is_3_and_5_is_final(tmp_path: Path) -> None:
+    """A reconnecting SDK goes on trying over the hub's CONNACK 3, and is back when the hub is ready for it.
 
-    The hub's own refusal for want of room is a 3 (statement 26); here the tap answers in its place.
+    Not ready is here: the only place is taken, and the module's session is forgotten. While that is brought
+    about, the tap holds the SDK off. After a 5, which the tap says, the SDK gives up.
     """
-    with hub.module("receiver", _through(hub, tap)) as module:
-        module.call("connect")
-        tap.answer = SERVER_UNAVAILABLE
-        tap.drop()
-        tap.wait_for(Connect, 4)
-        tap.answer = None
-        wait_for(lambda: bool(module.call("connected")), "the module to be back after CONNACK 3")
-        tap.answer = NOT_AUTHORIZED
-        tried = len(tap.packets(Connect))
-        tap.drop()
-        tap.wait_for(Connect, tried + 1)
-        tap.answer = None
-        time.sleep(3 * RETRY_S)
-        assert len(tap.packets(Connect)) == tried + 1
-        assert module.call("connected") is False
-        module.call("connect")
-        assert module.call("connected") is True
+    with running_hub(tmp_path, MaxConnectedClients="1") as hub, tapping(hub) as tap:
+        hub.deploy("sender", "receiver")
+        with hub.module("receiver", _through(hub, tap)) as module:
+            module.call("connect")
+            tap.answer = SERVER_UNAVAILABLE
+            tap.drop()
+            tap.wait_for(Connect, 2)
+            with contextlib.closing(RawModule(hub)) as forgetting:
+                assert forgetting.connect_as(RECEIVER, hub.key("receiver"), clean=True).code == 0
+                forgetting.send(Disconnect())
+                forgetting.wait_closed()
+            with connected(hub, "sender"):
+                tap.answer = None
+                assert tap.wait_for(Connack, 2) == Connack(SERVER_UNAVAILABLE)
+            wait_for(lambda: bool(module.call("connected")), "the module to be back after CONNACK 3")
+            tap.answer = NOT_AUTHORIZED
+            tried = len(tap.packets(Connect))
+            tap.drop()
+            tap.wait_for(Connect, tried + 1)
+            tap.answer = None
+            time.sleep(3 * RETRY_S)
+            assert len(tap.packets(Connect)) == tried + 1
+            assert module.call("connected") is False
+            module.call("connect")
+            assert module.call("connected") is True
 
 
 def test_25_while_the_hub_is_down_a_send_fails_at_once(hub: HubUnderTest) -> None:
@@ -226,11 +238,11 @@ def _everything_comes(hub: HubUnderTest, sender: SdkModule, receiver: SdkModule,
     send_when_connected(sender, word.encode())
     while receiver.next_body() != word.encode():
         pass  # at least once: the one of before may come again
-    hub.service("PATCH", RECEIVER, {"properties": {"desired": {"word": word}}})
+    hub.service("PATCH", TWIN, {"properties": {"desired": {"word": word}}})
     patch = receiver.next("patch")["patch"]
     assert patch["word"] == word
     assert receiver.call("get_twin")["desired"] == patch
-    answer = hub.service("POST", f"{RECEIVER}/methods", {"methodName": word, "payload": 1})
+    answer = hub.service("POST", f"{TWIN}/methods", {"methodName": word, "payload": 1})
     assert answer["payload"] == {"name": word, "got": 1}
 
 

@@ -18,10 +18,10 @@ from simulator import topics
 from simulator.fault_client import end_faults, set_fault, show
 from simulator.mqtt_connection import MAX_PACKET_BYTES
 from simulator.mqtt_packets import Pingreq, Pingresp, Puback, Publish
-from tests.wire.hub_under_test import DEVICE, PATIENCE_S, HubUnderTest, running_hub, wait_for
+from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub, wait_for
 from tests.wire.raw_module import RawModule
 from tests.wire.raw_traffic import connected, message, receiving, store, take
-from tests.wire.sdk_module import SdkModule
+from tests.wire.sdk_module import PATIENCE_S, SdkModule
 
 pytestmark = [pytest.mark.e2e, pytest.mark.conformance]
 

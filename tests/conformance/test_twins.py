@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.conformance, pytest.mark.e2e]
 TWIN_RESPONSES, DESIRED_PATCHES = "$iothub/twin/res/#", "$iothub/twin/PATCH/properties/desired/#"
 MODULES = ("plain", "limits", "fresh", "away", "versions", "listening", "deaf", "asking", "quick")
 KIB = 1024
+ROWS = 8
 
 
 @pytest.fixture(scope="module")
@@ -248,14 +249,32 @@ def test_68_the_sdk_is_not_driven_to_ask_for_its_twin_again_and_again(offline: H
 
 
 def test_69_a_twin_call_takes_less_than_five_milliseconds(hub: HubUnderTest) -> None:
-    """With Nagle's algorithm on the hub's side every one would take 40 ms (ref 0).
+    """The SDK's calls, and by a raw client a request until both its answer and its PUBACK are there.
 
-    A quarter of the calls must be that quick: what the machine is doing besides is not measured here.
+    With Nagle's algorithm on the hub's side the PUBACK would wait 40 ms for the client's delayed ACK (ref 0),
+    and with it every second call of the SDK.
     """
     with hub.module("quick") as module:
         module.call("get_twin")
-        for call in (lambda: module.call("get_twin"), lambda: module.call("report", patch={"n": 1})):
-            assert sorted(_seconds(call) for _ in range(60))[15] < 0.005
+        often_quick(lambda: module.call("get_twin"))
+        often_quick(lambda: module.call("report", patch={"n": 1}))
+    with contextlib.closing(RawModule(hub)) as raw:
+        raw.connect("quick")
+        raw.send(Subscribe(1, ((TWIN_RESPONSES, 1),)))
+        raw.next(Suback)
+
+        def ask() -> None:
+            raw.send(Publish("$iothub/twin/GET/?$rid=1", b" ", 1, 1))
+            raw.next(Publish)
+            raw.next(Puback)
+
+        often_quick(ask)
+
+
+def often_quick(call: Callable[[], object]) -> None:
+    """Half of the calls in a row take less than 5 ms, in one row of several: what else runs here may disturb
+    many of them, but what delays each of them delays them in every row."""
+    assert any(sorted(_seconds(call) for _ in range(40))[20] < 0.005 for _ in range(ROWS))
 
 
 def _seconds(call: Callable[[], object]) -> float:

@@ -19,11 +19,13 @@ from urllib.parse import quote
 from simulator import sas
 from simulator.identity import Identity
 from simulator.loopback import free_addresses
-from tests.wire.sdk_module import SdkModule
+from tests.wire.sdk_module import PATIENCE_S, SdkModule
 
 DEVICE = "edge"
 REST_PORT = 8443
-PATIENCE_S = 60.0
+#: What is wrong with the hub (tests/wire/defects.py): set by the counter-proof only.
+DEFECT = os.environ.get("TWINSHIP_TEST_DEFECT")
+HUB = ("simulator.hub",) if DEFECT is None else ("tests.wire.defects", DEFECT)
 
 ROUTES = {
     "schemaVersion": "1.1",
@@ -47,7 +49,7 @@ class HubUnderTest:
 
     def start(self) -> None:
         """Start the process and wait until endpoints.json names it."""
-        command = [sys.executable, "-m", "simulator.hub", "--folder", str(self.folder)]
+        command = [sys.executable, "-m", *HUB, "--folder", str(self.folder)]
         command += ["--hub-address", self.hub_address, "--edge", f"{DEVICE}={self.gateway}", *self._options]
         with (self.folder.parent / "hub.log").open("ab") as log:
             self._process = subprocess.Popen(command, stderr=log, env={**os.environ, **self._environment})

@@ -13,6 +13,7 @@ from simulator.identity import Identity
 from simulator.mqtt_connection import PacketReader
 from simulator.mqtt_packets import Connack, Connect, Packet
 from tests.wire.hub_under_test import DEVICE, HubUnderTest
+from tests.wire.sdk_module import PATIENCE_S
 
 P = TypeVar("P", bound=Packet)
 
@@ -30,7 +31,7 @@ class RawModule:
         address = address or hub.gateway
         context = ssl.create_default_context(cafile=str(hub.folder / "ca.pem"))
         context.minimum_version = context.maximum_version = version
-        plain = socket.create_connection((address, 8883), timeout=60)
+        plain = socket.create_connection((address, 8883), timeout=PATIENCE_S)
         try:
             self._socket = context.wrap_socket(plain, server_hostname=address)
         except BaseException:

@@ -5,22 +5,20 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import socket
 import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
-from azure.iot.hub import IoTHubRegistryManager
 from azure.iot.hub.models import CloudToDeviceMethod
 from msrest.exceptions import HttpOperationError
 
 from simulator import sas
 from simulator.mqtt_packets import Publish, Suback, Subscribe
+from tests.conformance.iot_hub import IotHub
 from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub, wait_for
 from tests.wire.raw_module import RawModule
 from tests.wire.sdk_module import SdkError, SdkModule
@@ -52,17 +50,6 @@ def b(hub: HubUnderTest) -> Iterator[SdkModule]:
     with hub.module("b") as module:
         module.call("listen", kind="method")
         yield module
-
-
-@pytest.fixture(scope="module")
-def registry(hub: HubUnderTest) -> Iterator[Any]:
-    """The service's SDK."""
-    lines = (hub.folder / "service.env").read_text().splitlines()
-    variables = dict(line.split("=", 1) for line in lines)
-    with mock.patch.dict(os.environ, {"REQUESTS_CA_BUNDLE": variables["REQUESTS_CA_BUNDLE"]}):
-        manager = IoTHubRegistryManager.from_connection_string(variables["IOTHUB_CONNECTION_STRING"])
-        yield manager
-        manager.protocol.close()
 
 
 def post(
@@ -270,11 +257,14 @@ def spaced_variables(hub: HubUnderTest) -> dict[str, str]:
     return hub.simulator_variables(SPACED, key=shown["authentication"]["symmetricKey"]["primaryKey"])
 
 
-def test_76_no_payload_from_the_service_is_an_empty_text(registry: Any, b: SdkModule) -> None:
+@pytest.mark.verified
+def test_76_no_payload_from_the_service_is_an_empty_text(iot_hub: IotHub) -> None:
     """azure-iot-hub sends `""` for None, and that is what the module gets."""
     call = CloudToDeviceMethod(method_name="m", payload=None)
-    assert registry.invoke_device_module_method(DEVICE, "b", call).status == 207
-    assert b.next("method")["payload"] == ""
+    with iot_hub.module("76") as module:
+        module.call("listen", kind="method")
+        assert iot_hub.registry.invoke_device_module_method(iot_hub.device_id, "76", call).status == 207
+        assert module.next("method")["payload"] == ""
 
 
 def test_77_concurrent_calls_to_one_module_are_both_answered(
@@ -291,14 +281,15 @@ def test_77_concurrent_calls_to_one_module_are_both_answered(
     assert heard == {(name, round_) for name in ("one", "two") for round_ in range(5)}
 
 
-def test_88_the_service_hears_of_an_absent_and_of_a_silent_module(hub: HubUnderTest, registry: Any) -> None:
+@pytest.mark.verified
+def test_88_the_service_hears_of_an_absent_and_of_a_silent_module(iot_hub: IotHub) -> None:
     """404 with 404103 inside Message, and 504 with 504101."""
     call = CloudToDeviceMethod(method_name="m", response_timeout_in_seconds=5)
-    with pytest.raises(HttpOperationError) as absent:
-        registry.invoke_device_module_method(DEVICE, "gone", call)
-    assert refusal(absent.value) == (404, 404103)
-    with hub.module("gone") as silent:
+    with iot_hub.module("88") as silent:
+        with pytest.raises(HttpOperationError) as absent:
+            iot_hub.registry.invoke_device_module_method(iot_hub.device_id, "88", call)
+        assert refusal(absent.value) == (404, 404103)
         silent.call("answer_methods", silent=True)
         with pytest.raises(HttpOperationError) as timed_out:
-            registry.invoke_device_module_method(DEVICE, "gone", call)
+            iot_hub.registry.invoke_device_module_method(iot_hub.device_id, "88", call)
     assert refusal(timed_out.value) == (504, 504101)

@@ -18,6 +18,7 @@ from simulator import topics
 from simulator.fault_client import end_faults, set_fault, show
 from simulator.mqtt_connection import MAX_PACKET_BYTES
 from simulator.mqtt_packets import Pingreq, Pingresp, Puback, Publish
+from tests.conformance.iot_hub import IotHub
 from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub, wait_for
 from tests.wire.raw_module import RawModule
 from tests.wire.raw_traffic import connected, message, receiving, store, take
@@ -369,3 +370,12 @@ def test_45_twenty_sends_at_once_complete_and_the_broker_keeps_their_order(hub: 
             sender.send(message(number, b"%d" % number))
         assert [sender.next(Puback).packet_id for _ in range(20)] == list(range(1, 21))
         assert [int(take(receiver).body) for _ in range(20)] == list(range(1, 21))
+
+
+@pytest.mark.verified
+@pytest.mark.parametrize("kind", ["device", "module"])
+def test_what_comes_to_iot_hub_itself_is_acknowledged(iot_hub: IotHub, kind: str) -> None:
+    """send_message returns: the PUBACK came. Properties and an empty body change nothing."""
+    with (iot_hub.device if kind == "device" else iot_hub.module)("telemetry") as sender:
+        sender.send(None, b"x", {"key": "a=b&c"}, message_id="1", content_type="application/json")
+        sender.send(None, b"")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from simulator.mqtt_packets import Puback, Publish, Suback, Subscribe
+from tests.conformance.iot_hub import IotHub
 from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub
 from tests.wire.raw_module import RawModule
 from tests.wire.sdk_module import SdkError, SdkModule
@@ -21,6 +22,7 @@ pytestmark = [pytest.mark.conformance, pytest.mark.e2e]
 
 TWIN_RESPONSES, DESIRED_PATCHES = "$iothub/twin/res/#", "$iothub/twin/PATCH/properties/desired/#"
 MODULES = ("plain", "limits", "fresh", "away", "versions", "listening", "deaf", "asking", "quick")
+Place = HubUnderTest | IotHub
 KIB = 1024
 ROWS = 8
 
@@ -30,6 +32,13 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubUnderTest]:
     with running_hub(tmp_path_factory.mktemp("hub")) as running:
         running.deploy(*MODULES)
         yield running
+
+
+@pytest.fixture(params=["edge", pytest.param("iot hub", marks=pytest.mark.verified)])
+def place(request: pytest.FixtureRequest) -> Place:
+    """Where a module comes to: an edge device, or IoT Hub itself."""
+    fixture: Place = request.getfixturevalue("hub" if request.param == "edge" else "iot_hub")
+    return fixture
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +64,9 @@ def twins_read(hub: HubUnderTest) -> int:
     return sum(int(n) for n in re.findall(r"^edgehub_gettwin_total{.*} ([0-9]+)$", page, re.MULTILINE))
 
 
-def desire(hub: HubUnderTest, module: str, patch: object) -> int:
+def desire(hub: Place, module: str, patch: object) -> int:
     """Change a module's desired properties as the service does; returns the new $version."""
-    path = f"/twins/{DEVICE}/modules/{module}"
+    path = f"/twins/{hub.device_id}/modules/{module}"
     twin = hub.service("PATCH", path, {"properties": {"desired": patch}})
     return int(twin["properties"]["desired"]["$version"])
 
@@ -67,10 +76,10 @@ def nested(levels: int) -> dict[str, Any]:
     return {"n": nested(levels - 1) if levels > 1 else 1}
 
 
-def test_59_a_twin_is_desired_and_reported_with_versions(hub: HubUnderTest) -> None:
+def test_59_a_twin_is_desired_and_reported_with_versions(place: Place) -> None:
     """Exactly these two, each with a whole `$version` and nowhere `$metadata`."""
-    desire(hub, "plain", {"a": {"b": 1}})
-    with hub.module("plain") as module:
+    with place.module("plain") as module:
+        desire(place, "plain", {"a": {"b": 1}})
         module.call("report", patch={"c": {"d": 2}})
         twin = module.call("get_twin")
     assert set(twin) == {"desired", "reported"}
@@ -80,9 +89,9 @@ def test_59_a_twin_is_desired_and_reported_with_versions(hub: HubUnderTest) -> N
     assert "$metadata" not in json.dumps(twin)
 
 
-def test_60_a_reported_patch_merges_and_null_removes(hub: HubUnderTest) -> None:
+def test_60_a_reported_patch_merges_and_null_removes(place: Place) -> None:
     """The next get_twin shows it, and the version has risen."""
-    with hub.module("plain") as module:
+    with place.module("plain") as module:
         module.call("report", patch={"keep": 1, "gone": 2, "deep": {"keep": 3, "gone": 4}})
         before = module.call("get_twin")["reported"]["$version"]
         module.call("report", patch={"gone": None, "deep": {"gone": None, "new": 5}})
@@ -173,14 +182,14 @@ def test_64_a_change_while_away_is_one_patch_on_return(hub: HubUnderTest) -> Non
         assert module.heard_nothing("patch")
 
 
-def test_65_each_change_raises_the_version_by_one(hub: HubUnderTest) -> None:
+def test_65_each_change_raises_the_version_by_one(place: Place) -> None:
     """And every patch says which version it makes."""
-    with hub.module("versions") as module:
+    with place.module("versions") as module:
         module.call("connect")
         version = module.call("get_twin")["desired"]["$version"]
         module.call("listen", kind="patch")
         for number in range(1, 6):
-            desire(hub, "versions", {"n": number})
+            desire(place, "versions", {"n": number})
             assert module.next("patch")["patch"] == {"n": number, "$version": version + number}
 
 

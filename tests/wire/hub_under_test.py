@@ -40,6 +40,8 @@ ROUTES = {
 class HubUnderTest:
     """One hub process at a time, in one folder, on one pair of addresses; may be killed and started again."""
 
+    device_id = DEVICE
+
     def __init__(self, folder: Path, *options: str, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.hub_address, self.gateway = free_addresses(2, (8883, REST_PORT))
@@ -130,7 +132,7 @@ class HubUnderTest:
         connection_string += f"SharedAccessKey={self.keys(Identity(device))[0]}"
         try:
             made.call(
-                "create_device", connection_string=connection_string, ca=None if trust_by_environment else ca
+                "create_from", connection_string=connection_string, ca=None if trust_by_environment else ca
             )
         except BaseException:
             made.kill()

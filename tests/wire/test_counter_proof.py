@@ -40,7 +40,8 @@ def nodes(numbers: Iterable[int]) -> list[str]:
 def verdicts(folder: Path, numbers: Iterable[int], defect: str | None) -> dict[int, tuple[str, str]]:
     """Result and reason of these statements against a hub with this defect."""
     table = folder / "conformance.json"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    ours = ("PYTEST_", "TWINSHIP_")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     environment |= {"TWINSHIP_TEST_PATIENCE_S": "10"} | ({"TWINSHIP_TEST_DEFECT": defect} if defect else {})
     command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider"]
     command += [f"--conformance={table}", f"--basetemp={folder / 'tmp'}", *nodes(numbers)]

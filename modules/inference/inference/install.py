@@ -4,12 +4,14 @@ Each step ends well or raises ModelRefused or ModelUnavailable. Which step comes
 is remembered of its end is `effects`'.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from inference.artefact import MAX_ARTEFACT_BYTES, Artefact, BadArtefact, Manifest, read
 from inference.engine import Engine
+from inference.fetch import Fetcher
 from inference.model_store import Kept, ModelStore
 from inference.prove import Proved, Prover
 from inference.reconcile import ModelRefused, ModelUnavailable
@@ -37,14 +39,20 @@ class Candidate:
 class Installer:
     """The steps, on this device."""
 
-    def __init__(self, keyring: Keyring, store: ModelStore, prover: Prover, runtime: str) -> None:
+    def __init__(
+        self, keyring: Keyring, store: ModelStore, fetcher: Fetcher, prover: Prover, runtime: str
+    ) -> None:
         self._keyring = keyring
         self._store = store
+        self._fetcher = fetcher
         self._prover = prover
         self._runtime = runtime
 
     def check(self, section: object) -> Candidate:
-        """Size, signature, digest, in this order; then the artefact's own words."""
+        """Size, signature, digest, in this order; then the artefact's own words.
+
+        What lies behind an address is fetched before its bytes are counted, and after the signature.
+        """
         try:
             wish = parse(section)
             if wish.ref.size > MAX_ARTEFACT_BYTES:
@@ -84,10 +92,13 @@ class Installer:
     def _fetch(self, wish: Wish) -> bytes:
         if isinstance(wish.source, Inline):
             return wish.source.inflate(wish.ref.size)
-        # What is kept needs no download; it is checked like anything else.
-        if (data := self._store.get(wish.ref.sha256)) is not None:
-            return data
-        raise ModelRefused("source-not-supported", f"{wish.ref}: source.uri is not supported, use inline")
+        # What is kept needs no download, unless the disk has changed it.
+        kept = self._store.get(wish.ref.sha256)
+        if kept is not None and hashlib.sha256(kept).hexdigest() == wish.ref.sha256:
+            return kept
+        # The address itself is not signed: nobody is asked on the word of an unsigned section.
+        self._keyring.verifies(wish.ref)
+        return self._fetcher.fetch(wish.ref, wish.source.uri)
 
     def _candidate(self, ref: ModelRef, data: bytes) -> Candidate:
         check(ref, data, self._keyring)

@@ -3,12 +3,12 @@ rest turns documents into facts; nothing here changes anything."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, Self
 
 from fleet.connection import Connection
-from fleet.service import ModuleTwin, NotFound, ServiceHub
+from fleet.service import HubUnavailable, ModuleTwin, NotFound, ServiceHub
 
 COLUMNS = ("module", "connected", "runtime", "model", "wants", "state", "error")
 _AGENT, _HUB = "$edgeAgent", "$edgeHub"
@@ -140,6 +140,30 @@ class Status:
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON types."""
         return asdict(self)
+
+
+def changes(
+    look: Callable[[], Status],
+    *,
+    pause: Callable[[], None],
+    away: Callable[[HubUnavailable], None],
+) -> Iterator[Status]:
+    """The present status, then each that differs, for ever; `pause` comes between two looks.
+
+    A hub that cannot be reached is told `away` and asked again; only the first look may fail for that.
+    """
+    last = look()
+    yield last
+    while True:
+        pause()
+        try:
+            found = look()
+        except HubUnavailable as error:
+            away(error)
+            continue
+        if found != last:
+            last = found
+            yield found
 
 
 class Twins(Protocol):

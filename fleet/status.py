@@ -55,6 +55,7 @@ class ModelStatus:
     error: Refusal | None
     history: tuple[Mapping[str, Any], ...]  # the last transitions, oldest first
     timings: Mapping[str, Any]
+    engine: Mapping[str, Any]  # what computes: runtime, delegate, whyNotDelegate
 
     @property
     def answered(self) -> bool:
@@ -76,6 +77,7 @@ class ModelStatus:
             error=_refusal(status.get("error")),
             history=tuple(_entries(status.get("history"))),
             timings=_table(status, "timings"),
+            engine=_table(status, "engine"),
         )
 
 
@@ -110,7 +112,9 @@ class ModuleStatus:
         if model.wanted and not model.answered:
             wants += " (not seen yet)"
         error = [f"{model.error.code}: {model.error.message}"] if model.error else []
-        cells = (str(model.active or ""), wants, model.state, "; ".join([*error, *bad]))
+        why_not = model.engine.get("whyNotDelegate")
+        state = f"{model.state} (on the CPU: {why_not})" if why_not else model.state
+        cells = (str(model.active or ""), wants, state, "; ".join([*error, *bad]))
         return (self.name, self.connection_state, runtime, *cells)
 
 

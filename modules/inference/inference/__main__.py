@@ -43,7 +43,12 @@ def build(environment: Environment) -> Service:
 
     def deliver(report: Report) -> Delivery:
         return Delivery(
-            environment.data_folder, keyring, report, runtime=environment.runtime, settings=settings
+            environment.data_folder,
+            keyring,
+            report,
+            runtime=environment.runtime,
+            delegate=environment.delegate,
+            settings=settings,
         )
 
     stages = StageHistograms()

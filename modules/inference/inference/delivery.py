@@ -59,6 +59,7 @@ class Delivery:
         report: Callable[[Mapping[str, Any]], None],
         *,
         runtime: str = "auto",
+        delegate: str = "",
         settings: DeliverySettings | None = None,
     ) -> None:
         """`folder` is the module's own; `report` takes reported patches and returns at once."""
@@ -67,9 +68,9 @@ class Delivery:
         self._report_patch = report
         self._duty = Duty(self._on_ending)
         self._child = ChildProcess(self._overtaken)
-        prover = Prover(runtime, settings.proof_timeout_s, settings.proof_command, self._child)
+        prover = Prover(runtime, settings.proof_timeout_s, settings.proof_command, self._child, delegate)
         fetcher = Fetcher(store, self._child, settings.fetch)
-        installer = Installer(keyring, store, fetcher, prover, runtime)
+        installer = Installer(keyring, store, fetcher, prover, runtime, delegate)
         self._effects = Effects(installer, store, self._duty, settings)
         self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
         self._restored = threading.Event()
@@ -300,6 +301,7 @@ class Delivery:
             state=self._state,
             desired_version=effects.subject.version if effects.subject else None,
             active=current.ref if current else None,
+            engine=current.engine.reported() if current else None,
             candidate=effects.turned_down,
             previous=previous.ref if previous else None,
             error=effects.reason or effects.disk,

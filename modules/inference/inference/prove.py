@@ -19,7 +19,7 @@ import numpy as np
 
 from inference.artefact import MAX_ARTEFACT_BYTES, Artefact, BadArtefact, read
 from inference.child import ChildProcess, Ended, TookTooLong, answer, confine, outcome, raise_verdict
-from inference.engine import Engine, EngineError
+from inference.engine import Engine, EngineError, NeedsDelegate
 from inference.reconcile import ModelRefused, ModelUnavailable
 from inference.runtimes import chosen, versions
 
@@ -53,7 +53,7 @@ class Proved:
     p95_ms: float
 
 
-def prove(data: bytes, runtime: str) -> Proved:
+def prove(data: bytes, runtime: str, delegate: str = "") -> Proved:
     """In the child. Raises ModelRefused or ModelUnavailable; may also crash or never return."""
     runtime = _runtime(runtime)
     try:
@@ -63,13 +63,15 @@ def prove(data: bytes, runtime: str) -> Proved:
     _check_runtime(runtime, artefact.manifest.minimumRuntime)
     begun = perf_counter()
     try:
-        engine = Engine(artefact, runtime=runtime)
+        engine = Engine(artefact, runtime=runtime, delegate=delegate)
         _check_answers(engine, artefact)
         engine.warm()
         load_ms = (perf_counter() - begun) * 1e3
         invokes_ms = _time(engine, artefact)
     except ModelRefused:
         raise
+    except NeedsDelegate as error:
+        raise ModelRefused("needs-delegate", _one_line(error)) from error
     except Exception as error:  # a runtime raises what it likes; in this process it had nothing but the model
         raise ModelRefused("does-not-load", _one_line(error)) from error
     p50, p95 = statistics.median(invokes_ms), invokes_ms[math.ceil(0.95 * len(invokes_ms)) - 1]
@@ -79,7 +81,7 @@ def prove(data: bytes, runtime: str) -> Proved:
 class Prover:
     """Tries one model at a time in a child process.
 
-    `command` is what runs a proof; FILE and `--runtime R` are added to it.
+    `command` is what runs a proof; FILE, `--runtime R` and `--delegate D` are added to it.
     """
 
     def __init__(
@@ -88,15 +90,16 @@ class Prover:
         timeout_s: float = 10.0,
         command: Sequence[str] | None = None,
         child: ChildProcess | None = None,
+        delegate: str = "",
     ) -> None:
         self._timeout_s = timeout_s
-        self._runtime = runtime
+        self._options = ["--runtime", runtime, *(["--delegate", delegate] if delegate else [])]
         self._command = command or (sys.executable, "-I", "-m", "inference.prove")
         self._child = child or ChildProcess()
 
     def run(self, path: Path) -> Proved:
         """Raises ModelRefused or ModelUnavailable. Takes timeout_s at most."""
-        argv = [*self._command, str(path), "--runtime", self._runtime]
+        argv = [*self._command, str(path), *self._options]
         try:
             return _judge(self._child.run(argv, timeout_s=self._timeout_s, environment=_ENVIRONMENT))
         except OSError as error:
@@ -110,18 +113,21 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m inference.prove", description="Try one model artefact.")
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument("--runtime", default="auto")
+    parser.add_argument("--delegate", default="", metavar="LIBRARY")
     options = parser.parse_args(argv)
     confine(MAX_MEMORY_BYTES, _CPU_S)
-    return answer(outcome(lambda: {"proved": asdict(_prove_file(options.file, options.runtime))}))
+    return answer(
+        outcome(lambda: {"proved": asdict(_prove_file(options.file, options.runtime, options.delegate))})
+    )
 
 
-def _prove_file(path: Path, runtime: str) -> Proved:
+def _prove_file(path: Path, runtime: str, delegate: str) -> Proved:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_ARTEFACT_BYTES + 1)
     except OSError as error:
         raise ModelUnavailable("no-proof", f"{path.name}: {error.strerror}") from error
-    return prove(data, runtime)
+    return prove(data, runtime, delegate)
 
 
 def _judge(ended: Ended) -> Proved:

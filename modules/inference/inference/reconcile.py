@@ -173,6 +173,9 @@ CODES: Mapping[str, Code] = {
     "bad-artefact": Code(S.REFUSED, True, "no model artefact, or a damaged one"),
     "wrong-name": Code(S.REFUSED, True, "the artefact's own name or version is another"),
     "runtime-too-old": Code(S.REFUSED, False, "the model asks for a newer runtime than this image has"),
+    "needs-delegate": Code(
+        S.REFUSED, False, "compiled for an accelerator whose delegate does not load here (DELEGATE)"
+    ),
     "does-not-load": Code(S.REFUSED, True, "the runtime refuses it, or it is not what its manifest says"),
     "wrong-answers": Code(S.REFUSED, True, "it answers its own probes wrongly"),
     "crashes-runtime": Code(S.REFUSED, True, "it killed the process that tried it"),
@@ -275,6 +278,7 @@ class Status:
     error: Reason | None = None
     timings: Mapping[str, float] = field(default_factory=dict)  # of _TIMINGS, in ms
     history: tuple[Happened, ...] = ()
+    engine: Mapping[str, str | None] | None = None  # what computes the active one
 
     def reported(self) -> dict[str, Any]:
         """The reported patch: a null deletes what an earlier patch said."""
@@ -289,6 +293,7 @@ class Status:
             "modelStatus": {
                 "state": self.state.value,
                 "active": active,
+                "engine": dict(self.engine) if self.engine else None,
                 "candidate": _whole(self.candidate),
                 "previous": self.previous.reported() if self.previous else None,
                 "error": error,

@@ -28,6 +28,7 @@ class Environment:
     data_folder: Path
     metrics_listen: str | None = None  # address:port; None = no listener
     runtime: str = AUTO
+    delegate: str = ""  # an external delegate's shared library, as libedgetpu.so.1
     trusted_keys: str | None = field(default=None, repr=False)  # text for trust.Keyring
     signature_required: bool = True
     source_allow: frozenset[str] = frozenset()  # of addresses.KINDS: where models may come from besides
@@ -54,6 +55,7 @@ class Environment:
             data_folder=Path(variables["DATA_FOLDER"]),
             metrics_listen=variables.get("METRICS_LISTEN") or None,
             runtime=runtime,
+            delegate=variables.get("DELEGATE", "").strip(),
             trusted_keys=variables.get("MODEL_TRUSTED_KEYS"),
             signature_required=signature == "required",
             source_allow=allow,

@@ -12,7 +12,7 @@ from inference.settings import Environment, InferenceSection, Settings, Settings
 def test_the_environment_with_everything_left_out() -> None:
     """Only the folder must be named; signatures are required unless said otherwise."""
     environment = Environment.read({"DATA_FOLDER": "/data", "METRICS_LISTEN": ""})
-    assert environment == Environment(Path("/data"), None, "auto", None, True)
+    assert environment == Environment(Path("/data"), None, "auto", "", None, True)
 
 
 def test_the_environment_in_full() -> None:
@@ -25,11 +25,12 @@ def test_the_environment_in_full() -> None:
             "MODEL_TRUSTED_KEYS": "id:key",
             "MODEL_SIGNATURE": "optional",
             "MODEL_SOURCE_ALLOW": "loopback, link-local",
+            "DELEGATE": "libedgetpu.so.1",
         }
     )
     allowed = frozenset({"loopback", "link-local"})
     assert environment == Environment(
-        Path("/data"), "0.0.0.0:9600", "tflite_runtime", "id:key", False, allowed
+        Path("/data"), "0.0.0.0:9600", "tflite_runtime", "libedgetpu.so.1", "id:key", False, allowed
     )
     assert "id:key" not in repr(environment)
 

@@ -48,6 +48,7 @@ def _uploaded(text: str, options: BlobOptions, ref: ModelRef, data: bytes) -> st
         text, connection_timeout=CONNECT_TIMEOUT_S, read_timeout=READ_TIMEOUT_S, retry_total=0
     )
     with service:
+        key = _account_key(service)
         if not service.url.startswith("https://"):
             raise CannotStore(
                 f"{CONNECTION_VARIABLE} names an http address, which no device takes a model from; "
@@ -59,18 +60,22 @@ def _uploaded(text: str, options: BlobOptions, ref: ModelRef, data: bytes) -> st
             container.create_container()
         with suppress(ResourceExistsError):
             blob.upload_blob(data, overwrite=False)
-        return f"{blob.url}?{_read_only_sas(service, blob, options.days)}"
+        return f"{blob.url}?{_read_only_sas(key, blob, options.days)}"
 
 
-def _read_only_sas(service: Any, blob: Any, days: float) -> str:
-    from azure.storage.blob import BlobSasPermissions, generate_blob_sas
-
+def _account_key(service: Any) -> str:
     key = getattr(service.credential, "account_key", None)
     if not key:
         raise CannotStore(
             f"{CONNECTION_VARIABLE} has no AccountKey, with which addresses are signed; cure: copy the "
             "string of one of the account's keys, or upload by yourself and publish --url"
         )
+    return str(key)
+
+
+def _read_only_sas(key: str, blob: Any, days: float) -> str:
+    from azure.storage.blob import BlobSasPermissions, generate_blob_sas
+
     now = datetime.now(UTC)
     return str(
         generate_blob_sas(
@@ -101,6 +106,7 @@ def _one_line(container: str) -> Iterator[None]:
         ) from error
     except HttpResponseError as error:
         said = getattr(error, "error_code", None) or error.reason or "no reason given"
+        said = getattr(said, "value", said)  # the SDK's own enumeration
         raise CannotStore(
             f"the storage account refuses container {container!r} or the blob ({error.status_code}: {said}); "
             f"cure: check the key in {CONNECTION_VARIABLE} and the container's name"

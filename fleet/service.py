@@ -125,6 +125,13 @@ class ServiceHub:
 
         self._ask(f"device {device}", ask)
 
+    def ask_registry(self, thing: str, question: Callable[[Any], T]) -> T:
+        """Ask the SDK's registry manager something that has no method here (see methods.py).
+
+        `thing` is "module DEVICE/MODULE" or "device DEVICE". Raises NotFound, HubUnavailable, HubRefused.
+        """
+        return self._ask(thing, lambda: question(self._registry()))
+
     def _ask(self, thing: str, question: Callable[[], T]) -> T:
         kind, _, name = thing.partition(" ")
         for part in name.split("/"):

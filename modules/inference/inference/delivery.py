@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from time import monotonic
+from time import monotonic, monotonic_ns
 from typing import Any, TypeVar
 
 from inference.duty import Duty
@@ -112,9 +112,13 @@ class Delivery:
 
     # -- the twin and the methods
 
-    def wish(self, section: object, version: int) -> None:
-        """The twin's desired `model` section (None: absent) at desired `$version`. The newest one counts."""
-        subject = Subject(section, version, "" if section is None else digest(section))
+    def wish(self, section: object, version: int, rung: int | None = None) -> None:
+        """The twin's desired `model` section (None: absent) at desired `$version`. The newest one counts.
+
+        `rung`: when the module heard of it, CLOCK_MONOTONIC ns; None: now. `installMs` counts from there.
+        """
+        rung = monotonic_ns() if rung is None else rung
+        subject = Subject(section, version, "" if section is None else digest(section), rung)
         with self._bell:
             last, self._newest = self._newest, subject
             if last is not None and last.digest == subject.digest:

@@ -162,7 +162,7 @@ class FakeDelivery:
     def reload(self) -> bool:
         return bool(self.wishes)
 
-    def wish(self, section: object, version: int) -> None:
+    def wish(self, section: object, version: int, rung: int | None = None) -> None:
         self.wishes.append((section, version))
 
     def answered(self, running: Running, invoke_ms: float) -> None:

@@ -13,6 +13,7 @@ from fleet.service import CONNECT_TIMEOUT_S, HubRefused, HubUnavailable, NotFoun
 
 MAX_WAIT_S = 300  # IoT Hub's own limits of the response time-out (ref 3, ref 5)
 MIN_WAIT_S = 5
+START_S = 25.0  # what a device may need beside the time that a method was given for its work
 _TRANSFER_S = 5.0  # of the hub's own, beside the time that the module is given
 _NOT_ONLINE = 404103
 _NO_ANSWER = 504101

@@ -62,6 +62,7 @@ class Delivery:
         """`folder` is the module's own; `report` takes reported patches and returns at once."""
         settings = settings or DeliverySettings()
         store = ModelStore(folder)
+        self._store = store
         self._report_patch = report
         self._duty = Duty(self._on_ending)
         self._prover = Prover(runtime, settings.proof_timeout_s, settings.proof_command, self._overtaken)
@@ -101,6 +102,10 @@ class Delivery:
     def current(self) -> Running | None:
         """Who answers the next frame."""
         return self._duty.current
+
+    def file_of(self, running: Running) -> Path:
+        """Where its artefact is kept."""
+        return self._store.path(running.ref.sha256)
 
     def answered(self, running: Running, invoke_ms: float) -> None:
         """`running` answered a frame; its engine took `invoke_ms`."""

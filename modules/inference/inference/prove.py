@@ -113,7 +113,7 @@ class Prover:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env=_environment(),
+                env=child_environment(),
                 start_new_session=True,
             )
         except OSError as error:
@@ -166,17 +166,18 @@ def _result(path: Path, runtime: str) -> tuple[int, dict[str, object]]:
         return 1, {"unavailable": "no-proof", "message": f"{path.name}: {error.strerror}"}
 
 
-def confine() -> None:
-    """Whatever the model does to this process, it does it to this process only."""
+def confine(cpu_s: int = _CPU_S) -> None:
+    """Whatever the model does to this process, it does it to this process only, for so much CPU time."""
     os.nice(_NICE)
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S + 1))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Dies with the thread that started it: a module that is killed leaves nothing behind.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
-def _environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
+    """The few variables that a child of ours gets: none of the module's secrets."""
     # One thread for numpy: its pools would reserve gigabytes of addresses on a machine with many cores.
     return {"PATH": os.defpath, "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
@@ -188,7 +189,7 @@ def _judge(returncode: int, output: bytes) -> Proved:
         raise ModelRefused("crashes-runtime", f"the process that tried it died of {name}")
     if -returncode == signal.SIGXCPU:
         raise ModelRefused("hangs-runtime", f"no answer within {_CPU_S} s of processor time")
-    match _last_line(output):
+    match last_line(output):
         case {"proved": dict(figures)} if returncode == 0:
             return Proved(**figures)
         case {"refused": str(code), "message": str(message)}:
@@ -198,7 +199,8 @@ def _judge(returncode: int, output: bytes) -> Proved:
     raise ModelUnavailable("no-proof", f"the proof ended with status {returncode} and no result")
 
 
-def _last_line(output: bytes) -> Any:
+def last_line(output: bytes) -> Any:
+    """The JSON of the last line that a child wrote; None when it is none."""
     try:
         return json.loads(output.splitlines()[-1])
     except (IndexError, ValueError):

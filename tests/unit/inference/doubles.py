@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -145,6 +146,7 @@ class FakeDelivery:
     budget_ms: float = 0
     started: bool = False
     stopped: bool = False
+    folder: Path = Path("nowhere")
 
     def start(self) -> None:
         self.started = True
@@ -164,6 +166,9 @@ class FakeDelivery:
 
     def wish(self, section: object, version: int, rung: int | None = None) -> None:
         self.wishes.append((section, version))
+
+    def file_of(self, running: Running) -> Path:
+        return self.folder / f"{running.ref.sha256}.tflite"
 
     def answered(self, running: Running, invoke_ms: float) -> None:
         self.noted.append((running, invoke_ms))

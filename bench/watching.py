@@ -1,4 +1,4 @@
-"""Looks at running processes from outside: resident memory, edgeHub's queue, what it dropped. Steers nothing."""
+"""Looks at running processes from outside: resident memory, edgeHub's queue, what it dropped."""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ FLOW_INTERVAL_S: Final = 0.5
 FLOW_PRESSING_S: Final = 0.05  # a credit of 32 told of twice a second would hold a camera at 64 frames/s
 COUNTERS_INTERVAL_S: Final = 5.0
 STOP_SHARES: Final = (0.1, 0.5, 0.1, 0.2, 0.05)
-"""Of the time to stop: end the inputs, answer what waits, end the frame in hand, learn of the last PUBACKs, the end of
-delivery."""
+"""Of the time to stop: end the inputs, answer what waits, end the frame in hand, learn of the last PUBACKs,
+end delivery."""
 
 Report = Callable[[Mapping[str, Any]], None]
 

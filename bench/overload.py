@@ -23,7 +23,7 @@ from bench import BenchFailed
 from bench.account import account
 from bench.rig import Rig, RigSettings
 from bench.scenarios import Bench
-from bench.watching import Watch, expired, page, queued
+from bench.watching import Watch, connects, expired, page, queued
 from demo.report import Answer, percentile, read_upstream
 
 CREDIT: Final = 32  # the manifest's
@@ -170,11 +170,12 @@ def _frozen(rig: Rig, away_s: float) -> None:
 
 
 def _ended(rig: Rig, away_s: float) -> None:
-    """By its deployment, as an operator would: `status: stopped`, then `running`. Back: it runs again."""
+    """By its deployment, as an operator would: `status: stopped`, then `running`. Back: on the line again."""
+    before = connects(page(rig.upstream.parent), "inference")
     rig.patch("$edgeAgent", {"modules": {"inference": {"status": "stopped"}}})
     time.sleep(away_s)
     rig.patch("$edgeAgent", {"modules": {"inference": {"status": "running"}}})
-    _wait(lambda: "inference" in rig.simulator.states(), FIRST_S, "the start of inference")
+    _wait(lambda: connects(page(rig.upstream.parent), "inference") > before, FIRST_S, "inference's return")
 
 
 def _settle(rig: Rig) -> None:

@@ -49,6 +49,11 @@ def expired(metrics: str) -> int:
     return total(metrics, "edgehub_messages_dropped_total", reason="ttl_expiry")
 
 
+def connects(metrics: str, module: str) -> int:
+    """How often this module has come onto the line."""
+    return total(metrics, "edgehub_client_connect_success_total", id=f"{DEVICE}/{module}")
+
+
 def resident_mb(process: int) -> float:
     """Resident memory; 0 for a process that has ended."""
     try:

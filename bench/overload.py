@@ -49,11 +49,9 @@ class Extent:
 
 
 def measure(bench: Bench) -> Mapping[str, Any]:
-    """The value of `overload` in the report. Raises BenchFailed where it does not hold."""
+    """The value of `overload` in the report; what does not hold stands there under `missed`."""
     figures = run(bench, Extent())
-    if missed := shortcomings(figures):
-        raise BenchFailed(f"overload: {'; '.join(missed)}")
-    return figures
+    return {**figures, "missed": shortcomings(figures)}
 
 
 def run(bench: Bench, extent: Extent) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from bench import BenchFailed
 from bench.account import account
 from bench.rig import Rig, RigSettings
 from bench.scenarios import Bench
+from bench.waiting import lines, until
 from bench.watching import Watch, connects, expired, page, queued
 from demo.report import Answer, percentile, read_upstream
 
@@ -31,12 +32,12 @@ TIMES: Final = 5  # how much faster the camera is
 PICTURES: Final = 8
 SIDE: Final = 2_400  # pixels: some fifty milliseconds to decode and scale, far more than the way here
 UNLOADED_FPS: Final = 4.0
+QUIET_S: Final = 1.0  # no answer for so long: there is none to come
 SETTLED_S: Final = 30.0  # for what is under way to come to its end
 FIRST_S: Final = 60.0
 MAX_SLOWER: Final = 3.0  # p50 under load by p50 without
 MAX_RETURN_S: Final = 2.0
 MAX_GROWTH_MB: Final = 64.0
-LOOK_S: Final = 0.02
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def run(bench: Bench, extent: Extent) -> dict[str, Any]:
         _settle(rig)
         hub_expired = expired(page(rig.upstream.parent))
         rig.simulator.stop_modules()
-        total = account(_lines(_sent(rig)), _lines(rig.upstream), hub_expired)
+        total = account(lines(_sent(rig)), lines(rig.upstream), hub_expired)
     return {
         "fps": round(fps, 1),
         "credit": CREDIT,
@@ -126,7 +127,7 @@ def _answers(rig: Rig, fps: float, duration_s: float) -> list[Answer]:
     """Let the camera run for so long; what was answered meanwhile, but for the first second."""
     begun = len(_upstream(rig).answers)
     with _running(rig, fps):
-        _wait(lambda: len(_upstream(rig).answers) > begun, FIRST_S, "the first answer")
+        until(lambda: len(_upstream(rig).answers) > begun, FIRST_S, "the first answer")
         time.sleep(1)
         first = len(_upstream(rig).answers)
         time.sleep(duration_s)
@@ -150,7 +151,7 @@ def _away(rig: Rig, fps: float, away_s: float, absence: Callable[[Rig, float], N
         time.sleep(1)
         absence(rig, away_s)
         back_ns = time.time_ns()
-        _wait(lambda: _captured(rig) > back_ns, FIRST_S, "an answer after the return")
+        until(lambda: _captured(rig) > back_ns, FIRST_S, "an answer after the return")
         took_s = (time.time_ns() - back_ns) / 1e9
     _settle(rig)
     return took_s
@@ -173,7 +174,7 @@ def _ended(rig: Rig, away_s: float) -> None:
     rig.patch("$edgeAgent", {"modules": {"inference": {"status": "stopped"}}})
     time.sleep(away_s)
     rig.patch("$edgeAgent", {"modules": {"inference": {"status": "running"}}})
-    _wait(lambda: connects(page(rig.upstream.parent), "inference") > before, FIRST_S, "inference's return")
+    until(lambda: connects(page(rig.upstream.parent), "inference") > before, FIRST_S, "inference's return")
 
 
 def _settle(rig: Rig) -> None:
@@ -184,36 +185,23 @@ def _settle(rig: Rig) -> None:
         now = len(_upstream(rig).answers)
         if now != answered or queued(page(rig.upstream.parent), "inference"):
             answered, quiet_since = now, time.monotonic()
-        if time.monotonic() - quiet_since > 1.5:
+        if time.monotonic() - quiet_since > QUIET_S:
             return
         time.sleep(0.1)
     raise BenchFailed(f"overload: frames were still under way after {SETTLED_S:g} s")
 
 
-def _wait(true: Callable[[], bool], patience_s: float, what: str) -> None:
-    deadline = time.monotonic() + patience_s
-    while not true():
-        if time.monotonic() > deadline:
-            raise BenchFailed(f"overload: waited {patience_s:g} s in vain for {what}")
-        time.sleep(LOOK_S)
-
-
 def _upstream(rig: Rig) -> Any:
-    return read_upstream(_lines(rig.upstream))
+    return read_upstream(lines(rig.upstream))
 
 
 def _captured(rig: Rig) -> int:
     """The capture time of the newest answer, ns since the epoch."""
-    for line in reversed(_lines(rig.upstream)):
+    for line in reversed(lines(rig.upstream)):
         body = json.loads(line)["Body"]
         if body.get("schema") == "twinship.prediction.v1":
             return int(body["captured"])
     return 0
-
-
-def _lines(path: Path) -> list[str]:
-    with path.open(encoding="utf-8") as file:
-        return [line for line in file if line.endswith("\n")]
 
 
 def _sent(rig: Rig) -> Path:

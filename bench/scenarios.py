@@ -50,6 +50,7 @@ class Scenario:
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     "delay": Scenario("the article's formulas against what is measured, edge and cloud", "delay"),
+    "ledger": Scenario("the modules' ledger against the hub's own stamps", "ledger"),
     "overload": Scenario(
         "five times too many frames, and inference away for a while", "overload", everyday=False
     ),

@@ -19,6 +19,7 @@ T = TypeVar("T")
 # Together below the 15 s after which a person takes a command for dead. The SDK's own: 100 s, four times.
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 9.0
+METHOD_TIMEOUT_S = 8  # the hub's own wait for a module's answer, of 5 to 300
 
 
 class HubUnavailable(FleetError):
@@ -51,6 +52,25 @@ class ModuleTwin:
     connection_state: str
     desired: Mapping[str, Any]
     reported: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class MethodAnswer:
+    """What a module answered to a direct method: its own status, and any JSON value."""
+
+    status: int
+    payload: Any
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """An automatic deployment, but for its content."""
+
+    id: str
+    labels: Mapping[str, str]
+    target_condition: str
+    priority: int
+    etag: str = ""
 
 
 class ServiceHub:
@@ -125,6 +145,57 @@ class ServiceHub:
 
         self._ask(f"device {device}", ask)
 
+    def invoke(self, device: str, module: str, method: str, payload: object) -> MethodAnswer:
+        """Call a module's direct method. Raises NotFound, HubUnavailable (not connected, too), HubRefused."""
+
+        def ask() -> MethodAnswer:
+            from azure.iot.hub.models import CloudToDeviceMethod
+
+            call = CloudToDeviceMethod(
+                method_name=method, payload=payload, response_timeout_in_seconds=METHOD_TIMEOUT_S
+            )
+            answer = self._registry().invoke_device_module_method(device, module, call)
+            return MethodAnswer(int(answer.status), answer.payload)
+
+        return self._ask(f"module {device}/{module}", ask)
+
+    def configurations(self) -> tuple[Configuration, ...]:
+        """All automatic deployments of the hub; there are a hundred at most."""
+        found = self._ask("configuration list", lambda: self._configuration().get_configurations(100))
+        return tuple(
+            Configuration(
+                each.id, each.labels or {}, each.target_condition or "", each.priority or 0, each.etag
+            )
+            for each in found
+        )
+
+    def create_configuration(self, wanted: Configuration, modules_content: Mapping[str, Any]) -> None:
+        """A new automatic deployment with this content."""
+
+        def ask() -> None:
+            from azure.iot.hub.models import ConfigurationContent
+
+            content = ConfigurationContent(modules_content=dict(modules_content))
+            self._configuration().create_configuration(_sdk_configuration(wanted, content=content))
+
+        self._ask(f"configuration {wanted.id}", ask)
+
+    def update_configuration(self, wanted: Configuration) -> None:
+        """Another condition or priority, if it still has this etag; the content stays. Raises
+        PreconditionFailed when it has another."""
+        body = _sdk_configuration
+        self._ask(
+            f"configuration {wanted.id}",
+            lambda: self._configuration().update_configuration(body(wanted), wanted.etag),
+        )
+
+    def delete_configuration(self, present: Configuration) -> None:
+        """Devices get what is next in line. Raises PreconditionFailed when it has another etag."""
+        self._ask(
+            f"configuration {present.id}",
+            lambda: self._configuration().delete_configuration(present.id, present.etag),
+        )
+
     def _ask(self, thing: str, question: Callable[[], T]) -> T:
         kind, _, name = thing.partition(" ")
         for part in name.split("/"):
@@ -163,6 +234,20 @@ def _tuned(sdk_class: Any, connection: Connection) -> Any:
     return sdk
 
 
+def _sdk_configuration(wanted: Configuration, **content: Any) -> Any:
+    from azure.iot.hub.models import Configuration as SdkConfiguration
+
+    return SdkConfiguration(
+        id=wanted.id,
+        schema_version="1.0",
+        labels=dict(wanted.labels),
+        target_condition=wanted.target_condition,
+        priority=wanted.priority,
+        etag=wanted.etag or None,
+        **content,
+    )
+
+
 def _module_twin(twin: Any, device: str, module: str) -> ModuleTwin:
     desired, reported = (twin.properties.desired, twin.properties.reported) if twin.properties else ({}, {})
     return ModuleTwin(
@@ -198,6 +283,9 @@ _STATUS: dict[int, tuple[Callable[[str, int], FleetError], str]] = {
 }
 
 
+_NOT_ONLINE = "404103"  # DeviceNotOnline: it exists, and no direct method reaches it
+
+
 @contextmanager
 def _one_line(connection: Connection, thing: str) -> Iterator[None]:
     """Raise whatever the SDK, requests or TLS raise as one FleetError."""
@@ -222,6 +310,10 @@ def _translated(error: Exception, connection: Connection, thing: str) -> FleetEr
 
 
 def _from_status(status: int, said: str, connection: Connection, thing: str) -> FleetError:
+    if status == 404 and _NOT_ONLINE in said:
+        return HubUnavailable(
+            f"{thing} is not connected to {connection.host}; cure: see whether it runs (twinship status)"
+        )
     if status in _STATUS:
         make, text = _STATUS[status]
         return make(

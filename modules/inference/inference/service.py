@@ -160,7 +160,7 @@ class Service:
 
     def _status(self, _payload: Any) -> MethodAnswer:
         running = self.delivery.current
-        model = {**running.ref.reported(), "runtime": running.engine.runtime} if running else None
+        model = {**running.ref.reported(), **running.engine.reported()} if running else None
         return MethodAnswer(
             200,
             {

@@ -123,6 +123,9 @@ class FakeEngine:
         self.runtime = "fake"
         self.infer = infer or brightest_band
 
+    def reported(self) -> dict[str, str | None]:
+        return {"runtime": self.runtime, "delegate": None, "whyNotDelegate": None}
+
 
 def brightest_band(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The tiny model's answer, without a runtime."""

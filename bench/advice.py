@@ -13,7 +13,7 @@ from bench.quantities import spoken
 from bench.tiers import Need
 
 SCHEMA: Final = "twinship.advice.v1"
-_ORIGIN: Final = {"benchmark": "benchmark", "training": "training*"}
+_ORIGIN: Final = {"benchmark": "", "training": "*"}
 Rows = list[tuple[str, ...]]
 
 
@@ -64,17 +64,17 @@ def _cloud_line(wish: Wish, cloud: Cloud) -> str:
 
 def tables(advice: Advice, *, cost: bool) -> Iterator[tuple[str, tuple[str, ...], Rows]]:
     """Title, columns and rows of each table."""
-    columns = ("model", "bytes", "right", "device", "invoke ms", "answer ms", "margin ms", "meets", "from")
+    columns = ("model", "bytes", "right", "device", "invoke ms", "margin ms", "meets")
     yield (
-        "measured (*: in a niced process at the end of a training, an indication)",
+        "measured: the 99th percentile of an invoke (*: the 95th of a niced process after a training)",
         columns,
         [_edge_row(edge) for edge in advice.edges],
     )
     yield (
         f"extrapolated, not measured here, from {advice.extrapolated_task}",
-        ("device", "invoke ms", "answer ms", "would meet", "published in"),
+        ("device", "invoke ms", "would meet", "published in"),
         [
-            (row.device, _ms(row.invoke_ms), _ms(row.latency_ms), _yes(row.would_meet), _short(row.source))
+            (row.device, _ms(row.invoke_ms), _yes(row.would_meet), _short(row.source))
             for row in advice.extrapolated
         ],
     )
@@ -88,8 +88,8 @@ def tables(advice: Advice, *, cost: bool) -> Iterator[tuple[str, tuple[str, ...]
 
 def _edge_row(edge: Edge) -> tuple[str, ...]:
     right = "–" if edge.accuracy is None else f"{edge.accuracy:.2%}"
-    times = (_ms(edge.invoke_ms), _ms(edge.latency_ms), f"{edge.margin_ms:.1f}")
-    return edge.model, f"{edge.size:,}", right, edge.device, *times, _yes(edge.meets), _ORIGIN[edge.origin]
+    times = (_ms(edge.invoke_ms) + _ORIGIN[edge.origin], f"{edge.margin_ms:.1f}")
+    return edge.model, f"{edge.size:,}", right, edge.device, *times, _yes(edge.meets)
 
 
 def _load_row(load: Load, *, cost: bool) -> tuple[str, ...]:

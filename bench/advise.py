@@ -131,7 +131,7 @@ class Advice:
 
 def gather(build: Path) -> tuple[tuple[Model, ...], tuple[Measured, ...], Table]:
     """The models trained below a folder, and what is known of devices. Raises BenchFailed."""
-    folders = sorted(path.parent for path in build.rglob(METRICS)) if build.is_dir() else []
+    folders = sorted(path.parent for depth in ("*", "*/*") for path in build.glob(f"{depth}/{METRICS}"))
     models = [_model(found) for folder in folders if (found := previous(folder)) is not None]
     return tuple(models), hardware.measured(), hardware.published()
 
@@ -139,7 +139,7 @@ def gather(build: Path) -> tuple[tuple[Model, ...], tuple[Measured, ...], Table]
 def _model(metrics: Metrics) -> Model:
     runtime, proof = min(metrics.proof.items(), key=lambda item: item[1].p95_ms)
     return Model(
-        f"{metrics.name}:{metrics.version} ({metrics.architecture})",
+        f"{metrics.name}:{metrics.version} {metrics.architecture}",
         metrics.artefact_sha256,
         metrics.sizes.artefact_bytes,
         min(metrics.accuracy.int8.values()),
@@ -155,7 +155,8 @@ def advise(wish: Wish, models: Sequence[Model], devices: Sequence[Measured], tab
         raise BenchFailed("nothing was measured: cure: twinship train, or twinship benchmark --out FILE")
     meeting = sorted((edge for edge in edges if edge.meets), key=lambda edge: edge.origin != "benchmark")
     best = meeting[0] if meeting else None
-    cloud = _cloud(wish, best or edges[0], min(edge.invoke_ms for edge in edges))
+    judged = [edge for edge in edges if edge.origin == "benchmark"] or edges
+    cloud = _cloud(wish, best or edges[0], min(edge.invoke_ms for edge in judged))
     return Advice(
         place=_place(best, cloud),
         best=best,

@@ -14,8 +14,8 @@ from bench.tiers import Stream, needs
 
 WISH = Wish(fps=30, max_latency_ms=20, bandwidth=250_000)
 TABLE = Table("another task", (Published(device="board", per_s=100, source="their table, row 1"),))
-SMALL = Model("digits:1.0.0 (micro)", "aa", 30_000, 0.98, 0.2, "litert")
-LARGE = Model("digits:2.0.0 (seed)", "bb", 250_000, 0.99, 1.0, "litert")
+SMALL = Model("digits:1.0.0 micro", "aa", 30_000, 0.98, 0.2, "litert")
+LARGE = Model("digits:2.0.0 seed", "bb", 250_000, 0.99, 1.0, "litert")
 
 
 def record(sha256: str = "aa", size: int = 30_000, p99: float = 0.3) -> Measured:

@@ -586,6 +586,38 @@ def bench_run(
         _say(f"figures: {folder / 'report.json'}")
 
 
+@app.command("advise")
+def advise_verb(
+    fps: Annotated[float, typer.Option(help="Frames in a second.")],
+    max_latency_ms: Annotated[float, typer.Option(help="From a frame to its answer.")],
+    bandwidth: Annotated[str, typer.Option(help="Of the link to the cloud: 2Mbit, 250kB.")],
+    rtt_ms: Annotated[float, typer.Option(help="Round trip to the cloud; 0 flatters the cloud.")] = 0.0,
+    frame_bytes: Annotated[int, typer.Option(help="A frame on the wire.")] = 1_000,
+    hop_ms: Annotated[float, typer.Option(help="One hop through edgeHub.")] = 10.0,
+    accuracy: Annotated[float, typer.Option(help="At least this share of answers right.")] = 0.0,
+    cost: Annotated[bool, typer.Option("--cost", help="Units of each tier of IoT Hub; no prices.")] = False,
+    build: Annotated[Path, typer.Option(help="Trained models are looked for below.")] = BUILD,
+    as_json: Json = False,
+) -> None:
+    """Edge or cloud, which model, which measured device, and how many messages a day."""
+    from bench import advice
+    from bench.advise import Wish, advise, gather
+    from bench.quantities import bandwidth as parsed
+
+    wish = Wish(fps, max_latency_ms, parsed(bandwidth), rtt_ms, frame_bytes, hop_ms, accuracy)
+    found = advise(wish, *gather(build))
+    if as_json:
+        _say_json(advice.to_json(wish, found))
+    else:
+        for line in advice.verdict(wish, found):
+            _say(line)
+        for title, columns, rows in advice.tables(found, cost=cost):
+            _say(f"\n{title}")
+            _draw(columns, rows)
+    if found.place == "neither":
+        raise typer.Exit(1)
+
+
 # -- the way in ----------------------------------------------------------------------------------------------
 
 

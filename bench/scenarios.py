@@ -25,6 +25,11 @@ class Bench:
     pictures: Path  # held-out frames with their truth
     progress: Callable[[str, float], None]  # what is being done, which share of 1 is done
 
+    @property
+    def results(self) -> Path:
+        """Where the report ends up: for pictures that belong to it."""
+        return self.folder.parents[1]
+
 
 Measure = Callable[[Bench], Mapping[str, Any]]
 
@@ -45,6 +50,11 @@ class Scenario:
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     "swap": Scenario("swaps by twin and rollbacks at 100 frames/s: nothing lost, what they cost", "swap"),
+    "delay": Scenario("the article's formulas against what is measured, edge and cloud", "delay"),
+    "ledger": Scenario("the modules' ledger against the hub's own stamps", "ledger"),
+    "overload": Scenario(
+        "five times too many frames, and inference away for a while", "overload", everyday=False
+    ),
 }
 
 

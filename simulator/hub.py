@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -188,8 +188,14 @@ async def _serve_control(
     def kill() -> None:  # whoever asked for it is answered before
         asyncio.get_running_loop().call_later(KILL_AFTER_S, os.kill, os.getpid(), signal.SIGKILL)
 
+    def counters() -> dict[str, Any]:
+        carried: dict[str, list[int]] = {}
+        for listener in listeners:
+            carried |= listener.carried()
+        return {**edge_hub.counters(), "carried": carried}
+
     acts = {DROP_CONNECTIONS: drop_connections, RESTART_HUB: kill}
-    runner = await serve_control(socket_folder(options.folder), faults, acts, edge_hub.counters)
+    runner = await serve_control(socket_folder(options.folder), faults, acts, counters)
     running.push_async_callback(runner.cleanup)
 
 

@@ -29,6 +29,8 @@ from inference.tally import Outcome, Tally
 
 log = logging.getLogger(__name__)
 
+PRESSING_FRAMES = 8  # a quarter of the manifest's credit: told by then, it never runs out
+
 Send = Callable[[str, Message, Callable[[int], None]], bool]
 Observe = Callable[[Walk, int | None], None]
 
@@ -250,6 +252,11 @@ class FramePath:
     def has_flow(self) -> bool:
         """Whether `flows` has something to say."""
         return self._intake.untold
+
+    @property
+    def flow_presses(self) -> bool:
+        """Whether a camera may soon have to wait for what `flows` has to say."""
+        return self._intake.untold_frames >= PRESSING_FRAMES
 
     def flows(self) -> list[Flow]:
         """For each run in which frames were settled since this was last asked: up to which."""

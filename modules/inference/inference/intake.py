@@ -74,6 +74,7 @@ class Intake:
         self._arrivals = count()  # the order of two equal seqs, so that heapq never compares two pictures
         self._runs: OrderedDict[Stream, _Run] = OrderedDict()  # last heard from at the end
         self._untold: dict[Stream, int] = {}  # highest settled seq that `newly_settled` has not said yet
+        self.untold_frames = 0  # how many have been settled since it was last asked
 
     def __len__(self) -> int:
         return len(self._turns)
@@ -116,6 +117,7 @@ class Intake:
         run = self._runs.get(stream)
         if run is not None and frame.seq > run.settled:
             run.settled = self._untold[stream] = frame.seq
+            self.untold_frames += 1
 
     @property
     def untold(self) -> bool:
@@ -126,6 +128,7 @@ class Intake:
         """The highest settled frame of each run in which it rose since this was last asked."""
         risen = [FrameId(camera, run, seq) for (camera, run), seq in self._untold.items()]
         self._untold.clear()
+        self.untold_frames = 0
         return risen
 
     def _first_time(self, stream: Stream, seq: int) -> bool:

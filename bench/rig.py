@@ -40,13 +40,13 @@ class Rig:
     """Entering starts the hub; modules start when asked for. Leaving ends every process."""
 
     def __init__(self, settings: RigSettings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._exits = ExitStack()
         self._keys = settings.folder / "keys"
 
     def __enter__(self) -> Self:
         keys.new(self._keys)
-        settings = self._settings
+        settings = self.settings
         variables = {
             "MODEL_TRUSTED_KEYS": keys.trusted_keys_text(self._keys),
             "CAMERA_FOLDER": str(settings.pictures.resolve()),

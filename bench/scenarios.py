@@ -36,6 +36,7 @@ class Scenario:
     about: str
     module: str  # of this room
     everyday: bool = True  # part of `make bench`; others are measured by name
+    beside: tuple[str, ...] = ()  # scenarios that are measured right before: a ratio needs both from one run
 
     def measure(self, bench: Bench) -> Mapping[str, Any]:
         """Run it. Raises BenchFailed."""
@@ -43,13 +44,22 @@ class Scenario:
         return found(bench)
 
 
-SCENARIOS: Final[Mapping[str, Scenario]] = {}
+SCENARIOS: Final[Mapping[str, Scenario]] = {
+    "invoke": Scenario("the bare interpreter, with each runtime", "invoke"),
+    "module": Scenario("the inference module without a hub, beyond the bare interpreter", "module"),
+    "floor": Scenario("the same frames and model on bare paho and mosquitto", "floor"),
+    "single": Scenario("one frame at a time at 10, 50 and 200 frames/s", "single", beside=("floor",)),
+    "throughput": Scenario("as many frames as go through, one in a message", "throughput", beside=("floor",)),
+}
 
 
 def chosen(names: tuple[str, ...]) -> Mapping[str, Scenario]:
-    """Those scenarios, or those of every day. Raises BenchFailed for a name that is none."""
+    """Those scenarios, or those of every day, and what is measured beside each.
+
+    Raises BenchFailed for a name that is none.
+    """
     if unknown := [name for name in names if name not in SCENARIOS]:
         raise BenchFailed(f"no scenario {unknown[0]!r}: there are {', '.join(SCENARIOS)}")
-    if not names:
-        return {name: scenario for name, scenario in SCENARIOS.items() if scenario.everyday}
-    return {name: SCENARIOS[name] for name in names}
+    wanted = names or tuple(name for name, scenario in SCENARIOS.items() if scenario.everyday)
+    ordered = [each for name in wanted for each in (*SCENARIOS[name].beside, name)]
+    return {name: SCENARIOS[name] for name in ordered}

@@ -27,7 +27,7 @@ class CameraSettings(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
-    fps: float = Field(default=10, gt=0, le=1000, allow_inf_nan=False)
+    fps: float = Field(default=10, gt=0, le=100_000, allow_inf_nan=False)
     frames: int = Field(default=0, ge=0)  # of this run; 0: for ever
     paused: bool = False
     credit: int = Field(default=32, ge=0, le=100_000)  # frames under way without an answer; 0: any number

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edgekit.clock import boot_id, mono_ns, wall_ns
 from edgekit.frame import BadFrame, Flow, Frame, FrameId, Message
 from inference.delivery import Delivery, Running
+from inference.duty import Duty
 from inference.intake import Arrival, Intake, Repeat
 from inference.ledger import Here, Ledger, Published, Stamps, Walk, Window, walk
 from inference.prediction import Prediction, Told, best
@@ -45,7 +46,12 @@ class FramePath:
     """What is between input `frames` and output `predictions`."""
 
     def __init__(
-        self, delivery: Delivery, send: Send, *, instance: str, observe: Observe = lambda done, publish: None
+        self,
+        delivery: Delivery | Duty,
+        send: Send,
+        *,
+        instance: str,
+        observe: Observe = lambda done, publish: None,
     ) -> None:
         """`send` as Hub.send; `observe` is called with the stages of each frame that is done (metrics)."""
         self._delivery = delivery

@@ -160,6 +160,8 @@ def _by_phase(phases: Sequence[Phase], sent: Sequence[Sent], upstream: Upstream)
 def _walked(
     part: Sequence[Sent], answers: Mapping[FrameKey, Answer], publish_ms: Mapping[FrameKey, float]
 ) -> Walked:
+    # The last PUBACK of all is only known when the module's closing message came through in time.
+    part = [each for each in part if each.key in publish_ms]
     stages = [{**answers[each.key].stages_ms, "publish": publish_ms[each.key]} for each in part]
     totals = [sum(each.values()) for each in stages]
     ends = [each.captured_ns / 1e9 + total / 1e3 for each, total in zip(part, totals, strict=True)]

@@ -95,7 +95,7 @@ class Service:
 
     def _tell_what_is_due(self) -> None:
         now, due = mono_ns(), self._schedule
-        if self.path.has_flow and due.flow.take(now):
+        if self.path.has_flow and (due.flow.take(now) or self.path.flow_presses):
             for flow in self.path.flows():
                 self.hub.send("flow", flow.to_message())
         if due.latency.take(now) or self.path.window_full:

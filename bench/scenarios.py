@@ -50,6 +50,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "floor": Scenario("the same frames and model on bare paho and mosquitto", "floor"),
     "single": Scenario("one frame at a time at 10, 50 and 200 frames/s", "single", beside=("floor",)),
     "throughput": Scenario("as many frames as go through, one in a message", "throughput", beside=("floor",)),
+    "offline": Scenario("as many frames as go through, in batches", "offline", beside=("invoke",)),
 }
 
 

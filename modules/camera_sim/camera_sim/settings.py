@@ -8,6 +8,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from camera_sim.pacing import Pacing
+from edgekit.batch import MAX_FRAMES
+
 Encoding = Literal["png", "jpeg", "raw", "as_is"]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
@@ -32,6 +35,10 @@ class CameraSettings(BaseModel):
     paused: bool = False
     credit: int = Field(default=32, ge=0, le=100_000)  # frames under way without an answer; 0: any number
     encoding: Encoding = "png"
+    batch: int = Field(
+        default=1, ge=1, le=MAX_FRAMES
+    )  # frames in one message, as far as they fit and are due
+    pacing: Pacing = "steady"  # poisson: as people come to a gate, fps on average
     ledger: bool = False  # one line in sent.jsonl for each frame that the hub has stored
 
 

@@ -72,10 +72,10 @@ def walk_frames(
     settings = settings or RigSettings(bench.folder / "rig", bench.pictures)
     settings = replace(settings, desired={**DESIRED, **settings.desired})
     with Rig(settings) as rig:
-        rig.simulator.start_modules()
+        rig.start()
         rig.publish(bench.models[0])
         drive(rig, [Phase("warm", WARM_FRAMES, WARM), *phases], bench.progress)
-        rig.simulator.stop_modules()
+        rig.stop()
         sent, upstream = ledgers(rig)
     check_all_answered(sent, upstream)
     return _by_phase([Phase("warm", WARM_FRAMES, WARM), *phases], sent, upstream)

@@ -26,7 +26,8 @@ class Bench:
     progress: Callable[[str, float], None]  # what is being done, which share of 1 is done
 
 
-Measure = Callable[[Bench], Mapping[str, Any]]
+Figures = Mapping[str, Any] | float  # a scenario of one figure gives it bare
+Measure = Callable[[Bench], Figures]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Scenario:
     everyday: bool = True  # part of `make bench`; others are measured by name
     beside: tuple[str, ...] = ()  # scenarios that are measured right before: a ratio needs both from one run
 
-    def measure(self, bench: Bench) -> Mapping[str, Any]:
+    def measure(self, bench: Bench) -> Figures:
         """Run it. Raises BenchFailed."""
         found: Measure = importlib.import_module(f"bench.{self.module}").measure
         return found(bench)
@@ -50,6 +51,11 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "floor": Scenario("the same frames and model on bare paho and mosquitto", "floor"),
     "single": Scenario("one frame at a time at 10, 50 and 200 frames/s", "single", beside=("floor",)),
     "throughput": Scenario("as many frames as go through, one in a message", "throughput", beside=("floor",)),
+    "server": Scenario("Poisson arrivals, 100 frames/s on average", "server", beside=("floor",)),
+    "naive": Scenario("without NODELAY, and with a POST for each frame", "naive", beside=("floor", "single")),
+    "startup_s": Scenario("start of everything to the first prediction, model on disk", "startup"),
+    "memory": Scenario("resident memory after 10,000 frames", "memory"),
+    "memory_long": Scenario("resident memory after 100,000 frames", "memory_long", everyday=False),
     "offline": Scenario("as many frames as go through, in batches", "offline", beside=("invoke",)),
 }
 

@@ -279,11 +279,12 @@ class Camera:
         }
 
     def _status_due(self, now_ns: int) -> bool:
-        status = self._status()
-        if status == self._reported or not self._configured:
+        if not self._configured:
             return False
-        finished = status["done"] and not self._reported.get("done")
-        return finished or now_ns - self._reported_ns >= _STATUS_NS
+        finished = self._done() and not self._reported.get("done")
+        if not finished and now_ns - self._reported_ns < _STATUS_NS:
+            return False
+        return self._status() != self._reported
 
     def _report_status(self, now_ns: int, *, at_once: bool = False) -> None:
         with self._changed:

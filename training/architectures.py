@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from training.quiet import tensorflow
 
-INPUT_SHAPE: Final = (28, 28, 1)  # real values 0 to 1
-CLASSES: Final = 10
+Shape = tuple[int, int, int]
+"""Of one picture: height, width, channels (1 or 3). The network sees real values, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,10 @@ class Architecture:
     """A network and its recipes: profile → recipe."""
 
     about: str
-    build: Callable[[], Any]  # a keras.Model, not compiled
+    build: Callable[[Shape, int], Any]  # for so many classes: a keras.Model, not compiled
     recipes: Mapping[str, Recipe]
     accuracy: Mapping[tuple[str, str], float]  # (data set, profile) → what must be reached
+    loss: Any = "sparse_categorical_crossentropy"  # as keras.Model.compile takes it; truth is a whole number
 
 
 PROFILES: Final = ("full", "quick")
@@ -51,26 +52,26 @@ PROFILES: Final = ("full", "quick")
 MAX_DROP: Final = {"mnist": 0.003, "digits": 0.01}
 
 
-def seed() -> Any:
-    """The article's network: 225,034 parameters."""
+def seed(shape: Shape, classes: int) -> Any:
+    """The article's network: 225,034 parameters for MNIST."""
     _, keras = tensorflow()
     layers = keras.layers
     return keras.Sequential(
         [
-            keras.Input(INPUT_SHAPE),
+            keras.Input(shape),
             layers.Conv2D(32, 3, activation="relu"),
             layers.MaxPooling2D(2),
             layers.Conv2D(64, 3, activation="relu"),
             layers.MaxPooling2D(2),
             layers.Flatten(),
             layers.Dense(128, activation="relu"),
-            layers.Dense(CLASSES, activation="softmax"),
+            layers.Dense(classes, activation="softmax"),
         ]
     )
 
 
-def micro() -> Any:
-    """Five narrow convolutions, 14,042 parameters: small enough to travel inside a twin."""
+def micro(shape: Shape, classes: int) -> Any:
+    """Five narrow convolutions, 14,042 parameters for MNIST: small enough to travel inside a twin."""
     _, keras = tensorflow()
     layers = keras.layers
 
@@ -85,7 +86,7 @@ def micro() -> Any:
 
     return keras.Sequential(
         [
-            keras.Input(INPUT_SHAPE),
+            keras.Input(shape),
             *convolution(8),
             *convolution(16),
             layers.MaxPooling2D(2),
@@ -94,7 +95,7 @@ def micro() -> Any:
             layers.MaxPooling2D(2),
             *convolution(24),
             layers.GlobalAveragePooling2D(),
-            layers.Dense(CLASSES, activation="softmax"),
+            layers.Dense(classes, activation="softmax"),
         ]
     )
 

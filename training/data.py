@@ -44,6 +44,12 @@ class Pictures:
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one picture: height, width, channels."""
+        height, width, channels = self.images.shape[1:]
+        return height, width, channels
+
     def __len__(self) -> int:
         return len(self.labels)
 

@@ -28,7 +28,7 @@ from training.card import card
 from training.data import LABELS, Dataset, find, spread
 from training.download import download
 from training.export import Accuracy, DatasetFacts, Inline, Metrics, Proof, Sizes
-from training.fit import INPUT, Fitted, Progress, fit, predictions
+from training.fit import Fitted, Progress, fit, input_spec, predictions
 from training.kept import kept, recipe_key, same_data, versions, was_digits
 from training.settings import SettingsError, TrainSettings
 
@@ -140,7 +140,7 @@ def _fitted(job: _Job) -> Fitted:
 
     settings, data = job.settings, job.dataset
     architecture = ARCHITECTURES[settings.architecture]
-    return fit(architecture, settings.recipe, data.train, data.validation, settings.seed, told)
+    return fit(architecture, settings.recipe, data.train, data.validation, len(LABELS), settings.seed, told)
 
 
 def _verified(job: _Job, fitted: Fitted, tflite: bytes) -> tuple[Probes, Accuracy, Confusion]:
@@ -185,7 +185,7 @@ def _manifest(job: _Job, fitted: Fitted, tflite: bytes, accuracy: Accuracy | Non
         name=settings.name,
         version=settings.version,
         architecture=settings.architecture,
-        input=INPUT,
+        input=input_spec(job.dataset.train.shape),
         latencyBudgetMs=settings.latency_budget_ms,
         minimumRuntime=convert.minimum_runtime(tflite),
         metrics={"accuracy": measured, "test": len(job.dataset.test)},

@@ -16,9 +16,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.artefact import InputSpec
-from training.architectures import Architecture, Recipe, Shape
-from training.data import Pictures
+from training.architectures import Architecture, Recipe
+from training.data import Pictures, input_spec
 from training.quiet import silenced, tensorflow
 
 EVALUATION_BATCH: Final = 1_000
@@ -92,11 +91,6 @@ def fit(
             best = (accuracy, epoch, model.get_weights())
     model.set_weights(best[2])
     return Fitted(model, epoch=best[1], validation=best[0], history=tuple(history))
-
-
-def input_spec(shape: Shape) -> InputSpec:
-    """What the manifest declares of pictures of this shape."""
-    return InputSpec(height=shape[0], width=shape[1], channels=1 if shape[2] == 1 else 3)
 
 
 def real(images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.artefact import MAX_ARTEFACT_BYTES, Artefact, BadArtefact, Probes, read
+from inference.artefact import MAX_ARTEFACT_BYTES, MAX_PROBES, Artefact, BadArtefact, Probes, read
 from inference.prove import Proved, Prover
 from inference.reconcile import ModelRefused, ModelUnavailable
 from inference.runtimes import versions
@@ -98,7 +98,8 @@ def choose_probes(answered: Mapping[str, Answers], asked: Pictures, labels: tupl
     """For each label a picture that every runtime answers right and surely; raises NotVerified where none is.
 
     Sure ones, because a device asks whether the model works there and not how good it is. Of the surest of a
-    label the one that zlib packs best, because the probes travel inside the twin.
+    label the one that zlib packs best, because the probes travel inside the twin. Of more labels than an
+    artefact has probes every so many-th has one.
     """
     right = np.logical_and.reduce([each.predicted == asked.labels for each in answered.values()])
     sureness = np.minimum.reduce([each.confidence for each in answered.values()])
@@ -109,6 +110,8 @@ def choose_probes(answered: Mapping[str, Answers], asked: Pictures, labels: tupl
         chosen += sorted((int(each) for each in surest), key=lambda each: _packed(asked.images[each]))[:1]
     if not chosen:
         raise NotVerified("the int8 model answers no picture right on every runtime: it has learnt nothing")
+    spread = np.unique(np.linspace(0, len(chosen) - 1, min(MAX_PROBES, len(chosen))).astype(int))
+    chosen = [chosen[place] for place in spread]
     expected = tuple(labels[asked.labels[each]] for each in chosen)
     return Probes(asked.images[np.array(chosen)].tobytes(), expected)
 

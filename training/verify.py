@@ -110,10 +110,15 @@ def choose_probes(answered: Mapping[str, Answers], asked: Pictures, labels: tupl
         chosen += sorted((int(each) for each in surest), key=lambda each: _packed(asked.images[each]))[:1]
     if not chosen:
         raise NotVerified("the int8 model answers no picture right on every runtime: it has learnt nothing")
-    spread = np.unique(np.linspace(0, len(chosen) - 1, min(MAX_PROBES, len(chosen))).astype(int))
-    chosen = [chosen[place] for place in spread]
     expected = tuple(labels[asked.labels[each]] for each in chosen)
-    return Probes(asked.images[np.array(chosen)].tobytes(), expected)
+    return fewer(Probes(asked.images[np.array(chosen)].tobytes(), expected), MAX_PROBES)
+
+
+def fewer(probes: Probes, count: int) -> Probes:
+    """At most `count` of these, spread from the first to the last."""
+    places = np.unique(np.linspace(0, probes.count - 1, min(count, probes.count)).astype(int))
+    images = np.frombuffer(probes.images, np.uint8).reshape(probes.count, -1)
+    return Probes(images[places].tobytes(), tuple(probes.expected[place] for place in places))
 
 
 def _packed(image: NDArray[np.uint8]) -> int:

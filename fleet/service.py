@@ -160,11 +160,11 @@ class ServiceHub:
     def update_configuration(self, wanted: Configuration) -> None:
         """Another condition or priority, if it still has this etag; the content stays. Raises
         PreconditionFailed when it has another."""
-        body = _sdk_configuration
-        self._ask(
-            f"configuration {wanted.id}",
-            lambda: self._configuration().update_configuration(body(wanted), wanted.etag),
-        )
+
+        def ask() -> None:
+            self._configuration().update_configuration(_sdk_configuration(wanted), wanted.etag)
+
+        self._ask(f"configuration {wanted.id}", ask)
 
     def delete_configuration(self, present: Configuration) -> None:
         """Devices get what is next in line. Raises PreconditionFailed when it has another etag."""

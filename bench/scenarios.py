@@ -43,7 +43,9 @@ class Scenario:
         return found(bench)
 
 
-SCENARIOS: Final[Mapping[str, Scenario]] = {}
+SCENARIOS: Final[Mapping[str, Scenario]] = {
+    "hub": Scenario("one hop through the simulator's hub, next to mosquitto", "hub"),
+}
 
 
 def chosen(names: tuple[str, ...]) -> Mapping[str, Scenario]:

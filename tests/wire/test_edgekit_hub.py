@@ -107,6 +107,23 @@ def test_messages_arrive_in_order_as_they_were_sent(modules: Callable[..., Modul
         assert before < arrival < clock.mono_ns()
 
 
+def test_what_comes_after_the_inputs_have_ended_waits_for_the_next_process(
+    modules: Callable[..., Module],
+) -> None:
+    """edgeHub keeps it: a message that nobody counts any more is not acknowledged by the SDK either."""
+    receiver, sender = modules("b"), modules("a")
+    sender.hub.send("x", Message(b"before", {}))
+    assert receiver.messages.get(timeout=60)[0].body == b"before"
+    receiver.hub.stop_inputs(timeout_s=60)
+    sender.hub.send("x", Message(b"after", {}))
+    assert sender.hub.wait_sent(timeout_s=60) == 0
+    assert receiver.hub.send("x", Message(b"still sending", {}))
+    assert receiver.hub.wait_sent(timeout_s=60) == 0
+    receiver.hub.close(timeout_s=2)
+    assert receiver.messages.empty()
+    assert modules("b").messages.get(timeout=60)[0].body == b"after"
+
+
 def test_no_message_waits_for_more_data(modules: Callable[..., Module], simulated: SimulatedHub) -> None:
     """TCP_NODELAY is set on the SDK's socket, and on the next one after the connection was lost."""
     module = modules("a")

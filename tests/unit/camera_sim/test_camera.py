@@ -1,5 +1,8 @@
 """The camera against a hub that the test holds in its hands."""
 
+import base64
+import contextlib
+import io
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -8,13 +11,15 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from camera_sim.camera import LEDGER, Camera
 from camera_sim.ledger import Sent, line
 from camera_sim.scene import Scene
 from camera_sim.settings import CameraEnvironment
-from camera_sim.sources import Folder, Source
+from camera_sim.sources import Folder, Picture, Source
 from edgekit import clock
+from edgekit.batch import frames_of
 from edgekit.frame import Flow, Frame, FrameId, Message
 from edgekit.hub import Twin
 
@@ -26,6 +31,7 @@ class FakeHub:
 
     def __init__(self) -> None:
         self.frames: SimpleQueue[Sending] = SimpleQueue()
+        self.batches: list[int] = []  # how many frames each message held
         self.reported: dict[str, Any] = {}
         self.changed = threading.Condition()
         self.stores = True
@@ -36,7 +42,10 @@ class FakeHub:
         assert output == "frames"
         if self.full:
             return False
-        self.frames.put((Frame.from_message(message), on_stored))
+        frames = frames_of(message)
+        self.batches.append(len(frames))
+        for frame in frames:
+            self.frames.put((frame, on_stored))
         if self.stores and on_stored is not None:
             on_stored(clock.mono_ns())
         return True
@@ -157,6 +166,74 @@ def test_pause_and_resume_by_method_and_by_twin(bench: Bench) -> None:
     bench.take(2)
 
 
+def test_the_rate_by_method_and_by_twin(bench: Bench) -> None:
+    """set_rate holds until the twin changes its mind, and not until the twin is merely read again."""
+    bench.twin(fps=0.001)
+    bench.take(1)
+    assert bench.camera.set_rate({"fps": 1000}).payload == {"fps": 1000}
+    bench.take(3)
+    bench.twin(fps=0.001)
+    bench.take(3)
+    bench.twin(fps=0.002)
+    while not bench.hub.frames.empty():
+        bench.take(1)
+    with contextlib.suppress(Empty):
+        bench.hub.frames.get(timeout=0.1)  # one that was due before the twin came
+    bench.hub.expect_none()
+
+
+@pytest.mark.parametrize(
+    ("payload", "named"),
+    [
+        ({"fps": 0}, "fps: "),
+        ({"fps": "10"}, "fps: "),
+        ({"fps": 5, "frames": 1}, "frames: "),
+        ("", "fps: Field required"),
+        (7, "must be an object"),
+    ],
+)
+def test_a_rate_is_checked_like_the_twins(bench: Bench, payload: object, named: str) -> None:
+    """400 with the field; the rate stays what it was."""
+    answer = bench.camera.set_rate(payload)
+    assert answer.status == 400
+    assert answer.payload["error"].startswith(named)
+
+
+def test_a_snapshot_is_the_last_picture_as_it_was_sent(bench: Bench) -> None:
+    """The very bytes of the last frame and whose they are; before the first frame there is none."""
+    assert bench.camera.snapshot().status == 409
+    bench.twin(fps=1000, frames=3)
+    last = bench.take(3)[-1]
+    answer = bench.camera.snapshot()
+    assert answer.status == 200
+    found = answer.payload
+    assert base64.b64decode(found["body"]) == last.image
+    assert (found["camera"], found["run"], found["seq"]) == ("camera", last.id.run, 2)
+    assert (found["contentType"], found["width"], found["height"], found["channels"]) == (
+        last.content_type,
+        last.width,
+        last.height,
+        last.channels,
+    )
+    assert found["scaled"] is False
+
+
+def test_a_snapshot_fits_into_a_methods_answer(tmp_path: Path) -> None:
+    """A picture that a frame may carry can be larger than 128 KB as base64: it comes smaller."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.effect_noise((480, 400), 90).save(pictures / "noise.png")
+    bench = Bench(tmp_path, Folder(pictures))
+    bench.twin(fps=1000, frames=1)
+    assert len(bench.take(1)[0].image) > 128 * 1024
+    found = bench.camera.snapshot().payload
+    bench.camera.stop(5)
+    assert found["scaled"] is True
+    assert len(json.dumps(found)) <= 128 * 1024
+    with Image.open(io.BytesIO(base64.b64decode(found["body"]))) as image:
+        assert (image.format, *image.size) == ("JPEG", found["width"], found["height"])
+
+
 def test_the_ledger_has_a_line_for_each_stored_frame(bench: Bench) -> None:
     """What was certainly handed over, and nothing else: the base of "lost"."""
     bench.twin(fps=1000, frames=4, ledger=True)
@@ -243,3 +320,65 @@ def test_a_line_of_the_ledger() -> None:
         "stored": 6,
         "bytes": 99,
     }
+
+
+def test_a_batch_goes_out_full_and_the_last_one_as_it_is(bench: Bench) -> None:
+    """Seven frames by three: two full messages and what is left at the end of the run; one ledger for all."""
+    bench.twin(fps=1000, frames=7, batch=3, ledger=True)
+    status = bench.hub.wait(lambda reported: reported.get("cameraStatus", {}).get("done"))["cameraStatus"]
+    assert [frame.id.seq for frame in bench.take(7)] == list(range(7))
+    assert bench.hub.batches == [3, 3, 1]
+    assert (status["sent"], status["stored"]) == (7, 7)
+    lines = (bench.folder / LEDGER).read_text().splitlines()
+    assert [json.loads(each)["seq"] for each in lines] == list(range(7))
+
+
+@pytest.mark.parametrize("stops", [{"credit": 4}, {"frames": 4}])
+def test_a_batch_that_nothing_can_fill_is_not_kept(bench: Bench, stops: dict[str, int]) -> None:
+    """Without credit, or at the end, what was taken goes out: it would wait for ever."""
+    bench.twin(fps=1000, batch=100, **stops)
+    assert len(bench.take(4)) == 4
+    assert bench.hub.batches == [4]
+
+
+class CountedScene(Scene):
+    """Says when its second picture was asked for: the first is then with the camera."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.second = threading.Event()
+
+    def picture(self, number: int) -> Picture:
+        """As Scene."""
+        if number == 1:
+            self.second.set()
+        return super().picture(number)
+
+
+def test_a_paused_camera_keeps_no_frame_back(tmp_path: Path) -> None:
+    """A pause may last for hours."""
+    scene = CountedScene()
+    bench = Bench(tmp_path, scene)
+    bench.twin(fps=20, batch=100)
+    assert scene.second.wait(10)
+    bench.camera.pause(True)
+    assert bench.take(1)[0].id.seq == 0
+    bench.camera.stop(5)
+
+
+def test_a_stopped_camera_sends_what_it_has_taken(bench: Bench) -> None:
+    """SIGTERM ends the run, and every frame that was counted is sent."""
+    bench.twin(fps=1000, batch=256, credit=0)
+    bench.take(256)
+    bench.camera.stop(5)
+    assert sum(bench.hub.batches) == bench.hub.reported["cameraStatus"]["stored"]
+
+
+def test_a_batch_ends_where_a_message_is_full(tmp_path: Path) -> None:
+    """Pictures of 100 KB by a batch of 256: two in a message, and none is lost."""
+    Image.frombytes("L", (320, 320), bytes(320 * 320)).save(tmp_path / "a.png")
+    large = Bench(tmp_path, Folder(tmp_path))
+    large.twin(fps=1000, frames=5, batch=256, encoding="raw")
+    assert [frame.id.seq for frame in large.take(5)] == list(range(5))
+    assert large.hub.batches == [2, 2, 1]
+    large.camera.stop(5)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.service import ModuleTwin
-from fleet.status import COLUMNS, ModelStatus, Status, read_status
+from fleet.service import HubUnavailable, ModuleTwin
+from fleet.status import COLUMNS, ModelStatus, Status, changes, read_status
 from inference import wish
 from inference.reconcile import CODES, Happened, Reason
 from inference.reconcile import Status as DeviceStatus
@@ -131,3 +131,36 @@ def test_no_reported_value_is_too_strange(model: Any, status: Any) -> None:
     hub.twins["m"] = twin
     row = read_status(hub, "hub", "d").rows()[0]
     assert all(isinstance(cell, str) for cell in row)
+
+
+def test_watching_tells_changes_only_and_outlives_a_hub_that_is_away(hub: FakeHub) -> None:
+    """The same status is told once; trouble of the moment is told and asked again."""
+    looks: list[Status | HubUnavailable] = [
+        read_status(hub, "hub", "twinship"),
+        read_status(hub, "hub", "twinship"),
+        HubUnavailable("hub does not answer"),
+        read_status(hub, "hub", "another"),
+    ]
+    away: list[str] = []
+    pauses: list[None] = []
+
+    def look() -> Status:
+        found = looks.pop(0)
+        if isinstance(found, HubUnavailable):
+            raise found
+        return found
+
+    told = changes(look, pause=lambda: pauses.append(None), away=lambda error: away.append(str(error)))
+    assert [next(told).device, next(told).device] == ["twinship", "another"]
+    assert away == ["hub does not answer"]
+    assert len(pauses) == 3
+
+
+def test_watching_a_hub_that_was_never_there(hub: FakeHub) -> None:
+    """The first look fails as `status` does."""
+
+    def look() -> Status:
+        raise HubUnavailable("hub has no address")
+
+    with pytest.raises(HubUnavailable, match="no address"):
+        next(changes(look, pause=lambda: None, away=lambda error: None))

@@ -34,10 +34,6 @@ DEVICE: Final = "edge"
 SENDER, RECEIVER = Identity(DEVICE, "sender"), Identity(DEVICE, "receiver")
 ROUTE: Final = 'FROM /messages/modules/sender/* INTO BrokeredEndpoint("/modules/receiver/inputs/work")'
 BODY_BYTES: Final = 1024
-PAIRS: Final = 5_000
-STREAM: Final = 200_000
-WARM_UP: Final = 20_000  # by then every cache and the store's log have their size
-STARTS: Final = 5
 PATIENCE_S: Final = 60.0
 MOST_LOAD: Final = 0.9  # of a core; above, the figures would be the load's own
 LOAD_S: Final = 600.0
@@ -51,9 +47,7 @@ class Extent:
     starts: int = 5
     pairs: int = 5_000  # messages one at a time
     stream: int = 200_000  # messages as fast as they go through
-    warm_up: int = (
-        20_000  # of these, before memory is first looked at: the caches and the store's log are full
-    )
+    warm_up: int = 20_000  # of these; then memory is first looked at, when caches and the log are full
 
 
 def measure(bench: Bench) -> Mapping[str, Any]:

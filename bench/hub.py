@@ -159,9 +159,14 @@ def _through_hub(
 
 def _load(order: Order) -> dict[str, float]:
     command = [sys.executable, "-P", "-m", "bench.hop"]
-    ended = subprocess.run(
-        command, input=order.to_json(), capture_output=True, text=True, timeout=LOAD_S, check=False
-    )
+    try:
+        ended = subprocess.run(
+            command, input=order.to_json(), capture_output=True, text=True, timeout=LOAD_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise BenchFailed(
+            f"the messages did not go through within {LOAD_S:g} s; cure: a machine that does nothing else"
+        ) from None
     if ended.returncode != 0:
         raise BenchFailed(ended.stderr.strip().splitlines()[-1])
     figures: dict[str, float] = json.loads(ended.stdout)

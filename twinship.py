@@ -385,6 +385,45 @@ def rollback_verb(
     _say(f"{done.device}/{done.module} answers with {done.model} now (sha256 {done.model.sha256[:12]})")
 
 
+@app.command("benchmark")
+def benchmark_verb(
+    device: Device = None,
+    module: Module = "inference",
+    queries: Annotated[int, typer.Option(help="As many invokes, one after the other.")] = 1024,
+    seconds: Annotated[float, typer.Option(help="No longer than this, however many that makes.")] = 10.0,
+    out: Annotated[Path | None, typer.Option(help="Write the figures to this file, as JSON.")] = None,
+    env_file: EnvFile = DOT_ENV,
+    as_json: Json = False,
+) -> None:
+    """Measure the running model's bare speed on the device itself."""
+    from fleet import methods
+    from fleet.service import ServiceHub
+
+    with ServiceHub(_hub(env_file)) as hub:
+        answer = methods.invoke(
+            hub,
+            _device(device, env_file),
+            module,
+            "benchmark",
+            {"queries": queries, "seconds": seconds},
+            timeout_s=seconds + methods.START_S,
+        )
+    found = methods.accepted(answer, module, "benchmark")
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(found, indent=2) + "\n")
+    if as_json:
+        _say_json(found)
+        return
+    model, machine, invoke = found["model"], found["device"], found["invoke_ms"]
+    _say(f"{model['name']}:{model['version']} on {found['runtime']} {found['runtime_version']}")
+    _say(f"{machine['processor']}, {machine['machine']}, {machine['cores']} cores, {machine['memory_mb']} MB")
+    _draw(
+        ("queries", "a second", "p50 ms", "p90 ms", "p99 ms"),
+        [(str(found["queries"]), f"{found['per_s']:,.0f}", *(f"{ms:.3f}" for ms in invoke.values()))],
+    )
+
+
 @app.command("monitor")
 def monitor_verb(
     upstream: Annotated[Path, typer.Option(help="The simulator's upstream.jsonl.")] = BUILD

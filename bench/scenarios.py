@@ -49,6 +49,7 @@ class Scenario:
 
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {
+    "swap": Scenario("swaps by twin and rollbacks at 100 frames/s: nothing lost, what they cost", "swap"),
     "delay": Scenario("the article's formulas against what is measured, edge and cloud", "delay"),
     "ledger": Scenario("the modules' ledger against the hub's own stamps", "ledger"),
     "overload": Scenario(

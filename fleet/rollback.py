@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from fleet import FleetError
 from fleet.connection import Connection
-from fleet.service import MethodAnswer, ServiceHub
+from fleet.methods import Answer, invoke
+from fleet.service import ServiceHub
 from fleet.status import Model
 
 METHOD = "rollback"
@@ -32,21 +33,14 @@ class RolledBack:
         return {"device": self.device, "module": self.module, "model": vars(self.model)}
 
 
-class Methods(Protocol):
-    """What is asked of a hub here; ServiceHub is one, the tests' is another."""
-
-    def invoke(self, device: str, module: str, method: str, payload: object) -> MethodAnswer: ...
-
-
 def rollback(connection: Connection, device: str, module: str) -> RolledBack:
     """Raises NotRolledBack, NotConfigured, NotFound, HubUnavailable, HubRefused."""
     with ServiceHub(connection) as hub:
-        return roll_back_on(hub, device, module)
+        return rolled_back(invoke(hub, device, module, METHOD), device, module)
 
 
-def roll_back_on(hub: Methods, device: str, module: str) -> RolledBack:
-    """The same on any hub."""
-    answer = hub.invoke(device, module, METHOD, {})
+def rolled_back(answer: Answer, device: str, module: str) -> RolledBack:
+    """What the module's answer means. Raises NotRolledBack."""
     payload = answer.payload if isinstance(answer.payload, Mapping) else {}
     model = Model.read(payload.get("model"))
     if answer.status != 200 or model is None:

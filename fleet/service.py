@@ -19,7 +19,6 @@ T = TypeVar("T")
 # Together below the 15 s after which a person takes a command for dead. The SDK's own: 100 s, four times.
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 9.0
-METHOD_TIMEOUT_S = 8  # the hub's own wait for a module's answer, of 5 to 300
 
 
 class HubUnavailable(FleetError):
@@ -52,14 +51,6 @@ class ModuleTwin:
     connection_state: str
     desired: Mapping[str, Any]
     reported: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class MethodAnswer:
-    """What a module answered to a direct method: its own status, and any JSON value."""
-
-    status: int
-    payload: Any
 
 
 @dataclass(frozen=True)
@@ -145,20 +136,6 @@ class ServiceHub:
 
         self._ask(f"device {device}", ask)
 
-    def invoke(self, device: str, module: str, method: str, payload: object) -> MethodAnswer:
-        """Call a module's direct method. Raises NotFound, HubUnavailable (not connected, too), HubRefused."""
-
-        def ask() -> MethodAnswer:
-            from azure.iot.hub.models import CloudToDeviceMethod
-
-            call = CloudToDeviceMethod(
-                method_name=method, payload=payload, response_timeout_in_seconds=METHOD_TIMEOUT_S
-            )
-            answer = self._registry().invoke_device_module_method(device, module, call)
-            return MethodAnswer(int(answer.status), answer.payload)
-
-        return self._ask(f"module {device}/{module}", ask)
-
     def configurations(self) -> tuple[Configuration, ...]:
         """All automatic deployments of the hub; there are a hundred at most."""
         found = self._ask("configuration list", lambda: self._configuration().get_configurations(100))
@@ -195,6 +172,13 @@ class ServiceHub:
             f"configuration {present.id}",
             lambda: self._configuration().delete_configuration(present.id, present.etag),
         )
+
+    def ask_registry(self, thing: str, question: Callable[[Any], T]) -> T:
+        """Ask the SDK's registry manager something that has no method here (see methods.py).
+
+        `thing` is "module DEVICE/MODULE" or "device DEVICE". Raises NotFound, HubUnavailable, HubRefused.
+        """
+        return self._ask(thing, lambda: question(self._registry()))
 
     def _ask(self, thing: str, question: Callable[[], T]) -> T:
         kind, _, name = thing.partition(" ")

@@ -19,6 +19,8 @@ from inference.reconcile import ModelRefused, ModelUnavailable
 
 _NICE = 10
 _PR_SET_PDEATHSIG = 1
+#: For a child with numpy: its pools would reserve gigabytes of addresses on a machine with many cores.
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from time import monotonic
+from time import monotonic, monotonic_ns
 from typing import Any, TypeVar
 
 from inference.child import ChildProcess
@@ -65,6 +65,7 @@ class Delivery:
         """`folder` is the module's own; `report` takes reported patches and returns at once."""
         settings = settings or DeliverySettings()
         store = ModelStore(folder)
+        self._store = store
         self._report_patch = report
         self._duty = Duty(self._on_ending)
         self._child = ChildProcess(self._overtaken)
@@ -108,6 +109,10 @@ class Delivery:
         """Who answers the next frame."""
         return self._duty.current
 
+    def file_of(self, running: Running) -> Path:
+        """Where its artefact is kept."""
+        return self._store.path(running.ref.sha256)
+
     def answered(self, running: Running, invoke_ms: float) -> None:
         """`running` answered a frame; its engine took `invoke_ms`."""
         self._duty.answered(running, invoke_ms)
@@ -118,9 +123,13 @@ class Delivery:
 
     # -- the twin and the methods
 
-    def wish(self, section: object, version: int) -> None:
-        """The twin's desired `model` section (None: absent) at desired `$version`. The newest one counts."""
-        subject = Subject(section, version, "" if section is None else digest(section))
+    def wish(self, section: object, version: int, rung: int | None = None) -> None:
+        """The twin's desired `model` section (None: absent) at desired `$version`. The newest one counts.
+
+        `rung`: when the module heard of it, CLOCK_MONOTONIC ns; None: now. `installMs` counts from there.
+        """
+        rung = monotonic_ns() if rung is None else rung
+        subject = Subject(section, version, "" if section is None else digest(section), rung)
         with self._bell:
             last, self._newest = self._newest, subject
             if last is not None and last.digest == subject.digest:

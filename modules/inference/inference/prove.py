@@ -18,7 +18,16 @@ from time import perf_counter
 import numpy as np
 
 from inference.artefact import MAX_ARTEFACT_BYTES, Artefact, BadArtefact, read
-from inference.child import ChildProcess, Ended, TookTooLong, answer, confine, outcome, raise_verdict
+from inference.child import (
+    ONE_THREAD,
+    ChildProcess,
+    Ended,
+    TookTooLong,
+    answer,
+    confine,
+    outcome,
+    raise_verdict,
+)
 from inference.engine import Engine, EngineError, NeedsDelegate
 from inference.reconcile import ModelRefused, ModelUnavailable
 from inference.runtimes import chosen, versions
@@ -27,8 +36,6 @@ MAX_MEMORY_BYTES = 1024**3  # of addresses; LiteRT with numpy takes 150 MB of th
 _CPU_S = 10
 _TIMED = 50
 _TIMED_S = 1.0  # and no longer than this, however slow the model is
-# One thread for numpy: its pools would reserve gigabytes of addresses on a machine with many cores.
-_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 # What a broken model does to a process. SIGKILL, SIGTERM and the like come from outside and prove nothing.
 _CRASHES = frozenset(
     {
@@ -101,7 +108,7 @@ class Prover:
         """Raises ModelRefused or ModelUnavailable. Takes timeout_s at most."""
         argv = [*self._command, str(path), *self._options]
         try:
-            return _judge(self._child.run(argv, timeout_s=self._timeout_s, environment=_ENVIRONMENT))
+            return _judge(self._child.run(argv, timeout_s=self._timeout_s, environment=ONE_THREAD))
         except OSError as error:
             raise ModelUnavailable("no-proof", f"the proof did not start: {error.strerror}") from error
         except TookTooLong as error:

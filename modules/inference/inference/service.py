@@ -15,6 +15,7 @@ from edgekit.clock import mono_ns
 from edgekit.frame import Flow, Message
 from edgekit.hub import Hub, MethodAnswer, Twin
 from edgekit.settings import validate
+from inference.benchmark import Benchmark, BenchmarkFailed, BenchmarkRequest
 from inference.delivery import Delivery
 from inference.frame_path import FramePath, Observe
 from inference.ledger import Published, Window, before_body
@@ -50,9 +51,15 @@ class Service:
         self.hub = connect(
             inputs={"frames": self._on_frame},
             on_twin=self._on_twin,
-            methods={"status": self._status, "rollback": self._rollback, "reload": self._reload},
+            methods={
+                "status": self._status,
+                "rollback": self._rollback,
+                "reload": self._reload,
+                "benchmark": self._measure,
+            },
         )
         self.delivery = deliver(self.hub.report)
+        self._benchmark = Benchmark()
         self.path: Final = FramePath(self.delivery, self.hub.send, instance=self.instance, observe=observe)
         self._worker = threading.Thread(target=self._work, name="frames", daemon=True)
         self._schedule = Schedule(flow_s=FLOW_INTERVAL_S, counters_s=COUNTERS_INTERVAL_S)
@@ -156,7 +163,7 @@ class Service:
         news = {name: section for name, section in patch.items() if twin.reported.get(name) != section}
         if news:
             self.hub.report(news)
-        self.delivery.wish(twin.desired.get("model"), version)
+        self.delivery.wish(twin.desired.get("model"), version, twin.rung)
 
     def _status(self, _payload: Any) -> MethodAnswer:
         running = self.delivery.current
@@ -183,3 +190,19 @@ class Service:
         if not self.delivery.reload():
             return MethodAnswer(409, {"error": "the twin names no model"})
         return MethodAnswer(200, {"reloading": True})
+
+    def _measure(self, payload: Any) -> MethodAnswer:
+        # The service SDK sends an empty text for no payload (ref 3).
+        section = {} if payload in (None, "") else payload
+        request, answer = validate(section, BenchmarkRequest, BenchmarkRequest())
+        if not answer.accepted:
+            return MethodAnswer(400, {"error": answer.ad})
+        running = self.delivery.current
+        if running is None:
+            return MethodAnswer(409, {"error": "there is no model to measure"})
+        file, engine = self.delivery.file_of(running), running.engine
+        try:
+            found = self._benchmark.run(file, running.ref, engine.runtime, request, engine.delegate)
+        except BenchmarkFailed as error:
+            return MethodAnswer(409, {"error": str(error)})
+        return MethodAnswer(200, found)

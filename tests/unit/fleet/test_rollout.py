@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from fleet.keys import SigningKey
+from fleet.methods import Answer
 from fleet.publish import layer, sign
-from fleet.rollback import NotRolledBack, roll_back_on
+from fleet.rollback import NotRolledBack, rolled_back
 from fleet.rollout import CannotRollOut, RollOut, Targeting, roll_out
-from fleet.service import Configuration, MethodAnswer
+from fleet.service import Configuration
 from inference import wish
 from tests.unit.fleet.conftest import packed
 
@@ -118,23 +119,10 @@ def test_a_layer_adds_the_model_and_nothing_else(artefact: Path, key: SigningKey
     assert signed.data == packed()
 
 
-class Answering:
-    """A module that answers every method alike."""
-
-    def __init__(self, status: int, payload: object) -> None:
-        self.answer = MethodAnswer(status, payload)
-        self.asked: list[str] = []
-
-    def invoke(self, device: str, module: str, method: str, payload: object) -> MethodAnswer:
-        self.asked.append(f"{device}/{module} {method}")
-        return self.answer
-
-
 def test_going_back_says_who_answers_now() -> None:
     """In the module's own words."""
-    module = Answering(200, {"model": {"name": "digits", "version": "1.0.0", "sha256": "aa"}})
-    done = roll_back_on(module, "twinship", "inference")
-    assert module.asked == ["twinship/inference rollback"]
+    answer = Answer(200, {"model": {"name": "digits", "version": "1.0.0", "sha256": "aa"}})
+    done = rolled_back(answer, "twinship", "inference")
     assert str(done.model) == "digits:1.0.0"
 
 
@@ -150,4 +138,4 @@ def test_going_back_says_who_answers_now() -> None:
 def test_a_module_that_does_not_go_back(status: int, payload: object, said: str) -> None:
     """Whatever it answers, nobody is told that it did."""
     with pytest.raises(NotRolledBack, match=said):
-        roll_back_on(Answering(status, payload), "twinship", "inference")
+        rolled_back(Answer(status, payload), "twinship", "inference")

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -121,6 +122,7 @@ class FakeEngine:
         self.labels = tiny_model.LABELS
         self.input: InputSpec = tiny_model.SPEC
         self.runtime = "fake"
+        self.delegate = ""
         self.infer = infer or brightest_band
 
     def reported(self) -> dict[str, str | None]:
@@ -152,6 +154,7 @@ class FakeDelivery:
     budget_ms: float = 0
     started: bool = False
     stopped: bool = False
+    folder: Path = Path("nowhere")
 
     def start(self) -> None:
         self.started = True
@@ -169,8 +172,11 @@ class FakeDelivery:
     def reload(self) -> bool:
         return bool(self.wishes)
 
-    def wish(self, section: object, version: int) -> None:
+    def wish(self, section: object, version: int, rung: int | None = None) -> None:
         self.wishes.append((section, version))
+
+    def file_of(self, running: Running) -> Path:
+        return self.folder / f"{running.ref.sha256}.tflite"
 
     def answered(self, running: Running, invoke_ms: float) -> None:
         self.noted.append((running, invoke_ms))

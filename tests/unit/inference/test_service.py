@@ -213,6 +213,31 @@ def test_reload_needs_a_model_in_the_twin(module: Module) -> None:
     assert module.hub.methods["reload"](None).status == 200
 
 
+@pytest.mark.parametrize(
+    ("payload", "named"),
+    [
+        ({"seconds": "ten"}, "seconds"),
+        ({"queries": 0}, "queries"),
+        ({"quiries": 5}, "quiries"),
+        ([], "object"),
+    ],
+)
+def test_a_benchmark_is_asked_for_in_words_that_it_knows(module: Module, payload: Any, named: str) -> None:
+    """A bad payload is 400 with the field, and nothing is started."""
+    answer = module.hub.methods["benchmark"](payload)
+    assert answer.status == 400
+    assert named in answer.payload["error"]
+
+
+def test_a_benchmark_needs_a_model_and_its_file(module: Module) -> None:
+    """Without either there are no figures, and one line says why."""
+    answer = module.hub.methods["benchmark"]("")
+    assert answer.status == 409
+    assert "No such file" in answer.payload["error"]
+    module.delivery.current = None
+    assert module.hub.methods["benchmark"](None).payload == {"error": "there is no model to measure"}
+
+
 def test_stop_answers_what_waits_and_closes_the_ledger(module: Module) -> None:
     """What is queued is answered; the closing message comes last and carries the last publish time."""
     gate = threading.Event()

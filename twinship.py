@@ -564,19 +564,16 @@ def demo_verb(
 
 # -- the measurements ----------------------------------------------------------------------------------------
 
-bench_app = typer.Typer(no_args_is_help=False, rich_markup_mode=None, help="Measurements.")
-app.add_typer(bench_app, name="bench")
 
-
-@bench_app.command("run")
-def bench_run(
+@app.command("bench")
+def bench_verb(
     scenarios: Annotated[list[str] | None, typer.Argument(help="None: those of every day.")] = None,
     dataset: Dataset = "auto",
     folder: Annotated[Path, typer.Option(help="The report ends up there.")] = BUILD / "bench",
     models: Annotated[Path, typer.Option(help="Where the two models are kept.")] = BUILD / "demo-models",
     as_json: Json = False,
 ) -> None:
-    """Measure on the real path; writes report.json."""
+    """Measure on the real path; writes report.json and report.html."""
     from bench.run import run
 
     report = run(tuple(scenarios or ()), folder, models, dataset, _progress())

@@ -15,9 +15,9 @@ class Every:
         """When it is next to be done, ns."""
         return self.last + int(self.interval_s * 1e9)
 
-    def take(self, now: int, *, within_s: float | None = None) -> bool:
-        """Whether it is to be done now; if so, it counts as done. `within_s`: this once, that interval."""
-        if now < self.last + int((self.interval_s if within_s is None else within_s) * 1e9):
+    def take(self, now: int) -> bool:
+        """Whether it is to be done now; if so, it counts as done."""
+        if now < self.due:
             return False
         self.last = now
         return True

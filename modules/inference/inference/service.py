@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 
 LATENCY_SCHEMA: Final = "twinship.latency.v1"
 FLOW_INTERVAL_S: Final = 0.5
-FLOW_PRESSING_S: Final = 0.05  # a credit of 32 told of twice a second would hold a camera at 64 frames/s
 COUNTERS_INTERVAL_S: Final = 5.0
 STOP_SHARES: Final = (0.1, 0.5, 0.1, 0.2, 0.05)
 """Of the time to stop: end the inputs, answer what waits, end the frame in hand, learn of the last PUBACKs,
@@ -105,8 +104,7 @@ class Service:
 
     def _tell_what_is_due(self) -> None:
         now, due = mono_ns(), self._schedule
-        flow_s = FLOW_PRESSING_S if self.path.flow_presses else FLOW_INTERVAL_S
-        if self.path.has_flow and due.flow.take(now, within_s=flow_s):
+        if self.path.has_flow and (due.flow.take(now) or self.path.flow_presses):
             for flow in self.path.flows():
                 self.hub.send("flow", flow.to_message())
         if due.latency.take(now) or self.path.window_full:

@@ -14,14 +14,6 @@ def test_due_once_in_each_interval() -> None:
     assert every.due == 5 * S
 
 
-def test_what_presses_is_due_sooner() -> None:
-    """This once by another interval, also counted from when it was last done."""
-    every = Every(2, last=S)
-    assert not every.take(S + S // 20 - 1, within_s=0.05)
-    assert every.take(S + S // 20, within_s=0.05)
-    assert every.due == 3 * S + S // 20
-
-
 def test_a_changed_interval_applies_at_once() -> None:
     """The twin may shorten an hour to a second."""
     every = Every(3_600)

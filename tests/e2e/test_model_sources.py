@@ -129,3 +129,18 @@ def test_a_model_laid_over_the_manifest_survives_the_manifest(
     wait_until(lambda: "1.1.0" in str(twin(edge)[1]["modelStatus"]["active"]), "the second model")
     states = [each["state"] for each in twin(edge)[1]["modelStatus"]["history"]]
     assert "unassigned" not in states[states.index("probation") :], "at no moment did the twin lack a model"
+
+
+@pytest.mark.long
+def test_the_articles_network_travels_by_address(edge: Edge, twinship: Command) -> None:
+    """`train --arch seed`, `publish --store simulator`, active: 245 KB that no twin holds."""
+    code, said = twinship.run("train", "--arch", "seed", "--dataset", "digits", "--profile", "quick")
+    assert code == 0, said
+    model = twinship.folder / "build" / "model" / "model.tflite"
+    edge.simulator.start_modules()
+    code, said = publish(edge, twinship, model, "--store", "simulator", "--json")
+    assert code == 0, said
+    size = json.loads(said[said.index("{") :])["model"]["size"]
+    assert size == model.stat().st_size > 200_000
+    wait_until(lambda: twin(edge)[1]["modelStatus"]["state"] == "active", "the end of its probation")
+    assert twin(edge)[1]["modelStatus"]["active"]["name"] == "digits"

@@ -14,7 +14,7 @@ from edgekit.hub import Hub
 from edgekit.life import run_module
 from inference.delivery import Delivery, DeliverySettings
 from inference.fetch import FetchSettings, authorities
-from inference.metrics import FrameCounters, StageHistograms
+from inference.metrics import FrameCounters, ModelInfo, StageHistograms
 from inference.service import Report, Service
 from inference.settings import Environment, SettingsError
 from inference.trust import Keyring
@@ -55,6 +55,7 @@ def build(environment: Environment) -> Service:
     service = Service(Hub, deliver, observe=stages.observe)
     REGISTRY.register(stages)
     REGISTRY.register(FrameCounters(service.path.counters, service.path.waiting))
+    REGISTRY.register(ModelInfo(lambda: service.delivery.current))
     return service
 
 

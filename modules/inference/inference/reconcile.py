@@ -224,7 +224,7 @@ _ANSWERS: Mapping[ModelState, tuple[int, str]] = {
     S.STARTING: (202, "starting"),
     S.EMPTY: (202, "no model yet"),
     S.UNASSIGNED: (200, "unassigned: the twin names no model, what runs keeps running"),
-    S.CHECKING: (202, "checking size, signature and digest"),
+    S.CHECKING: (202, "fetching it where need be; checking size, signature and digest"),
     S.PROVING: (202, "trying it in a process of its own"),
     S.LOADING: (202, "loading"),
     S.PROBATION: (202, "it answers the frames, on probation"),

@@ -34,7 +34,7 @@ class ModelState(StrEnum):
     STARTING = "starting"  # looking for the last good model on disk
     EMPTY = "empty"  # nothing on disk, and no twin read yet
     UNASSIGNED = "unassigned"  # the twin names no model: what runs keeps running
-    CHECKING = "checking"  # size, signature, digest
+    CHECKING = "checking"  # size, signature, digest; a download is part of it
     PROVING = "proving"  # in a child process
     LOADING = "loading"  # in this process, beside the model that answers
     PROBATION = "probation"  # it answers the frames, and is watched

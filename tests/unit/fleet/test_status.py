@@ -102,6 +102,14 @@ def test_a_wish_that_the_device_has_not_seen_is_marked(hub: FakeHub) -> None:
     assert read_status(hub, "hub", "twinship").rows()[1][4] == "digits:1.1.0 (not seen yet)"
 
 
+def test_an_accelerator_that_is_not_used_is_told(hub: FakeHub) -> None:
+    """The CPU answers, and the device says why."""
+    status = {"state": "active", "engine": {"runtime": "litert", "whyNotDelegate": "libx.so: not found"}}
+    hub.answer("inference", modelStatus=status)
+    row = read_status(hub, "hub", "twinship").rows()[1]
+    assert row[5] == "active (on the CPU: libx.so: not found)"
+
+
 def test_all_of_it_as_json(hub: FakeHub) -> None:
     """--json loses nothing that the table shows."""
     found = read_status(hub, "hub", "twinship").to_json()

@@ -121,8 +121,7 @@ class FakeEngine:
     def __init__(self, infer: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None) -> None:
         self.labels = tiny_model.LABELS
         self.input: InputSpec = tiny_model.SPEC
-        self.runtime = "fake"
-        self.delegate = ""
+        self.runtime, self.delegate = "fake", ""
         self.infer = infer or brightest_band
 
     def reported(self) -> dict[str, str | None]:

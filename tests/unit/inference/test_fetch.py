@@ -209,12 +209,12 @@ def test_a_port_where_nobody_listens(fetch: Callable[..., bytes]) -> None:
 
 
 def test_no_proxy_of_the_environment_is_asked(
-    fetch_in_child: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+    fetch: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one that the device SDK may need leads to edgeHub and nowhere else."""
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    assert fetch_in_child() == DATA
+    for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert fetch() == DATA
 
 
 def endless(request: Request) -> None:
@@ -376,6 +376,30 @@ def test_a_body_that_stops_coming(
     server.answer = whole(DATA)
     assert fetch_in_child() == DATA
     assert server.asked[-1].get("Range", "bytes=50000-") == "bytes=50000-"
+
+
+def test_the_child_sees_nothing_of_the_modules_environment(
+    server: ModelServer, store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither proxies nor secrets; the order comes on stdin, as command lines are for everyone to see."""
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("EdgeHubConnectionString", "secret")
+    seen: list[str] = []
+
+    def looks(request: Request) -> None:
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if b"inference.fetch" in (process / "cmdline").read_bytes():
+                    seen.append((process / "cmdline").read_text() + (process / "environ").read_text())
+            except OSError:
+                continue
+        whole(DATA)(request)
+
+    server.answer = looks
+    assert fetching(server, store, ChildProcess())() == DATA
+    assert seen
+    for secret in ("s3cret", "proxy", "EdgeHubConnectionString"):
+        assert not any(secret in text for text in seen)
 
 
 def test_a_download_ends_when_it_is_cancelled(server: ModelServer, store: ModelStore) -> None:

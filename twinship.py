@@ -676,8 +676,8 @@ def advise_verb(
     max_latency_ms: Annotated[float, typer.Option(help="From a frame to its answer.")],
     bandwidth: Annotated[str, typer.Option(help="Of the link to the cloud: 2Mbit, 250kB.")],
     rtt_ms: Annotated[float, typer.Option(help="Round trip to the cloud; 0 flatters the cloud.")] = 0.0,
-    frame_bytes: Annotated[int, typer.Option(help="A frame on the wire.")] = 1_000,
-    hop_ms: Annotated[float, typer.Option(help="One hop through edgeHub.")] = 10.0,
+    frame_bytes: Annotated[int | None, typer.Option(help="A frame on the wire [a 28x28 PNG's].")] = None,
+    hop_ms: Annotated[float | None, typer.Option(help="One hop through edgeHub [10].")] = None,
     accuracy: Annotated[float, typer.Option(help="At least this share of answers right.")] = 0.0,
     cost: Annotated[bool, typer.Option("--cost", help="Units of each tier of IoT Hub; no prices.")] = False,
     build: Annotated[Path, typer.Option(help="Trained models are looked for below.")] = BUILD,
@@ -685,10 +685,12 @@ def advise_verb(
 ) -> None:
     """Edge or cloud, which model, which measured device, and how many messages a day."""
     from bench import advice
-    from bench.advise import Wish, advise, gather
+    from bench.advise import FRAME_BYTES, HOP_MS, Wish, advise, gather
     from bench.quantities import bandwidth as parsed
 
-    wish = Wish(fps, max_latency_ms, parsed(bandwidth), rtt_ms, frame_bytes, hop_ms, accuracy)
+    size = FRAME_BYTES if frame_bytes is None else frame_bytes
+    hop = HOP_MS if hop_ms is None else hop_ms
+    wish = Wish(fps, max_latency_ms, parsed(bandwidth), rtt_ms, size, hop, accuracy)
     found = advise(wish, *gather(build))
     if as_json:
         _say_json(advice.to_json(wish, found))

@@ -126,6 +126,11 @@ class Rig:
         """What has left for the cloud, one message a line."""
         return self.simulator.endpoints.upstream
 
+    @property
+    def sent(self) -> Path:
+        """The camera's ledger: the frames that are stored. It keeps one where its twin asks for it."""
+        return self.settings.folder / "simulator" / "modules" / "camera_sim" / "sent.jsonl"
+
     def patch(self, module: str, desired: Mapping[str, Any]) -> None:
         """Merge into a module's desired properties."""
         with ServiceHub(self.connection) as hub:
@@ -136,11 +141,11 @@ class Rig:
         with ServiceHub(self.connection) as hub:
             return dict(hub.module_twin(DEVICE, module).reported)
 
-    def publish(self, model: Path) -> PublishResult:
-        """Ship a model by twin and wait until it answers frames. Raises BenchFailed."""
+    def publish(self, model: Path, *, until_active: bool = False) -> PublishResult:
+        """Ship a model by twin and wait until it answers, or has passed probation. Raises BenchFailed."""
         key = keys.signing_key(self._keys)
         result = publish(
-            self.connection, model, key, DEVICE, "inference", wait_s=VERDICT_S, until_active=False
+            self.connection, model, key, DEVICE, "inference", wait_s=VERDICT_S, until_active=until_active
         )
         if not result.ok:
             raise BenchFailed(f"{result.ref} was not taken by the module: {result.verdict.state}")

@@ -5,11 +5,12 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event, Lock
 from typing import Any
 
 from edgekit.asking import Asker, NoAnswer, TooManyUnanswered
+from edgekit.clock import mono_ns
 from edgekit.log import one_line
 from edgekit.reports import Patch, queued, split
 from edgekit.silence import Silence
@@ -27,6 +28,7 @@ class Twin:
 
     desired: Mapping[str, Any]
     reported: Mapping[str, Any]
+    rung: int = field(default_factory=mono_ns, compare=False)  # when the doorbell rang, CLOCK_MONOTONIC ns
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,14 @@ class TwinLink:
         self._lock = Lock()
         self._doorbell = Event()
         self._wanted = True
+        self._rung: int | None = None  # the first of the rings that were not answered yet
         self._closed = Event()
         self._reports: tuple[Patch, ...] = ()
 
     def ring(self) -> None:
         """The twin may have changed: read it."""
+        if self._rung is None:
+            self._rung = mono_ns()
         self._wanted = True
         self._doorbell.set()
 
@@ -96,19 +101,20 @@ class TwinLink:
 
     def _answer(self, calls: TwinCalls) -> None:
         if self._wanted:
-            self._wanted = False
+            rung = self._rung or mono_ns()
+            self._wanted, self._rung = False, None
             try:
                 twin = self._ask("get_twin", calls.get)
             except Exception:
-                self._wanted = True
+                self._wanted, self._rung = True, rung
                 raise
-            self._hand_over(twin)
+            self._hand_over(twin, rung)
         while (patch := self._take_report()) is not None:
             self._send_report(calls, patch)
 
-    def _hand_over(self, twin: Mapping[str, Any]) -> None:
+    def _hand_over(self, twin: Mapping[str, Any], rung: int) -> None:
         try:
-            self._tell(Twin(desired=twin.get("desired") or {}, reported=twin.get("reported") or {}))
+            self._tell(Twin(twin.get("desired") or {}, twin.get("reported") or {}, rung))
         except Exception:  # what the twin says must not end the one thread that reads it
             logger.exception("twin: the module failed on desired $version %s", _version(twin))
 

@@ -1,64 +1,63 @@
-"""The bench as a user runs it: figures in both reports, and what it says of a typing mistake."""
+"""Scenarios of the bench, shortened: that everything is counted; how long it took is the bench's to judge."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from bench.frames import Phase, walk_frames
+from bench import delay, ledger, overload
 from bench.scenarios import Bench
-from tests.e2e.conftest import Command
 
 pytestmark = pytest.mark.e2e
 
 
-@pytest.mark.long
-def test_a_scenario_is_measured_reported_and_compared(twinship: Command, models: Path) -> None:
-    """report.json and report.html, the bars of what was measured; a report differs from itself in nothing."""
-    words = ("--dataset", "digits", "--models", str(models), "--folder", "bench")
-    code, said = twinship.run("bench", "module", *words)
-    assert code == 0, said
-    report = json.loads((twinship.folder / "bench" / "report.json").read_text())
-    assert report["module"]["beyond_invoke_us"] > 0
-    assert len(report["model"]["sha256"]) == 64
-    (bar,) = [each for each in report["bars"] if each["verdict"] != "not measured"]
-    assert bar["value"] == report["module"]["beyond_invoke_us"]
-    assert "module beyond bare invoke" in (twinship.folder / "bench" / "report.html").read_text()
-    both = ("bench/report.json", "bench/report.json")
-    code, said = twinship.run("bench", "compare", *both, "--json")
-    assert code == 0, said
-    assert {each["verdict"] for each in json.loads(said)} == {"same"}
+@pytest.fixture
+def bench(tmp_path: Path, models: Path) -> Bench:
+    """Scratch space and the models that all end-to-end tests share."""
+    scratch = tmp_path / "scratch" / "scenario"
+    scratch.mkdir(parents=True)
+    artefacts = (models / "1.0.0" / "model.tflite", models / "1.1.0" / "model.tflite")
+    return Bench(scratch, artefacts, models / "1.0.0" / "frames", lambda text, share: None)
 
 
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [(("singel",), "singel"), (("compare", "a"), "takes two"), (("compare", "a", "b"), "a is no report")],
-)
-def test_a_typing_mistake_is_one_line(twinship: Command, words: tuple[str, ...], named: str) -> None:
-    """Nothing is measured, nothing is trained, no traceback."""
-    code, said = twinship.run("bench", *words)
-    assert code != 0
-    assert named in said
-    assert "Traceback" not in said
-    assert len(said.splitlines()) == 1
+def check_overload(bench: Bench, extent: overload.Extent) -> None:
+    """Nothing uncounted, no more than the credit waiting, something dropped for a reason, memory bounded."""
+    figures = overload.run(bench, extent)
+    frames = figures["frames"]
+    assert frames["uncounted"] == 0, frames
+    assert 0 < frames["answered"] < frames["stored"]
+    assert set(frames["dropped"]) <= {"overload", "stopped"}
+    assert figures["queue_max"] <= figures["credit"]
+    timed = ("p50 under load", "after being")
+    assert [said for said in overload.shortcomings(figures) if not said.startswith(timed)] == []
+
+
+def test_no_frame_goes_uncounted_under_overload(bench: Bench) -> None:
+    """Five times too many frames, then inference frozen, then ended and started again."""
+    check_overload(bench, overload.Extent(unloaded_s=0.5, loaded_s=1.5, away_s=0.5))
 
 
 @pytest.mark.long
-def test_phases_are_measured_on_the_whole_path(tmp_path: Path, models: Path) -> None:
-    """Each phase has its own frames, alone or in batches, with the same stages that add up to the total."""
-    bench = Bench(
-        tmp_path,
-        (models / "1.0.0" / "model.tflite", models / "1.1.0" / "model.tflite"),
-        models / "1.0.0" / "frames",
-        lambda text, share: None,
+def test_no_frame_goes_uncounted_while_inference_is_away_for_long(bench: Bench) -> None:
+    """Longer than frames live in the hub: what expires there is counted there."""
+    check_overload(bench, overload.Extent(unloaded_s=5, loaded_s=60, away_s=30))
+
+
+def test_bytes_are_counted_on_the_shaped_link(bench: Bench) -> None:
+    """Each frame costs its picture and its properties, over any bandwidth the same; a model its twin."""
+    extent = delay.Extent(
+        frames=2, bandwidths=(250_000, 1_000_000), delays_s=(0.005,), model_bandwidths=(200_000,)
     )
-    phases = [Phase("alone", 50, {"fps": 100}), Phase("batches", 64, {"fps": 1000, "batch": 16})]
-    walked = walk_frames(bench, phases)
-    assert len(walked["alone"].totals_ms) == 50
-    for name in ("alone", "batches"):
-        each = walked[name]
-        assert each.per_s > 0
-        sums = [sum(stage) for stage in zip(*each.stages_ms.values(), strict=True)]
-        assert sums == pytest.approx(each.totals_ms)
+    figures = delay.run(bench, extent)
+    sizes = [point["data_bytes"] for point in figures["frames"]]
+    assert all(delay.SIDE**2 < size < delay.SIDE**2 + 1_500 for size in sizes)
+    (model,) = figures["models"]
+    assert model["data_bytes"] > bench.models[1].stat().st_size
+    assert all(point["measured_s"] > point["data_bytes"] / point["bandwidth"] for point in figures["frames"])
+
+
+def test_the_ledger_and_the_hub_know_the_same_frames(bench: Bench) -> None:
+    """Each answered frame has all its stages on one clock, `publish` told, and its place in one window."""
+    found = ledger.run(bench, frames=100)
+    assert (found.frames, found.windowed, found.untold, found.wall) == (100, 100, 0, 0)

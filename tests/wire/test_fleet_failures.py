@@ -136,6 +136,19 @@ def test_every_status_is_one_line(
         assert len(served.requests) == 1
 
 
+def test_a_module_that_no_method_reaches_is_not_a_module_that_is_not_there(
+    authority: Authority, tmp_path: Path
+) -> None:
+    """404 has two meanings for a direct method, and two cures."""
+    offline = {"Message": json.dumps({"errorCode": 404103, "message": "Timed out"})}
+    with (
+        serving(authority, tmp_path, status(404, offline)) as served,
+        ServiceHub(served.connection) as hub,
+        pytest.raises(HubUnavailable, match=r"module d/m is not connected .*twinship status"),
+    ):
+        hub.invoke("d", "m", "rollback", {})
+
+
 @pytest.mark.parametrize("body", ["text", None, [], {"Message": {"a": 1}}, 7])
 def test_an_answer_of_another_shape_is_one_line(authority: Authority, tmp_path: Path, body: object) -> None:
     """An error without an error document still is the status and no more."""

@@ -1,5 +1,6 @@
 """The camera itself: takes a picture when it is due and allowed, stamps it, hands it over, keeps count."""
 
+import base64
 import functools
 import logging
 import secrets
@@ -12,10 +13,10 @@ from prometheus_client import Counter
 
 from camera_sim.collected import Collected
 from camera_sim.credit import Credit
-from camera_sim.encoding import CannotEncode, encode
+from camera_sim.encoding import CannotEncode, Encoded, encode, within
 from camera_sim.ledger import Ledger, Sent
 from camera_sim.pacing import Pacer
-from camera_sim.settings import CameraEnvironment, CameraSettings
+from camera_sim.settings import CameraEnvironment, CameraSettings, RateRequest
 from camera_sim.sources import Picture, Source
 from edgekit import clock
 from edgekit.frame import BadFrame, Flow, Frame, FrameId, Message
@@ -28,6 +29,7 @@ LEDGER = "sent.jsonl"
 _STATUS_NS = 2_000_000_000
 _IDLE_S = 0.5  # longest sleep: a status may have become due
 _NO_PICTURE_NS = 1_000_000_000
+_MAX_SNAPSHOT_BYTES = 96 * 1024 - 1024  # 128 KiB is a method's limit (ref 3): base64 and a few words
 _MAX_TRUTH = 128  # characters that a frame may carry
 
 _FRAMES = Counter("camera_frames", "Frames by what became of them", ["outcome"])
@@ -63,6 +65,8 @@ class Camera:
         self._settings = CameraSettings()
         self._configured = False  # no frame before the first twin: it may ask for a ledger
         self._paused = False
+        self._fps = self._settings.fps
+        self._last: tuple[FrameId, Encoded] | None = None
         self._stopping = False
         self._changed = Condition()
         self._pacer = Pacer()
@@ -83,6 +87,8 @@ class Camera:
             methods={
                 "pause": lambda _payload: self.pause(True),
                 "resume": lambda _payload: self.pause(False),
+                "set_rate": self.set_rate,
+                "snapshot": lambda _payload: self.snapshot(),
             },
         )
         self.attach(hub)
@@ -114,6 +120,8 @@ class Camera:
         with self._changed:
             if settings.paused != self._settings.paused:
                 self._paused = settings.paused
+            if settings.fps != self._settings.fps:
+                self._fps = settings.fps
             self._settings = settings
             self._configured = True
             self._changed.notify_all()
@@ -143,6 +151,31 @@ class Camera:
             self._paused = paused
             self._changed.notify_all()
         return MethodAnswer(200, {"paused": paused})
+
+    def set_rate(self, payload: Any) -> MethodAnswer:
+        """Method `set_rate`, {"fps": frames in a second}; holds until the twin changes its mind."""
+        section = {} if payload in (None, "") else payload  # "" is how the service SDK sends nothing
+        request, answer = validate(section, RateRequest, RateRequest(fps=self._fps))
+        if not answer.accepted:
+            return MethodAnswer(400, {"error": answer.ad})
+        with self._changed:
+            self._fps = request.fps
+            self._changed.notify_all()
+        return MethodAnswer(200, {"fps": request.fps})
+
+    def snapshot(self) -> MethodAnswer:
+        """Method `snapshot`: the last picture as it was sent, made smaller where an answer cannot hold it."""
+        if (last := self._last) is None:
+            return MethodAnswer(409, {"error": "no picture was taken yet"})
+        frame, encoded = last
+        shown = within(encoded, _MAX_SNAPSHOT_BYTES)
+        words = {"camera": frame.camera, "run": frame.run, "seq": frame.seq}
+        picture = {"contentType": shown.content_type, "width": shown.width, "height": shown.height}
+        body = base64.b64encode(shown.body).decode()
+        return MethodAnswer(
+            200,
+            {**words, **picture, "channels": shown.channels, "scaled": shown is not encoded, "body": body},
+        )
 
     # Frames
 
@@ -175,10 +208,9 @@ class Camera:
 
     def _wait_s(self, now_ns: int) -> float:
         """How long to wait before looking again; 0 if a frame is due and allowed."""
-        settings = self._settings
         if not self._allowed(now_ns):
             return _IDLE_S
-        wait_ns = max(self._pacer.wait_ns(now_ns, settings.fps), self._no_picture_until_ns - now_ns)
+        wait_ns = max(self._pacer.wait_ns(now_ns, self._fps), self._no_picture_until_ns - now_ns)
         return min(_IDLE_S, wait_ns / 1e9)
 
     def _take(self) -> None:
@@ -187,7 +219,7 @@ class Camera:
             self._no_picture_until_ns = clock.mono_ns() + _NO_PICTURE_NS
             return
         captured, mono = clock.wall_ns(), clock.mono_ns()
-        self._pacer.took(mono, settings.fps, settings.pacing)
+        self._pacer.took(mono, self._fps, settings.pacing)
         try:
             encoded = encode(picture, settings.encoding)
         except CannotEncode as error:
@@ -206,6 +238,7 @@ class Camera:
             boot=clock.boot_id(),
             truth=_truth(picture),
         )
+        self._last = frame.id, encoded
         self._collect(frame, settings.batch)
 
     def _next_picture(self) -> Picture | None:

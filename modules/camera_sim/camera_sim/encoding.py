@@ -43,17 +43,28 @@ def encode(picture: Picture, encoding: Encoding) -> Encoded:
             f"{picture.name}: {len(encoded.body)} bytes as {encoding}, at most {MAX_BODY_BYTES}; "
             "cure: encoding png or jpeg"
         )
-    return _fitted(picture.image)
+    return _fitted(picture.image, MAX_BODY_BYTES)
 
 
-def _fitted(image: Image.Image) -> Encoded:
-    while not _fits(encoded := _compress(image, "JPEG", "image/jpeg", quality=_QUALITY_TO_FIT)):
+def within(encoded: Encoded, max_bytes: int) -> Encoded:
+    """The same picture in so many bytes: as it is, or as a JPEG, smaller until it fits."""
+    if _fits(encoded, max_bytes):
+        return encoded
+    if encoded.content_type == RAW:
+        mode = "RGB" if encoded.channels == 3 else "L"
+        return _fitted(Image.frombytes(mode, (encoded.width, encoded.height), encoded.body), max_bytes)
+    with Image.open(io.BytesIO(encoded.body)) as image:
+        return _fitted(image.convert("RGB" if encoded.channels == 3 else "L"), max_bytes)
+
+
+def _fitted(image: Image.Image, max_bytes: int) -> Encoded:
+    while not _fits(encoded := _compress(image, "JPEG", "image/jpeg", quality=_QUALITY_TO_FIT), max_bytes):
         image = image.resize((max(1, image.width // 2), max(1, image.height // 2)), Image.Resampling.BOX)
     return encoded
 
 
-def _fits(encoded: Encoded) -> bool:
-    return len(encoded.body) <= MAX_BODY_BYTES and max(encoded.width, encoded.height) <= MAX_SIDE
+def _fits(encoded: Encoded, max_bytes: int = MAX_BODY_BYTES) -> bool:
+    return len(encoded.body) <= max_bytes and max(encoded.width, encoded.height) <= MAX_SIDE
 
 
 def _png(picture: Picture) -> Encoded:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,6 +12,7 @@ from camera_sim.pacing import Pacing
 from edgekit.batch import MAX_FRAMES
 
 Encoding = Literal["png", "jpeg", "raw", "as_is"]
+Rate = Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)]  # frames in a second
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _UNSET_FOLDER = (
@@ -30,7 +31,7 @@ class CameraSettings(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
-    fps: float = Field(default=10, gt=0, le=100_000, allow_inf_nan=False)
+    fps: Rate = 10
     frames: int = Field(default=0, ge=0)  # of this run; 0: for ever
     paused: bool = False
     credit: int = Field(default=32, ge=0, le=100_000)  # frames under way without an answer; 0: any number
@@ -40,6 +41,14 @@ class CameraSettings(BaseModel):
     )  # frames in one message, as far as they fit and are due
     pacing: Pacing = "steady"  # poisson: as people come to a gate, fps on average
     ledger: bool = False  # one line in sent.jsonl for each frame that the hub has stored
+
+
+class RateRequest(BaseModel):
+    """The payload of method `set_rate`."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    fps: Rate
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ import logging
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from time import monotonic, perf_counter
+from dataclasses import dataclass, field, replace
+from time import monotonic, monotonic_ns, perf_counter
 
 from inference.duty import Duty
+from inference.fetch import FetchSettings
 from inference.install import Candidate, Installer, Running
 from inference.model_store import Kept, Memory, ModelStore, Verdict
 from inference.probation import Ending, Probation
@@ -41,6 +42,7 @@ class DeliverySettings:
     probation_errors: int = 3
     retry_first_s: float = 1.0
     retry_cap_s: float = 60.0
+    fetch: FetchSettings = field(default_factory=FetchSettings)
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Subject:
     section: object
     version: int  # `$version` of the desired properties
     digest: str
+    rung: int = 0  # when the module heard of it, CLOCK_MONOTONIC ns
 
     def words(self) -> dict[str, str]:
         """Which model it means, as far as that can be told: it may be unreadable."""
@@ -79,7 +82,6 @@ class Effects:
         self._settings = settings
         self._memory = Memory()
         self._refusals: dict[str, Verdict] = {}  # those that a restart may mend
-        self._begun = 0.0
         self._candidate: Candidate | None = None
         self._loaded: Running | None = None
         self._attempting: Kept | None = None  # its attempt is on disk, it is not promoted yet
@@ -120,7 +122,7 @@ class Effects:
         """The twin has another section now."""
         self._drop_candidate()
         self.subject = subject
-        self.retry_at_s, self.failures, self._begun = None, 0, perf_counter()
+        self.retry_at_s, self.failures = None, 0
         self.reason = self.turned_down = None
         if not subject.digest:
             return Event.SECTION_ABSENT
@@ -141,7 +143,7 @@ class Effects:
             return None
         self._refusals.pop(self.subject.digest, None)
         self._remember(self._memory.released(self.subject.digest))
-        return self.take(self.subject)
+        return self.take(replace(self.subject, rung=monotonic_ns()))
 
     def take_ending(self, running: Running, ending: Ending) -> Event:
         """A probation has ended. What failed does not answer any more: `duty` saw to that."""
@@ -227,7 +229,7 @@ class Effects:
         at_hand = (self._duty.current, self._duty.previous)
         previous = next((each for each in at_hand if each is not None and each.ref.sha256 == back), None)
         self._duty.take_over(self._loaded, previous, self._probation(self._loaded))
-        self.timings_ms["installMs"] = (perf_counter() - self._begun) * 1e3
+        self.timings_ms["installMs"] = (monotonic_ns() - self._wanted.rung) / 1e6
         self._candidate = self._loaded = self._attempting = self.turned_down = self.reason = None
         self._remember(memory)
         self._tidy()

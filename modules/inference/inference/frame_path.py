@@ -31,7 +31,9 @@ from inference.tally import Outcome, Tally
 
 log = logging.getLogger(__name__)
 
-FLOW_FRAMES: Final = 16  # half of the credit that a camera has unless told otherwise
+#: Half of the credit that a camera has unless told otherwise: told of it only twice a second, it would
+#: be held at 64 frames a second.
+FLOW_FRAMES: Final = 16
 
 Send = Callable[[str, Message, Callable[[int], None]], bool]
 Observe = Callable[[Walk, int | None], None]

@@ -15,6 +15,7 @@ from edgekit.clock import mono_ns
 from edgekit.frame import Flow, Message
 from edgekit.hub import Hub, MethodAnswer, Twin
 from edgekit.settings import validate
+from inference.benchmark import Benchmark, BenchmarkFailed, BenchmarkRequest
 from inference.delivery import Delivery
 from inference.frame_path import FramePath, Observe
 from inference.ledger import Published, Window, before_body
@@ -27,8 +28,9 @@ log = logging.getLogger(__name__)
 LATENCY_SCHEMA: Final = "twinship.latency.v1"
 FLOW_INTERVAL_S: Final = 0.5
 COUNTERS_INTERVAL_S: Final = 5.0
-STOP_SHARES: Final = (0.6, 0.1, 0.2, 0.05)
-"""Of the time to stop: answer what waits, end the frame in hand, learn of the last PUBACKs, end delivery."""
+STOP_SHARES: Final = (0.1, 0.5, 0.1, 0.2, 0.05)
+"""Of the time to stop: end the inputs, answer what waits, end the frame in hand, learn of the last PUBACKs,
+end delivery."""
 
 Report = Callable[[Mapping[str, Any]], None]
 
@@ -48,9 +50,15 @@ class Service:
         self.hub = connect(
             inputs={"frames": self._on_frame},
             on_twin=self._on_twin,
-            methods={"status": self._status, "rollback": self._rollback, "reload": self._reload},
+            methods={
+                "status": self._status,
+                "rollback": self._rollback,
+                "reload": self._reload,
+                "benchmark": self._measure,
+            },
         )
         self.delivery = deliver(self.hub.report)
+        self._benchmark = Benchmark()
         self.path: Final = FramePath(self.delivery, self.hub.send, instance=self.instance, observe=observe)
         self._worker = threading.Thread(target=self._work, name="frames", daemon=True)
         self._schedule = Schedule(flow_s=FLOW_INTERVAL_S, counters_s=COUNTERS_INTERVAL_S)
@@ -66,9 +74,10 @@ class Service:
 
     def stop(self, timeout_s: float) -> Mapping[str, int]:
         """Answer what waits, tell the last figures; returns what was left, by name. For run_module."""
-        answering_s, in_hand_s, storing_s, delivery_s = (share * timeout_s for share in STOP_SHARES)
+        inputs_s, answering_s, in_hand_s, storing_s, delivery_s = (share * timeout_s for share in STOP_SHARES)
         delivery = threading.Thread(target=self.delivery.stop, name="delivery-stop", daemon=True)
         delivery.start()  # beside the rest: it may take a second, and who answers stays who answers
+        self.hub.stop_inputs(inputs_s)  # a frame that comes after the last figures would be in no count
         self.path.close()
         self._worker.join(answering_s)
         unanswered = self.path.abandon()
@@ -152,11 +161,11 @@ class Service:
         news = {name: section for name, section in patch.items() if twin.reported.get(name) != section}
         if news:
             self.hub.report(news)
-        self.delivery.wish(twin.desired.get("model"), version)
+        self.delivery.wish(twin.desired.get("model"), version, twin.rung)
 
     def _status(self, _payload: Any) -> MethodAnswer:
         running = self.delivery.current
-        model = {**running.ref.reported(), "runtime": running.engine.runtime} if running else None
+        model = {**running.ref.reported(), **running.engine.reported()} if running else None
         return MethodAnswer(
             200,
             {
@@ -179,3 +188,19 @@ class Service:
         if not self.delivery.reload():
             return MethodAnswer(409, {"error": "the twin names no model"})
         return MethodAnswer(200, {"reloading": True})
+
+    def _measure(self, payload: Any) -> MethodAnswer:
+        # The service SDK sends an empty text for no payload (ref 3).
+        section = {} if payload in (None, "") else payload
+        request, answer = validate(section, BenchmarkRequest, BenchmarkRequest())
+        if not answer.accepted:
+            return MethodAnswer(400, {"error": answer.ad})
+        running = self.delivery.current
+        if running is None:
+            return MethodAnswer(409, {"error": "there is no model to measure"})
+        file, engine = self.delivery.file_of(running), running.engine
+        try:
+            found = self._benchmark.run(file, running.ref, engine.runtime, request, engine.delegate)
+        except BenchmarkFailed as error:
+            return MethodAnswer(409, {"error": str(error)})
+        return MethodAnswer(200, found)

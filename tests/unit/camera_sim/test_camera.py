@@ -1,5 +1,8 @@
 """The camera against a hub that the test holds in its hands."""
 
+import base64
+import contextlib
+import io
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -161,6 +164,74 @@ def test_pause_and_resume_by_method_and_by_twin(bench: Bench) -> None:
     bench.twin(version=2, fps=999, paused=True)
     bench.twin(version=3, fps=999, paused=False)
     bench.take(2)
+
+
+def test_the_rate_by_method_and_by_twin(bench: Bench) -> None:
+    """set_rate holds until the twin changes its mind, and not until the twin is merely read again."""
+    bench.twin(fps=0.001)
+    bench.take(1)
+    assert bench.camera.set_rate({"fps": 1000}).payload == {"fps": 1000}
+    bench.take(3)
+    bench.twin(fps=0.001)
+    bench.take(3)
+    bench.twin(fps=0.002)
+    while not bench.hub.frames.empty():
+        bench.take(1)
+    with contextlib.suppress(Empty):
+        bench.hub.frames.get(timeout=0.1)  # one that was due before the twin came
+    bench.hub.expect_none()
+
+
+@pytest.mark.parametrize(
+    ("payload", "named"),
+    [
+        ({"fps": 0}, "fps: "),
+        ({"fps": "10"}, "fps: "),
+        ({"fps": 5, "frames": 1}, "frames: "),
+        ("", "fps: Field required"),
+        (7, "must be an object"),
+    ],
+)
+def test_a_rate_is_checked_like_the_twins(bench: Bench, payload: object, named: str) -> None:
+    """400 with the field; the rate stays what it was."""
+    answer = bench.camera.set_rate(payload)
+    assert answer.status == 400
+    assert answer.payload["error"].startswith(named)
+
+
+def test_a_snapshot_is_the_last_picture_as_it_was_sent(bench: Bench) -> None:
+    """The very bytes of the last frame and whose they are; before the first frame there is none."""
+    assert bench.camera.snapshot().status == 409
+    bench.twin(fps=1000, frames=3)
+    last = bench.take(3)[-1]
+    answer = bench.camera.snapshot()
+    assert answer.status == 200
+    found = answer.payload
+    assert base64.b64decode(found["body"]) == last.image
+    assert (found["camera"], found["run"], found["seq"]) == ("camera", last.id.run, 2)
+    assert (found["contentType"], found["width"], found["height"], found["channels"]) == (
+        last.content_type,
+        last.width,
+        last.height,
+        last.channels,
+    )
+    assert found["scaled"] is False
+
+
+def test_a_snapshot_fits_into_a_methods_answer(tmp_path: Path) -> None:
+    """A picture that a frame may carry can be larger than 128 KB as base64: it comes smaller."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.effect_noise((480, 400), 90).save(pictures / "noise.png")
+    bench = Bench(tmp_path, Folder(pictures))
+    bench.twin(fps=1000, frames=1)
+    assert len(bench.take(1)[0].image) > 128 * 1024
+    found = bench.camera.snapshot().payload
+    bench.camera.stop(5)
+    assert found["scaled"] is True
+    assert len(json.dumps(found)) <= 128 * 1024
+    with Image.open(io.BytesIO(base64.b64decode(found["body"]))) as image:
+        assert (image.format, *image.size) == ("JPEG", found["width"], found["height"])
 
 
 def test_the_ledger_has_a_line_for_each_stored_frame(bench: Bench) -> None:

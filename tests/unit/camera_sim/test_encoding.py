@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from camera_sim.encoding import CannotEncode, encode
+from camera_sim.encoding import CannotEncode, encode, within
 from camera_sim.settings import Encoding
 from camera_sim.sources import Picture, read_picture
 from edgekit.frame import MAX_BODY_BYTES, RAW
@@ -69,3 +69,15 @@ def test_these_very_pixels_are_refused_when_they_do_not_fit(tmp_path: Path, enco
     """Who asks for raw or as_is does not want another picture; the reason names the cure."""
     with pytest.raises(CannotEncode, match=r"at most 258048; cure: encoding png or jpeg"):
         encode(picture("PNG", tmp_path, size=(1000, 800)), encoding)
+
+
+@pytest.mark.parametrize("encoding", ["png", "jpeg", "raw"])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_frames_picture_in_fewer_bytes(tmp_path: Path, encoding: Encoding, mode: str) -> None:
+    """What fits stays as it is; what does not becomes a JPEG of the same channels that does."""
+    encoded = encode(picture("BMP", tmp_path, mode, (120, 100)), encoding)
+    assert within(encoded, len(encoded.body)) is encoded
+    smaller = within(encoded, 1500)
+    assert len(smaller.body) <= 1500
+    assert (smaller.content_type, smaller.channels) == ("image/jpeg", encoded.channels)
+    assert smaller.width / smaller.height == 1.2

@@ -151,6 +151,17 @@ def test_a_camera_is_told_its_highest_settled_seq_once() -> None:
     assert intake.newly_settled() == []
 
 
+def test_settled_frames_are_counted_until_they_are_told() -> None:
+    """A camera's credit runs out by their number, so their number says when it is time to tell."""
+    intake = Intake()
+    put(intake, 0, 1, 2)
+    for seq in (0, 1, 2):
+        intake.settle(FrameId("camera", RUN, seq))
+    assert intake.settled == 3
+    intake.newly_settled()
+    assert intake.settled == 0
+
+
 @pytest.mark.parametrize("overload", ["newest", "all"])
 def test_a_dropped_frame_is_settled(overload: Overload) -> None:
     """Or its camera would wait for an answer that never comes."""

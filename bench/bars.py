@@ -80,7 +80,7 @@ def _value(bar: Bar, report: Mapping[str, Any]) -> float | None:
 
 
 def _run(path: str, report: Mapping[str, Any]) -> str | None:
-    measured: Mapping[str, Mapping[str, str]] = report.get("measured", {})
+    measured: Mapping[str, Mapping[str, Any]] = report.get("measured", {})
     return measured.get(path.partition(".")[0], {}).get("at")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,8 +43,12 @@ def run(
             progress(f"{name}: {text}", (place + share) / len(scenarios))
 
         told(scenario.about, 0.0)
+        began = time.monotonic()
         figures = scenario.measure(Bench(scratch, data.models, data.pictures, told))
-        measured = {**report.read(path).get("measured", {}), name: run}
+        measured = {
+            **report.read(path).get("measured", {}),
+            name: {**run, "took_s": round(time.monotonic() - began, 1)},
+        }
         report.write(path, {**facts, "measured": measured}, {name: figures})
         shutil.rmtree(scratch, ignore_errors=True)
     whole = report.write(path, {"bars": [each.to_json() for each in standings(report.read(path))]}, {})

@@ -77,7 +77,7 @@ class Frame:
     channels: int
     captured: int  # ns since the epoch
     mono: int  # CLOCK_MONOTONIC ns at capture
-    encoded: int  # CLOCK_MONOTONIC ns when handed to the hub client: the end of stage "encode"
+    encoded: int  # CLOCK_MONOTONIC ns when handed to the hub client or a batch: the end of stage "encode"
     boot: str  # both monotonic stamps are of this boot
     truth: str | None = None  # what a simulated source knows
 

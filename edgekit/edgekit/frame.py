@@ -85,6 +85,11 @@ class Frame:
         """The frame as a message for output `frames`. Raises FrameTooLarge."""
         if len(self.image) > MAX_BODY_BYTES:
             raise FrameTooLarge(f"frame {self.id}: {len(self.image)} bytes, at most {MAX_BODY_BYTES}")
+        message_id, properties = str(self.id), self.properties()
+        return Message(self.image, properties, message_id=message_id, content_type=self.content_type)
+
+    def properties(self) -> dict[str, str]:
+        """What is said of the picture beside it."""
         properties = {
             "camera": self.id.camera,
             "run": self.id.run,
@@ -99,7 +104,7 @@ class Frame:
         }
         if self.truth is not None:
             properties["truth"] = self.truth
-        return Message(self.image, properties, message_id=str(self.id), content_type=self.content_type)
+        return properties
 
     @classmethod
     def from_message(cls, message: Message) -> "Frame":

@@ -70,7 +70,7 @@ def _frame(header: bytes, image: bytes) -> Frame:
         properties = from_json(header)
     except ValueError as error:
         raise BadFrame("batch", "a header is not JSON") from error
-    if not isinstance(properties, dict) or not all(isinstance(each, str) for each in properties.values()):
+    if not isinstance(properties, dict) or not set(map(type, properties.values())) <= {str}:
         raise BadFrame("batch", "a header is no object of strings")
     return Frame.from_message(Message(image, properties, content_type=properties.pop("contentType", "")))
 

@@ -6,7 +6,7 @@ INPUTS := constraints.txt pyproject.toml $(PROJECTS:%=%/pyproject.toml)
 PYTEST := $(PY) -m pytest -n 2
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test test-long conformance check clean
+.PHONY: help setup demo bench test test-long conformance check clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ setup: .venv/ready ## the virtual environment, from constraints.txt
 
 demo: .venv/ready ## train, ship by twin, run 300 frames, swap the model, show the figures (CAMERA_FOLDER=, FRAMES=)
 	@$(PY) -m twinship demo $(if $(FRAMES),--frames $(FRAMES)) $(if $(CAMERA_FOLDER),--camera-folder "$(CAMERA_FOLDER)")
+
+bench: .venv/ready ## the measurements of every day (6 minutes); build/bench/report.json and report.html
+	@$(PY) -m twinship bench
 
 test: .venv/ready check ## every check and test that takes under ten minutes
 	@$(PYTEST) -m 'not long' tests

@@ -654,20 +654,61 @@ def demo_verb(
 
 @app.command("bench")
 def bench_verb(
-    scenarios: Annotated[list[str] | None, typer.Argument(help="None: those of every day.")] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SCENARIO]... | compare A B", help="None: those of every day."),
+    ] = None,
     dataset: Dataset = "auto",
     folder: Annotated[Path, typer.Option(help="The report ends up there.")] = BUILD / "bench",
     models: Annotated[Path, typer.Option(help="Where the two models are kept.")] = BUILD / "demo-models",
     as_json: Json = False,
 ) -> None:
-    """Measure on the real path; writes report.json and report.html."""
+    """Measure on the real path; or compare two reports, by file or by commit."""
     from bench.run import run
 
-    report = run(tuple(scenarios or ()), folder, models, dataset, _progress())
+    if words and words[0] == "compare":
+        _bench_compare(words[1:], folder, as_json)
+        return
+    report = run(tuple(words or ()), folder, models, dataset, _progress())
     if as_json:
         _say_json(report)
-    else:
-        _say(f"figures: {folder / 'report.json'}")
+        return
+    rows = [
+        (
+            bar["name"],
+            _number(bar["value"]),
+            _number(bar["must"]),
+            _number(bar["goal"]),
+            bar["unit"],
+            bar["verdict"],
+        )
+        for bar in report["bars"]
+    ]
+    _draw(("figure", "measured", "must", "goal", "unit", "verdict"), rows)
+    _say(f"figures: {folder / 'report.json'}, {folder / 'report.html'}")
+
+
+def _bench_compare(words: list[str], folder: Path, as_json: bool) -> None:
+    from bench import BenchFailed
+    from bench.compare import caveats, compare, find
+
+    if len(words) != 2:
+        raise BenchFailed("bench compare takes two reports: files, or commits that were measured here")
+    before, after = (find(word, folder) for word in words)
+    rows = compare(before, after)
+    for caveat in caveats(before, after):
+        print(f"twinship: {caveat}", file=sys.stderr)
+    if as_json:
+        _say_json([{**_plain(row), "ratio": row.ratio} for row in rows])
+        return
+    shown = [
+        (row.name, _number(row.before), _number(row.after), _number(row.ratio), row.verdict) for row in rows
+    ]
+    _draw(("figure", words[0], words[1], "ratio", "beyond noise"), shown)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.4g}" if abs(value) < 1_000 else f"{value:,.0f}"
 
 
 @app.command("advise")

@@ -31,7 +31,7 @@ READY_S: Final = 30.0
 def measure(bench: Bench) -> Mapping[str, Any]:
     """By rate, through the hub without NODELAY; under `http` by rate with a POST for each frame."""
     phases = [Phase(str(rate), frames, {"fps": rate}) for rate, frames in RATES.items()]
-    settings = RigSettings(bench.folder / "rig", bench.pictures, program="bench.hand_started")
+    settings = RigSettings(bench.folder / "rig", bench.pictures, program="bench.without_nodelay")
     walked = walk_frames(bench, phases, settings)
     figures: dict[str, Any] = {name: each.latencies() for name, each in walked.items() if name != "warm"}
     with _classifier(bench) as address:

@@ -11,8 +11,8 @@ from bench.rig import RigSettings
 from bench.scenarios import Bench
 from bench.throughput import FREE, REPEATS
 
-BATCH: Final = 128
-FRAMES: Final = 25_600
+BATCH: Final = 224  # of 28 x 28 pixels with their headers: 242 KB, and a message holds 258
+FRAMES: Final = 112 * BATCH
 #: Three full batches under way: one that is answered, one that comes, one that is made.
 CAMERA: Final = {**FREE, "batch": BATCH, "credit": 4 * BATCH, "encoding": "raw"}
 

@@ -33,6 +33,11 @@ def commit(folder: Path) -> str:
     return found + ("+" if found and _git(folder, "status", "--porcelain") else "")
 
 
+def named_commit(word: str) -> str:
+    """The commit that a branch, a tag or HEAD~1 stands for here, as reports name it; empty for none."""
+    return _git(Path(), "rev-parse", "--short=12", "--verify", "--quiet", f"{word}^{{commit}}")
+
+
 def read(path: Path) -> dict[str, Any]:
     """The report at this path; {} when there is none yet. Raises ValueError for another file."""
     if not path.exists():

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import report
+from bench import page, report
+from bench.bars import standings
+from bench.compare import HISTORY
 from bench.scenarios import Bench, chosen
 from demo.models import ensure
 
@@ -29,7 +33,7 @@ def run(
     path = folder / "report.json"
     model = {"sha256": hashlib.sha256(data.models[0].read_bytes()).hexdigest(), "dataset": data.dataset}
     facts = {"machine": report.machine(), "commit": report.commit(ROOT), "model": model}
-    whole = report.read(path)
+    run = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "commit": facts["commit"]}
     for place, (name, scenario) in enumerate(scenarios.items()):
         scratch = folder / "scratch" / name
         shutil.rmtree(scratch, ignore_errors=True)
@@ -39,8 +43,26 @@ def run(
             progress(f"{name}: {text}", (place + share) / len(scenarios))
 
         told(scenario.about, 0.0)
+        began = time.monotonic()
         figures = scenario.measure(Bench(scratch, data.models, data.pictures, told))
-        whole = report.write(path, facts, {name: figures})
+        measured = {
+            **report.read(path).get("measured", {}),
+            name: {**run, "took_s": round(time.monotonic() - began, 1)},
+        }
+        report.write(path, {**facts, "measured": measured}, {name: figures})
         shutil.rmtree(scratch, ignore_errors=True)
+    whole = report.write(path, {"bars": [each.to_json() for each in standings(report.read(path))]}, {})
+    (folder / "report.html").write_text(page.html(whole))
+    _keep(folder, whole)
     progress(f"done: {path}", 1.0)
     return whole
+
+
+def _keep(folder: Path, whole: Mapping[str, Any]) -> None:
+    """What this commit was measured with, beside the reports of others, for `compare`."""
+    commit = whole["commit"]
+    others = {name for name, run in whole["measured"].items() if run["commit"] != commit}
+    ours = {name: value for name, value in whole.items() if name not in others}
+    path = folder / HISTORY / f"{commit or 'unknown'}.json"
+    path.unlink(missing_ok=True)  # `write` keeps what is there, which may be of an older measurement
+    report.write(path, ours, {})

@@ -21,10 +21,9 @@ _LENGTH: Final = struct.Struct(">I")
 
 
 def part(frame: Frame) -> bytes:
-    """One frame as it stands in a batch. Raises FrameTooLarge."""
-    message = frame.to_message()
-    header = to_json({**message.properties, "contentType": message.content_type})
-    return b"".join((_LENGTH.pack(len(header)), header, _LENGTH.pack(len(message.body)), message.body))
+    """One frame, whose picture fits into a message, as it stands in a batch."""
+    header = to_json(frame.properties() | {"contentType": frame.content_type})
+    return b"".join((_LENGTH.pack(len(header)), header, _LENGTH.pack(len(frame.image)), frame.image))
 
 
 def to_message(frames: Sequence[Frame], parts: Sequence[bytes]) -> Message:
@@ -71,7 +70,7 @@ def _frame(header: bytes, image: bytes) -> Frame:
         properties = from_json(header)
     except ValueError as error:
         raise BadFrame("batch", "a header is not JSON") from error
-    if not isinstance(properties, dict) or not all(isinstance(each, str) for each in properties.values()):
+    if not isinstance(properties, dict) or not set(map(type, properties.values())) <= {str}:
         raise BadFrame("batch", "a header is no object of strings")
     return Frame.from_message(Message(image, properties, content_type=properties.pop("contentType", "")))
 

@@ -333,4 +333,5 @@ class Camera:
 
 
 def _truth(picture: Picture) -> str | None:
-    return None if picture.truth is None else picture.truth[:_MAX_TRUTH]
+    # The name of a folder may hold bytes that are no text, and no message can say them.
+    return None if picture.truth is None else picture.truth[:_MAX_TRUTH].encode(errors="replace").decode()

@@ -11,8 +11,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import compress
-from operator import not_
 from typing import Any, Final
 
 import numpy as np
@@ -49,6 +47,10 @@ class _Inferred:
     taken: int  # CLOCK_MONOTONIC ns
     prepared: int
     inferred: int
+
+    def stamps(self, arrived: int, answered: int) -> Stamps:
+        """With when its message came, and when the answer to that was made."""
+        return Stamps(arrived, self.taken, self.prepared, self.inferred, answered)
 
 
 class FramePath:
@@ -180,18 +182,25 @@ class FramePath:
         """Answer the frames of one message; an outcome for each."""
         predictions = [self._predict(each) for each in done]
         answered, here = mono_ns(), self._here()
-        walks = [
-            walk(each.frame, Stamps(arrived, each.taken, each.prepared, each.inferred, answered), here)
-            for each in done
+        answers = [
+            Answer(prediction, walk(each.frame, each.stamps(arrived, answered), here))
+            for prediction, each in zip(predictions, done, strict=True)
         ]
         wanted = self._told.wanted(self._settings.telemetry.predictions, predictions)
-        for each in compress(walks, map(not_, wanted)):
-            with self._changed:
+        if not all(wanted):
+            self._suppress([each.walk for each, yes in zip(answers, wanted, strict=True) if not yes])
+        sent = iter(self._send_answers([each for each, yes in zip(answers, wanted, strict=True) if yes]))
+        return [
+            Outcome.SUPPRESSED if not yes else Outcome.ANSWERED if next(sent) else Outcome.OUTBOX
+            for yes in wanted
+        ]
+
+    def _suppress(self, done: Sequence[Walk]) -> None:
+        with self._changed:
+            for each in done:
                 self._ledger.suppressed(each)
+        for each in done:
             self._observe(each, None)
-        sent = self._send_answers([*map(Answer, compress(predictions, wanted), compress(walks, wanted))])
-        outcomes = iter(Outcome.ANSWERED if each else Outcome.OUTBOX for each in sent)
-        return [next(outcomes) if each else Outcome.SUPPRESSED for each in wanted]
 
     def _send_answers(self, answers: Sequence[Answer]) -> list[bool]:
         """For each whether the hub's outbox took it."""

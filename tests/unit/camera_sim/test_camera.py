@@ -382,3 +382,15 @@ def test_a_batch_ends_where_a_message_is_full(tmp_path: Path) -> None:
     assert [frame.id.seq for frame in large.take(5)] == list(range(5))
     assert large.hub.batches == [2, 2, 1]
     large.camera.stop(5)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_folder_whose_name_is_no_text_stops_no_camera(tmp_path: Path, batch: int) -> None:
+    """A truth that no message can say is sent as far as it can be."""
+    (tmp_path / "sieben\udcff").mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "sieben\udcff" / "a.png")
+    bench = Bench(tmp_path / "data", Folder(tmp_path))
+    bench.twin(fps=1000, frames=2, batch=batch, ledger=True)
+    bench.hub.wait(lambda reported: reported.get("cameraStatus", {}).get("done"))
+    assert [frame.truth for frame in bench.take(2)] == ["sieben?", "sieben?"]
+    bench.camera.stop(5)

@@ -185,3 +185,23 @@ def test_summary_json_holds_the_named_keys() -> None:
     plain = summary([sent_line(0)], [answer_line(0)]).to_json()
     assert json.loads(json.dumps(plain))["by_version"]["1"]["frames"] == 1
     assert {"dataset", "frames_sent", "frames_lost", "latency_ms", "accuracy"} <= plain.keys()
+
+
+def batch_line(*seqs: int, after: dict[str, Any] | None = None) -> str:
+    """The answers to a batch as they stand in upstream.jsonl."""
+    records = [json.loads(answer_line(seq))["Body"] for seq in seqs]
+    return (
+        json.dumps({"Body": {"schema": "twinship.predictions.v1", "predictions": records, "before": after}})
+        + "\n"
+    )
+
+
+def test_the_answers_to_a_batch_count_frame_by_frame() -> None:
+    """And have the publish time that is told under the first one's name."""
+    found = summary(
+        [sent_line(seq) for seq in range(4)],
+        [batch_line(0, 1, 2), answer_line(3, after=before(0, 2.0)), latency_line(after=before(3, 2.0))],
+    )
+    assert (found.frames_answered, found.frames_lost, found.repeats) == (4, 0, 0)
+    assert found.latency_ms["publish"] == {"p50": 2.0, "p90": 2.0, "p99": 2.0}
+    assert found.latency_ms["total"]["p50"] == sum(STAGES_MS.values()) + 2.0

@@ -97,6 +97,8 @@ def test_too_large_a_body_is_no_message(size: int) -> None:
         ({"run": "12"}, "identity"),
         ({"width": "0"}, "size"),
         ({"width": "16385"}, "size"),
+        ({"seq": "1,2"}, "properties"),
+        ({"seq": "1,2", "width": ""}, "properties"),
         ({"channels": "2"}, "size"),
         ({"height": "3"}, "size"),
     ],

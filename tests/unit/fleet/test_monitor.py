@@ -224,3 +224,18 @@ def test_stopping_ends_the_iteration(path: Path) -> None:
     stop = threading.Event()
     stop.set()
     assert list(Follower(path, stop=stop)) == []
+
+
+def batch(*seqs: int) -> dict[str, Any]:
+    """The body of a message that answers a batch."""
+    records = [{name: value for name, value in prediction(seq).items() if name != "before"} for seq in seqs]
+    return {"schema": "twinship.predictions.v1", "predictions": records, "before": None}
+
+
+def test_a_batch_is_the_predictions_in_it(path: Path, following: Following) -> None:
+    """Whoever follows need not know how many frames were in a message; a bad record spoils its line only."""
+    spoilt = batch(5, 6)
+    del spoilt["predictions"][1]["top"]
+    append(path, line(batch(1, 2)) + line(spoilt) + line(prediction(3)))
+    assert [following.seq() for _ in range(3)] == [1, 2, 3]
+    assert following.follower.skipped == 1

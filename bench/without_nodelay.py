@@ -1,4 +1,4 @@
-"""`python -m bench.hand_started camera_sim|inference`: a module as it is, its sockets as the SDK makes them.
+"""`python -m bench.without_nodelay camera_sim|inference`: a module with the SDK's sockets as they are.
 
 The counter-proof for edgekit.nagle: the one option that is left out here is what the difference is.
 """

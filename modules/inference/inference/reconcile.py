@@ -167,6 +167,7 @@ CODES: Mapping[str, Code] = {
     "runtime-too-old": Code(S.REFUSED, False, "the model asks for a newer runtime than this image has"),
     "does-not-load": Code(S.REFUSED, True, "the runtime refuses it, or it is not what its manifest says"),
     "wrong-answers": Code(S.REFUSED, True, "it answers its own probes wrongly"),
+    "over-budget": Code(S.REFUSED, True, "not one of its probes was answered within its latency budget"),
     "crashes-runtime": Code(S.REFUSED, True, "it killed the process that tried it"),
     "hangs-runtime": Code(S.REFUSED, True, "it did not come to an end in the process that tried it"),
     "load-failed": Code(S.REFUSED, True, "it was proved, but does not load beside the running one"),

@@ -8,6 +8,7 @@ import errno
 import json
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,8 @@ MAX_STARTS = 2  # so many starts that find an attempt without a verdict make a c
 _MAX_STATE_BYTES = 1024 * 1024
 _STATE = "models.json"
 _ARTEFACTS = "models"
+_NEWER = "models.schema-*.json"  # the state of a version after this one, set aside
+_SHA256 = re.compile(rb"\b[0-9a-f]{64}\b")
 _HALF = ".half"  # what a file is called until it is whole
 _DISK_CODES = {
     errno.ENOSPC: "disk-full",
@@ -218,6 +221,7 @@ class ModelStore:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.newer = ""  # why the state of a newer version was set aside at open(), if it was
         self._folder = folder
         self._artefacts = folder / _ARTEFACTS
 
@@ -250,9 +254,15 @@ class ModelStore:
         return _read_capped(self.path(sha256), MAX_ARTEFACT_BYTES)
 
     def sweep(self, memory: Memory, candidate: str = "") -> None:
-        """Remove the artefacts that the memory does not name, nor `candidate` (a digest)."""
+        """Remove the artefacts that the memory does not name, nor `candidate` (a digest).
+
+        Those that a newer version's state names are that version's to remove.
+        """
         names = {self.path(sha256).name for sha256 in (*(k.ref.sha256 for k in memory.kept), candidate)}
         try:
+            for aside in self._folder.glob(_NEWER):
+                named = _SHA256.findall(_read_capped(aside, _MAX_STATE_BYTES) or b"")
+                names |= {self.path(sha256.decode()).name for sha256 in named}
             for path in self._artefacts.glob("*.tflite"):
                 if path.name not in names:
                     path.unlink()
@@ -268,9 +278,8 @@ class ModelStore:
             schema = document.pop("schema")
             if schema == SCHEMA:
                 return _MEMORY.validate_python(document)
-            self._set_aside(
-                f"models.schema-{int(schema)}.json", f"schema {schema}, this version knows {SCHEMA}"
-            )
+            self.newer = f"{_STATE} has schema {int(schema)}, this version knows {SCHEMA}"
+            self._set_aside(_NEWER.replace("*", str(int(schema))), self.newer)
         except (ValueError, ValidationError, AttributeError, KeyError, TypeError, RecursionError):
             self._set_aside("models.unreadable.json", "not readable")
         return Memory()

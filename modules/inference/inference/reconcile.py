@@ -176,6 +176,9 @@ CODES: Mapping[str, Code] = {
     "no-memory": Code(S.UNAVAILABLE, False, "the device has too little memory at the moment"),
     "disk-full": Code(S.UNAVAILABLE, False, "the disk is full"),
     "disk-read-only": Code(S.UNAVAILABLE, False, "the model folder cannot be written"),
+    "state-too-new": Code(
+        S.UNAVAILABLE, False, "a newer version wrote the model state: it was set aside, with its models"
+    ),
     "disk-error": Code(S.UNAVAILABLE, False, "the disk fails"),
     "internal": Code(S.UNAVAILABLE, False, "a fault of this module: its log says more"),
     "engine-errors": Code(S.WITHDRAWN, True, "it failed on frames during probation"),

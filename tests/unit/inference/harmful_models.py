@@ -25,12 +25,19 @@ _FULLY_CONNECTED, _RELU, _CUSTOM, _GATHER, _CAST, _WHILE = 9, 19, 32, 36, 53, 11
 _FLOAT, _INT32, _BOOL = schema.TensorType.FLOAT32, schema.TensorType.INT32, schema.TensorType.BOOL
 
 
-def artefact(flatbuffer: bytes, name: str = "bands", version: str = "1.0.0", budget_ms: float = 1e3) -> bytes:
-    """Packed, with one probe: a black picture, which `throws` answers as it should."""
+def artefact(
+    flatbuffer: bytes,
+    *,
+    version: str = "1.0.0",
+    budget_ms: float = 1e3,
+    labels: Sequence[str] = LABELS,
+    expected: str = LABELS[0],
+) -> bytes:
+    """Packed as `bands`, with one probe: a black picture, which `throws` answers as it should."""
     manifest = Manifest(
-        name=name, version=version, architecture="harmful", input=SPEC, latencyBudgetMs=budget_ms
+        name="bands", version=version, architecture="harmful", input=SPEC, latencyBudgetMs=budget_ms
     )
-    return pack(flatbuffer, manifest, LABELS, Probes(bytes(SPEC.pixels), (LABELS[0],)))
+    return pack(flatbuffer, manifest, labels, Probes(bytes(SPEC.pixels), (expected,)))
 
 
 def hangs() -> bytes:

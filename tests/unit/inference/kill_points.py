@@ -1,8 +1,8 @@
 """A program that changes models and is killed before the n-th thing that it does to its folder, for every n.
 
 `python -m tests.unit.inference.kill_points WAY BASE SCRATCH SECTION` copies the folder BASE to SCRATCH/1,
-SCRATCH/2, … and prints the steps, one a line, at which it was killed there. WAY: `install` (the section in
-the file SECTION, through probation) or `rollback`. It forks, so that the runtime is loaded once.
+SCRATCH/2, … and prints the steps, one a line, at which it was killed there. WAY: `start`, `install` (the
+section in the file SECTION, through probation) or `rollback`. It forks: the runtime is loaded once.
 """
 
 from __future__ import annotations
@@ -51,11 +51,16 @@ class Killer:
 
 def change(way: str, folder: Path, section: dict[str, Any], at: int, note: Path) -> None:
     """One whole change of models by a process that may not live to see its end."""
-    with Device(folder) as device:
+    if way == "start":
         Killer(folder, at, note)
+    with Device(folder) as device:
+        # The model to go back to is loaded after start() has returned.
+        device.wait(lambda twin: twin.get("modelStatus", {}).get("previous"))
+        if way != "start":
+            Killer(folder, at, note)
         if way == "install":
             device.install(section)
-        else:
+        elif way == "rollback":
             assert device.delivery.rollback() is not None
 
 

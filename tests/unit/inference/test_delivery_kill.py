@@ -1,4 +1,4 @@
-"""`kill -9` at every step of a change of models: whatever is on disk then, a verified model answers next."""
+"""`kill -9` at every step of a start and of a change of models: a verified model answers after it."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ def killed(way: str, base: Path, scratch: Path) -> list[str]:
     ("way", "before", "after", "kinds"),
     [
         ("install", "1.2.0", NEW, {"mkdir", "open", "sync", "replace", "remove"}),
+        pytest.param("start", "1.2.0", "1.1.0", {"mkdir", "open", "sync", "replace"}, marks=pytest.mark.long),
         pytest.param(
             "rollback", "1.2.0", "1.1.0", {"mkdir", "open", "sync", "replace"}, marks=pytest.mark.long
         ),

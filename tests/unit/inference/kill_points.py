@@ -33,19 +33,25 @@ class Killer:
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self._armed and event in _EVENTS and str(arguments[0]).startswith(self._folder):
-            self._step(_EVENTS[event], str(arguments[0]))
+            path = Path(arguments[0])
+            self._step(_EVENTS[event], path)
+            # Between an open that empties a file and the first write: whoever writes in place dies here.
+            if event == "open" and arguments[2] & os.O_TRUNC and path.is_file():
+                self._step("write", path, torn=True)
 
     def _sync(self, descriptor: int) -> None:
-        path = os.readlink(f"/proc/self/fd/{descriptor}")
-        if path.startswith(self._folder):
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if str(path).startswith(self._folder):
             self._step("sync", path)
         self._fsync(descriptor)
 
-    def _step(self, what: str, path: str) -> None:
+    def _step(self, what: str, path: Path, *, torn: bool = False) -> None:
         self._left -= 1
         if self._left == 0:
             self._armed = False
-            self._note.write_text(f"{what} {Path(path).name}")
+            if torn:
+                os.truncate(path, 0)
+            self._note.write_text(f"{what} {path.name}")
             os.kill(os.getpid(), signal.SIGKILL)
 
 

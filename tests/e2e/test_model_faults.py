@@ -256,6 +256,7 @@ def test_every_fault_has_its_name_and_the_good_model_answers(tmp_path: Path) -> 
         what_the_hub_refuses(edge)
         stale_parts(edge)
         no_section(edge)
+        killed_and_started_again(edge)
         fifty_quick_changes(edge)
 
 
@@ -297,29 +298,27 @@ def no_section(edge: Edge) -> None:
     edge.keeps_answering()
 
 
+def killed_and_started_again(edge: Edge) -> None:
+    """The next process answers with the last good model, and tries no model that was refused before."""
+    bad = FAULTS["crashes the runtime"][0]()
+    assert edge.verdict(bad) == (S.REFUSED, "crashes-runtime")
+    process = edge.simulator.states()[MODULE].pid
+    assert process is not None
+    os.kill(process, signal.SIGKILL)
+    wait_until(lambda: edge.simulator.states()[MODULE].restart_count == 1, "the restart")
+    version = edge.patch({"notes": "the twin is read again"})
+    assert edge.answered(version) == (S.REFUSED, "crashes-runtime")
+    # A trial by this process would have left its time; that of the one before went with its first report.
+    assert "proveMs" not in edge.reported()["modelStatus"]["timings"]
+    edge.keeps_answering()
+
+
 def fifty_quick_changes(edge: Edge) -> None:
     """Only the last one counts, whatever was under way."""
     wanted = [section(artefact(version=f"4.{n}"), f"4.{n}") for n in range(50)]
     version = [edge.patch({"model": each}) for each in wanted][-1]
     assert edge.answered(version, S.PROBATION) == (S.ACTIVE, "")
     edge.keeps_answering(wanted[-1])
-
-
-def test_a_bad_model_stays_refused_and_a_good_one_runs_after_a_kill(tmp_path: Path) -> None:
-    """The module is killed and started again: it answers with its last good model, and tries no bad one."""
-    with running(tmp_path) as edge:
-        bad = section(artefact(harmful.crashes()))
-        assert edge.verdict(bad) == (S.REFUSED, "crashes-runtime")
-        process = edge.simulator.states()[MODULE].pid
-        assert process is not None
-        os.kill(process, signal.SIGKILL)
-        wait_until(lambda: edge.simulator.states()[MODULE].restart_count == 1, "the restart")
-        assert edge.verdict({**bad}) == (S.REFUSED, "crashes-runtime")
-        version = edge.patch({"notes": "the twin is read again"})
-        assert edge.answered(version) == (S.REFUSED, "crashes-runtime")
-        # A second trial would have left its time; the first process's went when the second one reported.
-        assert "proveMs" not in edge.reported()["modelStatus"]["timings"]
-        edge.keeps_answering()
 
 
 @pytest.mark.long

@@ -8,20 +8,23 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
     from fleet.connection import Connection
     from fleet.monitor import UpstreamMessage
+    from fleet.rollout import RollOut
     from inference.prediction import Scored
 
 EXIT_INTERRUPTED = 130
 ROOT = Path(__file__).resolve().parent  # the manifest and the modules' folders stand beside this file
 TEMPLATE = ROOT / "deployment.template.json"
 BUILD = Path("build")
+Choice = TypeVar("Choice", bound=StrEnum)
 DOT_ENV = Path(".env")
 
 app = typer.Typer(
@@ -39,6 +42,12 @@ Module = Annotated[str, typer.Option(help="The module whose twin is meant.")]
 Json = Annotated[bool, typer.Option("--json", help="For scripts.")]
 Template = Annotated[Path, typer.Option(help="The deployment manifest.")]
 Key = Annotated[str | None, typer.Option("--key", help="Id of the signing key, where there are several.")]
+Fleet = Annotated[
+    str | None, typer.Option("--deployment", help="For many devices: an automatic deployment of this id.")
+]
+Condition = Annotated[
+    str, typer.Option("--target-condition", help="Which devices, as \"tags.site='lab'\"; '*': all.")
+]
 Dataset = Annotated[str, typer.Option(help="mnist, digits, or auto: the best that can be had.")]
 
 
@@ -65,6 +74,14 @@ def _draw(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     for row in rows:
         table.add_row(*row)
     Console().print(table, highlight=False)
+
+
+def _one_of(kind: type[Choice], option: str, value: str | None) -> Choice | None:
+    """A word of a set that only a room knows, which is not loaded for --help."""
+    try:
+        return None if value is None else kind(value)
+    except ValueError:
+        raise typer.BadParameter(f"{option} {value}: use {' or '.join(kind)}") from None
 
 
 def _progress() -> Callable[[str, float], None]:
@@ -234,14 +251,21 @@ def deploy_verb(
     template: Template = TEMPLATE,
     device: Device = None,
     create: Annotated[bool, typer.Option("--create", help="Make the device if the hub lacks it.")] = False,
+    deployment: Fleet = None,
+    target_condition: Condition = "",
+    priority: Annotated[int, typer.Option(help="Of the automatic deployment.")] = 0,
     env_file: EnvFile = DOT_ENV,
     as_json: Json = False,
 ) -> None:
     """Set a device's modules, routes and twins from the manifest."""
-    from fleet import connection, deploy
+    from fleet import connection, deploy, rollout
 
     # --env-file may name only a hub (the simulator's service.env): what the manifest needs stands in .env.
     variables = connection.read_env_file(DOT_ENV) | connection.settings(os.environ, env_file)
+    if deployment is not None:
+        targeting = rollout.Targeting(deployment, target_condition, priority)
+        _say_roll_out(deploy.deploy_base(_hub(env_file), template, variables, targeting), as_json)
+        return
     result = deploy.deploy(_hub(env_file), template, variables, _device(device, env_file), create=create)
     if as_json:
         _say_json(result.to_json())
@@ -254,12 +278,28 @@ def deploy_verb(
         _say(f"{module} keeps its model but is assigned none now; next: twinship publish")
 
 
+def _say_roll_out(done: RollOut, as_json: bool) -> None:
+    if as_json:
+        _say_json(done.to_json())
+        return
+    _say(f"deployment {done.configuration} {done.how} on {done.hub}: {done.targeting.condition}")
+    if done.replaced:
+        _say(f"in the place of {', '.join(done.replaced)}")
+
+
 @app.command("publish")
 def publish_verb(
     model: Annotated[Path, typer.Argument(help="An artefact: the model.tflite of a training.")],
     device: Device = None,
     module: Module = "inference",
     key: Key = None,
+    url: Annotated[str | None, typer.Option(help="You host it there; devices fetch it by https.")] = None,
+    store: Annotated[str | None, typer.Option(help="blob or simulator: put it there first.")] = None,
+    container: Annotated[str, typer.Option(help="Of the blob store.")] = "models",
+    valid_days: Annotated[float, typer.Option(help="How long a blob's address is good.")] = 30.0,
+    deployment: Fleet = None,
+    target_condition: Condition = "",
+    priority: Annotated[int, typer.Option(help="Of the deployment; above the manifest's.")] = 10,
     wait: Annotated[float, typer.Option(help="Seconds to wait for the verdict; 0: do not.")] = 120.0,
     print_patch: Annotated[
         bool, typer.Option("--print", help="Only print the twin patch, for az or the portal.")
@@ -268,11 +308,22 @@ def publish_verb(
     as_json: Json = False,
 ) -> None:
     """Ship a model by module twin and wait until it answers frames."""
-    from fleet import keys, publish
+    from fleet import connection, keys, publish, rollout, sources
 
+    variables = connection.settings(os.environ, env_file)
+    blob = sources.BlobOptions(container, valid_days)
+    place = sources.chosen(url, _one_of(sources.StoreKind, "--store", store), variables, blob)
     signing = keys.signing_key(keys.keys_folder(os.environ), key)
     if print_patch:
-        _say_json({"properties": {"desired": publish.sign(model, signing).patch()}})
+        signed = publish.sign(model, signing, place)
+        layered = {"modulesContent": publish.layer(signed, module)}
+        _say_json({"properties": {"desired": signed.patch()}} if deployment is None else layered)
+        return
+    if deployment is not None:
+        targeting = rollout.Targeting(deployment, target_condition, priority)
+        _say_roll_out(
+            publish.publish_layer(_hub(env_file), model, signing, module, targeting, place=place), as_json
+        )
         return
     result = publish.publish(
         _hub(env_file),
@@ -280,6 +331,7 @@ def publish_verb(
         signing,
         _device(device, env_file),
         module,
+        place=place,
         wait_s=wait,
         until_active=False,
         progress=lambda line: print(line, file=sys.stderr, flush=True),
@@ -295,7 +347,7 @@ def publish_verb(
 @app.command("status")
 def status_verb(
     device: Device = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Again whenever it changes, until Ctrl-C.")] = False,
     env_file: EnvFile = DOT_ENV,
     as_json: Json = False,
 ) -> None:
@@ -305,15 +357,32 @@ def status_verb(
     from fleet import status
 
     hub, name = _hub(env_file), _device(device, env_file)
-    while True:
-        found = status.status(hub, name)
+    found = status.changes(
+        lambda: status.status(hub, name),
+        pause=lambda: time.sleep(2),
+        away=lambda error: print(f"twinship: {error}", file=sys.stderr, flush=True),
+    )
+    for one in found:
         if as_json:
-            _say_json(found.to_json())
+            _say_json(one.to_json(), indent=None if watch else 2)
         else:
-            _draw(status.COLUMNS, list(found.rows()))
+            _draw(status.COLUMNS, list(one.rows()))
         if not watch:
             return
-        time.sleep(2)
+
+
+@app.command("rollback")
+def rollback_verb(
+    device: Device = None, module: Module = "inference", env_file: EnvFile = DOT_ENV, as_json: Json = False
+) -> None:
+    """Go back to the model before, which the device still has; the present one is not tried again."""
+    from fleet import rollback
+
+    done = rollback.rollback(_hub(env_file), _device(device, env_file), module)
+    if as_json:
+        _say_json(done.to_json())
+        return
+    _say(f"{done.device}/{done.module} answers with {done.model} now (sha256 {done.model.sha256[:12]})")
 
 
 @app.command("benchmark")
@@ -495,19 +564,16 @@ def demo_verb(
 
 # -- the measurements ----------------------------------------------------------------------------------------
 
-bench_app = typer.Typer(no_args_is_help=False, rich_markup_mode=None, help="Measurements.")
-app.add_typer(bench_app, name="bench")
 
-
-@bench_app.command("run")
-def bench_run(
+@app.command("bench")
+def bench_verb(
     scenarios: Annotated[list[str] | None, typer.Argument(help="None: those of every day.")] = None,
     dataset: Dataset = "auto",
     folder: Annotated[Path, typer.Option(help="The report ends up there.")] = BUILD / "bench",
     models: Annotated[Path, typer.Option(help="Where the two models are kept.")] = BUILD / "demo-models",
     as_json: Json = False,
 ) -> None:
-    """Measure on the real path; writes report.json."""
+    """Measure on the real path; writes report.json and report.html."""
     from bench.run import run
 
     report = run(tuple(scenarios or ()), folder, models, dataset, _progress())
@@ -515,6 +581,38 @@ def bench_run(
         _say_json(report)
     else:
         _say(f"figures: {folder / 'report.json'}")
+
+
+@app.command("advise")
+def advise_verb(
+    fps: Annotated[float, typer.Option(help="Frames in a second.")],
+    max_latency_ms: Annotated[float, typer.Option(help="From a frame to its answer.")],
+    bandwidth: Annotated[str, typer.Option(help="Of the link to the cloud: 2Mbit, 250kB.")],
+    rtt_ms: Annotated[float, typer.Option(help="Round trip to the cloud; 0 flatters the cloud.")] = 0.0,
+    frame_bytes: Annotated[int, typer.Option(help="A frame on the wire.")] = 1_000,
+    hop_ms: Annotated[float, typer.Option(help="One hop through edgeHub.")] = 10.0,
+    accuracy: Annotated[float, typer.Option(help="At least this share of answers right.")] = 0.0,
+    cost: Annotated[bool, typer.Option("--cost", help="Units of each tier of IoT Hub; no prices.")] = False,
+    build: Annotated[Path, typer.Option(help="Trained models are looked for below.")] = BUILD,
+    as_json: Json = False,
+) -> None:
+    """Edge or cloud, which model, which measured device, and how many messages a day."""
+    from bench import advice
+    from bench.advise import Wish, advise, gather
+    from bench.quantities import bandwidth as parsed
+
+    wish = Wish(fps, max_latency_ms, parsed(bandwidth), rtt_ms, frame_bytes, hop_ms, accuracy)
+    found = advise(wish, *gather(build))
+    if as_json:
+        _say_json(advice.to_json(wish, found))
+    else:
+        for line in advice.verdict(wish, found):
+            _say(line)
+        for title, columns, rows in advice.tables(found, cost=cost):
+            _say(f"\n{title}")
+            _draw(columns, rows)
+    if found.place == "neither":
+        raise typer.Exit(1)
 
 
 # -- the way in ----------------------------------------------------------------------------------------------

@@ -5,6 +5,9 @@ Starts and steers; measures nothing.
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -18,11 +21,15 @@ from fleet import keys
 from fleet.publish import PublishResult, publish
 from fleet.service import ServiceHub
 from simulator.agent import Simulator, SimulatorSettings
+from simulator.edge_agent import INHERITED
+from simulator.processes import dying_with_parent
 
 DEVICE = "twinship"
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATE = ROOT / "deployment.template.json"
 VERDICT_S = 60.0
+MODULES = ("inference", "camera_sim")
+GRACE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -34,19 +41,26 @@ class RigSettings:
     desired: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     leave_out: frozenset[str] = frozenset()  # modules that the measurement stands in for
     delivery_window: int = 1
+    #: a Python module that is started with each of the manifest's names in place of the modules themselves
+    program: str = ""
 
 
 class Rig:
-    """Entering starts the hub; modules start when asked for. Leaving ends every process."""
+    """Entering starts the hub; modules start when asked for. Leaving ends every process.
+
+    A second rig in the same folder finds the twins, the models and the queue that the first one left.
+    """
 
     def __init__(self, settings: RigSettings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._exits = ExitStack()
+        self._started: list[subprocess.Popen[bytes]] = []
         self._keys = settings.folder / "keys"
 
     def __enter__(self) -> Self:
-        keys.new(self._keys)
-        settings = self._settings
+        if not self._keys.exists():  # else a rig that was here before starts again, with all that it had
+            keys.new(self._keys)
+        settings = self.settings
         variables = {
             "MODEL_TRUSTED_KEYS": keys.trusted_keys_text(self._keys),
             "CAMERA_FOLDER": str(settings.pictures.resolve()),
@@ -57,7 +71,7 @@ class Rig:
                 settings.folder / "simulator",
                 variables,
                 device=DEVICE,
-                leave_out=settings.leave_out,
+                leave_out=frozenset(MODULES) if settings.program else settings.leave_out,
                 delivery_window=settings.delivery_window,
             )
         )
@@ -72,6 +86,41 @@ class Rig:
     ) -> None:
         self._exits.close()
 
+    def start(self) -> None:
+        """Start the modules that are not left out."""
+        self.simulator.start_modules()
+        if self.settings.program:
+            for name in MODULES:
+                self._exits.callback(self._stop, self._start(name))
+
+    def stop(self) -> None:
+        """End the modules, in good order and before the hub."""
+        self.simulator.stop_modules()
+        for process in self._started:
+            self._stop(process)
+
+    def _start(self, name: str) -> subprocess.Popen[bytes]:
+        command = dying_with_parent((sys.executable, "-P", "-m", self.settings.program, name))
+        inherited = {each: os.environ[each] for each in INHERITED if each in os.environ}
+        with (self.settings.folder / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                env={**inherited, **self.simulator.module_environment(name)},
+                stdout=log,
+                stderr=log,
+            )
+        self._started.append(process)
+        return process
+
+    @staticmethod
+    def _stop(process: subprocess.Popen[bytes]) -> None:
+        process.terminate()
+        try:
+            process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
     @property
     def upstream(self) -> Path:
         """What has left for the cloud, one message a line."""
@@ -80,7 +129,7 @@ class Rig:
     @property
     def sent(self) -> Path:
         """The camera's ledger: the frames that are stored. It keeps one where its twin asks for it."""
-        return self._settings.folder / "simulator" / "modules" / "camera_sim" / "sent.jsonl"
+        return self.settings.folder / "simulator" / "modules" / "camera_sim" / "sent.jsonl"
 
     def patch(self, module: str, desired: Mapping[str, Any]) -> None:
         """Merge into a module's desired properties."""

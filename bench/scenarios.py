@@ -25,8 +25,14 @@ class Bench:
     pictures: Path  # held-out frames with their truth
     progress: Callable[[str, float], None]  # what is being done, which share of 1 is done
 
+    @property
+    def results(self) -> Path:
+        """Where the report ends up: for pictures that belong to it."""
+        return self.folder.parents[1]
 
-Measure = Callable[[Bench], Mapping[str, Any]]
+
+Figures = Mapping[str, Any] | float  # a scenario of one figure gives it bare
+Measure = Callable[[Bench], Figures]
 
 
 @dataclass(frozen=True)
@@ -36,22 +42,42 @@ class Scenario:
     about: str
     module: str  # of this room
     everyday: bool = True  # part of `make bench`; others are measured by name
+    beside: tuple[str, ...] = ()  # scenarios that are measured right before: a ratio needs both from one run
 
-    def measure(self, bench: Bench) -> Mapping[str, Any]:
+    def measure(self, bench: Bench) -> Figures:
         """Run it. Raises BenchFailed."""
         found: Measure = importlib.import_module(f"bench.{self.module}").measure
         return found(bench)
 
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {
+    "invoke": Scenario("the bare interpreter, with each runtime", "invoke"),
+    "module": Scenario("the inference module without a hub, beyond the bare interpreter", "module"),
+    "floor": Scenario("the same frames and model on bare paho and mosquitto", "floor"),
+    "single": Scenario("one frame at a time at 10, 50 and 200 frames/s", "single", beside=("floor",)),
+    "throughput": Scenario("as many frames as go through, one in a message", "throughput", beside=("floor",)),
+    "server": Scenario("Poisson arrivals, 100 frames/s on average", "server", beside=("floor",)),
+    "naive": Scenario("without NODELAY, and with a POST for each frame", "naive", beside=("floor", "single")),
+    "startup_s": Scenario("start of everything to the first prediction, model on disk", "startup"),
+    "memory": Scenario("resident memory after 10,000 frames", "memory"),
+    "memory_long": Scenario("resident memory after 100,000 frames", "memory_long", everyday=False),
+    "offline": Scenario("as many frames as go through, in batches", "offline", beside=("invoke",)),
     "swap": Scenario("swaps by twin and rollbacks at 100 frames/s: nothing lost, what they cost", "swap"),
+    "delay": Scenario("the article's formulas against what is measured, edge and cloud", "delay"),
+    "ledger": Scenario("the modules' ledger against the hub's own stamps", "ledger"),
+    "overload": Scenario(
+        "five times too many frames, and inference away for a while", "overload", everyday=False
+    ),
 }
 
 
 def chosen(names: tuple[str, ...]) -> Mapping[str, Scenario]:
-    """Those scenarios, or those of every day. Raises BenchFailed for a name that is none."""
+    """Those scenarios, or those of every day, and what is measured beside each.
+
+    Raises BenchFailed for a name that is none.
+    """
     if unknown := [name for name in names if name not in SCENARIOS]:
         raise BenchFailed(f"no scenario {unknown[0]!r}: there are {', '.join(SCENARIOS)}")
-    if not names:
-        return {name: scenario for name, scenario in SCENARIOS.items() if scenario.everyday}
-    return {name: SCENARIOS[name] for name in names}
+    wanted = names or tuple(name for name, scenario in SCENARIOS.items() if scenario.everyday)
+    ordered = [each for name in wanted for each in (*SCENARIOS[name].beside, name)]
+    return {name: SCENARIOS[name] for name in ordered}

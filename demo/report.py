@@ -106,6 +106,7 @@ def read_upstream(lines: Iterable[str]) -> Upstream:
     answers: list[Answer] = []
     publish_ms: dict[FrameKey, float] = {}
     counters: dict[str, Mapping[str, Any]] = {}
+    batches: dict[FrameKey, list[FrameKey]] = {}
     unreadable = 0
     for line in lines:
         try:
@@ -113,12 +114,19 @@ def read_upstream(lines: Iterable[str]) -> Upstream:
             schema = body.get("schema", "") if isinstance(body, dict) else ""
             if schema == "twinship.prediction.v1":
                 answers.append(_answer(body))
+            elif schema == "twinship.predictions.v1":
+                batch = [_answer(record) for record in body["predictions"]]
+                answers += batch
+                batches[batch[0].key] = [answer.key for answer in batch]
             elif schema == "twinship.latency.v1":
                 counters[str(body["instance"])] = body
             if schema.startswith("twinship."):
                 publish_ms |= _published(body)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
             unreadable += 1
+    for first, rest in batches.items():  # what was published together took the same time, and is told once
+        if first in publish_ms:
+            publish_ms |= dict.fromkeys(rest, publish_ms[first])
     return Upstream(tuple(answers), publish_ms, counters, unreadable)
 
 

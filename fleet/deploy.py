@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fleet import FleetError
 from fleet.connection import Connection, refuse_placeholder
+from fleet.rollout import RollOut, Targeting, roll_out
 from fleet.service import NotFound, ServiceHub
 from simulator import lint, manifest
 
@@ -103,12 +104,7 @@ def deploy(
 
     Raises BadManifest, NotConfigured, NotFound, HubUnavailable, HubRefused.
     """
-    deployment = read_manifest(template, variables)
-    undefined = undefined_variables(deployment)
-    if undefined and not connection.loopback:
-        raise BadManifest(
-            f"{template.name} needs {', '.join(undefined)}; cure: set it in .env (see .env.example)"
-        )
+    deployment = _deployable(connection, template, variables)
     with ServiceHub(connection) as hub:
         created = _ensure_device(hub, device) if create else False
         before = hub.modules(device)
@@ -124,9 +120,33 @@ def deploy(
         created,
         {name: module.image for name, module in deployment.modules.items()},
         tuple(deployment.routes),
-        undefined,
+        undefined_variables(deployment),
         tuple(unassigned),
     )
+
+
+def deploy_base(
+    connection: Connection, template: Path, variables: Mapping[str, str], targeting: Targeting
+) -> RollOut:
+    """Make the template, expanded with `variables`, the base deployment of all targeted devices.
+
+    Layers of a higher priority, as `publish --deployment` makes them, stay in force over it.
+
+    Raises BadManifest, NotConfigured, HubUnavailable, HubRefused.
+    """
+    deployment = _deployable(connection, template, variables)
+    with ServiceHub(connection) as hub:
+        return roll_out(hub, connection.host, targeting, deployment.modules_content)
+
+
+def _deployable(connection: Connection, template: Path, variables: Mapping[str, str]) -> manifest.Deployment:
+    deployment = read_manifest(template, variables)
+    undefined = undefined_variables(deployment)
+    if undefined and not connection.loopback:
+        raise BadManifest(
+            f"{template.name} needs {', '.join(undefined)}; cure: set it in .env (see .env.example)"
+        )
+    return deployment
 
 
 def _forgets_model(deployment: manifest.Deployment, hub: ServiceHub, device: str, module: str) -> bool:

@@ -63,6 +63,13 @@ class Other:
     body: Any = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Batch:
+    """The answers to the frames of one message (schema `twinship.predictions.v1`)."""
+
+    predictions: tuple[Prediction, ...]
+
+
 UpstreamMessage = Prediction | Latency | Other
 
 
@@ -70,7 +77,7 @@ class BadLine(ValueError):
     """A line is no message in IoT Hub's storage shape, or contradicts its own schema."""
 
 
-def parse(line: str | bytes) -> UpstreamMessage:
+def parse(line: str | bytes) -> UpstreamMessage | Batch:
     """One line of upstream.jsonl: IoT Hub's storage shape, one JSON object. Raises BadLine."""
     try:
         envelope = json.loads(line)
@@ -120,14 +127,21 @@ def _numbers(table: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in table.items() if value is not None}
 
 
-_SCHEMAS: dict[str, Callable[[Source, Mapping[str, Any]], UpstreamMessage]] = {
+def _batch(source: Source, body: Mapping[str, Any]) -> Batch:
+    return Batch(tuple(_prediction(source, record) for record in body["predictions"]))
+
+
+_SCHEMAS: dict[str, Callable[[Source, Mapping[str, Any]], UpstreamMessage | Batch]] = {
     "twinship.prediction.v1": _prediction,
+    "twinship.predictions.v1": _batch,
     "twinship.latency.v1": _latency,
 }
 
 
 class Follower:
     """Yields the messages of a file that others append to, as `tail -F` would, until `stop` is set.
+
+    A batch is yielded as the predictions in it.
 
     Waits for a file that is not there yet; starts over when it was truncated or replaced; keeps an unfinished
     line until its rest comes; skips a bad line and counts it in `skipped`.
@@ -143,9 +157,14 @@ class Follower:
     def __iter__(self) -> Iterator[UpstreamMessage]:
         for line in self._lines():
             try:
-                yield parse(line)
+                message = parse(line)
             except BadLine:
                 self.skipped += 1
+                continue
+            if isinstance(message, Batch):
+                yield from message.predictions
+            else:
+                yield message
 
     def _lines(self) -> Iterator[bytes]:
         # Only the file that is there when we come may hold old messages; a later one is all new.

@@ -1,7 +1,7 @@
 """Puts a model into a module's twin and waits for the device's verdict.
 
 Signs and cuts with inference.wish, refuses here what can be known here, and merges so that nothing of the
-section before remains. It opens no file but the artefact, and judges no model: the device does.
+section before remains. Where the artefact itself goes is sources.py's. It judges no model: the device does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import Any, Protocol
 from fleet import FleetError
 from fleet.connection import Connection
 from fleet.keys import SigningKey
+from fleet.rollout import RollOut, Targeting, roll_out
 from fleet.service import HubUnavailable, ModuleTwin, PreconditionFailed, ServiceHub
+from fleet.sources import Place, inline
 from fleet.status import ModelStatus, Refusal
 from inference import artefact as artefacts
 from inference import wish
@@ -50,14 +52,17 @@ class Twins(Protocol):
 
 @dataclass(frozen=True)
 class Signed:
-    """An artefact that was read, signed and fits: ready for any twin."""
+    """An artefact that was read and signed, and fits or lies where devices find it: ready for any twin."""
 
     ref: ModelRef
     data: bytes = field(repr=False)
+    uri: str | None = field(default=None, repr=False)  # None: inside the twin
 
     def section(self, attempt: int = 1) -> Section:
         """The desired `model` section."""
-        return wish.section_for(self.ref, self.data, attempt)
+        if self.uri is None:
+            return wish.section_for(self.ref, self.data, attempt)
+        return wish.section_at(self.ref, self.uri, attempt)
 
     def patch(self, attempt: int = 1) -> Section:
         """The patch of the desired properties for az or the portal.
@@ -127,8 +132,9 @@ class PublishResult:
 # -- before any hub is asked --------------------------------------------------------------------------------
 
 
-def sign(path: Path, key: SigningKey) -> Signed:
-    """Read an artefact and sign it. Raises CannotPublish when it is none, or does not fit into a twin."""
+def sign(path: Path, key: SigningKey, place: Place = inline) -> Signed:
+    """Read an artefact, sign it, put it in its place. Raises CannotPublish when it is none or does not fit
+    there, CannotStore."""
     data = _read(path)
     try:
         found = artefacts.read(data)
@@ -139,9 +145,8 @@ def sign(path: Path, key: SigningKey) -> Signed:
     manifest = found.manifest
     unsigned = ModelRef(manifest.name, manifest.version, found.size, found.sha256)
     signature = key.sign(unsigned.signed_bytes())
-    signed = Signed(
-        ModelRef(manifest.name, manifest.version, found.size, found.sha256, signature, key.key_id), data
-    )
+    ref = ModelRef(manifest.name, manifest.version, found.size, found.sha256, signature, key.key_id)
+    signed = Signed(ref, data, place(ref, data))
     _refuse_misfit(path, signed)
     return signed
 
@@ -163,8 +168,38 @@ def _refuse_misfit(path: Path, signed: Signed) -> None:
     except wish.DoesNotFit as error:
         raise CannotPublish(
             f"{path} takes {error.characters:,} characters inside the twin, {error.limit:,} are allowed; "
-            "cure: twinship train --arch micro (delivery by https is not in this version)"
+            "cure: --store blob (Azure Storage), --store simulator, --url URL (you host it at that https "
+            "address), or a smaller model (twinship train --arch micro)"
         ) from error
+    except wish.BadWish as error:
+        raise CannotPublish(f"devices do not take this address ({error}); cure: --url https://…") from error
+
+
+def layer(signed: Signed, module: str) -> Section:
+    """The content of a layered deployment that adds the model to the module's twin, and nothing else (ref 8).
+
+    Re-applying a manifest leaves it alone: the layer lies over it. It knows no single device's attempt: one
+    that gave up on this model tries again at another section, or when its method `reload` is called.
+    """
+    return {module: {"properties.desired.model": signed.section()}}
+
+
+def publish_layer(
+    connection: Connection,
+    artefact_path: Path,
+    key: SigningKey,
+    module: str,
+    targeting: Targeting,
+    *,
+    place: Place = inline,
+) -> RollOut:
+    """Sign an artefact, put it in its `place`, lay it over the manifests of all targeted devices.
+
+    Raises CannotPublish and CannotStore (nothing was changed), NotConfigured, HubUnavailable, HubRefused.
+    """
+    signed = sign(artefact_path, key, place)
+    with ServiceHub(connection) as hub:
+        return roll_out(hub, connection.host, targeting, layer(signed, module))
 
 
 # -- the merge ----------------------------------------------------------------------------------------------
@@ -241,18 +276,19 @@ def publish(
     device: str,
     module: str,
     *,
+    place: Place = inline,
     wait_s: float = 120.0,
     until_active: bool = True,
     attempt: int | None = None,
     progress: Progress = lambda line: None,
 ) -> PublishResult:
-    """Sign an artefact, write it into the module's twin, wait up to `wait_s` for the verdict on this one.
+    """Sign an artefact, put it in its `place`, write the module's twin, wait up to `wait_s` for the verdict.
 
     `attempt` None: as needed, so that a model which was refused is tried again. `progress` gets a line
-    whenever the device's state changes. Raises CannotPublish (nothing was changed), NotConfigured, NotFound,
-    HubUnavailable, HubRefused.
+    whenever the device's state changes. Raises CannotPublish and CannotStore (no twin was changed),
+    NotConfigured, NotFound, HubUnavailable, HubRefused.
     """
-    signed = sign(artefact_path, key)
+    signed = sign(artefact_path, key, place)
     waiting = Waiting(wait_s, until_active, POLL_LOOPBACK_S if connection.loopback else POLL_S)
     with ServiceHub(connection) as hub:
         return publish_to(hub, signed, device, module, waiting=waiting, attempt=attempt, progress=progress)

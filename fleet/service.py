@@ -53,6 +53,17 @@ class ModuleTwin:
     reported: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Configuration:
+    """An automatic deployment, but for its content."""
+
+    id: str
+    labels: Mapping[str, str]
+    target_condition: str
+    priority: int
+    etag: str = ""
+
+
 class ServiceHub:
     """One operator's conversation with IoT Hub. Use it in a `with`; every method raises only FleetErrors.
 
@@ -125,6 +136,43 @@ class ServiceHub:
 
         self._ask(f"device {device}", ask)
 
+    def configurations(self) -> tuple[Configuration, ...]:
+        """All automatic deployments of the hub; there are a hundred at most."""
+        found = self._ask("configuration list", lambda: self._configuration().get_configurations(100))
+        return tuple(
+            Configuration(
+                each.id, each.labels or {}, each.target_condition or "", each.priority or 0, each.etag
+            )
+            for each in found
+        )
+
+    def create_configuration(self, wanted: Configuration, modules_content: Mapping[str, Any]) -> None:
+        """A new automatic deployment with this content."""
+
+        def ask() -> None:
+            from azure.iot.hub.models import ConfigurationContent
+
+            content = ConfigurationContent(modules_content=dict(modules_content))
+            self._configuration().create_configuration(_sdk_configuration(wanted, content=content))
+
+        self._ask(f"configuration {wanted.id}", ask)
+
+    def update_configuration(self, wanted: Configuration) -> None:
+        """Another condition or priority, if it still has this etag; the content stays. Raises
+        PreconditionFailed when it has another."""
+        body = _sdk_configuration
+        self._ask(
+            f"configuration {wanted.id}",
+            lambda: self._configuration().update_configuration(body(wanted), wanted.etag),
+        )
+
+    def delete_configuration(self, present: Configuration) -> None:
+        """Devices get what is next in line. Raises PreconditionFailed when it has another etag."""
+        self._ask(
+            f"configuration {present.id}",
+            lambda: self._configuration().delete_configuration(present.id, present.etag),
+        )
+
     def ask_registry(self, thing: str, question: Callable[[Any], T]) -> T:
         """Ask the SDK's registry manager something that has no method here (see methods.py).
 
@@ -170,6 +218,20 @@ def _tuned(sdk_class: Any, connection: Connection) -> Any:
     return sdk
 
 
+def _sdk_configuration(wanted: Configuration, **content: Any) -> Any:
+    from azure.iot.hub.models import Configuration as SdkConfiguration
+
+    return SdkConfiguration(
+        id=wanted.id,
+        schema_version="1.0",
+        labels=dict(wanted.labels),
+        target_condition=wanted.target_condition,
+        priority=wanted.priority,
+        etag=wanted.etag or None,
+        **content,
+    )
+
+
 def _module_twin(twin: Any, device: str, module: str) -> ModuleTwin:
     desired, reported = (twin.properties.desired, twin.properties.reported) if twin.properties else ({}, {})
     return ModuleTwin(
@@ -205,6 +267,9 @@ _STATUS: dict[int, tuple[Callable[[str, int], FleetError], str]] = {
 }
 
 
+_NOT_ONLINE = "404103"  # DeviceNotOnline: it exists, and no direct method reaches it
+
+
 @contextmanager
 def _one_line(connection: Connection, thing: str) -> Iterator[None]:
     """Raise whatever the SDK, requests or TLS raise as one FleetError."""
@@ -229,6 +294,10 @@ def _translated(error: Exception, connection: Connection, thing: str) -> FleetEr
 
 
 def _from_status(status: int, said: str, connection: Connection, thing: str) -> FleetError:
+    if status == 404 and _NOT_ONLINE in said:
+        return HubUnavailable(
+            f"{thing} is not connected to {connection.host}; cure: see whether it runs (twinship status)"
+        )
     if status in _STATUS:
         make, text = _STATUS[status]
         return make(

@@ -3,12 +3,12 @@ rest turns documents into facts; nothing here changes anything."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, Self
 
 from fleet.connection import Connection
-from fleet.service import ModuleTwin, NotFound, ServiceHub
+from fleet.service import HubUnavailable, ModuleTwin, NotFound, ServiceHub
 
 COLUMNS = ("module", "connected", "runtime", "model", "wants", "state", "error")
 _AGENT, _HUB = "$edgeAgent", "$edgeHub"
@@ -55,6 +55,7 @@ class ModelStatus:
     error: Refusal | None
     history: tuple[Mapping[str, Any], ...]  # the last transitions, oldest first
     timings: Mapping[str, Any]
+    engine: Mapping[str, Any]  # what computes: runtime, delegate, whyNotDelegate
 
     @property
     def answered(self) -> bool:
@@ -76,6 +77,7 @@ class ModelStatus:
             error=_refusal(status.get("error")),
             history=tuple(_entries(status.get("history"))),
             timings=_table(status, "timings"),
+            engine=_table(status, "engine"),
         )
 
 
@@ -110,7 +112,9 @@ class ModuleStatus:
         if model.wanted and not model.answered:
             wants += " (not seen yet)"
         error = [f"{model.error.code}: {model.error.message}"] if model.error else []
-        cells = (str(model.active or ""), wants, model.state, "; ".join([*error, *bad]))
+        why_not = model.engine.get("whyNotDelegate")
+        state = f"{model.state} (on the CPU: {why_not})" if why_not else model.state
+        cells = (str(model.active or ""), wants, state, "; ".join([*error, *bad]))
         return (self.name, self.connection_state, runtime, *cells)
 
 
@@ -140,6 +144,30 @@ class Status:
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON types."""
         return asdict(self)
+
+
+def changes(
+    look: Callable[[], Status],
+    *,
+    pause: Callable[[], None],
+    away: Callable[[HubUnavailable], None],
+) -> Iterator[Status]:
+    """The present status, then each that differs, for ever; `pause` comes between two looks.
+
+    A hub that cannot be reached is told `away` and asked again; only the first look may fail for that.
+    """
+    last = look()
+    yield last
+    while True:
+        pause()
+        try:
+            found = look()
+        except HubUnavailable as error:
+            away(error)
+            continue
+        if found != last:
+            last = found
+            yield found
 
 
 class Twins(Protocol):

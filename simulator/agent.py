@@ -193,7 +193,9 @@ class Simulator:
             self._settings.device,
             addresses,
             delivery_window=self._settings.delivery_window,
-            environment={name: os.environ[name] for name in INHERITED if name in os.environ},
+            environment={
+                name: os.environ[name] for name in (*INHERITED, "SSL_CERT_FILE") if name in os.environ
+            },
         )
         return Supervised(program, self._folder / "logs", self._record, self._hub_changed)
 

@@ -105,6 +105,9 @@ class EdgeAgent:
         data = self._device.folder / "modules" / name
         data.mkdir(parents=True, exist_ok=True)
         return {
+            # What a person would set for a store with an authority of its own on this machine.
+            "SSL_CERT_FILE": str(self._device.endpoints.trusted_pem),
+            "MODEL_SOURCE_ALLOW": "loopback",
             **self._modules[name].environment,
             "IOTEDGE_WORKLOADURI": f"unix://{await self._socket(name)}",
             "IOTEDGE_AUTHSCHEME": "sasToken",

@@ -74,6 +74,7 @@ class ShapedLine:
         self._alarm: Alarm | None = None
         self._rate, self._delay_s, self._black_hole = 0.0, 0.0, False
         self.waiting_bytes = 0
+        self.taken_bytes = 0  # since the connection began
 
     def shape(self, rate: float, delay_s: float, *, black_hole: bool) -> None:
         """Bytes a second (0: no limit), seconds, and whether anything passes at all; from now on."""
@@ -83,11 +84,14 @@ class ShapedLine:
         waiting, self._waiting = self._waiting, deque()
         self._free_at, self.waiting_bytes = self._clock.mono(), 0
         self._silence()
+        taken_bytes = self.taken_bytes
         for _, data in waiting:
             self.put(data)
+        self.taken_bytes = taken_bytes
 
     def put(self, data: bytes) -> None:
         """Carry bytes."""
+        self.taken_bytes += len(data)
         if not self._waiting and not (self._rate or self._delay_s or self._black_hole):
             self._out(data)
             return

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -47,6 +47,7 @@ from simulator.faults import DROP_CONNECTIONS, RESTART_HUB, Faults
 from simulator.listener import Listener
 from simulator.metrics import Metrics
 from simulator.metrics_server import serve_metrics
+from simulator.model_files import ModelFiles, serve_model_files
 from simulator.registry import Registry
 from simulator.rest import service_api
 from simulator.server import MQTT_PORT, AddressUnusable, check_loopback
@@ -158,7 +159,10 @@ async def _start(
     key = _policy_key(store)
     rest_ports = await _serve_rest(options, registry, edge_hub, authority, key, running)
     metrics = await serve_metrics(Metrics(registry, edge_hub, options.folder), options.edges, running)
-    _write_files(options, key, rest_ports, reached, metrics, running)
+    files = await serve_model_files(
+        options.folder.resolve() / "model-files", options.hub_address, store, datetime.now(UTC), running
+    )
+    _write_files(options, key, rest_ports, reached, metrics, files, running)
 
 
 def _enrol(registry: Registry, edge_hub: EdgeHub, options: HubOptions) -> None:
@@ -184,8 +188,14 @@ async def _serve_control(
     def kill() -> None:  # whoever asked for it is answered before
         asyncio.get_running_loop().call_later(KILL_AFTER_S, os.kill, os.getpid(), signal.SIGKILL)
 
+    def counters() -> dict[str, Any]:
+        carried: dict[str, list[int]] = {}
+        for listener in listeners:
+            carried |= listener.carried()
+        return {**edge_hub.counters(), "carried": carried}
+
     acts = {DROP_CONNECTIONS: drop_connections, RESTART_HUB: kill}
-    runner = await serve_control(socket_folder(options.folder), faults, acts, edge_hub.counters)
+    runner = await serve_control(socket_folder(options.folder), faults, acts, counters)
     running.push_async_callback(runner.cleanup)
 
 
@@ -229,6 +239,7 @@ def _write_files(
     rest_ports: Sequence[int],
     reached: Mapping[str, EdgeAddress],
     metrics: Mapping[str, Mapping[str, str]],
+    files: ModelFiles,
     running: contextlib.AsyncExitStack,
 ) -> None:
     """service.env, then endpoints.json, whole or not at all: whoever sees it finds everything else."""
@@ -238,7 +249,8 @@ def _write_files(
     )
     write_private(
         folder / "service.env",
-        f"IOTHUB_CONNECTION_STRING={connection_string}\nREQUESTS_CA_BUNDLE={folder.resolve() / 'ca.pem'}\n",
+        f"IOTHUB_CONNECTION_STRING={connection_string}\nREQUESTS_CA_BUNDLE={folder.resolve() / 'ca.pem'}\n"
+        f"MODEL_STORE_FOLDER={files.folder}\nMODEL_STORE_URL={files.url}\n",
     )
     endpoints = {
         "pid": os.getpid(),
@@ -251,6 +263,7 @@ def _write_files(
         "proxies": {device: each.proxy for device, each in reached.items() if each.proxy is not None},
         "metrics": {device: dict(urls) for device, urls in metrics.items()},
         "socket_folder": str(socket_folder(folder)),
+        "model_files": {"url": files.url, "trusted_pem": str(files.trusted_pem)},
         "control": str(control_path(socket_folder(folder))),
         "upstream": str(options.upstream),
     }

@@ -48,10 +48,12 @@ class Endpoints:
     service_env: Path
     upstream: Path
     proxy: str | None  # what modules must use for HTTPS, where the edge device cannot have port 443
+    trusted_pem: Path  # what modules must trust besides the trust bundle, to fetch model files
 
     @classmethod
     def of(cls, folder: Path, addresses: Addresses, device: str) -> Endpoints:
         """By the names that the hub gives its files, and what it says in one of them."""
+        said = _said(folder)
         return cls(
             hub_name=addresses.hub,
             gateway=addresses.gateway,
@@ -59,7 +61,8 @@ class Endpoints:
             ca_pem=folder / "ca.pem",
             service_env=folder / "service.env",
             upstream=folder / "upstream.jsonl",
-            proxy=_said(folder).get("proxies", {}).get(device),
+            proxy=said.get("proxies", {}).get(device),
+            trusted_pem=Path(said["model_files"]["trusted_pem"]),
         )
 
 

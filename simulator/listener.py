@@ -54,6 +54,10 @@ class Listener:
         for connection in list(self._connections):
             connection.drop()
 
+    def carried(self) -> dict[str, list[int]]:
+        """For each client on the line: bytes from it and to it, inside TLS, since its connection began."""
+        return {connection.name: list(connection.carried) for connection in self._connections}
+
     async def _accept(self, listening: socket.socket) -> None:
         # a second handle on the same socket: asyncio closes it when it stops, the kernel goes on accepting
         self._server = await serve(self._connection, listening.dup(), self._context)

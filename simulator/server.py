@@ -115,6 +115,16 @@ class MqttProtocol(asyncio.Protocol):
             self._mqtt.heard(self._clock.mono())  # it may have spoken all the time
         self._watch()
 
+    @property
+    def name(self) -> str:
+        """Who is on the line; its address while nobody knows."""
+        return self._peer if self._client is None else str(self._client.identity)
+
+    @property
+    def carried(self) -> tuple[int, int]:
+        """Bytes inside TLS since the connection began: from the client, to the client."""
+        return self._inbound.taken_bytes, self._outbound.taken_bytes
+
     def drop(self) -> None:
         """Reset the connection, as a cable that is pulled."""
         self._transport.abort()
@@ -134,7 +144,7 @@ class MqttProtocol(asyncio.Protocol):
             self.close(f"storage failure: {error}")
         except Exception:
             # One client's packet must not end the hub; the client sends it again or not.
-            logger.exception("%s: a packet could not be dealt with", self._name)
+            logger.exception("%s: a packet could not be dealt with", self.name)
             self._give_up()
         if self._reading_paused:
             self._read_or_not()
@@ -184,10 +194,6 @@ class MqttProtocol(asyncio.Protocol):
             self._reading_paused = pause
             (self._transport.pause_reading if pause else self._transport.resume_reading)()
 
-    @property
-    def _name(self) -> str:
-        return self._peer if self._client is None else str(self._client.identity)
-
     def _handle(self, packet: Packet) -> None:
         if self._client is not None:
             self._client.receive(packet)
@@ -214,7 +220,7 @@ class MqttProtocol(asyncio.Protocol):
         self.close("internal failure")
 
     def _end(self, reason: str) -> None:
-        logger.info("%s: closed: %s", self._name, reason)
+        logger.info("%s: closed: %s", self.name, reason)
         self._mqtt.closed()
         if self._alarm is not None:
             self._alarm.cancel()

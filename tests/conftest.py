@@ -7,7 +7,17 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("twinship", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("twinship")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A real hub that the verified tests cannot use is said once, before anything runs."""
+    if "TWINSHIP_VERIFY_CONNECTION" in os.environ and not hasattr(config, "workerinput"):
+        from tests.conformance.iot_hub import reason_in
+
+        if (reason := reason_in(dict(os.environ))) is not None:
+            raise pytest.UsageError(reason)

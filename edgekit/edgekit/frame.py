@@ -180,7 +180,8 @@ def _text(properties: Mapping[str, str], name: str) -> str:
 
 
 def _number(properties: Mapping[str, str], name: str) -> int:
-    value = _text(properties, name)
+    value = properties.get(name, "")
     if not _NUMBER.fullmatch(value):
+        _text(properties, name)  # that it is missing or endless says more
         raise BadFrame("properties", f"{name} is not a whole number")
     return int(value)

@@ -15,7 +15,7 @@ from azure.iot.device import IoTHubModuleClient, MethodResponse, exceptions
 from azure.iot.device import Message as SdkMessage
 from azure.iot.device.common.transport_exceptions import TlsExchangeAuthError
 
-from edgekit import gateway, nagle
+from edgekit import gateway, inputs, nagle
 from edgekit.asking import TooManyUnanswered
 from edgekit.clock import mono_ns
 from edgekit.frame import Message
@@ -29,6 +29,7 @@ __all__ = ["Hub", "HubSettings", "MethodAnswer", "Twin"]
 logger = logging.getLogger(__name__)
 
 _POISON_ATTEMPTS = 5
+_HANDED_OVER_S = 0.05  # the SDK's threads pass on what came before edgeHub agreed to send no more
 
 _LOST_CONNECTION = (
     exceptions.ConnectionFailedError,
@@ -63,7 +64,7 @@ class HubSettings:
 
 
 class Hub:
-    """The connection. To be used from any thread; only `wait_sent` and `close` wait, for as long as told."""
+    """The connection. To be used from any thread; `stop_inputs`, `wait_sent` and `close` wait, as told."""
 
     def __init__(
         self,
@@ -136,6 +137,14 @@ class Hub:
     def report(self, patch: Mapping[str, Any]) -> None:
         """Queue a patch of the reported properties; retried until the hub takes it or calls it wrong."""
         self._twin.report(patch)
+
+    def stop_inputs(self, timeout_s: float) -> None:
+        """Let edgeHub keep what comes for the inputs, for the next process; what is under way is handled.
+
+        Returns when it has agreed, in `timeout_s` at most. Without a connection there is nothing to do.
+        """
+        if self.connected and inputs.stop(self._client, timeout_s):
+            self._closing.wait(_HANDED_OVER_S)
 
     def wait_sent(self, timeout_s: float) -> int:
         """Wait until every message is acknowledged; how many are not after `timeout_s`."""

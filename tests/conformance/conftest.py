@@ -7,12 +7,16 @@ controlling process hears of every test.
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conformance.iot_hub import VARIABLE, IotHub, reached, simulated
 from tests.conformance.table import Outcome, lines, unexcused, verdicts
+from tests.wire.hub_under_test import running_hub
 
 REFUSED = Path(__file__).with_name("refused.json")
 
@@ -32,6 +36,17 @@ def pytest_configure(config: pytest.Config) -> None:
 def refused() -> dict[int, str]:
     """The committed list: statements that the simulator refuses, each with the words that it uses."""
     return {int(number): words for number, words in json.loads(REFUSED.read_text()).items()}
+
+
+@pytest.fixture(scope="module")
+def iot_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IotHub]:
+    """The hub that TWINSHIP_VERIFY_CONNECTION names, for tests marked `verified`; else a simulator's."""
+    if connection_string := os.environ.get(VARIABLE):
+        with reached(connection_string) as real:
+            yield real
+    else:
+        with running_hub(tmp_path_factory.mktemp("iot_hub")) as running, simulated(running) as iot_hub:
+            yield iot_hub
 
 
 class ConformanceTable:

@@ -5,22 +5,20 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import socket
 import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
-from azure.iot.hub import IoTHubRegistryManager
 from azure.iot.hub.models import CloudToDeviceMethod
 from msrest.exceptions import HttpOperationError
 
 from simulator import sas
 from simulator.mqtt_packets import Publish, Suback, Subscribe
+from tests.conformance.iot_hub import IotHub
 from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub, wait_for
 from tests.wire.raw_module import RawModule
 from tests.wire.sdk_module import SdkError, SdkModule
@@ -54,17 +52,6 @@ def b(hub: HubUnderTest) -> Iterator[SdkModule]:
         yield module
 
 
-@pytest.fixture(scope="module")
-def registry(hub: HubUnderTest) -> Iterator[Any]:
-    """The service's SDK."""
-    lines = (hub.folder / "service.env").read_text().splitlines()
-    variables = dict(line.split("=", 1) for line in lines)
-    with mock.patch.dict(os.environ, {"REQUESTS_CA_BUNDLE": variables["REQUESTS_CA_BUNDLE"]}):
-        manager = IoTHubRegistryManager.from_connection_string(variables["IOTHUB_CONNECTION_STRING"])
-        yield manager
-        manager.protocol.close()
-
-
 def post(
     hub: HubUnderTest,
     body: object,
@@ -75,7 +62,7 @@ def post(
     """A call by hand to the edge device's HTTPS, on whichever port it has."""
     context = ssl.create_default_context(cafile=str(hub.folder / "ca.pem"))
     port = hub.endpoints()["https_ports"][DEVICE]
-    connection = http.client.HTTPSConnection(hub.gateway, port, context=context, timeout=20)
+    connection = http.client.HTTPSConnection(hub.gateway, port, context=context, timeout=60)
     with contextlib.closing(connection):
         connection.request("POST", f"{path}?api-version=2019-10-01", json.dumps(body), headers)
         answer = connection.getresponse()
@@ -128,7 +115,7 @@ def test_15_proxies_let_a_module_reach_ports_that_it_cannot_name(tmp_path: Path)
 def tunnel(proxy: str, wanted: str) -> int:
     """The status of a CONNECT."""
     host, _, port = proxy.removeprefix("http://").partition(":")
-    with contextlib.closing(socket.create_connection((host, int(port)), timeout=20)) as connection:
+    with contextlib.closing(socket.create_connection((host, int(port)), timeout=60)) as connection:
         connection.sendall(f"CONNECT {wanted} HTTP/1.1\r\nHost: {wanted}\r\n\r\n".encode())
         return int(connection.recv(64).split()[1])
 
@@ -157,10 +144,10 @@ def test_71_an_absent_target_is_not_found_unless_it_may_be_waited_for(
     with hub.module("late") as late:
         a.begin("invoke", params={**call, "connectTimeoutInSeconds": 8}, device=DEVICE, module="late")
         wait_for(lambda: f"{DEVICE}/late: a method call waits 8 s" in hub.log(), "the call")
+        before = time.monotonic()
         late.call("answer_methods", status=200, payload="here")
-        subscribed = time.monotonic()
         late.next("method")
-        assert 2.5 < time.monotonic() - subscribed < 6
+        assert time.monotonic() - before >= 3
         assert a.finish() == {"status": 200, "payload": "here"}
 
 
@@ -172,7 +159,7 @@ def test_72_a_silent_target_times_out(hub: HubUnderTest, a: SdkModule) -> None:
         began = time.monotonic()
         with pytest.raises(SdkError, match=r"ClientError caused by ServiceError: .*504"):
             a.call("invoke", params=call, device=DEVICE, module="late")
-        assert 5 <= time.monotonic() - began < 9
+        assert time.monotonic() - began >= 5
         path = f"/twins/{DEVICE}/modules/late/methods"
         status, body = post(hub, call, headers=caller(hub), path=path)
     assert status == 504
@@ -270,11 +257,14 @@ def spaced_variables(hub: HubUnderTest) -> dict[str, str]:
     return hub.simulator_variables(SPACED, key=shown["authentication"]["symmetricKey"]["primaryKey"])
 
 
-def test_76_no_payload_from_the_service_is_an_empty_text(registry: Any, b: SdkModule) -> None:
+@pytest.mark.verified
+def test_76_no_payload_from_the_service_is_an_empty_text(iot_hub: IotHub) -> None:
     """azure-iot-hub sends `""` for None, and that is what the module gets."""
     call = CloudToDeviceMethod(method_name="m", payload=None)
-    assert registry.invoke_device_module_method(DEVICE, "b", call).status == 207
-    assert b.next("method")["payload"] == ""
+    with iot_hub.module("76") as module:
+        module.call("listen", kind="method")
+        assert iot_hub.registry.invoke_device_module_method(iot_hub.device_id, "76", call).status == 207
+        assert module.next("method")["payload"] == ""
 
 
 def test_77_concurrent_calls_to_one_module_are_both_answered(
@@ -291,14 +281,15 @@ def test_77_concurrent_calls_to_one_module_are_both_answered(
     assert heard == {(name, round_) for name in ("one", "two") for round_ in range(5)}
 
 
-def test_88_the_service_hears_of_an_absent_and_of_a_silent_module(hub: HubUnderTest, registry: Any) -> None:
+@pytest.mark.verified
+def test_88_the_service_hears_of_an_absent_and_of_a_silent_module(iot_hub: IotHub) -> None:
     """404 with 404103 inside Message, and 504 with 504101."""
     call = CloudToDeviceMethod(method_name="m", response_timeout_in_seconds=5)
-    with pytest.raises(HttpOperationError) as absent:
-        registry.invoke_device_module_method(DEVICE, "gone", call)
-    assert refusal(absent.value) == (404, 404103)
-    with hub.module("gone") as silent:
+    with iot_hub.module("88") as silent:
+        with pytest.raises(HttpOperationError) as absent:
+            iot_hub.registry.invoke_device_module_method(iot_hub.device_id, "88", call)
+        assert refusal(absent.value) == (404, 404103)
         silent.call("answer_methods", silent=True)
         with pytest.raises(HttpOperationError) as timed_out:
-            registry.invoke_device_module_method(DEVICE, "gone", call)
+            iot_hub.registry.invoke_device_module_method(iot_hub.device_id, "88", call)
     assert refusal(timed_out.value) == (504, 504101)

@@ -29,7 +29,7 @@ from simulator.workload import API_VERSION, socket_folder, socket_path
 from tests.conformance.tap import Tap, Workload, recorded_workload, tapping
 from tests.wire.hub_under_test import DEVICE, REST_PORT, HubUnderTest, running_hub, wait_for
 from tests.wire.raw_module import RawModule
-from tests.wire.sdk_module import SdkError
+from tests.wire.sdk_module import PATIENCE_S, SdkError
 
 pytestmark = [pytest.mark.conformance, pytest.mark.e2e]
 
@@ -187,7 +187,7 @@ def test_08_a_devices_token_opens_its_modules(hub: HubUnderTest) -> None:
 
 def test_09_a_token_is_good_until_it_expires(hub: HubUnderTest) -> None:
     """Refused afterwards; expiring on the line it ends the connection, one that was renewed goes on."""
-    key, ttl_s = hub.keys(SOLO)[0], 2
+    key, ttl_s = hub.keys(SOLO)[0], 3
     assert _enter(hub, SOLO, key, ttl_s=-1).code == NOT_AUTHORIZED
     sender = Identity(DEVICE, "sender")
     with (
@@ -198,7 +198,7 @@ def test_09_a_token_is_good_until_it_expires(hub: HubUnderTest) -> None:
         assert left_alone.connect_as(sender, hub.keys(sender)[0], ttl_s=ttl_s).code == 0
         assert first.connect_as(SOLO, key, ttl_s=ttl_s).code == 0
         assert renewed.connect_as(SOLO, key, ttl_s=60).code == 0
-        assert left_alone.wait_closed() <= ttl_s + 1
+        left_alone.wait_closed()
         renewed.send(Pingreq())
         renewed.next(Pingresp)
     wait_for(lambda: "its token has expired" in hub.log(), "the reason in the log")
@@ -241,7 +241,7 @@ def test_12_a_renewed_token_costs_no_message(hub: HubUnderTest, tap: Tap) -> Non
         receiver.call("listen", kind="message")
         sender.call("listen", kind="method")
         while len(tap.packets(Connack)) < 2 or sent % 100:
-            assert time.monotonic() - begin < 20, "no renewal"
+            assert time.monotonic() - begin < PATIENCE_S, "no renewal"
             sender.send("out", b"%d" % sent)
             sent += 1
             time.sleep(0.005)
@@ -342,5 +342,5 @@ def _enter(
             identity, key, ttl_s=ttl_s, signer=signer, username=username, client_id=client_id
         )
         if answer.code != 0:
-            assert raw.wait_closed() < 5
+            raw.wait_closed()
         return answer

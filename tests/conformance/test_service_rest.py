@@ -3,82 +3,26 @@
 from __future__ import annotations
 
 import base64
-import contextlib
-import hashlib
-import hmac
 import json
-import os
-import time
 from collections.abc import Iterator
 from typing import Any
-from unittest import mock
 from urllib.parse import quote
 
 import pytest
-import requests
-from azure.iot.hub import IoTHubConfigurationManager, IoTHubRegistryManager
-from azure.iot.hub.iothub_http_runtime_manager import IoTHubHttpRuntimeManager
-from azure.iot.hub.iothub_job_manager import IoTHubJobManager
 from azure.iot.hub.models import (
     Configuration,
     ConfigurationContent,
     ConfigurationMetrics,
     ConfigurationQueriesTestInput,
-    QuerySpecification,
     Twin,
     TwinProperties,
 )
 from msrest.exceptions import HttpOperationError
 
+from tests.conformance.iot_hub import IotHub, simulated
 from tests.wire.hub_under_test import DEVICE, ROUTES, HubUnderTest, running_hub, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.conformance]
-
-VERSION = "?api-version=2021-04-12"
-
-
-class Service:
-    """The SDK's managers on one connection string, and plain HTTPS where the SDK hides the answer."""
-
-    def __init__(self, connection_string: str, running: contextlib.ExitStack) -> None:
-        self.parts = dict(part.split("=", 1) for part in connection_string.split(";"))
-        self.registry, self.configurations, self.jobs, self.runtime = (
-            self._manager(kind, connection_string, running)
-            for kind in (
-                IoTHubRegistryManager,
-                IoTHubConfigurationManager,
-                IoTHubJobManager,
-                IoTHubHttpRuntimeManager,
-            )
-        )
-
-    def call(self, method: str, path: str, body: object = None, **options: Any) -> requests.Response:
-        """One call; `token` and `headers` may be given."""
-        token = options.pop("token", None) or self.token()
-        headers = {"Authorization": token, **options.pop("headers", {})}
-        address = f"https://{self.parts['HostName']}{path}{VERSION}"
-        return requests.request(method, address, json=body, headers=headers, timeout=20)
-
-    def token(self, resource: str | None = None, *, lower: bool = False) -> str:
-        """Signed here, by the rule of the reference and not by the simulator's own code."""
-        quoted = quote(resource or self.parts["HostName"], safe="")
-        quoted = quoted.lower() if lower else quoted
-        expiry = int(time.time()) + 60
-        key = base64.b64decode(self.parts["SharedAccessKey"])
-        digest = hmac.new(key, f"{quoted}\n{expiry}".encode(), hashlib.sha256).digest()
-        signature = quote(base64.b64encode(digest), safe="")
-        policy = self.parts["SharedAccessKeyName"]
-        return f"SharedAccessSignature sr={quoted}&sig={signature}&se={expiry}&skn={policy}"
-
-    def query(self, text: str, *page: Any) -> Any:
-        """`page`: continuation and the most rows."""
-        return self.registry.query_iot_hub(QuerySpecification(query=text), *page)
-
-    @staticmethod
-    def _manager(kind: Any, connection_string: str, running: contextlib.ExitStack) -> Any:
-        manager = kind.from_connection_string(connection_string)
-        running.callback(manager.protocol.close)
-        return manager
 
 
 @pytest.fixture(scope="module")
@@ -89,14 +33,10 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubUnderTest]:
 
 
 @pytest.fixture(scope="module")
-def service(hub: HubUnderTest) -> Iterator[Service]:
-    lines = (hub.folder / "service.env").read_text().splitlines()
-    variables = dict(line.split("=", 1) for line in lines)
-    with (
-        mock.patch.dict(os.environ, {"REQUESTS_CA_BUNDLE": variables["REQUESTS_CA_BUNDLE"]}),
-        contextlib.ExitStack() as running,
-    ):
-        yield Service(variables["IOTHUB_CONNECTION_STRING"], running)
+def service(hub: HubUnderTest) -> Iterator[IotHub]:
+    """The service's side of the hub with the edge device."""
+    with simulated(hub) as iot_hub:
+        yield iot_hub
 
 
 def refused(error: pytest.ExceptionInfo[HttpOperationError]) -> tuple[int, str]:
@@ -112,129 +52,153 @@ def own(section: dict[str, Any]) -> dict[str, Any]:
 
 def content(*modules: str, routes: Any = ROUTES, **twins: dict[str, Any]) -> dict[str, Any]:
     """A whole modulesContent; `routes` is all of `$edgeHub`'s desired properties."""
+    system = {"type": "docker", "settings": {"image": "system"}}
     specified = {name: {"type": "docker", "settings": {"image": name}} for name in modules}
     return {
-        "$edgeAgent": {"properties.desired": {"schemaVersion": "1.1", "modules": specified}},
+        "$edgeAgent": {
+            "properties.desired": {
+                "schemaVersion": "1.1",
+                "runtime": {"type": "docker", "settings": {}},
+                "systemModules": {"edgeAgent": system, "edgeHub": system},
+                "modules": specified,
+            }
+        },
         "$edgeHub": {"properties.desired": routes},
         **{name: {"properties.desired": desired} for name, desired in twins.items()},
     }
 
 
-def test_78_each_call_is_answered_with_the_status_that_the_sdk_accepts(service: Service) -> None:
+@pytest.mark.verified
+def test_78_each_call_is_answered_with_the_status_that_the_sdk_accepts(iot_hub: IotHub) -> None:
     """Creating is 200 and not 201, deleting 204 with nothing in it, applying a configuration 204."""
-    assert service.registry.create_device_with_sas("d78", "", "", "enabled", iot_edge=True).device_id == "d78"
-    assert service.registry.create_module_with_sas("d78", "m", "", "", "").module_id == "m"
-    service.configurations.apply_configuration_on_edge_device(
-        "d78", ConfigurationContent(modules_content=content("a"))
+    device = iot_hub.id(78)
+    registry, configurations = iot_hub.registry, iot_hub.configurations
+    assert registry.create_device_with_sas(device, "", "", "enabled", iot_edge=True).device_id == device
+    assert registry.create_module_with_sas(device, "m", "", "", "").module_id == "m"
+    configurations.apply_configuration_on_edge_device(
+        device, ConfigurationContent(modules_content=content("a"))
     )
-    service.registry.delete_module("d78", "m")
-    service.registry.delete_device("d78")
-    body = {"deviceId": "d78", "capabilities": {"iotEdge": True}}
-    assert service.call("PUT", "/devices/d78", body).status_code == 200
-    assert service.call("PUT", "/devices/d78/modules/m", {}).status_code in (200, 201)
-    applied = service.call("POST", "/devices/d78/applyConfigurationContent", {"modulesContent": content("a")})
+    registry.delete_module(device, "m")
+    registry.delete_device(device)
+    path, body = f"/devices/{device}", {"deviceId": device, "capabilities": {"iotEdge": True}}
+    assert iot_hub.call("PUT", path, body).status_code == 200
+    module = {"deviceId": device, "moduleId": "m"}
+    assert iot_hub.call("PUT", f"{path}/modules/m", module).status_code in (200, 201)
+    applied = iot_hub.call("POST", f"{path}/applyConfigurationContent", {"modulesContent": content("a")})
     assert (applied.status_code, applied.content) == (204, b"")
-    for path in ("/devices/d78/modules/m", "/devices/d78"):
-        deleted = service.call("DELETE", path)
+    for each in (f"{path}/modules/m", path):
+        deleted = iot_hub.call("DELETE", each, headers={"If-Match": "*"})
         assert (deleted.status_code, deleted.content) == (204, b"")
 
 
-def test_79_an_unknown_device_is_404_and_a_second_create_409(service: Service) -> None:
+@pytest.mark.verified
+def test_79_an_unknown_device_is_404_and_a_second_create_409(iot_hub: IotHub) -> None:
     """With the service's names for it inside Message."""
     with pytest.raises(HttpOperationError) as unknown:
-        service.registry.get_device("nobody")
+        iot_hub.registry.get_device(iot_hub.id("nobody"))
     assert refused(unknown) == (404, "DeviceNotFound")
     assert "ErrorCode:DeviceNotFound" in json.loads(unknown.value.response.text)["Message"]
-    service.registry.create_device_with_sas("d79", "", "", "enabled")
+    device = iot_hub.id(79)
+    iot_hub.registry.create_device_with_sas(device, "", "", "enabled")
     with pytest.raises(HttpOperationError) as second:
-        service.registry.create_device_with_sas("d79", "", "", "enabled")
+        iot_hub.registry.create_device_with_sas(device, "", "", "enabled")
     assert refused(second) == (409, "DeviceAlreadyExists")
 
 
-def test_80_a_stale_etag_is_412_and_the_present_one_passes(service: Service) -> None:
+@pytest.mark.verified
+def test_80_a_stale_etag_is_412_and_the_present_one_passes(iot_hub: IotHub) -> None:
     """So does `*`; each change gives a new etag and raises the version by one."""
-    service.registry.create_device_with_sas("d80", "", "", "enabled")
-    first = service.registry.get_twin("d80")
-    second = service.registry.update_twin("d80", Twin(tags={"a": 1}), first.etag)
-    third = service.registry.update_twin("d80", Twin(tags={"a": 2}), "*")
+    device, registry = iot_hub.id(80), iot_hub.registry
+    registry.create_device_with_sas(device, "", "", "enabled")
+    first = registry.get_twin(device)
+    second = registry.update_twin(device, Twin(tags={"a": 1}), first.etag)
+    third = registry.update_twin(device, Twin(tags={"a": 2}), "*")
     assert [second.version, third.version] == [first.version + 1, first.version + 2]
     assert len({first.etag, second.etag, third.etag}) == 3
     with pytest.raises(HttpOperationError) as stale:
-        service.registry.update_twin("d80", Twin(tags={"a": 3}), first.etag)
+        registry.update_twin(device, Twin(tags={"a": 3}), first.etag)
     assert refused(stale) == (412, "PreconditionFailed")
-    assert service.registry.get_twin("d80").tags == {"a": 2}
+    assert registry.get_twin(device).tags == {"a": 2}
 
 
-def test_81_update_merges_replace_drops_and_both_reach_the_module(
-    hub: HubUnderTest, service: Service
-) -> None:
+@pytest.mark.verified
+def test_81_update_merges_replace_drops_and_both_reach_the_module(iot_hub: IotHub) -> None:
     """A null deletes; what a replacement does not mention goes; the connected module hears of either."""
-    with hub.module("module") as module:
+    with iot_hub.module("81") as module:
         module.call("listen", kind="patch")
         patches = []
         for write, desired in (
-            (service.registry.replace_module_twin, {"a": 1, "b": {"c": 1, "d": 1}}),
-            (service.registry.update_module_twin, {"a": None, "b": {"c": 2}}),
-            (service.registry.replace_module_twin, {"e": 5}),
+            (iot_hub.registry.replace_module_twin, {"a": 1, "b": {"c": 1, "d": 1}}),
+            (iot_hub.registry.update_module_twin, {"a": None, "b": {"c": 2}}),
+            (iot_hub.registry.replace_module_twin, {"e": 5}),
         ):
-            twin = write(DEVICE, "module", Twin(properties=TwinProperties(desired=desired)))
+            twin = write(iot_hub.device_id, "81", Twin(properties=TwinProperties(desired=desired)))
             patches.append(module.next("patch")["patch"])
     assert own(twin.properties.desired) == {"e": 5}
     assert [own(patch) for patch in patches[1:]] == [{"a": None, "b": {"c": 2}}, {"b": None, "e": 5}]
     assert patches[-1]["$version"] == twin.properties.desired["$version"]
 
 
-def test_82_queries_come_in_pages_and_projections_as_additional_properties(service: Service) -> None:
+@pytest.mark.verified
+def test_82_queries_come_in_pages_and_projections_as_additional_properties(iot_hub: IotHub) -> None:
     """Every page but the last has a continuation; a row of any shape is forced into the SDK's Twin."""
-    for number in range(5):
-        service.registry.create_device_with_sas(f"d82-{number}", "", "", "enabled")
-        service.registry.update_twin(f"d82-{number}", Twin(tags={"topic": "82", "floor": number}))
-    text = "SELECT deviceId, tags.floor AS floor FROM devices WHERE tags.topic = '82' AND tags.floor > 0"
+    devices = [iot_hub.id(f"82-{number}") for number in range(5)]
+    topic = devices[0]
+    for number, device in enumerate(devices):
+        iot_hub.registry.create_device_with_sas(device, "", "", "enabled")
+        iot_hub.registry.update_twin(device, Twin(tags={"topic": topic, "floor": number}))
+    text = (
+        f"SELECT deviceId, tags.floor AS floor FROM devices WHERE tags.topic = '{topic}' AND tags.floor > 0"
+    )
+    # a real hub answers queries from a copy that lags behind
+    wait_for(lambda: len(iot_hub.query(text).items) == 4, "the query to see the devices")
     pages, continuation = [], None
     while True:
-        result = service.query(text, continuation, 3)
+        result = iot_hub.query(text, continuation, 3)
         pages.append([(row.device_id, row.additional_properties["floor"]) for row in result.items])
         continuation = result.continuation_token
         if continuation is None:
             break
-    assert pages == [[("d82-1", 1), ("d82-2", 2), ("d82-3", 3)], [("d82-4", 4)]]
+    assert [len(page) for page in pages] == [3, 1]
+    assert sorted(pages[0] + pages[1]) == [(device, number) for number, device in enumerate(devices)][1:]
     assert result.type == "raw"
-    last = service.call("POST", "/devices/query", {"query": text})
+    last = iot_hub.call("POST", "/devices/query", {"query": text})
     assert "x-ms-continuation" not in last.headers
-    whole = service.query("SELECT * FROM devices WHERE deviceId = 'd82-0'")
+    whole = iot_hub.query(f"SELECT * FROM devices WHERE deviceId = '{topic}'")
     assert (whole.type, whole.items[0].tags["floor"], whole.items[0].status) == ("twin", 0, "enabled")
-    modules = service.query(
-        f"SELECT * FROM devices.modules WHERE deviceId = '{DEVICE}' AND moduleId IN ['module']"
-    )
-    assert [(row.device_id, row.module_id) for row in modules.items] == [(DEVICE, "module")]
-    counted = service.query("SELECT COUNT() AS n FROM devices WHERE is_defined(tags.topic)")
+    iot_hub.registry.create_module_with_sas(topic, "module", "", "", "")
+    modules = f"SELECT * FROM devices.modules WHERE deviceId = '{topic}' AND moduleId IN ['module']"
+    wait_for(lambda: bool(iot_hub.query(modules).items), "the query to see the module")
+    assert [(row.device_id, row.module_id) for row in iot_hub.query(modules).items] == [(topic, "module")]
+    counted = iot_hub.query(f"SELECT COUNT() AS n FROM devices WHERE tags.topic = '{topic}'")
     assert counted.items[0].additional_properties == {"n": 5}
     with pytest.raises(HttpOperationError) as wrong:
-        service.query("SELECT * FROM devices WHERE tag.topic = '82'")
+        iot_hub.query("SELECT * FROM devices WHERE tag.topic = '82'")
     assert refused(wrong) == (400, "ArgumentInvalid")
-    assert "column 29: a twin has no 'tag'" in json.loads(wrong.value.response.text)["Message"]
 
 
-def test_83_if_match_may_be_quoted_or_not(service: Service) -> None:
+@pytest.mark.verified
+def test_83_if_match_may_be_quoted_or_not(iot_hub: IotHub) -> None:
     """For devices, twins and configurations; the SDK quotes the first two and not the third."""
-    service.registry.create_device_with_sas("d83", "", "", "enabled")
-    configuration = {"id": "c83", "content": {"modulesContent": content("a")}, "targetCondition": ""}
-    service.call("PUT", "/configurations/c83", configuration).raise_for_status()
+    device, id = iot_hub.id(83), iot_hub.id(83, "configurations")
+    iot_hub.registry.create_device_with_sas(device, "", "", "enabled")
+    configuration = {"id": id, "content": {"modulesContent": content("a")}, "targetCondition": ""}
+    iot_hub.service("PUT", f"/configurations/{id}", configuration)
     for path, body in (
-        ("/devices/d83", {"deviceId": "d83"}),
-        ("/twins/d83", {"tags": {"a": 1}}),
-        ("/configurations/c83", configuration),
+        (f"/devices/{device}", {"deviceId": device}),
+        (f"/twins/{device}", {"tags": {"a": 1}}),
+        (f"/configurations/{id}", configuration),
     ):
         for form in ('"{}"', "{}"):
-            etag = service.call("GET", path).json()["etag"]
-            changed = service.call("PUT", path, body, headers={"If-Match": form.format(etag)})
+            etag = iot_hub.call("GET", path).json()["etag"]
+            changed = iot_hub.call("PUT", path, body, headers={"If-Match": form.format(etag)})
             assert (changed.status_code, changed.json()["etag"] != etag) == (200, True)
-            stale = service.call("PUT", path, body, headers={"If-Match": form.format(etag)})
+            stale = iot_hub.call("PUT", path, body, headers={"If-Match": form.format(etag)})
             assert stale.status_code == 412
-    made = service.configurations.get_configuration("c83")
+    made = iot_hub.configurations.get_configuration(id)
     made.priority = 7
-    assert service.configurations.update_configuration(made, made.etag).priority == 7
-    service.configurations.delete_configuration("c83")
+    assert iot_hub.configurations.update_configuration(made, made.etag).priority == 7
+    iot_hub.configurations.delete_configuration(id)
 
 
 @pytest.mark.parametrize(
@@ -256,27 +220,32 @@ def test_83_if_match_may_be_quoted_or_not(service: Service) -> None:
         "/nonsense",
     ],
 )
-def test_84_no_get_is_ever_answered_with_500(service: Service, path: str) -> None:
+@pytest.mark.verified
+def test_84_no_get_is_ever_answered_with_500(iot_hub: IotHub, path: str) -> None:
     """What is not there is 404, what is not done 501: the SDK would try four times over a 500."""
-    assert service.call("GET", path).status_code != 500
+    assert iot_hub.call("GET", path).status_code != 500
 
 
-def test_85_a_policys_token_is_verified_with_the_port_in_it(service: Service) -> None:
-    """sr holds %3A and the port, in either letter case of the escape; a wrong key or policy is 401."""
-    path = f"/devices/{DEVICE}"
-    assert "%3A8443" in service.token()
+@pytest.mark.verified
+def test_85_a_policys_token_is_verified_with_the_port_in_it(iot_hub: IotHub) -> None:
+    """sr holds the host, with %3A and the port if there is one, in either letter case of the escape.
+
+    For another host, with a policy that there is not, or with another expiry than was signed, it is 401.
+    """
+    path = f"/devices/{iot_hub.id(85)}"
+    assert f"sr={quote(iot_hub.parts['HostName'], safe='')}&" in iot_hub.token()
     for lower in (False, True):
-        assert service.call("GET", path, token=service.token(lower=lower)).status_code == 200
+        assert iot_hub.call("GET", path, token=iot_hub.token(lower=lower)).status_code == 404
     for wrong in (
-        service.token("elsewhere:8443"),
-        service.token().replace("skn=iothubowner", "skn=nobody"),
-        service.token().replace("se=", "se=1"),
+        iot_hub.token("elsewhere:8443"),
+        iot_hub.token().replace(f"skn={iot_hub.parts['SharedAccessKeyName']}", "skn=nobody"),
+        iot_hub.token().replace("se=", "se=1"),
     ):
-        answer = service.call("GET", path, token=wrong)
+        answer = iot_hub.call("GET", path, token=wrong)
         assert (answer.status_code, answer.headers["iothub-errorcode"]) == (401, "IotHubUnauthorizedAccess")
 
 
-def test_86_scheduled_jobs_are_an_object_and_feedback_is_empty(service: Service) -> None:
+def test_86_scheduled_jobs_are_an_object_and_feedback_is_empty(service: IotHub) -> None:
     """The SDK raises over an array of jobs, and throws the feedback away whatever it is."""
     assert service.jobs.query_scheduled_jobs("scheduleUpdateTwin", "running").items == []
     assert service.runtime.receive_feedback_notification() is None
@@ -284,7 +253,7 @@ def test_86_scheduled_jobs_are_an_object_and_feedback_is_empty(service: Service)
 
 
 def test_87_a_configuration_changes_routes_and_twins_of_connected_modules(
-    hub: HubUnderTest, service: Service
+    hub: HubUnderTest, service: IotHub
 ) -> None:
     """By applying it to one device, and by automatic deployments: priority, layers, condition, fall-back.
 
@@ -335,7 +304,7 @@ def test_87_a_configuration_changes_routes_and_twins_of_connected_modules(
     assert refused(gone) == (404, "ConfigurationNotFound")
 
 
-def automatic(service: Service, id: str, modules: dict[str, Any], condition: str, priority: int) -> None:
+def automatic(service: IotHub, id: str, modules: dict[str, Any], condition: str, priority: int) -> None:
     """Create an automatic deployment."""
     queries = {
         "edges": "SELECT deviceId FROM devices WHERE capabilities.iotEdge = true AND deviceId = 'edge'"
@@ -352,7 +321,7 @@ def automatic(service: Service, id: str, modules: dict[str, Any], condition: str
     )
 
 
-def statuses(service: Service, **expected: str) -> None:
+def statuses(service: IotHub, **expected: str) -> None:
     """Check `configurations` in the twins of the device and of `$edgeAgent`; both are connected."""
     wanted = {id: {"status": status} for id, status in expected.items()}
     for twin in (service.registry.get_twin(DEVICE), service.registry.get_module_twin(DEVICE, "$edgeAgent")):

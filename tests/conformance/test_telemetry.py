@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -17,9 +18,11 @@ from simulator import topics
 from simulator.fault_client import end_faults, set_fault, show
 from simulator.mqtt_connection import MAX_PACKET_BYTES
 from simulator.mqtt_packets import Pingreq, Pingresp, Puback, Publish
-from tests.wire.hub_under_test import DEVICE, PATIENCE_S, HubUnderTest, running_hub, wait_for
+from tests.conformance.iot_hub import IotHub
+from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub, wait_for
+from tests.wire.raw_module import RawModule
 from tests.wire.raw_traffic import connected, message, receiving, store, take
-from tests.wire.sdk_module import SdkModule
+from tests.wire.sdk_module import PATIENCE_S, SdkModule
 
 pytestmark = [pytest.mark.e2e, pytest.mark.conformance]
 
@@ -44,7 +47,7 @@ ROUTES = {
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubUnderTest]:
-    with running_hub(tmp_path_factory.mktemp("hub"), MessageAckTimeoutSecs="1") as running:
+    with running_hub(tmp_path_factory.mktemp("hub")) as running:
         running.deploy("sender", "receiver", routes=ROUTES)
         yield running
 
@@ -53,6 +56,14 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubUnderTest]:
 def own_hub(tmp_path: Path) -> Iterator[HubUnderTest]:
     """One that may be killed."""
     with running_hub(tmp_path) as running:
+        running.deploy("sender", "receiver", routes=ROUTES)
+        yield running
+
+
+@pytest.fixture
+def impatient_hub(tmp_path: Path) -> Iterator[HubUnderTest]:
+    """One that sends again after a second; the others wait for a PUBACK as long as edgeHub."""
+    with running_hub(tmp_path, MessageAckTimeoutSecs="1") as running:
         running.deploy("sender", "receiver", routes=ROUTES)
         yield running
 
@@ -186,19 +197,23 @@ def test_34_a_body_comes_through_unchanged(hub: HubUnderTest, body: bytes) -> No
 def test_35_the_largest_body_that_the_sdk_lets_through_closes_the_connection(hub: HubUnderTest) -> None:
     """262,111 bytes pass the SDK's check; the packet with its topic is too large: closed, and logged.
 
-    Others are served meanwhile, although the SDK connects and sends again without end.
+    Others are served meanwhile, although the SDK connects and sends again without end. That part is played by
+    a raw client: how soon the SDK is back after each reset is up to its threads.
     """
     before = len(hub.log())
     body = base64.b64encode(bytes(262_111)).decode()
+    sender = hub.module("sender")
+    sender.begin("send", output="work", body=body, properties={}, fields={})
+    try:
+        wait_for(lambda: "the limit is 262144" in hub.log()[before:], "the refusal")
+    finally:
+        sender.kill()
     with connected(hub, "receiver") as other:
-        sender = hub.module("sender")
-        sender.begin("send", output="work", body=body, properties={}, fields={})
-        try:
-            wait_for(lambda: hub.log()[before:].count("the limit is 262144") > 1, "two refusals")
+        for _ in range(20):
+            with connected(hub, "sender") as again:
+                closes(again, of_size(MAX_PACKET_BYTES + 1))
             other.send(Pingreq())
             assert other.next(Pingresp)
-        finally:
-            sender.kill()
 
 
 def of_size(packet_bytes: int) -> Publish:
@@ -210,13 +225,19 @@ def of_size(packet_bytes: int) -> Publish:
     return publish
 
 
+def closes(raw: RawModule, publish: Publish) -> None:
+    """Send what ends the connection, perhaps before all of it has been written."""
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        raw.send(publish)
+    raw.wait_closed()
+
+
 def test_36_the_limit_of_a_packet_is_262144_bytes(hub: HubUnderTest) -> None:
     """One of exactly that size is acknowledged; one byte more closes the connection without a PUBACK."""
     with connected(hub, "sender") as sender:
         sender.send(of_size(MAX_PACKET_BYTES))
         assert sender.next(Puback) == Puback(1)
-        sender.send(of_size(MAX_PACKET_BYTES + 1))
-        assert sender.wait_closed() < 5
+        closes(sender, of_size(MAX_PACKET_BYTES + 1))
     assert MAX_PACKET_BYTES == 262_144
 
 
@@ -251,8 +272,9 @@ def test_38_ten_thousand_messages_arrive_in_the_order_they_were_sent(hub: HubUnd
     assert got == list(range(1, count + 1))
 
 
-def test_39_one_message_at_a_time_and_again_when_nobody_acknowledges(hub: HubUnderTest) -> None:
+def test_39_one_message_at_a_time_and_again_when_nobody_acknowledges(impatient_hub: HubUnderTest) -> None:
     """No second message on any input before the PUBACK; after MessageAckTimeoutSecs the first again."""
+    hub = impatient_hub
     with receiving(hub) as receiver, connected(hub, "sender") as sender:
         store(sender, 1, b"first")
         store(sender, 2, b"second", "other")
@@ -261,8 +283,9 @@ def test_39_one_message_at_a_time_and_again_when_nobody_acknowledges(hub: HubUnd
         assert again.packet_id == first.packet_id
         assert first.packet_id is not None
         receiver.send(Puback(first.packet_id))
-        second = take(receiver)
-    assert (second.body, "/inputs/other/" in second.topic) == (b"second", True)
+        while (second := take(receiver)).body == b"first":
+            assert second.dup  # the PUBACK took another second
+    assert "/inputs/other/" in second.topic
 
 
 def test_40_a_receiver_that_was_away_gets_what_was_stored_oldest_first(hub: HubUnderTest) -> None:
@@ -294,9 +317,9 @@ def test_42_a_message_whose_time_is_up_is_not_delivered_and_counted(hub: HubUnde
     with connected(hub, "sender") as sender:
         store(sender, 1, b"late", "short")
         threading.Event().wait(1.5)  # the time to live itself
-        store(sender, 2, b"fresh", "short")
-    with receiving(hub) as receiver:
-        assert take(receiver).body == b"fresh"
+        with receiving(hub) as receiver:
+            store(sender, 2, b"fresh", "short")
+            assert take(receiver).body == b"fresh"
     assert dropped(hub, "ttl_expiry") == before + 1
 
 
@@ -347,3 +370,12 @@ def test_45_twenty_sends_at_once_complete_and_the_broker_keeps_their_order(hub: 
             sender.send(message(number, b"%d" % number))
         assert [sender.next(Puback).packet_id for _ in range(20)] == list(range(1, 21))
         assert [int(take(receiver).body) for _ in range(20)] == list(range(1, 21))
+
+
+@pytest.mark.verified
+@pytest.mark.parametrize("kind", ["device", "module"])
+def test_what_comes_to_iot_hub_itself_is_acknowledged(iot_hub: IotHub, kind: str) -> None:
+    """send_message returns: the PUBACK came. Properties and an empty body change nothing."""
+    with (iot_hub.device if kind == "device" else iot_hub.module)("telemetry") as sender:
+        sender.send(None, b"x", {"key": "a=b&c"}, message_id="1", content_type="application/json")
+        sender.send(None, b"")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from simulator.mqtt_packets import Puback, Publish, Suback, Subscribe
+from tests.conformance.iot_hub import IotHub
 from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub
 from tests.wire.raw_module import RawModule
 from tests.wire.sdk_module import SdkError, SdkModule
@@ -21,7 +22,9 @@ pytestmark = [pytest.mark.conformance, pytest.mark.e2e]
 
 TWIN_RESPONSES, DESIRED_PATCHES = "$iothub/twin/res/#", "$iothub/twin/PATCH/properties/desired/#"
 MODULES = ("plain", "limits", "fresh", "away", "versions", "listening", "deaf", "asking", "quick")
+Place = HubUnderTest | IotHub
 KIB = 1024
+ROWS = 8
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +32,13 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubUnderTest]:
     with running_hub(tmp_path_factory.mktemp("hub")) as running:
         running.deploy(*MODULES)
         yield running
+
+
+@pytest.fixture(params=["edge", pytest.param("iot hub", marks=pytest.mark.verified)])
+def place(request: pytest.FixtureRequest) -> Place:
+    """Where a module comes to: an edge device, or IoT Hub itself."""
+    fixture: Place = request.getfixturevalue("hub" if request.param == "edge" else "iot_hub")
+    return fixture
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +59,14 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubUnderTest]:
 def twins_read(hub: HubUnderTest) -> int:
     """How many twins the hub has been asked for, by its own count."""
     url = json.loads((hub.folder / "endpoints.json").read_text())["metrics"][DEVICE]["edgeHub"]
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=20) as answer:
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=60) as answer:
         page = answer.read().decode()
     return sum(int(n) for n in re.findall(r"^edgehub_gettwin_total{.*} ([0-9]+)$", page, re.MULTILINE))
 
 
-def desire(hub: HubUnderTest, module: str, patch: object) -> int:
+def desire(hub: Place, module: str, patch: object) -> int:
     """Change a module's desired properties as the service does; returns the new $version."""
-    path = f"/twins/{DEVICE}/modules/{module}"
+    path = f"/twins/{hub.device_id}/modules/{module}"
     twin = hub.service("PATCH", path, {"properties": {"desired": patch}})
     return int(twin["properties"]["desired"]["$version"])
 
@@ -66,10 +76,10 @@ def nested(levels: int) -> dict[str, Any]:
     return {"n": nested(levels - 1) if levels > 1 else 1}
 
 
-def test_59_a_twin_is_desired_and_reported_with_versions(hub: HubUnderTest) -> None:
+def test_59_a_twin_is_desired_and_reported_with_versions(place: Place) -> None:
     """Exactly these two, each with a whole `$version` and nowhere `$metadata`."""
-    desire(hub, "plain", {"a": {"b": 1}})
-    with hub.module("plain") as module:
+    with place.module("plain") as module:
+        desire(place, "plain", {"a": {"b": 1}})
         module.call("report", patch={"c": {"d": 2}})
         twin = module.call("get_twin")
     assert set(twin) == {"desired", "reported"}
@@ -79,9 +89,9 @@ def test_59_a_twin_is_desired_and_reported_with_versions(hub: HubUnderTest) -> N
     assert "$metadata" not in json.dumps(twin)
 
 
-def test_60_a_reported_patch_merges_and_null_removes(hub: HubUnderTest) -> None:
+def test_60_a_reported_patch_merges_and_null_removes(place: Place) -> None:
     """The next get_twin shows it, and the version has risen."""
-    with hub.module("plain") as module:
+    with place.module("plain") as module:
         module.call("report", patch={"keep": 1, "gone": 2, "deep": {"keep": 3, "gone": 4}})
         before = module.call("get_twin")["reported"]["$version"]
         module.call("report", patch={"gone": None, "deep": {"gone": None, "new": 5}})
@@ -172,14 +182,14 @@ def test_64_a_change_while_away_is_one_patch_on_return(hub: HubUnderTest) -> Non
         assert module.heard_nothing("patch")
 
 
-def test_65_each_change_raises_the_version_by_one(hub: HubUnderTest) -> None:
+def test_65_each_change_raises_the_version_by_one(place: Place) -> None:
     """And every patch says which version it makes."""
-    with hub.module("versions") as module:
+    with place.module("versions") as module:
         module.call("connect")
         version = module.call("get_twin")["desired"]["$version"]
         module.call("listen", kind="patch")
         for number in range(1, 6):
-            desire(hub, "versions", {"n": number})
+            desire(place, "versions", {"n": number})
             assert module.next("patch")["patch"] == {"n": number, "$version": version + number}
 
 
@@ -248,14 +258,32 @@ def test_68_the_sdk_is_not_driven_to_ask_for_its_twin_again_and_again(offline: H
 
 
 def test_69_a_twin_call_takes_less_than_five_milliseconds(hub: HubUnderTest) -> None:
-    """With Nagle's algorithm on the hub's side every one would take 40 ms (ref 0).
+    """The SDK's calls, and by a raw client a request until both its answer and its PUBACK are there.
 
-    A quarter of the calls must be that quick: what the machine is doing besides is not measured here.
+    With Nagle's algorithm on the hub's side the PUBACK would wait 40 ms for the client's delayed ACK (ref 0),
+    and with it every second call of the SDK.
     """
     with hub.module("quick") as module:
         module.call("get_twin")
-        for call in (lambda: module.call("get_twin"), lambda: module.call("report", patch={"n": 1})):
-            assert sorted(_seconds(call) for _ in range(60))[15] < 0.005
+        often_quick(lambda: module.call("get_twin"))
+        often_quick(lambda: module.call("report", patch={"n": 1}))
+    with contextlib.closing(RawModule(hub)) as raw:
+        raw.connect("quick")
+        raw.send(Subscribe(1, ((TWIN_RESPONSES, 1),)))
+        raw.next(Suback)
+
+        def ask() -> None:
+            raw.send(Publish("$iothub/twin/GET/?$rid=1", b" ", 1, 1))
+            raw.next(Publish)
+            raw.next(Puback)
+
+        often_quick(ask)
+
+
+def often_quick(call: Callable[[], object]) -> None:
+    """Half of the calls in a row take less than 5 ms, in one row of several: what else runs here may disturb
+    many of them, but what delays each of them delays them in every row."""
+    assert any(sorted(_seconds(call) for _ in range(40))[20] < 0.005 for _ in range(ROWS))
 
 
 def _seconds(call: Callable[[], object]) -> float:

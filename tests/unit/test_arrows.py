@@ -35,6 +35,7 @@ ARROWS: dict[str, set[str]] = {
 KEEPERS = {
     "azure.iot.device": "edgekit/edgekit/hub.py",
     "azure.iot.hub": "fleet",
+    "azure.storage": "fleet/blob_store.py",
     "tensorflow": "training",
     "keras": "training",
 }

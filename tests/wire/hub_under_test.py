@@ -19,11 +19,13 @@ from urllib.parse import quote
 from simulator import sas
 from simulator.identity import Identity
 from simulator.loopback import free_addresses
-from tests.wire.sdk_module import SdkModule
+from tests.wire.sdk_module import PATIENCE_S, SdkModule
 
 DEVICE = "edge"
 REST_PORT = 8443
-PATIENCE_S = 20.0
+#: What is wrong with the hub (tests/wire/defects.py): set by the counter-proof only.
+DEFECT = os.environ.get("TWINSHIP_TEST_DEFECT")
+HUB = ("simulator.hub",) if DEFECT is None else ("tests.wire.defects", DEFECT)
 
 ROUTES = {
     "schemaVersion": "1.1",
@@ -38,6 +40,8 @@ ROUTES = {
 class HubUnderTest:
     """One hub process at a time, in one folder, on one pair of addresses; may be killed and started again."""
 
+    device_id = DEVICE
+
     def __init__(self, folder: Path, *options: str, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.hub_address, self.gateway = free_addresses(2, (8883, REST_PORT))
@@ -47,7 +51,7 @@ class HubUnderTest:
 
     def start(self) -> None:
         """Start the process and wait until endpoints.json names it."""
-        command = [sys.executable, "-m", "simulator.hub", "--folder", str(self.folder)]
+        command = [sys.executable, "-m", *HUB, "--folder", str(self.folder)]
         command += ["--hub-address", self.hub_address, "--edge", f"{DEVICE}={self.gateway}", *self._options]
         with (self.folder.parent / "hub.log").open("ab") as log:
             self._process = subprocess.Popen(command, stderr=log, env={**os.environ, **self._environment})
@@ -128,7 +132,7 @@ class HubUnderTest:
         connection_string += f"SharedAccessKey={self.keys(Identity(device))[0]}"
         try:
             made.call(
-                "create_device", connection_string=connection_string, ca=None if trust_by_environment else ca
+                "create_from", connection_string=connection_string, ca=None if trust_by_environment else ca
             )
         except BaseException:
             made.kill()

@@ -137,7 +137,7 @@ def test_a_hundred_clients_at_once(edges: TwoEdges) -> None:
             answer = raw.connect_as(identity, hub.create(identity)[0])
             if number == MOST_CLIENTS:
                 assert answer == Connack(SERVER_UNAVAILABLE)
-                assert raw.wait_closed() < 5
+                raw.wait_closed()
                 continue
             assert answer == Connack(0)
             raw.send(Publish(f"devices/{identity}/messages/events/", b"x", 1, 1))

@@ -45,7 +45,7 @@ class Module:
         for name, value in self.environment.items():
             monkeypatch.setenv(name, value)
         self.hub.start()
-        self.twins.get(timeout=20)
+        self.twins.get(timeout=60)
         return self
 
     @property
@@ -94,9 +94,9 @@ def test_messages_arrive_in_order_as_they_were_sent(modules: Callable[..., Modul
             bytes([number]), {"n": str(number), "odd": "=&/%+ü"}, f"id-{number}", "image/png", "utf-8"
         )
         assert sender.hub.send("x", message, lambda at, number=number: stored.append((number, at)))  # type: ignore[misc]
-    assert sender.hub.wait_sent(timeout_s=20) == 0
+    assert sender.hub.wait_sent(timeout_s=60) == 0
     assert len(stored) == 50  # every callback has returned once nothing is unsent
-    received = sorted((receiver.messages.get(timeout=20) for _ in range(50)), key=lambda each: each[0].body)
+    received = sorted((receiver.messages.get(timeout=60) for _ in range(50)), key=lambda each: each[0].body)
     assert [number for number, _at in stored] == list(range(50))
     assert all(before < at < clock.mono_ns() for _number, at in stored)
     for number, (message, arrival) in enumerate(received):
@@ -107,6 +107,23 @@ def test_messages_arrive_in_order_as_they_were_sent(modules: Callable[..., Modul
         assert before < arrival < clock.mono_ns()
 
 
+def test_what_comes_after_the_inputs_have_ended_waits_for_the_next_process(
+    modules: Callable[..., Module],
+) -> None:
+    """edgeHub keeps it: a message that nobody counts any more is not acknowledged by the SDK either."""
+    receiver, sender = modules("b"), modules("a")
+    sender.hub.send("x", Message(b"before", {}))
+    assert receiver.messages.get(timeout=60)[0].body == b"before"
+    receiver.hub.stop_inputs(timeout_s=60)
+    sender.hub.send("x", Message(b"after", {}))
+    assert sender.hub.wait_sent(timeout_s=60) == 0
+    assert receiver.hub.send("x", Message(b"still sending", {}))
+    assert receiver.hub.wait_sent(timeout_s=60) == 0
+    receiver.hub.close(timeout_s=2)
+    assert receiver.messages.empty()
+    assert modules("b").messages.get(timeout=60)[0].body == b"after"
+
+
 def test_no_message_waits_for_more_data(modules: Callable[..., Module], simulated: SimulatedHub) -> None:
     """TCP_NODELAY is set on the SDK's socket, and on the next one after the connection was lost."""
     module = modules("a")
@@ -115,7 +132,7 @@ def test_no_message_waits_for_more_data(modules: Callable[..., Module], simulate
     simulated.kill()
     until(lambda: not module.hub.connected)
     simulated.start()
-    module.twins.get(timeout=20)
+    module.twins.get(timeout=60)
     assert module.socket is not first
     assert module.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
@@ -132,12 +149,12 @@ def test_each_patch_brings_the_whole_twin(modules: Callable[..., Module], simula
     """The patch is a doorbell; what is told holds everything, reported included."""
     module = modules("a")
     simulated.desire("a", camera={"fps": 5})
-    assert module.twins.get(timeout=20).desired["camera"] == {"fps": 5}
+    assert module.twins.get(timeout=60).desired["camera"] == {"fps": 5}
     module.hub.report({"camera": {"ac": 200}, "gone": 1})
     module.hub.report({"gone": None})
     until(lambda: simulated.twin("a")["reported"].get("camera") == {"ac": 200})
     simulated.desire("a", inference={"topK": 3})
-    twin = module.twins.get(timeout=20)
+    twin = module.twins.get(timeout=60)
     assert twin.desired["camera"] == {"fps": 5}
     assert twin.desired["inference"] == {"topK": 3}
     assert twin.reported["camera"] == {"ac": 200}
@@ -189,21 +206,21 @@ def test_nothing_is_lost_while_the_hub_is_away(
 
     thread = threading.Thread(target=keep_sending)
     thread.start()
-    receiver.messages.get(timeout=20)
+    receiver.messages.get(timeout=60)
     simulated.kill()
     until(lambda: not sender.hub.connected and not receiver.hub.connected)
     until(lambda: sender.hub.unsent > 20)
     simulated.start()
-    sender.twins.get(timeout=20)
-    receiver.twins.get(timeout=20)
+    sender.twins.get(timeout=60)
+    receiver.twins.get(timeout=60)
     stop.set()
     thread.join()
-    assert sender.hub.wait_sent(timeout_s=20) == 0
+    assert sender.hub.wait_sent(timeout_s=60) == 0
     assert sender.hub.dropped == 0
     sent = {str(number) for number in range(1, next(numbers))}
     arrived: set[str] = set()
     while sent - arrived:
-        arrived.add(receiver.messages.get(timeout=20)[0].properties["n"])
+        arrived.add(receiver.messages.get(timeout=60)[0].properties["n"])
     assert not sender.hub.stuck.is_set()
 
 
@@ -215,7 +232,7 @@ def test_what_was_stored_for_an_absent_module_is_not_lost_when_it_returns(
     sender = modules("a")
     for number in range(20):
         sender.hub.send("x", Message(bytes([number]), {}))
-    assert sender.hub.wait_sent(timeout_s=20) == 0
+    assert sender.hub.wait_sent(timeout_s=60) == 0
     receiver = modules("b")
     bodies = {
         receiver.messages.get(timeout=90)[0].body for _ in range(20)
@@ -236,8 +253,8 @@ def test_a_module_may_be_there_before_its_hub(
     assert module.hub.send("x", Message(b"early", {}))
     assert module.hub.wait_sent(timeout_s=0.5) == 1
     simulated.start()
-    module.twins.get(timeout=20)
-    assert module.hub.wait_sent(timeout_s=20) == 0
+    module.twins.get(timeout=60)
+    assert module.hub.wait_sent(timeout_s=60) == 0
     module.hub.close(timeout_s=2)
 
 
@@ -251,7 +268,7 @@ def test_a_refused_module_comes_back_when_it_is_let_in_again(
     time.sleep(1)  # long enough for the SDK's own reconnect to be refused
     assert not module.hub.connected
     simulated.enable(True)
-    module.twins.get(timeout=20)
+    module.twins.get(timeout=60)
     assert module.hub.connected
 
 
@@ -260,11 +277,11 @@ def test_a_hub_that_falls_silent_is_stuck(modules: Callable[..., Module], simula
     module = modules("a", QUICK)
     simulated.freeze()
     module.hub.send("x", Message(b"", {}))
-    assert module.hub.stuck.wait(timeout=10)
+    assert module.hub.stuck.wait(timeout=60)
     assert module.hub.stuck_reason.startswith("PUBACK on output x: accepted, but not answered")
     begin = time.monotonic()
     module.hub.close(timeout_s=0.5)
-    assert time.monotonic() - begin < 15  # the SDK alone holds on for a minute
+    assert time.monotonic() - begin < 45  # the SDK alone holds on for a minute
     simulated.kill()
 
 
@@ -276,7 +293,7 @@ def test_a_hub_with_another_authority_is_stuck(
     simulated.kill()
     (simulated.folder / "ca.key").unlink()
     simulated.start()
-    assert module.hub.stuck.wait(timeout=20)
+    assert module.hub.stuck.wait(timeout=60)
     assert "trust bundle" in module.hub.stuck_reason
 
 
@@ -287,7 +304,7 @@ def test_a_twin_that_is_never_answered_is_stuck(
     module = modules("a", HubSettings(silence_s=2.0, twin_timeout_s=0.3))
     simulated.freeze()
     module.hub.report({"a": 1})
-    assert module.hub.stuck.wait(timeout=15)
+    assert module.hub.stuck.wait(timeout=60)
     assert "answer to reported patch: accepted, but not answered" in module.hub.stuck_reason
     simulated.kill()
 
@@ -297,5 +314,5 @@ def test_closing_is_quick(modules: Callable[..., Module]) -> None:
     module = modules("a")
     begin = time.monotonic()
     module.hub.close(timeout_s=60)
-    assert time.monotonic() - begin < 30
+    assert time.monotonic() - begin < 50  # and not the minute that it was given
     assert not module.hub.connected

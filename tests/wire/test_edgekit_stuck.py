@@ -90,7 +90,7 @@ def test_a_black_hole_is_exit_75_with_its_reason(authority: Path) -> None:
         took = time.monotonic() - begin
     events = [json.loads(line) for line in out.splitlines()]
     assert process.returncode == 75
-    assert took < SILENCE_S + 8
+    assert took < SILENCE_S + 40  # the SDK alone would take 59 s
     assert "on_message_received: accepted, but not answered" in events[-1]["event"]
     assert KEY not in out
 

@@ -17,6 +17,7 @@ import pytest
 
 from fleet import FleetError, service
 from fleet.connection import Connection, NotConfigured
+from fleet.methods import invoke
 from fleet.service import HubRefused, HubUnavailable, NotFound, PreconditionFailed, ServiceHub
 from simulator.certificates import Authority
 
@@ -134,6 +135,19 @@ def test_every_status_is_one_line(
         assert text in line
         assert "abc" not in line
         assert len(served.requests) == 1
+
+
+def test_a_module_that_no_method_reaches_is_not_a_module_that_is_not_there(
+    authority: Authority, tmp_path: Path
+) -> None:
+    """404 has two meanings for a direct method, and two cures."""
+    offline = {"Message": json.dumps({"errorCode": 404103, "message": "Timed out"})}
+    with (
+        serving(authority, tmp_path, status(404, offline)) as served,
+        ServiceHub(served.connection) as hub,
+        pytest.raises(HubUnavailable, match=r"module d/m is not connected .*twinship status"),
+    ):
+        invoke(hub, "d", "m", "rollback", {})
 
 
 @pytest.mark.parametrize("body", ["text", None, [], {"Message": {"a": 1}}, 7])

@@ -13,6 +13,7 @@ from fleet import connection, keys
 from fleet.connection import Connection, NotConfigured
 from fleet.deploy import deploy
 from fleet.publish import PENDING, CannotPublish, Waiting, publish, publish_to, sign
+from fleet.rollout import Targeting, roll_out
 from fleet.service import HubRefused, HubUnavailable, ModuleTwin, NotFound, PreconditionFailed, ServiceHub
 from fleet.status import status
 from inference import wish
@@ -201,6 +202,27 @@ def test_a_twin_too_heavy_changes_nothing(hub: Connection, trusted: keys.Signing
         with pytest.raises(CannotPublish, match=r"of 32,768"):
             publish(hub, path, trusted, DEVICE, MODULE, wait_s=0)
     assert "model" not in desired(hub)
+
+
+def test_a_deployment_is_made_changed_and_replaced(hub: Connection, trusted: keys.SigningKey) -> None:
+    """By the real SDK on the real API, etags and all."""
+    lab = Targeting("wire", "tags.site = 'lab'", 10)
+
+    def content(number: int) -> dict[str, Any]:
+        return {MODULE: {"properties.desired.notes": {"number": number}}}
+
+    with ServiceHub(hub) as service:
+        first = roll_out(service, hub.host, lab, content(1))
+        assert roll_out(service, hub.host, lab, content(1)).how == "unchanged"
+        assert roll_out(service, hub.host, replace(lab, priority=11), content(1)).how == "updated"
+        second = roll_out(service, hub.host, lab, content(2))
+        assert second.replaced == (first.configuration,)
+        (stands,) = (each for each in service.configurations() if each.id.startswith("wire-"))
+        assert (stands.id, stands.priority) == (second.configuration, 10)
+        with pytest.raises(HubRefused, match=r"wire-\w+ \(400: .*column 12"):
+            roll_out(service, hub.host, replace(lab, condition="tags.site ="), content(3))
+        assert service.configurations() == (stands,), "what stood there still does"
+        service.delete_configuration(stands)
 
 
 def test_the_devices_own_verdict_comes_back(

@@ -34,7 +34,7 @@ def test_a_full_store_refuses_and_what_it_has_is_still_delivered(hub: HubUnderTe
         for number in range(1, 4):
             store(sender, number, body)
         sender.send(message(4, body))
-        assert sender.wait_closed() < 5
+        sender.wait_closed()
     counters = show(hub.folder)
     assert counters["unacknowledged"] == {"storage_failure": 1}
     assert 90_000 < counters["message_bytes"] <= LIMIT
@@ -43,7 +43,7 @@ def test_a_full_store_refuses_and_what_it_has_is_still_delivered(hub: HubUnderTe
     assert show(hub.folder)["message_bytes"] == counters["message_bytes"]
     with connected(hub, "sender") as sender:
         sender.send(message(4, body))
-        assert sender.wait_closed() < 5
+        sender.wait_closed()
     with receiving(hub) as receiver:
         assert [len(take(receiver).body) for _ in range(3)] == [30_000] * 3
     with connected(hub, "sender") as sender:

@@ -4,13 +4,14 @@ import base64
 import functools
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from threading import Condition, Thread
 from typing import Any, Protocol
 
 from prometheus_client import Counter
 
+from camera_sim.collected import Collected
 from camera_sim.credit import Credit
 from camera_sim.encoding import CannotEncode, Encoded, encode, within
 from camera_sim.ledger import Ledger, Sent
@@ -70,6 +71,7 @@ class Camera:
         self._changed = Condition()
         self._pacer = Pacer()
         self._credit = Credit()
+        self._collected = Collected()  # the camera thread's own
         self._counts = Counts()
         self._no_picture_until_ns = 0
         self._refusal = ""
@@ -181,22 +183,32 @@ class Camera:
         while True:
             with self._changed:
                 while not self._stopping and (wait_s := self._wait_s(clock.mono_ns())) > 0:
+                    if self._collected and not self._allowed(clock.mono_ns()):
+                        break  # no frame comes for now that could fill the batch
                     self._changed.wait(wait_s)
                     if self._status_due(clock.mono_ns()):
                         break
-                if self._stopping:
-                    return
+                stopping = self._stopping
+            if stopping:
+                self._send_collected()
+                return
             self._report_status(clock.mono_ns())
             if wait_s <= 0:
                 self._take()
+            elif not self._allowed(clock.mono_ns()):
+                self._send_collected()
 
-    def _wait_s(self, now_ns: int) -> float:
-        """How long to wait before looking again; 0 if a frame is due and allowed."""
+    def _allowed(self, now_ns: int) -> bool:
+        """Whether a frame may be taken, if one is due."""
         settings = self._settings
         finished = settings.frames and self._counts.taken >= settings.frames
         if not self._configured or self._paused or finished:
-            return _IDLE_S
-        if not self._credit.allows(settings.credit, now_ns):
+            return False
+        return self._credit.allows(settings.credit, now_ns)
+
+    def _wait_s(self, now_ns: int) -> float:
+        """How long to wait before looking again; 0 if a frame is due and allowed."""
+        if not self._allowed(now_ns):
             return _IDLE_S
         wait_ns = max(self._pacer.wait_ns(now_ns, self._fps), self._no_picture_until_ns - now_ns)
         return min(_IDLE_S, wait_ns / 1e9)
@@ -207,7 +219,7 @@ class Camera:
             self._no_picture_until_ns = clock.mono_ns() + _NO_PICTURE_NS
             return
         captured, mono = clock.wall_ns(), clock.mono_ns()
-        self._pacer.took(mono, self._fps)
+        self._pacer.took(mono, self._fps, settings.pacing)
         try:
             encoded = encode(picture, settings.encoding)
         except CannotEncode as error:
@@ -227,7 +239,7 @@ class Camera:
             truth=_truth(picture),
         )
         self._last = frame.id, encoded
-        self._send(frame, settings.ledger)
+        self._collect(frame, settings.batch)
 
     def _next_picture(self) -> Picture | None:
         try:
@@ -236,31 +248,44 @@ class Camera:
             logger.exception("source %s failed", self._source)
             return None
 
-    def _send(self, frame: Frame, ledger: bool) -> None:
-        sent = Sent(frame.id, frame.truth, frame.captured, len(frame.image))
+    def _collect(self, frame: Frame, batch: int) -> None:
         with self._changed:
             self._counts.taken += 1
             self._credit.took(frame.id.seq)  # first: the PUBACK may be here before send() returns
+        if not self._collected.add(frame):
+            self._send_collected()
+            self._collected.add(frame)
+        if len(self._collected) >= batch:
+            self._send_collected()
+
+    def _send_collected(self) -> None:
+        """What was taken and not sent yet, as one message."""
+        if not (frames := self._collected.frames):
+            return
+        message, self._collected = self._collected.to_message(), Collected()
+        sent = [Sent(each.id, each.truth, each.captured, len(each.image)) for each in frames]
         assert self._hub is not None
-        taken = self._hub.send("frames", frame.to_message(), functools.partial(self._stored, sent, ledger))
+        taken = self._hub.send("frames", message, functools.partial(self._stored, sent))
         with self._changed:
             if taken:
-                self._counts.sent += 1
+                self._counts.sent += len(frames)
             else:
-                self._counts.dropped += 1
-                self._credit.dropped(frame.id.seq)
-        _FRAMES.labels("sent" if taken else "dropped").inc()
+                self._counts.dropped += len(frames)
+                for each in frames:
+                    self._credit.dropped(each.id.seq)
+        _FRAMES.labels("sent" if taken else "dropped").inc(len(frames))
 
-    def _stored(self, sent: Sent, ledger: bool, stored_ns: int) -> None:
-        """On the sender's thread: the ledger's line comes before the count, so that "done" means written."""
-        if ledger:
+    def _stored(self, sent: Sequence[Sent], stored_ns: int) -> None:
+        """On the sender's thread: the ledger's lines come before the count, so that "done" means written."""
+        if self._settings.ledger:
             self._ledger.append(sent, clock.wall_of(stored_ns))
         with self._changed:
-            self._counts.stored += 1
-            self._credit.stored(sent.id.seq, stored_ns)
+            self._counts.stored += len(sent)
+            for each in sent:
+                self._credit.stored(each.id.seq, stored_ns)
             if self._done():
                 self._changed.notify_all()
-        _FRAMES.labels("stored").inc()
+        _FRAMES.labels("stored").inc(len(sent))
 
     def _refuse(self, reason: str) -> None:
         with self._changed:
@@ -287,11 +312,12 @@ class Camera:
         }
 
     def _status_due(self, now_ns: int) -> bool:
-        status = self._status()
-        if status == self._reported or not self._configured:
+        if not self._configured:
             return False
-        finished = status["done"] and not self._reported.get("done")
-        return finished or now_ns - self._reported_ns >= _STATUS_NS
+        finished = self._done() and not self._reported.get("done")
+        if not finished and now_ns - self._reported_ns < _STATUS_NS:
+            return False
+        return self._status() != self._reported
 
     def _report_status(self, now_ns: int, *, at_once: bool = False) -> None:
         with self._changed:

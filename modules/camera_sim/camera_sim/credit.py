@@ -39,7 +39,8 @@ class Credit:
         """Whether one more may be sent; a limit of 0 always allows it."""
         if limit == 0:
             return True
-        for seq, stored_ns in list(self._under_way.items()):
+        while self._under_way:
+            seq, stored_ns = next(iter(self._under_way.items()))
             if stored_ns is None or now_ns - stored_ns <= FORGET_NS:
                 break
             del self._under_way[seq]

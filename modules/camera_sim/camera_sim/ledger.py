@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,18 +38,18 @@ def line(sent: Sent, stored: int) -> str:
 
 
 class Ledger:
-    """The file `sent.jsonl`, appended to across restarts; opened for each line: nothing to close."""
+    """The file `sent.jsonl`, appended to across restarts; opened for each message: nothing to close."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._failing = False
 
-    def append(self, sent: Sent, stored: int) -> None:
-        """Write one line through to the file. A disk that fails is said once; frames go on without."""
+    def append(self, sent: Sequence[Sent], stored: int) -> None:
+        """Write a line for each frame of a message. A disk that fails is said once; frames go on without."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(line(sent, stored) + "\n")
+                file.write("".join(line(each, stored) + "\n" for each in sent))
             self._failing = False
         except OSError as error:
             if not self._failing:

@@ -8,8 +8,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from camera_sim.pacing import Pacing
+from edgekit.batch import MAX_FRAMES
+
 Encoding = Literal["png", "jpeg", "raw", "as_is"]
-Rate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]  # frames in a second
+Rate = Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)]  # frames in a second
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _UNSET_FOLDER = (
@@ -33,6 +36,10 @@ class CameraSettings(BaseModel):
     paused: bool = False
     credit: int = Field(default=32, ge=0, le=100_000)  # frames under way without an answer; 0: any number
     encoding: Encoding = "png"
+    batch: int = Field(
+        default=1, ge=1, le=MAX_FRAMES
+    )  # frames in one message, as far as they fit and are due
+    pacing: Pacing = "steady"  # poisson: as people come to a gate, fps on average
     ledger: bool = False  # one line in sent.jsonl for each frame that the hub has stored
 
 

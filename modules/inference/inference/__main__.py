@@ -12,8 +12,9 @@ from prometheus_client import REGISTRY
 from edgekit import log, metrics
 from edgekit.hub import Hub
 from edgekit.life import run_module
-from inference.delivery import Delivery
-from inference.metrics import FrameCounters, StageHistograms
+from inference.delivery import Delivery, DeliverySettings
+from inference.fetch import FetchSettings, authorities
+from inference.metrics import FrameCounters, ModelInfo, StageHistograms
 from inference.service import Report, Service
 from inference.settings import Environment, SettingsError
 from inference.trust import Keyring
@@ -35,16 +36,26 @@ def main() -> NoReturn:
 
 
 def build(environment: Environment) -> Service:
-    """The module, not started."""
+    """The module, not started. OpenSSL's own variables (SSL_CERT_FILE) are read here too."""
     keyring = Keyring.from_environment(environment.trusted_keys, environment.signature_required)
 
+    settings = DeliverySettings(fetch=FetchSettings(environment.source_allow, authorities(os.environ)))
+
     def deliver(report: Report) -> Delivery:
-        return Delivery(environment.data_folder, keyring, report, runtime=environment.runtime)
+        return Delivery(
+            environment.data_folder,
+            keyring,
+            report,
+            runtime=environment.runtime,
+            delegate=environment.delegate,
+            settings=settings,
+        )
 
     stages = StageHistograms()
     service = Service(Hub, deliver, observe=stages.observe)
     REGISTRY.register(stages)
     REGISTRY.register(FrameCounters(service.path.counters, service.path.waiting))
+    REGISTRY.register(ModelInfo(lambda: service.delivery.current))
     return service
 
 

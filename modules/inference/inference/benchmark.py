@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import math
 import os
 import platform
-import subprocess
 import sys
 import threading
 from collections.abc import Sequence
@@ -26,8 +24,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from inference.artefact import MAX_ARTEFACT_BYTES, Artefact, read
+from inference.child import ONE_THREAD, ChildProcess, Ended, TookTooLong, answer, confine
 from inference.engine import Engine
-from inference.prove import child_environment, confine, last_line
+from inference.prove import MAX_MEMORY_BYTES
 from inference.runtimes import versions
 from inference.wish import ModelRef
 
@@ -66,12 +65,14 @@ class Benchmark:
     def __init__(self) -> None:
         self._one = threading.Lock()
 
-    def run(self, file: Path, ref: ModelRef, runtime: str, request: BenchmarkRequest) -> dict[str, Any]:
+    def run(
+        self, file: Path, ref: ModelRef, runtime: str, request: BenchmarkRequest, delegate: str = ""
+    ) -> dict[str, Any]:
         """The method's answer. Raises BenchmarkFailed. Takes request.seconds and the start of a process."""
         if not self._one.acquire(blocking=False):
             raise BenchmarkFailed("another benchmark is under way")
         try:
-            speed = _measured(file, ref.sha256, runtime, request)
+            speed = _measured(file, ref.sha256, runtime, delegate, request)
         finally:
             self._one.release()
         return {
@@ -79,7 +80,7 @@ class Benchmark:
             "device": device(),
             "runtime": runtime,
             "runtime_version": speed.runtime_version,
-            "delegate": None,
+            "delegate": delegate or None,
             "model": {**ref.reported(), "size": ref.size},
             "queries": speed.queries,
             "invoke_ms": speed.invoke_ms,
@@ -107,38 +108,32 @@ def _processor() -> str:
     return found.get("model name") or found.get("Model") or platform.processor() or "unknown"
 
 
-def _measured(file: Path, sha256: str, runtime: str, request: BenchmarkRequest) -> Speed:
-    program = [sys.executable, "-I", "-m", "inference.benchmark", str(file), "--sha256", sha256]
-    limits = ["--queries", str(request.queries), "--seconds", str(request.seconds)]
+def _measured(file: Path, sha256: str, runtime: str, delegate: str, request: BenchmarkRequest) -> Speed:
+    command = [sys.executable, "-I", "-m", "inference.benchmark", str(file), "--sha256", sha256]
+    command += ["--runtime", runtime, "--delegate", delegate]
+    command += ["--queries", str(request.queries), "--seconds", str(request.seconds)]
     try:
-        child = subprocess.run(
-            [*program, "--runtime", runtime, *limits],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=child_environment(),
-            start_new_session=True,
-            timeout=request.seconds + _START_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise BenchmarkFailed(f"no figures within {request.seconds + _START_S:g} s") from error
+        ended = ChildProcess().run(command, timeout_s=request.seconds + _START_S, environment=ONE_THREAD)
+    except TookTooLong as error:
+        raise BenchmarkFailed(str(error)) from error
     except OSError as error:
         raise BenchmarkFailed(f"the process did not start: {error.strerror}") from error
-    match last_line(child.stdout):
-        case {"speed": dict(figures)} if child.returncode == 0:
+    match ended.said:
+        case {"speed": dict(figures)} if not ended.status:
             return Speed(**figures)
         case {"failed": str(why)}:
             raise BenchmarkFailed(why)
-    raise BenchmarkFailed(f"the process ended with status {child.returncode} and no figures")
+    raise BenchmarkFailed(f"the process ended with status {ended.status} and no figures")
 
 
 # -- the child -----------------------------------------------------------------------------------------------
 
 
-def single_stream(artefact: Artefact, runtime: str, queries: int, seconds: float) -> Speed:
+def single_stream(
+    artefact: Artefact, runtime: str, queries: int, seconds: float, delegate: str = ""
+) -> Speed:
     """Invoke until there are so many queries or the time is up, at least once."""
-    engine = Engine(artefact, runtime=runtime)
+    engine = Engine(artefact, runtime=runtime, delegate=delegate)
     engine.warm()
     spec = artefact.manifest.input
     picture = np.frombuffer(artefact.probes.images[: spec.pixels], np.uint8)
@@ -162,18 +157,17 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument("--sha256", required=True)
     parser.add_argument("--runtime", default="auto")
+    parser.add_argument("--delegate", default="", metavar="LIBRARY")
     parser.add_argument("--queries", type=int, default=MIN_QUERIES)
     parser.add_argument("--seconds", type=float, default=10.0)
     options = parser.parse_args(argv)
-    confine(cpu_s=math.ceil(options.seconds + _START_S))
+    confine(MAX_MEMORY_BYTES, math.ceil(options.seconds + _START_S))
     try:
         artefact = _read(options.file, options.sha256)
-        speed = single_stream(artefact, options.runtime, options.queries, options.seconds)
+        speed = single_stream(artefact, options.runtime, options.queries, options.seconds, options.delegate)
     except Exception as error:  # a runtime raises what it likes
-        sys.stdout.write(json.dumps({"failed": " ".join(str(error).split())[:300] or repr(error)}) + "\n")
-        return 1
-    sys.stdout.write(json.dumps({"speed": asdict(speed)}) + "\n")
-    return 0
+        return answer(Ended(1, {"failed": " ".join(str(error).split())[:300] or repr(error)}))
+    return answer(Ended(0, {"speed": asdict(speed)}))
 
 
 def _read(file: Path, sha256: str) -> Artefact:

@@ -17,8 +17,10 @@ from pathlib import Path
 from time import monotonic, monotonic_ns
 from typing import Any, TypeVar
 
+from inference.child import ChildProcess
 from inference.duty import Duty
 from inference.effects import DeliverySettings, Effects, Subject
+from inference.fetch import Fetcher
 from inference.install import Installer, Running
 from inference.model_store import ModelStore
 from inference.probation import Ending
@@ -41,7 +43,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class _Item:
-    """From outside. `take` runs on the delivery thread, between steps; an urgent one ends a proof."""
+    """From outside. `take` runs on the delivery thread, between steps; an urgent one ends the child."""
 
     take: Callable[[], Event | None]
     urgent: bool = True
@@ -57,6 +59,7 @@ class Delivery:
         report: Callable[[Mapping[str, Any]], None],
         *,
         runtime: str = "auto",
+        delegate: str = "",
         settings: DeliverySettings | None = None,
     ) -> None:
         """`folder` is the module's own; `report` takes reported patches and returns at once."""
@@ -65,8 +68,11 @@ class Delivery:
         self._store = store
         self._report_patch = report
         self._duty = Duty(self._on_ending)
-        self._prover = Prover(runtime, settings.proof_timeout_s, settings.proof_command, self._overtaken)
-        self._effects = Effects(Installer(keyring, store, self._prover, runtime), store, self._duty, settings)
+        self._child = ChildProcess(self._overtaken)
+        prover = Prover(runtime, settings.proof_timeout_s, settings.proof_command, self._child, delegate)
+        fetcher = Fetcher(store, self._child, settings.fetch)
+        installer = Installer(keyring, store, fetcher, prover, runtime, delegate)
+        self._effects = Effects(installer, store, self._duty, settings)
         self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
         self._restored = threading.Event()
         self._bell = threading.Condition()  # guards the next four
@@ -91,7 +97,7 @@ class Delivery:
         """End in good order, which is no crash of the model on probation. Returns within about a second."""
         with self._bell:
             self._stopping = True
-            self._prover.cancel()
+            self._child.cancel()
             self._bell.notify()
         if self._thread.is_alive():
             self._thread.join(_STOP_S)
@@ -133,7 +139,7 @@ class Delivery:
             if not self._wish_waits:
                 self._wish_waits = True
                 self._put(_Item(self._take_wish))
-            self._prover.cancel()
+            self._child.cancel()
 
     def rollback(self) -> ModelRef | None:
         """Go back to `previous`; the present section is not tried again. Who answers then, or None."""
@@ -161,7 +167,7 @@ class Delivery:
             return None
         with self._bell:
             self._put(_Item(partial(take, asked)))
-            self._prover.cancel()
+            self._child.cancel()
         try:
             return asked.result(_METHOD_S)
         except FutureTimeout:
@@ -304,6 +310,7 @@ class Delivery:
             state=self._state,
             desired_version=effects.subject.version if effects.subject else None,
             active=current.ref if current else None,
+            engine=current.engine.reported() if current else None,
             candidate=effects.turned_down,
             previous=previous.ref if previous else None,
             error=effects.reason or effects.disk,

@@ -8,10 +8,11 @@ import logging
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import monotonic, monotonic_ns, perf_counter
 
 from inference.duty import Duty
+from inference.fetch import FetchSettings
 from inference.install import Candidate, Installer, Running
 from inference.model_store import Kept, Memory, ModelStore, Verdict
 from inference.probation import Ending, Probation
@@ -41,6 +42,7 @@ class DeliverySettings:
     probation_errors: int = 3
     retry_first_s: float = 1.0
     retry_cap_s: float = 60.0
+    fetch: FetchSettings = field(default_factory=FetchSettings)
 
 
 @dataclass(frozen=True)

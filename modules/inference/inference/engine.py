@@ -15,25 +15,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.artefact import Artefact, InputSpec
-from inference.runtimes import AUTO, EngineError, Interpreter, chosen, interpreter, one_line
+from inference.runtimes import (
+    AUTO,
+    EngineError,
+    Interpreter,
+    NeedsDelegate,
+    NoDelegate,
+    chosen,
+    interpreter,
+    one_line,
+)
 
-__all__ = ["Engine", "EngineError"]
+__all__ = ["Engine", "EngineError", "NeedsDelegate"]
 
 INTEGERS: Final = (np.dtype(np.int8), np.dtype(np.uint8))
 FLOAT: Final = np.dtype(np.float32)
+_EDGE_TPU_OPERATOR: Final = "edgetpu-custom-op"  # what edgetpu_compiler makes of a whole subgraph
 
 
 class Engine:
     """A model in one interpreter; may be built in one thread and used in another."""
 
-    def __init__(self, artefact: Artefact, *, runtime: str = AUTO, threads: int = 1) -> None:
-        """Load the model; EngineError when it does not load or is not what its manifest says."""
+    def __init__(
+        self, artefact: Artefact, *, runtime: str = AUTO, threads: int = 1, delegate: str = ""
+    ) -> None:
+        """Load the model; EngineError when it does not load or is not what its manifest says.
+
+        Where `delegate` does not take it the CPU does; NeedsDelegate for a model that no CPU runs.
+        """
         self.runtime = chosen(runtime)
         self.labels = artefact.labels
         self.input: InputSpec = artefact.manifest.input
-        self._interpreter = interpreter(self.runtime, artefact.tflite, threads)
         self._lock = threading.Lock()  # one frame at a time; uncontended on the frame path
-        self._source, self._sink = _tensors(self._interpreter)
+        loaded = _load(self.runtime, artefact.tflite, threads, delegate)
+        self._interpreter, self._source, self._sink = loaded.interpreter, loaded.source, loaded.sink
+        self.delegate: str = (
+            loaded.delegate
+        )  # the library that took the model, or its part of it; "" for none
+        self.why_not: str = loaded.why_not  # why the delegate that was asked for does not
         _agree(self._source, (1, self.input.height, self.input.width, self.input.channels), "input")
         _agree(self._sink, (1, len(self.labels)), "output")
         self._quantised = quantise(self.input, self._source)
@@ -53,6 +72,14 @@ class Engine:
         if self._real is None and not np.isfinite(real).all():
             raise EngineError("the model's output is not finite")
         return real.reshape(-1)
+
+    def reported(self) -> dict[str, str | None]:
+        """What computes: the runtime, its delegate (None: the CPU), why not the one that was asked for."""
+        return {
+            "runtime": self.runtime,
+            "delegate": self.delegate or None,
+            "whyNotDelegate": self.why_not or None,
+        }
 
     def prepared(self, pixels: NDArray[np.uint8]) -> Callable[[], None]:
         """The bare invoke on this picture, for who times it; nobody else may use the engine meanwhile."""
@@ -95,6 +122,34 @@ def dequantise(tensor: Tensor) -> NDArray[np.float32] | None:
         return None
     stored: NDArray[Any] = np.arange(256, dtype=np.uint8).view(tensor.dtype).astype(np.float64)
     return ((stored - tensor.zero_point) * tensor.scale).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    interpreter: Interpreter
+    source: Tensor
+    sink: Tensor
+    delegate: str
+    why_not: str = ""
+
+
+def _load(runtime: str, model: bytes, threads: int, delegate: str) -> _Loaded:
+    """On the delegate, if one is asked for; else, or when that fails, on the CPU."""
+    why_not = ""
+    if delegate:
+        try:
+            made = interpreter(runtime, model, threads, delegate)
+            return _Loaded(made, *_tensors(made), delegate)
+        except (NoDelegate, EngineError) as error:
+            why_not = one_line(error)
+    made = interpreter(runtime, model, threads)
+    try:
+        return _Loaded(made, *_tensors(made), "", why_not)
+    except EngineError as error:
+        if _EDGE_TPU_OPERATOR not in str(error):
+            raise
+        reason = why_not or "DELEGATE names no library"
+        raise NeedsDelegate(f"it was compiled for the Edge TPU, and there is none: {reason}") from error
 
 
 def _tensors(loaded: Interpreter) -> tuple[Tensor, Tensor]:

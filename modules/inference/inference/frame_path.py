@@ -1,4 +1,4 @@
-"""One frame from its message to its answer, and the count of what became of it.
+"""The frames of one message, one or a batch, to their answer; and the count of what became of each.
 
 Starts no thread and knows no schedule: `service` calls `receive` from the SDK's handler threads and `answer`
 from one worker. The one lock is held for microseconds, never while a picture is decoded or a model runs.
@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from itertools import compress
+from operator import not_
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.batch import frames_of
 from edgekit.clock import boot_id, mono_ns, wall_ns
 from edgekit.frame import BadFrame, Flow, Frame, FrameId, Message
 from inference.delivery import Delivery, Running
-from inference.intake import Arrival, Intake, Repeat
+from inference.duty import Duty
+from inference.intake import Arrival, Intake
 from inference.ledger import Here, Ledger, Published, Stamps, Walk, Window, walk
-from inference.prediction import Prediction, Told, best
+from inference.prediction import Answer, Prediction, Told, batch_messages, best
 from inference.preprocess import decode, prepare
 from inference.seldom import Seldom
 from inference.settings import Settings
@@ -29,15 +33,21 @@ from inference.tally import Outcome, Tally
 
 log = logging.getLogger(__name__)
 
+#: Half of the credit that a camera has unless told otherwise: told of it only twice a second, it would
+#: be held at 64 frames a second.
+FLOW_FRAMES: Final = 16
+
 Send = Callable[[str, Message, Callable[[int], None]], bool]
 Observe = Callable[[Walk, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Inferred:
+    frame: Frame
     running: Running  # the model that answered
     scores: NDArray[np.float32]
-    prepared: int  # CLOCK_MONOTONIC ns
+    taken: int  # CLOCK_MONOTONIC ns
+    prepared: int
     inferred: int
 
 
@@ -45,7 +55,12 @@ class FramePath:
     """What is between input `frames` and output `predictions`."""
 
     def __init__(
-        self, delivery: Delivery, send: Send, *, instance: str, observe: Observe = lambda done, publish: None
+        self,
+        delivery: Delivery | Duty,
+        send: Send,
+        *,
+        instance: str,
+        observe: Observe = lambda done, publish: None,
     ) -> None:
         """`send` as Hub.send; `observe` is called with the stages of each frame that is done (metrics)."""
         self._delivery = delivery
@@ -68,32 +83,30 @@ class FramePath:
     def receive(self, message: Message, arrived: int) -> None:
         """Take a message of input `frames`, which came at `arrived`, CLOCK_MONOTONIC ns. Never raises."""
         try:
-            frame = Frame.from_message(message)
+            frames = frames_of(message)
         except BadFrame as error:
             with self._changed:
-                self._tally.received += 1
+                self._tally.received += 1  # of a bad batch nobody knows how many frames it was
                 self._tally.end(Outcome.BAD_FRAME)
             self._complain(message.message_id[:64], error)
             return
         with self._changed:
-            self._tally.received += 1
-            self._admit(frame, arrived)
+            self._tally.received += len(frames)
+            self._admit(frames, arrived)
             self._changed.notify()
 
-    def _admit(self, frame: Frame, arrived: int) -> None:
+    def _admit(self, frames: tuple[Frame, ...], arrived: int) -> None:
         if self._closed:
-            self._tally.end(Outcome.STOPPED)
+            self._tally.end(Outcome.STOPPED, len(frames))
             return
-        taken_in = self._intake.put(frame, arrived)
-        if isinstance(taken_in, Repeat):
-            self._tally.end(Outcome.REPEAT)
-        elif taken_in.dropped is not None:
-            self._tally.end(Outcome.OVERLOAD)
+        put = self._intake.put(frames, arrived)
+        self._tally.end(Outcome.REPEAT, put.repeats)
+        self._tally.end(Outcome.OVERLOAD, len(put.dropped))
 
     # -- the worker
 
     def next(self, until: int) -> Arrival | None:
-        """The next frame; None when none came before `until`, CLOCK_MONOTONIC ns, or the end has come."""
+        """The next message; None when none came before `until`, CLOCK_MONOTONIC ns, or the end has come."""
         with self._changed:
             while (arrival := self._intake.take()) is None and not self._closed:
                 left_ns = until - mono_ns()
@@ -103,33 +116,36 @@ class FramePath:
             return arrival
 
     def answer(self, arrival: Arrival) -> None:
-        """See one frame to its end. Never raises."""
+        """See the frames of one message to their end. Never raises."""
         try:
-            outcome = self._answer(arrival)
-        except Exception:  # ours to mend; the next frame is answered all the same
-            log.exception("frame %s could not be answered", arrival.frame.id)
-            outcome = Outcome.ENGINE
+            outcomes = self._answer(arrival)
+        except Exception:  # ours to mend; the next message is answered all the same
+            log.exception("frame %s could not be answered", arrival.frames[0].id)
+            outcomes = [Outcome.ENGINE] * len(arrival.frames)
         with self._changed:
-            self._intake.settle(arrival.frame.id)
-            self._tally.end(outcome)
+            for frame, outcome in zip(arrival.frames, outcomes, strict=True):
+                self._intake.settle(frame.id)
+                self._tally.end(outcome)
 
-    def _answer(self, arrival: Arrival) -> Outcome:
-        taken, frame, running = mono_ns(), arrival.frame, self._delivery.current
+    def _answer(self, arrival: Arrival) -> list[Outcome]:
+        running = self._delivery.current
         if running is None:
-            return Outcome.NO_MODEL
+            return [Outcome.NO_MODEL] * len(arrival.frames)
+        seen = [self._see(running, frame) for frame in arrival.frames]
+        done = [each for each in seen if isinstance(each, _Inferred)]
+        told = iter(self._publish(done, arrival.arrived) if done else ())
+        for each in done:
+            self._judge(each)
+        return [next(told) if isinstance(each, _Inferred) else each for each in seen]
+
+    def _see(self, running: Running, frame: Frame) -> _Inferred | Outcome:
+        taken = mono_ns()
         try:
             pixels = decode(frame.image, frame.content_type, frame.width, frame.height, frame.channels)
         except BadFrame as error:
             self._complain(str(frame.id), error)
             return Outcome.BAD_FRAME
-        done = self._infer(running, pixels)
-        if done is None:
-            return Outcome.ENGINE
-        prediction = self._predict(frame, done)
-        stamps = Stamps(arrival.arrived, taken, done.prepared, done.inferred, mono_ns())
-        outcome = self._publish(prediction, walk(frame, stamps, self._here()))
-        self._judge(done)
-        return outcome
+        return self._infer(running, frame, taken, pixels) or Outcome.ENGINE
 
     def _judge(self, done: _Inferred) -> None:
         try:
@@ -137,7 +153,9 @@ class FramePath:
         except Exception:  # the frame is answered, whatever comes of its model
             log.exception("the answer of model %s was not taken note of", done.running.ref)
 
-    def _infer(self, running: Running, pixels: NDArray[np.uint8]) -> _Inferred | None:
+    def _infer(
+        self, running: Running, frame: Frame, taken: int, pixels: NDArray[np.uint8]
+    ) -> _Inferred | None:
         for _ in range(2):  # the model in charge, then the one that delivery names instead
             ready = prepare(pixels, running.engine.input)
             prepared = mono_ns()
@@ -149,45 +167,68 @@ class FramePath:
                     return None
                 running = instead
             else:
-                return _Inferred(running, scores, prepared, mono_ns())
+                return _Inferred(frame, running, scores, taken, prepared, mono_ns())
         return None
 
-    def _predict(self, frame: Frame, done: _Inferred) -> Prediction:
+    def _predict(self, done: _Inferred) -> Prediction:
         wanted = self._settings.inference
         top = best(done.scores, done.running.engine.labels, wanted.topK)
         uncertain = top[0].confidence < wanted.confidenceThreshold
-        return Prediction(frame, done.running.ref, done.running.manifest, top, uncertain)
+        return Prediction(done.frame, done.running.ref, done.running.manifest, top, uncertain)
 
-    def _publish(self, prediction: Prediction, done: Walk) -> Outcome:
-        if not self._told.wants(self._settings.telemetry.predictions, prediction):
+    def _publish(self, done: Sequence[_Inferred], arrived: int) -> list[Outcome]:
+        """Answer the frames of one message; an outcome for each."""
+        predictions = [self._predict(each) for each in done]
+        answered, here = mono_ns(), self._here()
+        walks = [
+            walk(each.frame, Stamps(arrived, each.taken, each.prepared, each.inferred, answered), here)
+            for each in done
+        ]
+        wanted = self._told.wanted(self._settings.telemetry.predictions, predictions)
+        for each in compress(walks, map(not_, wanted)):
             with self._changed:
-                self._ledger.suppressed(done)
-            self._observe(done, None)
-            return Outcome.SUPPRESSED
+                self._ledger.suppressed(each)
+            self._observe(each, None)
+        sent = self._send_answers([*map(Answer, compress(predictions, wanted), compress(walks, wanted))])
+        outcomes = iter(Outcome.ANSWERED if each else Outcome.OUTBOX for each in sent)
+        return [next(outcomes) if each else Outcome.SUPPRESSED for each in wanted]
+
+    def _send_answers(self, answers: Sequence[Answer]) -> list[bool]:
+        """For each whether the hub's outbox took it."""
+        if not answers:
+            return []
         with self._changed:
             told = self._ledger.tell()
-            self._unstored += 1
-        message = prediction.to_message(done, told, self._instance)
-        if not self._send("predictions", message, partial(self._stored, done)):
-            with self._changed:
-                self._ledger.untell(told)
-                self._unstored -= 1
-            return Outcome.OUTBOX
-        self._told.sent(prediction)
-        return Outcome.ANSWERED
+            self._unstored += len(answers)
+        sent: list[bool] = []
+        for message, part in batch_messages(answers, told, self._instance):
+            taken = self._send("predictions", message, partial(self._stored, [each.walk for each in part]))
+            if taken:
+                self._told.sent(part[-1].prediction)
+            else:
+                self._unsend(told, len(part))
+            told = ()  # the first message alone carried them
+            sent += [taken] * len(part)
+        return sent
+
+    def _unsend(self, told: tuple[Published, ...], answers: int) -> None:
+        with self._changed:
+            self._ledger.untell(told)
+            self._unstored -= answers
 
     def _here(self) -> Here:
         return Here(self._boot, wall_ns() - mono_ns())  # asked each time: the wall clock may be set
 
     # -- the hub's sender thread
 
-    def _stored(self, done: Walk, puback: int) -> None:
+    def _stored(self, done: Sequence[Walk], puback: int) -> None:
         with self._changed:
             self._ledger.stored(done, puback)
-            self._unstored -= 1
+            self._unstored -= len(done)
             if self._closed:
                 self._changed.notify_all()  # wait_stored
-        self._observe(done, puback - done.answered)
+        for each in done:
+            self._observe(each, puback - each.answered)
 
     # -- whoever runs the module
 
@@ -219,8 +260,9 @@ class FramePath:
         with self._changed:
             left = len(self._intake)
             while (arrival := self._intake.take()) is not None:
-                self._intake.settle(arrival.frame.id)
-                self._tally.end(Outcome.STOPPED)
+                for frame in arrival.frames:
+                    self._intake.settle(frame.id)
+                self._tally.end(Outcome.STOPPED, len(arrival.frames))
             return left
 
     def wait_stored(self, timeout_s: float) -> int:
@@ -242,7 +284,7 @@ class FramePath:
             return len(self._intake)
 
     def in_hand(self) -> int:
-        """Frames that came, no longer wait and have no outcome: 1 while the worker answers one."""
+        """Frames that came, no longer wait and have no outcome: those that the worker answers now."""
         with self._changed:
             return self._tally.received - self._tally.ended - len(self._intake)
 
@@ -250,6 +292,11 @@ class FramePath:
     def has_flow(self) -> bool:
         """Whether `flows` has something to say."""
         return self._intake.untold
+
+    @property
+    def flow_presses(self) -> bool:
+        """Whether so many frames are settled that their camera may wait for the word."""
+        return self._intake.settled >= FLOW_FRAMES
 
     def flows(self) -> list[Flow]:
         """For each run in which frames were settled since this was last asked: up to which."""

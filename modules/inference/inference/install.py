@@ -4,17 +4,22 @@ Each step ends well or raises ModelRefused or ModelUnavailable. Which step comes
 is remembered of its end is `effects`'.
 """
 
+import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from inference.artefact import MAX_ARTEFACT_BYTES, Artefact, BadArtefact, Manifest, read
-from inference.engine import Engine
+from inference.engine import Engine, NeedsDelegate
+from inference.fetch import Fetcher
 from inference.model_store import Kept, ModelStore
 from inference.prove import Proved, Prover
 from inference.reconcile import ModelRefused, ModelUnavailable
 from inference.trust import Keyring, check
 from inference.wish import BadWish, Inline, ModelRef, Wish, parse
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,14 +42,27 @@ class Candidate:
 class Installer:
     """The steps, on this device."""
 
-    def __init__(self, keyring: Keyring, store: ModelStore, prover: Prover, runtime: str) -> None:
+    def __init__(
+        self,
+        keyring: Keyring,
+        store: ModelStore,
+        fetcher: Fetcher,
+        prover: Prover,
+        runtime: str,
+        delegate: str = "",
+    ) -> None:
         self._keyring = keyring
         self._store = store
+        self._fetcher = fetcher
         self._prover = prover
         self._runtime = runtime
+        self._delegate = delegate
 
     def check(self, section: object) -> Candidate:
-        """Size, signature, digest, in this order; then the artefact's own words."""
+        """Size, signature, digest, in this order; then the artefact's own words.
+
+        What lies behind an address is fetched before its bytes are counted, and after the signature.
+        """
         try:
             wish = parse(section)
             if wish.ref.size > MAX_ARTEFACT_BYTES:
@@ -63,13 +81,18 @@ class Installer:
     def load(self, candidate: Candidate) -> Running:
         """Load and warm it in this process, beside the model that answers."""
         try:
-            engine = Engine(candidate.artefact, runtime=self._runtime)
+            engine = Engine(candidate.artefact, runtime=self._runtime, delegate=self._delegate)
             engine.warm()
         except MemoryError as error:
             raise ModelUnavailable("no-memory", f"{candidate.ref}: no memory left to load it") from error
+        except NeedsDelegate as error:
+            raise ModelRefused("needs-delegate", f"{candidate.ref}: {error}") from error
         except Exception as error:  # a runtime raises what it likes
             text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             raise ModelRefused("load-failed", f"{candidate.ref}: {text}") from error
+        if self._delegate:
+            where = f"on {engine.delegate}" if engine.delegate else f"on the CPU: {engine.why_not}"
+            log.info("model %s runs %s", candidate.ref, where)
         return Running(candidate.ref, engine, candidate.artefact.manifest)
 
     def restore(self, kept: Kept, before_load: Callable[[], None]) -> Running:
@@ -84,10 +107,13 @@ class Installer:
     def _fetch(self, wish: Wish) -> bytes:
         if isinstance(wish.source, Inline):
             return wish.source.inflate(wish.ref.size)
-        # What is kept needs no download; it is checked like anything else.
-        if (data := self._store.get(wish.ref.sha256)) is not None:
-            return data
-        raise ModelRefused("source-not-supported", f"{wish.ref}: source.uri is not supported, use inline")
+        # What is kept needs no download, unless the disk has changed it.
+        kept = self._store.get(wish.ref.sha256)
+        if kept is not None and hashlib.sha256(kept).hexdigest() == wish.ref.sha256:
+            return kept
+        # The address itself is not signed: nobody is asked on the word of an unsigned section.
+        self._keyring.verifies(wish.ref)
+        return self._fetcher.fetch(wish.ref, wish.source.uri)
 
     def _candidate(self, ref: ModelRef, data: bytes) -> Candidate:
         check(ref, data, self._keyring)

@@ -1,4 +1,4 @@
-"""Frames that wait for the engine: in which order, how many, and which have been here before.
+"""Messages with frames that wait for the engine: in which order, how many, and what has been here before.
 
 Pure: one caller at a time, no lock, no clock. Who counts what happened to a frame is `tally`'s.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Final, Literal
@@ -15,7 +16,7 @@ from edgekit.frame import Frame, FrameId
 
 Overload = Literal["newest", "all"]
 
-QUEUE_FRAMES: Final[dict[Overload, int]] = {"newest": 8, "all": 256}
+QUEUE_MESSAGES: Final[dict[Overload, int]] = {"newest": 8, "all": 256}
 REMEMBERED_FRAMES: Final = 4_096  # of each run: what a hub may deliver again after a lost acknowledgement
 REMEMBERED_RUNS: Final = 64  # a sender that invents runs may not fill the memory; the longest silent goes
 
@@ -24,22 +25,22 @@ Stream = tuple[str, str]  # (camera, run): within one, seq is the order
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A frame and when it came, CLOCK_MONOTONIC ns."""
+    """The frames of one message, one or a batch, in the order of seq; when it came, CLOCK_MONOTONIC ns."""
 
-    frame: Frame
+    frames: tuple[Frame, ...]
     arrived: int
 
 
 @dataclass(frozen=True, slots=True)
-class Queued:
-    """The frame waits; `dropped` had to go for it, and is the frame itself where overload is "all"."""
+class Put:
+    """What taking a message in meant.
 
-    dropped: FrameId | None = None
+    Repeats were here before: their first coming has been or will be answered. `dropped` had to go: the oldest
+    message, or where overload is "all" the one that came.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Repeat:
-    """This frame was here before; its first coming has been or will be answered."""
+    repeats: int = 0
+    dropped: tuple[FrameId, ...] = ()
 
 
 @dataclass(slots=True)
@@ -59,40 +60,47 @@ class _Run:
 
 
 class Intake:
-    """The queue in front of the one worker.
+    """The queue in front of the one worker. Its bound counts messages.
 
-    Frames of one run leave in the order of seq, not of arrival: the SDK's four handler threads overtake each
-    other. Between runs each arrival gives one turn, so no camera starves another. When the queue is full,
-    "newest" drops the frame that would be next (the oldest), "all" drops the one that comes.
+    Messages of one run leave in the order of seq, not of arrival: the SDK's four handler threads overtake
+    each other. Between runs each arrival gives one turn, so no camera starves another. When the queue is
+    full, "newest" drops the one that would be next (the oldest), "all" drops the one that comes.
     """
 
     def __init__(self, overload: Overload = "newest") -> None:
-        self._max_frames = QUEUE_FRAMES[overload]
+        self._max_messages = QUEUE_MESSAGES[overload]
         self._overload: Overload = overload
-        self._turns: deque[Stream] = deque()  # one for each waiting frame, in the order of arrival
+        self._frames = 0
+        self._turns: deque[Stream] = deque()  # one for each waiting message, in the order of arrival
         self._waiting: dict[Stream, list[tuple[int, int, Arrival]]] = {}  # a heap by seq for each run
         self._arrivals = count()  # the order of two equal seqs, so that heapq never compares two pictures
         self._runs: OrderedDict[Stream, _Run] = OrderedDict()  # last heard from at the end
         self._untold: dict[Stream, int] = {}  # highest settled seq that `newly_settled` has not said yet
+        self.settled = 0  # frames since `newly_settled` was last asked
 
     def __len__(self) -> int:
-        return len(self._turns)
+        """How many frames wait."""
+        return self._frames
 
-    def put(self, frame: Frame, arrived: int) -> Queued | Repeat:
-        """Take a frame in, or recognise it as a repeat."""
-        stream = (frame.id.camera, frame.id.run)
-        if not self._first_time(stream, frame.id.seq):
-            return Repeat()
-        if len(self) >= self._max_frames and self._overload == "all":
-            self.settle(frame.id)
-            return Queued(dropped=frame.id)
-        place = (frame.id.seq, next(self._arrivals), Arrival(frame, arrived))
+    def put(self, frames: Sequence[Frame], arrived: int) -> Put:
+        """Take the frames of one message in, all of one run; repeats are left out."""
+        stream = (frames[0].id.camera, frames[0].id.run)
+        run = self._run(stream)
+        new = tuple(frame for frame in frames if run.first_time(frame.id.seq))
+        repeats = len(frames) - len(new)
+        if not new:
+            return Put(repeats)
+        arrival = Arrival(new, arrived)
+        if len(self._turns) >= self._max_messages and self._overload == "all":
+            return Put(repeats, self._settle_all(arrival))
+        place = (new[0].id.seq, next(self._arrivals), arrival)
         heapq.heappush(self._waiting.setdefault(stream, []), place)
         self._turns.append(stream)
-        return Queued(dropped=self._drop_oldest() if len(self) > self._max_frames else None)
+        self._frames += len(new)
+        return Put(repeats, self._drop_oldest() if len(self._turns) > self._max_messages else ())
 
     def take(self) -> Arrival | None:
-        """The next frame to answer; None when none waits."""
+        """The next message to answer; None when none waits."""
         if not self._turns:
             return None
         stream = self._turns.popleft()
@@ -100,14 +108,15 @@ class Intake:
         _, _, arrival = heapq.heappop(waiting)
         if not waiting:
             del self._waiting[stream]
+        self._frames -= len(arrival.frames)
         return arrival
 
     def prefer(self, overload: Overload) -> list[FrameId]:
         """Change what happens when the queue is full; returns the frames that no longer have room."""
-        self._overload, self._max_frames = overload, QUEUE_FRAMES[overload]
-        dropped = []
-        while len(self) > self._max_frames:
-            dropped.append(self._drop_oldest())
+        self._overload, self._max_messages = overload, QUEUE_MESSAGES[overload]
+        dropped: list[FrameId] = []
+        while len(self._turns) > self._max_messages:
+            dropped += self._drop_oldest()
         return dropped
 
     def settle(self, frame: FrameId) -> None:
@@ -116,6 +125,7 @@ class Intake:
         run = self._runs.get(stream)
         if run is not None and frame.seq > run.settled:
             run.settled = self._untold[stream] = frame.seq
+        self.settled += 1
 
     @property
     def untold(self) -> bool:
@@ -126,17 +136,24 @@ class Intake:
         """The highest settled frame of each run in which it rose since this was last asked."""
         risen = [FrameId(camera, run, seq) for (camera, run), seq in self._untold.items()]
         self._untold.clear()
+        self.settled = 0
         return risen
 
-    def _first_time(self, stream: Stream, seq: int) -> bool:
-        run = self._runs.setdefault(stream, _Run())
+    def _run(self, stream: Stream) -> _Run:
+        if (run := self._runs.get(stream)) is None:
+            run = self._runs[stream] = _Run()
         self._runs.move_to_end(stream)
         if len(self._runs) > REMEMBERED_RUNS:
             self._runs.popitem(last=False)
-        return run.first_time(seq)
+        return run
 
-    def _drop_oldest(self) -> FrameId:
+    def _drop_oldest(self) -> tuple[FrameId, ...]:
         oldest = self.take()
-        assert oldest is not None  # only called with frames waiting
-        self.settle(oldest.frame.id)
-        return oldest.frame.id
+        assert oldest is not None  # only called with messages waiting
+        return self._settle_all(oldest)
+
+    def _settle_all(self, arrival: Arrival) -> tuple[FrameId, ...]:
+        gone = tuple(frame.id for frame in arrival.frames)
+        for frame in gone:
+            self.settle(frame)
+        return gone

@@ -1,4 +1,4 @@
-"""The module's Prometheus figures, all read from `frame_path`; serving them is edgekit's."""
+"""The module's Prometheus figures, read from `frame_path` and `delivery`; serving them is edgekit's."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from inference.install import Running
 from inference.ledger import STAGES, Walk
 
 #: Milliseconds: from a small model on a quick machine to a hub that was away.
@@ -77,3 +78,23 @@ class FrameCounters(Collector):
             frames.add_metric([outcome], count)
         yield frames
         yield GaugeMetricFamily("inference_waiting_frames", "Frames in the queue.", value=self._waiting())
+
+
+class ModelInfo(Collector):
+    """`inference_model_info{model,version,runtime,delegate}`: 1 for what answers; nothing while none does."""
+
+    def __init__(self, current: Callable[[], Running | None]) -> None:
+        """`current` as Delivery.current."""
+        self._current = current
+
+    def collect(self) -> Iterable[Metric]:
+        """Called by prometheus_client for each scrape."""
+        info = GaugeMetricFamily(
+            "inference_model_info",
+            "The model that answers; delegate is empty where the CPU computes.",
+            labels=["model", "version", "runtime", "delegate"],
+        )
+        if (running := self._current()) is not None:
+            engine = running.engine
+            info.add_metric([running.ref.name, running.ref.version, engine.runtime, engine.delegate], 1)
+        yield info

@@ -18,6 +18,7 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from inference.artefact import MAX_ARTEFACT_BYTES
+from inference.part import Part
 from inference.reconcile import ModelUnavailable
 from inference.wish import ModelRef
 
@@ -36,6 +37,7 @@ _ARTEFACTS = "models"
 _NEWER = "models.schema-*.json"  # the state of a version after this one, set aside
 _SHA256 = re.compile(rb"\b[0-9a-f]{64}\b")
 _HALF = ".half"  # what a file is called until it is whole
+_PART = ".part"  # … and a download, which the next process goes on with
 _DISK_CODES = {
     errno.ENOSPC: "disk-full",
     errno.EDQUOT: "disk-full",
@@ -234,7 +236,7 @@ class ModelStore:
         except OSError as error:
             log.warning("model folder %s: %s", self._folder, error.strerror)
         memory = self._read()
-        self.sweep(memory)
+        self._keep_only("*.tflite", self._named(memory))
         return memory
 
     def save(self, memory: Memory) -> None:
@@ -253,17 +255,28 @@ class ModelStore:
         """An artefact's bytes as they are on disk, unverified; None when they cannot be read."""
         return _read_capped(self.path(sha256), MAX_ARTEFACT_BYTES)
 
+    def part(self, sha256: str) -> Part:
+        """Where a download of this artefact goes. There is one at a time: those of others are removed."""
+        path = self._artefacts / f"{sha256}{_PART}"
+        self._keep_only(f"*{_PART}", {path.name})
+        return Part(path)
+
     def sweep(self, memory: Memory, candidate: str = "") -> None:
-        """Remove the artefacts that the memory does not name, nor `candidate` (a digest).
+        """Remove the artefacts that the memory does not name, nor `candidate` (a digest); and every part.
 
         Those that a newer version's state names are that version's to remove.
         """
-        names = {self.path(sha256).name for sha256 in (*(k.ref.sha256 for k in memory.kept), candidate)}
+        self._keep_only("*.tflite", self._named(memory) | {self.path(candidate).name})
+        self._keep_only(f"*{_PART}", set())
+
+    def _named(self, memory: Memory) -> set[str]:
+        asides = [_read_capped(path, _MAX_STATE_BYTES) for path in self._folder.glob(_NEWER)]
+        theirs = {sha256.decode() for aside in asides for sha256 in _SHA256.findall(aside or b"")}
+        return {self.path(sha256).name for sha256 in theirs | {kept.ref.sha256 for kept in memory.kept}}
+
+    def _keep_only(self, pattern: str, names: set[str]) -> None:
         try:
-            for aside in self._folder.glob(_NEWER):
-                named = _SHA256.findall(_read_capped(aside, _MAX_STATE_BYTES) or b"")
-                names |= {self.path(sha256.decode()).name for sha256 in named}
-            for path in self._artefacts.glob("*.tflite"):
+            for path in self._artefacts.glob(pattern):
                 if path.name not in names:
                     path.unlink()
         except OSError as error:
@@ -306,8 +319,13 @@ class ModelStore:
         except OSError as error:
             if half is not None:
                 half.unlink(missing_ok=True)
-            code = _DISK_CODES.get(error.errno or 0, "disk-error")
-            raise ModelUnavailable(code, f"{path.parent}: {error.strerror or error}") from error
+            raise disk_trouble(error, path.parent) from error
+
+
+def disk_trouble(error: OSError, folder: Path) -> ModelUnavailable:
+    """What the disk said, as one of the disk codes."""
+    code = _DISK_CODES.get(error.errno or 0, "disk-error")
+    return ModelUnavailable(code, f"{folder}: {error.strerror or error}")
 
 
 def _read_capped(path: Path, max_bytes: int) -> bytes | None:

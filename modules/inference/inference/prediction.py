@@ -5,28 +5,30 @@ Pure. What ran the model is `frame_path`'s, what the message's times mean is `le
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import to_json as _to_json
 
-from edgekit.frame import Frame, Message
+from edgekit.frame import MAX_BODY_BYTES, Frame, Message
 from inference.artefact import Manifest
 from inference.ledger import Published, Walk, before_body, frame_body
 from inference.wish import ModelRef
 
 SCHEMA: Final = "twinship.prediction.v1"
+BATCH_SCHEMA: Final = "twinship.predictions.v1"
 JSON: Final = "application/json"
 UTF8: Final = "utf-8"
 REMEMBERED_CAMERAS: Final = 64
 
-Predictions = Literal["all", "changes", "none"]
+_encode = partial(_to_json, inf_nan_mode="null")  # a quarter of the time that json takes
 
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+Predictions = Literal["all", "changes", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +41,10 @@ class Scored:
 
 def best(scores: NDArray[np.float32], labels: Sequence[str], top_k: int) -> tuple[Scored, ...]:
     """The top_k labels, surest first; among equals the model's own order."""
-    order = np.argsort(-scores, kind="stable")[:top_k].tolist()
+    values: list[float] = scores.tolist()  # plain floats: numpy takes longer over so few
+    order = sorted(range(len(values)), key=values.__getitem__, reverse=True)[:top_k]
     # Six digits are as many as a float32 has: 0.9 and not 0.8999999761581421.
-    return tuple(Scored(labels[place], round(float(scores[place]), 6)) for place in order)
+    return tuple([Scored(labels[place], round(values[place], 6)) for place in order])
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +62,9 @@ class Prediction:
         """The answer in one word: "" when uncertain."""
         return "" if self.uncertain else self.top[0].label
 
-    def to_message(self, walk: Walk, told: Sequence[Published], instance: str) -> Message:
-        """The message for output `predictions`, with the frame's own message id."""
-        body = {
+    def record(self, walk: Walk, instance: str) -> dict[str, Any]:
+        """What there is to say of this frame alone."""
+        return {
             "schema": SCHEMA,
             "instance": instance,
             "frame": frame_body(self.frame.id),
@@ -71,19 +74,51 @@ class Prediction:
             **({"uncertain": True} if self.uncertain else {}),
             "stages_ms": walk.stages_ms(),
             "clock": walk.clock,
-            **before_body(told),
         }
+
+    def to_message(self, walk: Walk, told: Sequence[Published], instance: str) -> Message:
+        """The message for output `predictions`, with the frame's own message id."""
+        body = self.record(walk, instance) | before_body(told)
         properties = {
             "label": self.label,
             "confidence": str(self.top[0].confidence),
             "model": str(self.ref),
         }
-        return Message(_encode(body).encode(), properties, str(self.frame.id), JSON, UTF8)
+        return Message(_encode(body), properties, str(self.frame.id), JSON, UTF8)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A prediction and the way to it."""
+
+    prediction: Prediction
+    walk: Walk
+
+
+def batch_messages(
+    answers: Sequence[Answer], told: Sequence[Published], instance: str
+) -> list[tuple[Message, Sequence[Answer]]]:
+    """The messages for the answers to one batch, one where they fit; an answer that is alone stands alone.
+
+    `told` is in the first one, with the frames that it names there.
+    """
+    first = answers[0]
+    if len(answers) == 1:
+        return [(first.prediction.to_message(first.walk, told, instance), answers)]
+    records = [each.prediction.record(each.walk, instance) for each in answers]
+    body = _encode({"schema": BATCH_SCHEMA, "predictions": records, **before_body(told)})
+    if len(body) > MAX_BODY_BYTES:
+        half = len(answers) // 2
+        rest = batch_messages(answers[half:], (), instance)
+        return [*batch_messages(answers[:half], told, instance), *rest]
+    properties = {"predictions": str(len(answers))}
+    message_id = f"{first.prediction.frame.id}+{len(answers) - 1}"
+    return [(Message(body, properties, message_id, JSON, UTF8), answers)]
 
 
 def json_message(body: dict[str, Any]) -> Message:
     """A message for people and programs upstream that belongs to no frame."""
-    return Message(_encode(body).encode(), {}, content_type=JSON, content_encoding=UTF8)
+    return Message(_encode(body), {}, content_type=JSON, content_encoding=UTF8)
 
 
 class Told:
@@ -92,11 +127,13 @@ class Told:
     def __init__(self) -> None:
         self._last: OrderedDict[str, tuple[str, str]] = OrderedDict()  # camera → (label, model's sha256)
 
-    def wants(self, mode: Predictions, prediction: Prediction) -> bool:
-        """Whether this answer is to be sent."""
-        if mode == "changes":
-            return self._last.get(prediction.frame.id.camera) != _news(prediction)
-        return mode == "all"
+    def wanted(self, mode: Predictions, predictions: Sequence[Prediction]) -> list[bool]:
+        """Which of these answers, all of one camera and at least one, are to be sent."""
+        if mode != "changes":
+            return [mode == "all"] * len(predictions)
+        news = [_news(each) for each in predictions]
+        before = [self._last.get(predictions[0].frame.id.camera), *news]
+        return [now != last for now, last in zip(news, before, strict=False)]
 
     def sent(self, prediction: Prediction) -> None:
         """This answer is on its way; one that had to be dropped stays news."""

@@ -6,35 +6,36 @@ with 1 when there is no proof. Prover is the parent's side. `trust` checked size
 """
 
 import argparse
-import ctypes
-import json
 import math
-import os
-import resource
 import signal
 import statistics
-import subprocess
 import sys
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 
 from inference.artefact import MAX_ARTEFACT_BYTES, Artefact, BadArtefact, read
-from inference.engine import Engine, EngineError
+from inference.child import (
+    ONE_THREAD,
+    ChildProcess,
+    Ended,
+    TookTooLong,
+    answer,
+    confine,
+    outcome,
+    raise_verdict,
+)
+from inference.engine import Engine, EngineError, NeedsDelegate
 from inference.reconcile import ModelRefused, ModelUnavailable
 from inference.runtimes import chosen, versions
 
 MAX_MEMORY_BYTES = 1024**3  # of addresses; LiteRT with numpy takes 150 MB of them before a model comes
 _CPU_S = 10
-_NICE = 10
 _TIMED = 50
 _TIMED_S = 1.0  # and no longer than this, however slow the model is
-_PR_SET_PDEATHSIG = 1
 # What a broken model does to a process. SIGKILL, SIGTERM and the like come from outside and prove nothing.
 _CRASHES = frozenset(
     {
@@ -59,7 +60,7 @@ class Proved:
     p95_ms: float
 
 
-def prove(data: bytes, runtime: str) -> Proved:
+def prove(data: bytes, runtime: str, delegate: str = "") -> Proved:
     """In the child. Raises ModelRefused or ModelUnavailable; may also crash or never return."""
     runtime = _runtime(runtime)
     try:
@@ -69,7 +70,7 @@ def prove(data: bytes, runtime: str) -> Proved:
     _check_runtime(runtime, artefact.manifest.minimumRuntime)
     begun = perf_counter()
     try:
-        engine = Engine(artefact, runtime=runtime)
+        engine = Engine(artefact, runtime=runtime, delegate=delegate)
         _check_answers(engine, artefact)
         engine.warm()
         load_ms = (perf_counter() - begun) * 1e3
@@ -77,6 +78,8 @@ def prove(data: bytes, runtime: str) -> Proved:
         _check_speed(invokes_ms[0], artefact.manifest.latencyBudgetMs)
     except ModelRefused:
         raise
+    except NeedsDelegate as error:
+        raise ModelRefused("needs-delegate", _one_line(error)) from error
     except Exception as error:  # a runtime raises what it likes; in this process it had nothing but the model
         raise ModelRefused("does-not-load", _one_line(error)) from error
     p50, p95 = statistics.median(invokes_ms), invokes_ms[math.ceil(0.95 * len(invokes_ms)) - 1]
@@ -84,10 +87,9 @@ def prove(data: bytes, runtime: str) -> Proved:
 
 
 class Prover:
-    """Tries one model at a time in a child process. `cancel` may be called from any thread.
+    """Tries one model at a time in a child process.
 
-    `command` is what runs a proof; FILE and `--runtime R` are added to it. `overtaken` says that a cancel
-    came before there was a child to end.
+    `command` is what runs a proof; FILE, `--runtime R` and `--delegate D` are added to it.
     """
 
     def __init__(
@@ -95,50 +97,23 @@ class Prover:
         runtime: str,
         timeout_s: float = 10.0,
         command: Sequence[str] | None = None,
-        overtaken: Callable[[], bool] = lambda: False,
+        child: ChildProcess | None = None,
+        delegate: str = "",
     ) -> None:
         self._timeout_s = timeout_s
-        self._runtime = runtime
+        self._options = ["--runtime", runtime, *(["--delegate", delegate] if delegate else [])]
         self._command = command or (sys.executable, "-I", "-m", "inference.prove")
-        self._overtaken = overtaken
-        self._lock = threading.Lock()
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child = child or ChildProcess()
 
     def run(self, path: Path) -> Proved:
         """Raises ModelRefused or ModelUnavailable. Takes timeout_s at most."""
-        argv = [*self._command, str(path), "--runtime", self._runtime]
+        argv = [*self._command, str(path), *self._options]
         try:
-            # A session of its own: a Ctrl-C at the terminal is for the module, not for the proof.
-            child = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=child_environment(),
-                start_new_session=True,
-            )
+            return _judge(self._child.run(argv, timeout_s=self._timeout_s, environment=ONE_THREAD))
         except OSError as error:
             raise ModelUnavailable("no-proof", f"the proof did not start: {error.strerror}") from error
-        with self._lock:
-            self._child = child
-        if self._overtaken():
-            child.kill()
-        try:
-            output, _ = child.communicate(timeout=self._timeout_s)
-        except subprocess.TimeoutExpired as error:
-            child.kill()
-            child.communicate()
-            raise ModelRefused("hangs-runtime", f"no answer within {self._timeout_s:g} s") from error
-        finally:
-            with self._lock:
-                self._child = None
-        return _judge(child.returncode, output)
-
-    def cancel(self) -> None:
-        """End the proof under way, if there is one: run() then raises ModelUnavailable."""
-        with self._lock:
-            if self._child is not None:
-                self._child.kill()
+        except TookTooLong as error:
+            raise ModelRefused("hangs-runtime", str(error)) from error
 
 
 def main(argv: Sequence[str]) -> int:
@@ -146,66 +121,35 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m inference.prove", description="Try one model artefact.")
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument("--runtime", default="auto")
+    parser.add_argument("--delegate", default="", metavar="LIBRARY")
     options = parser.parse_args(argv)
-    confine()
-    status, result = _result(options.file, options.runtime)
-    sys.stdout.write(json.dumps(result) + "\n")
-    sys.stdout.flush()
-    return status
+    confine(MAX_MEMORY_BYTES, _CPU_S)
+    return answer(
+        outcome(lambda: {"proved": asdict(_prove_file(options.file, options.runtime, options.delegate))})
+    )
 
 
-def _result(path: Path, runtime: str) -> tuple[int, dict[str, object]]:
+def _prove_file(path: Path, runtime: str, delegate: str) -> Proved:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_ARTEFACT_BYTES + 1)
-        return 0, {"proved": asdict(prove(data, runtime))}
-    except ModelRefused as error:
-        return 1, {"refused": error.code, "message": str(error)}
-    except ModelUnavailable as error:
-        return 1, {"unavailable": error.code, "message": str(error)}
     except OSError as error:
-        return 1, {"unavailable": "no-proof", "message": f"{path.name}: {error.strerror}"}
+        raise ModelUnavailable("no-proof", f"{path.name}: {error.strerror}") from error
+    return prove(data, runtime, delegate)
 
 
-def confine(cpu_s: int = _CPU_S) -> None:
-    """Whatever the model does to this process, it does it to this process only, for so much CPU time."""
-    os.nice(_NICE)
-    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # Dies with the thread that started it: a module that is killed leaves nothing behind.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
-
-
-def child_environment() -> dict[str, str]:
-    """The few variables that a child of ours gets: none of the module's secrets."""
-    # One thread for numpy: its pools would reserve gigabytes of addresses on a machine with many cores.
-    return {"PATH": os.defpath, "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-
-
-def _judge(returncode: int, output: bytes) -> Proved:
+def _judge(ended: Ended) -> Proved:
     """The child's end in our words. Raises ModelRefused or ModelUnavailable."""
-    if -returncode in _CRASHES:
-        name = signal.Signals(-returncode).name
+    if -ended.status in _CRASHES:
+        name = signal.Signals(-ended.status).name
         raise ModelRefused("crashes-runtime", f"the process that tried it died of {name}")
-    if -returncode == signal.SIGXCPU:
+    if -ended.status == signal.SIGXCPU:
         raise ModelRefused("hangs-runtime", f"no answer within {_CPU_S} s of processor time")
-    match last_line(output):
-        case {"proved": dict(figures)} if returncode == 0:
+    match ended.said:
+        case {"proved": dict(figures)} if ended.status == 0:
             return Proved(**figures)
-        case {"refused": str(code), "message": str(message)}:
-            raise ModelRefused(code, message)
-        case {"unavailable": str(code), "message": str(message)}:
-            raise ModelUnavailable(code, message)
-    raise ModelUnavailable("no-proof", f"the proof ended with status {returncode} and no result")
-
-
-def last_line(output: bytes) -> Any:
-    """The JSON of the last line that a child wrote; None when it is none."""
-    try:
-        return json.loads(output.splitlines()[-1])
-    except (IndexError, ValueError):
-        return None
+    raise_verdict(ended.said)
+    raise ModelUnavailable("no-proof", f"the proof ended with status {ended.status} and no result")
 
 
 def _runtime(runtime: str) -> str:

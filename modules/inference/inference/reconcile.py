@@ -150,7 +150,15 @@ class Code:
 
 CODES: Mapping[str, Code] = {
     "bad-section": Code(S.REFUSED, False, "the section cannot be understood; the message names each field"),
-    "source-not-supported": Code(S.REFUSED, False, "this version takes models inline only"),
+    "source-forbidden": Code(
+        S.REFUSED,
+        False,
+        "not https, or an address that no model comes from unless MODEL_SOURCE_ALLOW says so",
+    ),
+    "source-missing": Code(S.REFUSED, False, "nothing is at the address (404, 410)"),
+    "source-denied": Code(
+        S.REFUSED, False, "the source denies it (401, 403 and the like): a signature of the address expired?"
+    ),
     "too-large": Code(S.REFUSED, False, "larger than a model may be"),
     "wrong-size": Code(S.REFUSED, True, "not as many bytes as the section says"),
     "keys-unset": Code(S.REFUSED, False, "MODEL_TRUSTED_KEYS is not set on the device"),
@@ -165,12 +173,20 @@ CODES: Mapping[str, Code] = {
     "bad-artefact": Code(S.REFUSED, True, "no model artefact, or a damaged one"),
     "wrong-name": Code(S.REFUSED, True, "the artefact's own name or version is another"),
     "runtime-too-old": Code(S.REFUSED, False, "the model asks for a newer runtime than this image has"),
+    "needs-delegate": Code(
+        S.REFUSED, False, "compiled for an accelerator whose delegate does not load here (DELEGATE)"
+    ),
     "does-not-load": Code(S.REFUSED, True, "the runtime refuses it, or it is not what its manifest says"),
     "wrong-answers": Code(S.REFUSED, True, "it answers its own probes wrongly"),
     "over-budget": Code(S.REFUSED, True, "not one of its probes was answered within its latency budget"),
     "crashes-runtime": Code(S.REFUSED, True, "it killed the process that tried it"),
     "hangs-runtime": Code(S.REFUSED, True, "it did not come to an end in the process that tried it"),
     "load-failed": Code(S.REFUSED, True, "it was proved, but does not load beside the running one"),
+    "source-unavailable": Code(
+        S.UNAVAILABLE, False, "no name, no connection, no answer in time, cut off, or a fault of the server"
+    ),
+    "source-untrusted": Code(S.UNAVAILABLE, False, "no TLS with the source, or no certificate to trust"),
+    "source-changed": Code(S.UNAVAILABLE, False, "what is at the address changed while it was downloaded"),
     "no-runtime": Code(S.UNAVAILABLE, False, "the image has no TFLite runtime"),
     "no-proof": Code(S.UNAVAILABLE, False, "the process that tries models did not start, or was killed"),
     "no-memory": Code(S.UNAVAILABLE, False, "the device has too little memory at the moment"),
@@ -212,7 +228,7 @@ _ANSWERS: Mapping[ModelState, tuple[int, str]] = {
     S.STARTING: (202, "starting"),
     S.EMPTY: (202, "no model yet"),
     S.UNASSIGNED: (200, "unassigned: the twin names no model, what runs keeps running"),
-    S.CHECKING: (202, "checking size, signature and digest"),
+    S.CHECKING: (202, "fetching it where need be; checking size, signature and digest"),
     S.PROVING: (202, "trying it in a process of its own"),
     S.LOADING: (202, "loading"),
     S.PROBATION: (202, "it answers the frames, on probation"),
@@ -266,6 +282,7 @@ class Status:
     error: Reason | None = None
     timings: Mapping[str, float] = field(default_factory=dict)  # of _TIMINGS, in ms
     history: tuple[Happened, ...] = ()
+    engine: Mapping[str, str | None] | None = None  # what computes the active one
 
     def reported(self) -> dict[str, Any]:
         """The reported patch: a null deletes what an earlier patch said."""
@@ -280,6 +297,7 @@ class Status:
             "modelStatus": {
                 "state": self.state.value,
                 "active": active,
+                "engine": dict(self.engine) if self.engine else None,
                 "candidate": _whole(self.candidate),
                 "previous": self.previous.reported() if self.previous else None,
                 "error": error,

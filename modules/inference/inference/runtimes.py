@@ -1,10 +1,12 @@
 """The two TFLite runtimes behind one door: LiteRT first, tflite-runtime where there is no LiteRT (arm32v7).
 
-Knows how to find and construct them; what a model means is `engine`'s.
+Knows how to find and construct them, and a delegate (an accelerator's library) for them; what a model means
+is `engine`'s.
 """
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.metadata
 from typing import Any, Final, Protocol
@@ -21,6 +23,14 @@ RUNTIMES: Final = {
 
 class EngineError(Exception):
     """This model does not run here, or this machine has no runtime; the message is one line."""
+
+
+class NeedsDelegate(EngineError):
+    """This model was compiled for an accelerator that is not at hand: no CPU runs it."""
+
+
+class NoDelegate(Exception):
+    """The delegate's library does not load, or does not give one; the message is one line."""
 
 
 class Interpreter(Protocol):
@@ -58,8 +68,11 @@ def chosen(runtime: str) -> str:
     raise EngineError(f"no TFLite runtime here: install {' or '.join(pip for _, pip in wanted)}")
 
 
-def interpreter(runtime: str, model: bytes, threads: int) -> Interpreter:
+def interpreter(runtime: str, model: bytes, threads: int, delegate: str = "") -> Interpreter:
     """A new interpreter for these flatbuffer bytes, not yet allocated; `runtime` as `chosen` gives it.
+
+    `delegate` is the name of an external delegate's shared library; NoDelegate when it gives none. A delegate
+    that does not take the model is an EngineError, as the model's own faults are.
 
     LiteRT writes one INFO line to stderr (its XNNPACK delegate); only its C interface could silence that.
     """
@@ -67,11 +80,26 @@ def interpreter(runtime: str, model: bytes, threads: int) -> Interpreter:
         module = importlib.import_module(RUNTIMES[runtime][0])
     except ImportError as error:
         raise EngineError(f"runtime {runtime} does not load: {one_line(error)}") from error
+    delegates = [_delegate(module, delegate)] if delegate else None
     try:
-        made: Interpreter = module.Interpreter(model_content=model, num_threads=threads)
+        made: Interpreter = module.Interpreter(
+            model_content=model, num_threads=threads, experimental_delegates=delegates
+        )
     except (ValueError, RuntimeError) as error:
         raise EngineError(f"{runtime} refuses the model: {one_line(error)}") from error
     return made
+
+
+def _delegate(module: Any, library: str) -> Any:
+    """The library's delegate. The runtimes' own loader stumbles over one that is none, so look first."""
+    try:
+        found = ctypes.PyDLL(library)
+        for name in ("tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate"):
+            getattr(found, name)
+        return module.load_delegate(library)
+    except (OSError, AttributeError, ValueError) as error:
+        text = one_line(error)
+        raise NoDelegate(text if library in text else f"{library}: {text}") from error
 
 
 def one_line(error: Exception) -> str:

@@ -28,8 +28,9 @@ log = logging.getLogger(__name__)
 LATENCY_SCHEMA: Final = "twinship.latency.v1"
 FLOW_INTERVAL_S: Final = 0.5
 COUNTERS_INTERVAL_S: Final = 5.0
-STOP_SHARES: Final = (0.6, 0.1, 0.2, 0.05)
-"""Of the time to stop: answer what waits, end the frame in hand, learn of the last PUBACKs, end delivery."""
+STOP_SHARES: Final = (0.1, 0.5, 0.1, 0.2, 0.05)
+"""Of the time to stop: end the inputs, answer what waits, end the frame in hand, learn of the last PUBACKs,
+end delivery."""
 
 Report = Callable[[Mapping[str, Any]], None]
 
@@ -73,9 +74,10 @@ class Service:
 
     def stop(self, timeout_s: float) -> Mapping[str, int]:
         """Answer what waits, tell the last figures; returns what was left, by name. For run_module."""
-        answering_s, in_hand_s, storing_s, delivery_s = (share * timeout_s for share in STOP_SHARES)
+        inputs_s, answering_s, in_hand_s, storing_s, delivery_s = (share * timeout_s for share in STOP_SHARES)
         delivery = threading.Thread(target=self.delivery.stop, name="delivery-stop", daemon=True)
         delivery.start()  # beside the rest: it may take a second, and who answers stays who answers
+        self.hub.stop_inputs(inputs_s)  # a frame that comes after the last figures would be in no count
         self.path.close()
         self._worker.join(answering_s)
         unanswered = self.path.abandon()
@@ -102,7 +104,7 @@ class Service:
 
     def _tell_what_is_due(self) -> None:
         now, due = mono_ns(), self._schedule
-        if self.path.has_flow and due.flow.take(now):
+        if self.path.has_flow and (due.flow.take(now) or self.path.flow_presses):
             for flow in self.path.flows():
                 self.hub.send("flow", flow.to_message())
         if due.latency.take(now) or self.path.window_full:
@@ -163,7 +165,7 @@ class Service:
 
     def _status(self, _payload: Any) -> MethodAnswer:
         running = self.delivery.current
-        model = {**running.ref.reported(), "runtime": running.engine.runtime} if running else None
+        model = {**running.ref.reported(), **running.engine.reported()} if running else None
         return MethodAnswer(
             200,
             {
@@ -196,9 +198,9 @@ class Service:
         running = self.delivery.current
         if running is None:
             return MethodAnswer(409, {"error": "there is no model to measure"})
-        file = self.delivery.file_of(running)
+        file, engine = self.delivery.file_of(running), running.engine
         try:
-            found = self._benchmark.run(file, running.ref, running.engine.runtime, request)
+            found = self._benchmark.run(file, running.ref, engine.runtime, request, engine.delegate)
         except BenchmarkFailed as error:
             return MethodAnswer(409, {"error": str(error)})
         return MethodAnswer(200, found)

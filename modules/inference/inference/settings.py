@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from inference.addresses import KINDS
 from inference.intake import Overload
 from inference.prediction import Predictions
 from inference.runtimes import AUTO, RUNTIMES
@@ -27,8 +28,10 @@ class Environment:
     data_folder: Path
     metrics_listen: str | None = None  # address:port; None = no listener
     runtime: str = AUTO
+    delegate: str = ""  # an external delegate's shared library, as libedgetpu.so.1
     trusted_keys: str | None = field(default=None, repr=False)  # text for trust.Keyring
     signature_required: bool = True
+    source_allow: frozenset[str] = frozenset()  # of addresses.KINDS: where models may come from besides
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> Environment:
@@ -43,12 +46,19 @@ class Environment:
         signature = variables.get("MODEL_SIGNATURE") or "required"
         if signature not in ("required", "optional"):
             raise SettingsError(f"MODEL_SIGNATURE={signature}: use required or optional")
+        allow = frozenset(filter(None, variables.get("MODEL_SOURCE_ALLOW", "").replace(" ", "").split(",")))
+        if not allow <= KINDS.keys():
+            raise SettingsError(
+                f"MODEL_SOURCE_ALLOW={','.join(sorted(allow))}: use any of {', '.join(KINDS)}"
+            )
         return cls(
             data_folder=Path(variables["DATA_FOLDER"]),
             metrics_listen=variables.get("METRICS_LISTEN") or None,
             runtime=runtime,
+            delegate=variables.get("DELEGATE", "").strip(),
             trusted_keys=variables.get("MODEL_TRUSTED_KEYS"),
             signature_required=signature == "required",
+            source_allow=allow,
         )
 
 

@@ -49,9 +49,9 @@ class Tally:
         """Frames that have an outcome."""
         return self._ended.total()
 
-    def end(self, outcome: Outcome) -> None:
-        """One frame more has this outcome."""
-        self._ended[outcome] += 1
+    def end(self, outcome: Outcome, frames: int = 1) -> None:
+        """So many frames more have this outcome."""
+        self._ended[outcome] += frames
 
     def body(self) -> dict[str, Any]:
         """As the latency message, the twin and the method carry it."""

@@ -14,8 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from inference.artefact import WORD_PATTERN
 
@@ -32,7 +34,7 @@ class ModelState(StrEnum):
     STARTING = "starting"  # looking for the last good model on disk
     EMPTY = "empty"  # nothing on disk, and no twin read yet
     UNASSIGNED = "unassigned"  # the twin names no model: what runs keeps running
-    CHECKING = "checking"  # size, signature, digest
+    CHECKING = "checking"  # size, signature, digest; a download is part of it
     PROVING = "proving"  # in a child process
     LOADING = "loading"  # in this process, beside the model that answers
     PROBATION = "probation"  # it answers the frames, and is watched
@@ -108,9 +110,9 @@ class Inline:
 
 @dataclass(frozen=True)
 class Uri:
-    """The artefact behind an address."""
+    """The artefact behind an https address, whose query may hold a secret."""
 
-    uri: str
+    uri: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -135,9 +137,20 @@ class _InlineShape(_Shape):
     parts: dict[str, str]
 
 
+def _https(uri: str) -> str:
+    if not re.fullmatch(r"https://[!-~]+", uri):
+        raise PydanticCustomError("uri", "not an https address")
+    parts = urlsplit(uri)
+    if not parts.hostname or parts.port == 0:
+        raise PydanticCustomError("uri", "not an https address")
+    if "@" in parts.netloc:
+        raise PydanticCustomError("uri", "a user's name in an address is not allowed")
+    return uri
+
+
 class _SourceShape(_Shape):
     inline: _InlineShape | None = None
-    uri: str | None = Field(default=None, pattern=r"^https://[!-~]+$", max_length=MAX_PART_BYTES)
+    uri: Annotated[str, Field(max_length=MAX_PART_BYTES), AfterValidator(_https)] | None = None
 
 
 class _SectionShape(_Shape):
@@ -168,6 +181,18 @@ def section_for(ref: ModelRef, artefact: bytes, attempt: int = 1) -> dict[str, A
         raise DoesNotFit(len(text))
     cuts = range(0, len(text), PART_CHARACTERS)
     parts = {f"{index:02}": text[cut : cut + PART_CHARACTERS] for index, cut in enumerate(cuts)}
+    inline = {"encoding": "zlib+base64", "count": len(parts), "parts": parts}
+    return _section(ref, {"inline": inline}, attempt)
+
+
+def section_at(ref: ModelRef, uri: str, attempt: int = 1) -> dict[str, Any]:
+    """The desired `model` section with the artefact behind an https address. Raises BadWish."""
+    section = _section(ref, {"uri": uri}, attempt)
+    parse(section)
+    return section
+
+
+def _section(ref: ModelRef, source: Mapping[str, Any], attempt: int) -> dict[str, Any]:
     signed = {"signature": ref.signature, "keyId": ref.key_id} if ref.signature else {}
     return {
         "name": ref.name,
@@ -176,7 +201,7 @@ def section_for(ref: ModelRef, artefact: bytes, attempt: int = 1) -> dict[str, A
         "sha256": ref.sha256,
         **signed,
         "attempt": attempt,
-        "source": {"inline": {"encoding": "zlib+base64", "count": len(parts), "parts": parts}},
+        "source": dict(source),
     }
 
 

@@ -17,8 +17,9 @@ from camera_sim.camera import LEDGER, Camera
 from camera_sim.ledger import Sent, line
 from camera_sim.scene import Scene
 from camera_sim.settings import CameraEnvironment
-from camera_sim.sources import Folder, Source
+from camera_sim.sources import Folder, Picture, Source
 from edgekit import clock
+from edgekit.batch import frames_of
 from edgekit.frame import Flow, Frame, FrameId, Message
 from edgekit.hub import Twin
 
@@ -30,6 +31,7 @@ class FakeHub:
 
     def __init__(self) -> None:
         self.frames: SimpleQueue[Sending] = SimpleQueue()
+        self.batches: list[int] = []  # how many frames each message held
         self.reported: dict[str, Any] = {}
         self.changed = threading.Condition()
         self.stores = True
@@ -40,7 +42,10 @@ class FakeHub:
         assert output == "frames"
         if self.full:
             return False
-        self.frames.put((Frame.from_message(message), on_stored))
+        frames = frames_of(message)
+        self.batches.append(len(frames))
+        for frame in frames:
+            self.frames.put((frame, on_stored))
         if self.stores and on_stored is not None:
             on_stored(clock.mono_ns())
         return True
@@ -315,3 +320,65 @@ def test_a_line_of_the_ledger() -> None:
         "stored": 6,
         "bytes": 99,
     }
+
+
+def test_a_batch_goes_out_full_and_the_last_one_as_it_is(bench: Bench) -> None:
+    """Seven frames by three: two full messages and what is left at the end of the run; one ledger for all."""
+    bench.twin(fps=1000, frames=7, batch=3, ledger=True)
+    status = bench.hub.wait(lambda reported: reported.get("cameraStatus", {}).get("done"))["cameraStatus"]
+    assert [frame.id.seq for frame in bench.take(7)] == list(range(7))
+    assert bench.hub.batches == [3, 3, 1]
+    assert (status["sent"], status["stored"]) == (7, 7)
+    lines = (bench.folder / LEDGER).read_text().splitlines()
+    assert [json.loads(each)["seq"] for each in lines] == list(range(7))
+
+
+@pytest.mark.parametrize("stops", [{"credit": 4}, {"frames": 4}])
+def test_a_batch_that_nothing_can_fill_is_not_kept(bench: Bench, stops: dict[str, int]) -> None:
+    """Without credit, or at the end, what was taken goes out: it would wait for ever."""
+    bench.twin(fps=1000, batch=100, **stops)
+    assert len(bench.take(4)) == 4
+    assert bench.hub.batches == [4]
+
+
+class CountedScene(Scene):
+    """Says when its second picture was asked for: the first is then with the camera."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.second = threading.Event()
+
+    def picture(self, number: int) -> Picture:
+        """As Scene."""
+        if number == 1:
+            self.second.set()
+        return super().picture(number)
+
+
+def test_a_paused_camera_keeps_no_frame_back(tmp_path: Path) -> None:
+    """A pause may last for hours."""
+    scene = CountedScene()
+    bench = Bench(tmp_path, scene)
+    bench.twin(fps=20, batch=100)
+    assert scene.second.wait(10)
+    bench.camera.pause(True)
+    assert bench.take(1)[0].id.seq == 0
+    bench.camera.stop(5)
+
+
+def test_a_stopped_camera_sends_what_it_has_taken(bench: Bench) -> None:
+    """SIGTERM ends the run, and every frame that was counted is sent."""
+    bench.twin(fps=1000, batch=256, credit=0)
+    bench.take(256)
+    bench.camera.stop(5)
+    assert sum(bench.hub.batches) == bench.hub.reported["cameraStatus"]["stored"]
+
+
+def test_a_batch_ends_where_a_message_is_full(tmp_path: Path) -> None:
+    """Pictures of 100 KB by a batch of 256: two in a message, and none is lost."""
+    Image.frombytes("L", (320, 320), bytes(320 * 320)).save(tmp_path / "a.png")
+    large = Bench(tmp_path, Folder(tmp_path))
+    large.twin(fps=1000, frames=5, batch=256, encoding="raw")
+    assert [frame.id.seq for frame in large.take(5)] == list(range(5))
+    assert large.hub.batches == [2, 2, 1]
+    large.camera.stop(5)

@@ -1,5 +1,7 @@
 """When the next frame is due."""
 
+import statistics
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,3 +47,16 @@ def test_a_frame_is_never_due_before_its_time(steps: list[tuple[int, float]]) ->
         now += wait
         pacer.took(now, fps)
         assert pacer.wait_ns(now, fps) <= 2e9 / fps + 2
+
+
+def test_poisson_keeps_the_rate_and_varies_the_distance() -> None:
+    """10,000 arrivals at 100 a second take 100 s; the distances' deviation is as large as their mean."""
+    pacer, now, distances = Pacer(), 0, []
+    pacer.took(now, 100, "poisson")
+    for _ in range(10_000):
+        wait = pacer.wait_ns(now, 100)
+        distances.append(wait / MS)
+        now += wait
+        pacer.took(now, 100, "poisson")
+    assert 97_000 * MS < now < 103_000 * MS
+    assert 9.5 < statistics.pstdev(distances) < 10.5

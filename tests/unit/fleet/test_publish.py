@@ -161,7 +161,8 @@ def test_a_model_too_large_for_the_twin_says_what_to_do(tmp_path: Path, key: Sig
     path = tmp_path / "model.tflite"
     path.write_bytes(packed(weights=random.Random(2).randbytes(100_000)))
     with pytest.raises(
-        CannotPublish, match=r"takes 13\d,\d{3} characters .* 28,000 .*cure: .*--arch micro.*https"
+        CannotPublish,
+        match=r"takes 13\d,\d{3} characters .* 28,000 .*cure: .*--store blob.*--url.*--arch micro",
     ):
         sign(path, key)
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.service import ModuleTwin
-from fleet.status import COLUMNS, ModelStatus, Status, read_status
+from fleet.service import HubUnavailable, ModuleTwin
+from fleet.status import COLUMNS, ModelStatus, Status, changes, read_status
 from inference import wish
 from inference.reconcile import CODES, Happened, Reason
 from inference.reconcile import Status as DeviceStatus
@@ -102,6 +102,14 @@ def test_a_wish_that_the_device_has_not_seen_is_marked(hub: FakeHub) -> None:
     assert read_status(hub, "hub", "twinship").rows()[1][4] == "digits:1.1.0 (not seen yet)"
 
 
+def test_an_accelerator_that_is_not_used_is_told(hub: FakeHub) -> None:
+    """The CPU answers, and the device says why."""
+    status = {"state": "active", "engine": {"runtime": "litert", "whyNotDelegate": "libx.so: not found"}}
+    hub.answer("inference", modelStatus=status)
+    row = read_status(hub, "hub", "twinship").rows()[1]
+    assert row[5] == "active (on the CPU: libx.so: not found)"
+
+
 def test_all_of_it_as_json(hub: FakeHub) -> None:
     """--json loses nothing that the table shows."""
     found = read_status(hub, "hub", "twinship").to_json()
@@ -131,3 +139,36 @@ def test_no_reported_value_is_too_strange(model: Any, status: Any) -> None:
     hub.twins["m"] = twin
     row = read_status(hub, "hub", "d").rows()[0]
     assert all(isinstance(cell, str) for cell in row)
+
+
+def test_watching_tells_changes_only_and_outlives_a_hub_that_is_away(hub: FakeHub) -> None:
+    """The same status is told once; trouble of the moment is told and asked again."""
+    looks: list[Status | HubUnavailable] = [
+        read_status(hub, "hub", "twinship"),
+        read_status(hub, "hub", "twinship"),
+        HubUnavailable("hub does not answer"),
+        read_status(hub, "hub", "another"),
+    ]
+    away: list[str] = []
+    pauses: list[None] = []
+
+    def look() -> Status:
+        found = looks.pop(0)
+        if isinstance(found, HubUnavailable):
+            raise found
+        return found
+
+    told = changes(look, pause=lambda: pauses.append(None), away=lambda error: away.append(str(error)))
+    assert [next(told).device, next(told).device] == ["twinship", "another"]
+    assert away == ["hub does not answer"]
+    assert len(pauses) == 3
+
+
+def test_watching_a_hub_that_was_never_there(hub: FakeHub) -> None:
+    """The first look fails as `status` does."""
+
+    def look() -> Status:
+        raise HubUnavailable("hub has no address")
+
+    with pytest.raises(HubUnavailable, match="no address"):
+        next(changes(look, pause=lambda: None, away=lambda error: None))

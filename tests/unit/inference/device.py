@@ -87,6 +87,7 @@ class Device:
     keyring: Keyring = field(default_factory=lambda: Publisher().keyring)
     settings: DeliverySettings = BLIND
     runtime: str = "auto"
+    delegate: str = ""
     reported: dict[str, Any] = field(default_factory=dict)
     patches: list[Mapping[str, Any]] = field(default_factory=list)
 
@@ -94,7 +95,12 @@ class Device:
         self._changed = threading.Condition()
         self.version = 0
         self.delivery = Delivery(
-            self.folder, self.keyring, self._report, runtime=self.runtime, settings=self.settings
+            self.folder,
+            self.keyring,
+            self._report,
+            runtime=self.runtime,
+            delegate=self.delegate,
+            settings=self.settings,
         )
 
     def __enter__(self) -> "Device":

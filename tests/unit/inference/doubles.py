@@ -74,6 +74,7 @@ class FakeHub:
     sent: list[Sent] = field(default_factory=list)
     reports: list[Mapping[str, Any]] = field(default_factory=list)
     unsent: int = 0
+    inputs_stopped: bool = False
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def send(self, output: str, message: Message, on_stored: Callable[[int], None] | None = None) -> bool:
@@ -92,6 +93,9 @@ class FakeHub:
             on_stored, each.on_stored = each.on_stored, None
             if on_stored is not None:
                 on_stored(mono_ns())
+
+    def stop_inputs(self, timeout_s: float) -> None:
+        self.inputs_stopped = True
 
     def report(self, patch: Mapping[str, Any]) -> None:
         with self.changed:
@@ -117,8 +121,11 @@ class FakeEngine:
     def __init__(self, infer: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None) -> None:
         self.labels = tiny_model.LABELS
         self.input: InputSpec = tiny_model.SPEC
-        self.runtime = "fake"
+        self.runtime, self.delegate = "fake", ""
         self.infer = infer or brightest_band
+
+    def reported(self) -> dict[str, str | None]:
+        return {"runtime": self.runtime, "delegate": None, "whyNotDelegate": None}
 
 
 def brightest_band(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

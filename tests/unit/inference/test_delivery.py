@@ -129,7 +129,7 @@ def unsigned() -> dict[str, Any]:
 
 
 def addressed() -> dict[str, Any]:
-    return {**OURS.section(), "source": {"uri": "https://example.com/model.tflite"}}
+    return {**OURS.section(), "source": {"uri": "https://127.0.0.1:9/model.tflite"}}
 
 
 def oversized() -> dict[str, Any]:
@@ -154,7 +154,7 @@ FAULTS: list[tuple[Callable[[], object], str]] = [
     (dict, "bad-section"),
     (lambda: without("00"), "bad-section"),
     (garbled, "bad-section"),
-    (addressed, "source-not-supported"),
+    (addressed, "source-forbidden"),
     (oversized, "too-large"),
     (resized, "wrong-size"),
     (unsigned, "unsigned"),
@@ -446,11 +446,11 @@ def test_going_back_needs_no_download(device: Device) -> None:
     """One of the last three is taken from disk, though its source is out of reach."""
     for version in ("1.0.0", "2.0.0", "3.0.0"):
         device.install(OURS.section(version))
-    elsewhere = {"source": {"uri": "https://example.com/gone"}}
+    elsewhere = {"source": {"uri": "https://127.0.0.1:9/gone"}}
     device.install({**OURS.section("1.0.0"), **elsewhere})
     assert device.active() == "1.0.0"
     device.wish({**OURS.section("4.0.0"), **elsewhere})
-    assert device.until(S.REFUSED)["error"]["code"] == "source-not-supported"
+    assert device.until(S.REFUSED)["error"]["code"] == "source-forbidden"
     assert len(list(device.folder.glob("models/*"))) == 3
 
 

@@ -116,6 +116,22 @@ def test_stages_and_publish_add_up_to_captured_until_puback() -> None:
     assert bench.observed == [(bench.observed[0][0], published.publish_ns)]
 
 
+@pytest.mark.parametrize("stepped_s", [-3_600, 3_600])
+def test_a_step_of_the_wall_clock_moves_no_stage(monkeypatch: pytest.MonkeyPatch, stepped_s: int) -> None:
+    """Of one boot every stage is monotonic; of another boot the record says that the wall clock was used."""
+    bench = Bench(running(FakeEngine()))
+    monkeypatch.setattr("inference.frame_path.wall_ns", lambda: time.time_ns() + stepped_s * 10**9)
+    bench.put(frame(0).to_message(), replace(frame(1), boot="another").to_message())
+    bench.work()
+    same, another = bench.hub.of("predictions")
+    assert (same["clock"], another["clock"]) == ("monotonic", "wall")
+    assert 0 <= sum(same["stages_ms"].values()) < 60_000
+    assert another["stages_ms"]["transit"] == pytest.approx(stepped_s * 1e3, abs=60_000)
+    for (done, publish_ns), body in zip(bench.observed, (same, another), strict=True):
+        assert publish_ns is not None
+        assert sum(done.stages) / 1e6 == pytest.approx(sum(body["stages_ms"].values()))
+
+
 def test_without_a_model_frames_are_counted() -> None:
     """Nothing crashes, and the next model answers the next frame."""
     bench = Bench(None)

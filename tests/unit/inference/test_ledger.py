@@ -64,7 +64,7 @@ def test_a_frames_stages_add_up_to_its_total(steps: list[int]) -> None:
     at = [sum(steps[: place + 1]) for place in range(8)]
     done = walk(replace(FRAME, mono=at[0], encoded=at[1]), Stamps(*at[2:7]), HERE)
     ledger = Ledger(0)
-    ledger.stored(done, at[7])
+    ledger.stored([done], at[7])
     total = ledger.cut(0).stages_ms()["total"]
     assert total["max"] == (at[7] - at[0]) / 1e6
 
@@ -86,7 +86,7 @@ def test_stamps_of_another_machine_never_break_the_ledger(
     else:
         assert boot == "this boot"
     ledger = Ledger(0)
-    ledger.stored(done, STAMPS.answered)
+    ledger.stored([done], STAMPS.answered)
     assert ledger.cut(0).frames == 1
 
 
@@ -117,7 +117,7 @@ def test_a_window_knows_published_and_suppressed_frames() -> None:
     """A suppressed frame has no publish and so no total."""
     ledger = Ledger(10)
     ledger.suppressed(walked(0))
-    ledger.stored(walked(1), 107)
+    ledger.stored([walked(1)], 107)
     window = ledger.cut(20)
     stages = window.stages_ms()
     assert (window.opened, window.frames) == (10, 2)
@@ -152,7 +152,7 @@ def test_each_publish_time_is_told_once_and_in_order() -> None:
     ledger = Ledger(0)
     assert before_body(ledger.tell()) == {"before": None}
     for seq in range(3):
-        ledger.stored(walked(seq, answered=100), 200 + seq)
+        ledger.stored([walked(seq, answered=100)], 200 + seq)
     body = before_body(ledger.tell())
     assert body["before"] == {
         "frame": {"camera": "camera", "run": "0123456789abcdef", "seq": 2},
@@ -166,9 +166,9 @@ def test_what_a_lost_message_would_have_told_is_told_by_the_next() -> None:
     """A full outbox loses no publish time."""
     ledger = Ledger(0)
     for seq in (0, 1):
-        ledger.stored(walked(seq), 150)
+        ledger.stored([walked(seq)], 150)
     told = ledger.tell()
-    ledger.stored(walked(2), 160)
+    ledger.stored([walked(2)], 160)
     ledger.untell(told)
     assert [each.frame.seq for each in ledger.tell()] == [0, 1, 2]
 
@@ -177,7 +177,7 @@ def test_publish_times_that_nobody_asks_for_are_bounded() -> None:
     """A message carries 65 of them, the ledger the last 1,024."""
     ledger = Ledger(0)
     for seq in range(MAX_UNTOLD + 5):
-        ledger.stored(walked(seq), 150)
+        ledger.stored([walked(seq)], 150)
     told = ledger.tell()
     assert [each.frame.seq for each in told] == list(range(5, 5 + 1 + MAX_EARLIER))
 

@@ -4,11 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client.registry import Collector
 
 from edgekit.frame import FrameId
+from inference.install import Running
 from inference.ledger import Walk
-from inference.metrics import BUCKETS, MAX_UNSORTED, FrameCounters, StageHistograms
+from inference.metrics import BUCKETS, MAX_UNSORTED, FrameCounters, ModelInfo, StageHistograms
 from inference.tally import Outcome, Tally
+from tests.unit.inference.doubles import running
 
 
 def walked(*stages: int) -> Walk:
@@ -16,7 +19,7 @@ def walked(*stages: int) -> Walk:
     return Walk(FrameId("camera", "0123456789abcdef", 0), (a, b, c, d, e, f), "monotonic", 0)
 
 
-def exposed(*collectors: StageHistograms | FrameCounters) -> CollectorRegistry:
+def exposed(*collectors: Collector) -> CollectorRegistry:
     registry = CollectorRegistry()
     for each in collectors:
         registry.register(each)
@@ -33,6 +36,16 @@ def test_each_outcome_is_a_label() -> None:
     assert registry.get_sample_value("inference_frames_total", {"outcome": "bad_frame"}) == 1
     assert registry.get_sample_value("inference_frames_total", {"outcome": "dropped"}) is None
     assert registry.get_sample_value("inference_waiting_frames") == 3
+
+
+def test_the_model_that_answers_is_a_label() -> None:
+    """Which one, on which runtime, and whether an accelerator computes; none while there is none."""
+    now: list[Running | None] = [running(version="1.2.0")]
+    registry = exposed(ModelInfo(lambda: now[0]))
+    labels = {"model": "bands", "version": "1.2.0", "runtime": "fake", "delegate": ""}
+    assert registry.get_sample_value("inference_model_info", labels) == 1
+    now[0] = None
+    assert registry.get_sample_value("inference_model_info", labels) is None
 
 
 def test_a_suppressed_frame_has_no_publish() -> None:

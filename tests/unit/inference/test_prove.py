@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from inference.child import ChildProcess
 from inference.prove import MAX_MEMORY_BYTES, Proved, Prover
 from inference.reconcile import CODES, ModelRefused, ModelUnavailable
 from tests.models import LABELS, tiny_artefact, tiny_tflite
@@ -186,7 +187,8 @@ def test_noise_before_the_result_does_not_matter(artefact: Path) -> None:
 
 def test_a_cancelled_proof_refuses_nothing(artefact: Path) -> None:
     """A newer wish ends the proof under way; the older model is not blamed."""
-    prover = Prover("auto", command=python("import time; time.sleep(60)"))
+    child = ChildProcess()
+    prover = Prover("auto", command=python("import time; time.sleep(60)"), child=child)
     ended: list[str] = []
 
     def run() -> None:
@@ -198,20 +200,21 @@ def test_a_cancelled_proof_refuses_nothing(artefact: Path) -> None:
     thread = threading.Thread(target=run)
     thread.start()
     while thread.is_alive():
-        prover.cancel()
+        child.cancel()
         thread.join(0.01)
     assert ended == ["no-proof"]
 
 
 def test_cancelling_nothing_is_nothing() -> None:
-    """There need not be a proof under way."""
-    Prover("auto").cancel()
+    """There need not be a child."""
+    ChildProcess().cancel()
 
 
 CONFINED = """
 import json, os, resource
-from inference.prove import confine
-confine()
+from inference.child import confine
+from inference.prove import MAX_MEMORY_BYTES
+confine(MAX_MEMORY_BYTES, 10)
 limits = [resource.getrlimit(getattr(resource, f"RLIMIT_{name}")) for name in ("AS", "CPU", "CORE")]
 found = [limits, os.nice(0), sorted(os.environ), os.getsid(0) == os.getpid()]
 print(json.dumps({"refused": "internal", "message": json.dumps(found)}))
@@ -235,7 +238,13 @@ def test_the_child_is_confined(artefact: Path, monkeypatch: pytest.MonkeyPatch) 
 
 PARENT = """
 import subprocess, sys
-code = "import os, time, inference.prove as p; p.confine(); print(os.getpid(), flush=True); time.sleep(60)"
+code = '''
+import os, time
+from inference.child import confine
+confine(2**30, 9)
+print(os.getpid(), flush=True)
+time.sleep(60)
+'''
 subprocess.Popen([sys.executable, "-I", "-c", code]).wait()
 """
 

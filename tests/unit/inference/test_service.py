@@ -13,7 +13,8 @@ from edgekit.frame import Flow, Message
 from edgekit.hub import Hub, MethodAnswer, Twin
 from inference import service as service_module
 from inference.delivery import Delivery
-from inference.service import Report, Service
+from inference.frame_path import FLOW_FRAMES
+from inference.service import FLOW_INTERVAL_S, Report, Service
 from tests.unit.inference.doubles import (
     RUN,
     WAIT_S,
@@ -106,11 +107,13 @@ def test_frames_are_answered_on_their_own_thread(started: Module) -> None:
 
 
 def test_the_camera_hears_of_settled_frames(started: Module) -> None:
-    """At most twice a second, and the last one is told though no frame comes after it."""
+    """Twice a second and after each so many frames; the last one is told though no frame comes after it."""
+    begun = mono_ns()
     started.send(*range(20))
     started.wait_answered(20)
     started.hub.wait_for(lambda: {"camera": "camera", "run": RUN, "seq": 19} in started.hub.of("flow"))
-    assert len(started.hub.of("flow")) <= 1 + 2  # fresh, and two within the second that this takes at most
+    most = 2 + 20 // FLOW_FRAMES + (mono_ns() - begun) / (FLOW_INTERVAL_S * 1e9)  # the fresh one among them
+    assert len(started.hub.of("flow")) <= most
 
 
 def test_latency_is_told_each_interval(started: Module) -> None:
@@ -257,6 +260,23 @@ def test_stop_answers_what_waits_and_closes_the_ledger(module: Module) -> None:
     assert (closing["closing"], closing["answered"]) == (True, 5)
     assert closing["before"]["frame"]["seq"] == 4
     assert module.delivery.stopped
+
+
+def test_stop_ends_the_inputs_before_the_figures(started: Module) -> None:
+    """A frame that comes after the closing figures would be in no count: edgeHub is to keep it."""
+    told: list[bool] = []
+    send = started.hub.send
+
+    def watched(output: str, message: Message, on_stored: Callable[[int], None] | None = None) -> bool:
+        told.append(started.hub.inputs_stopped)
+        return send(output, message, on_stored)
+
+    started.hub.send = watched  # type: ignore[method-assign]
+    started.send(0)
+    started.wait_answered(1)
+    started.service.stop(5.0)
+    assert told[-1]
+    assert started.hub.of("latency")[-1]["closing"]
 
 
 def test_stop_counts_what_it_has_no_time_for(module: Module) -> None:

@@ -12,7 +12,7 @@ from inference.settings import Environment, InferenceSection, Settings, Settings
 def test_the_environment_with_everything_left_out() -> None:
     """Only the folder must be named; signatures are required unless said otherwise."""
     environment = Environment.read({"DATA_FOLDER": "/data", "METRICS_LISTEN": ""})
-    assert environment == Environment(Path("/data"), None, "auto", None, True)
+    assert environment == Environment(Path("/data"), None, "auto", "", None, True)
 
 
 def test_the_environment_in_full() -> None:
@@ -24,9 +24,14 @@ def test_the_environment_in_full() -> None:
             "INFERENCE_RUNTIME": "tflite_runtime",
             "MODEL_TRUSTED_KEYS": "id:key",
             "MODEL_SIGNATURE": "optional",
+            "MODEL_SOURCE_ALLOW": "loopback, link-local",
+            "DELEGATE": "libedgetpu.so.1",
         }
     )
-    assert environment == Environment(Path("/data"), "0.0.0.0:9600", "tflite_runtime", "id:key", False)
+    allowed = frozenset({"loopback", "link-local"})
+    assert environment == Environment(
+        Path("/data"), "0.0.0.0:9600", "tflite_runtime", "libedgetpu.so.1", "id:key", False, allowed
+    )
     assert "id:key" not in repr(environment)
 
 
@@ -35,6 +40,7 @@ def test_the_environment_in_full() -> None:
     [
         ({"DATA_FOLDER": ""}, "DATA_FOLDER is not set: name a writable folder"),
         ({"INFERENCE_RUNTIME": "onnx"}, "INFERENCE_RUNTIME=onnx: use auto, litert, tflite_runtime"),
+        ({"MODEL_SOURCE_ALLOW": "all"}, "MODEL_SOURCE_ALLOW=all: use any of loopback, link-local"),
         ({"MODEL_SIGNATURE": "no"}, "MODEL_SIGNATURE=no: use required or optional"),
     ],
 )

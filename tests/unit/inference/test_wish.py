@@ -86,6 +86,11 @@ def test_the_signed_bytes_are_these() -> None:
         ({"source": {"inline": {"encoding": "lzma", "count": 1, "parts": {}}}}, "source.inline.encoding"),
         ({"source": {"uri": "http://plain"}}, "source.uri"),
         ({"source": {"uri": "https://a b"}}, "source.uri"),
+        ({"source": {"uri": "https://user:word@a/b"}}, "source.uri"),
+        ({"source": {"uri": "https://a:99999/b"}}, "source.uri"),
+        ({"source": {"uri": "https://[a/b"}}, "source.uri"),
+        ({"source": {"uri": "https:///b"}}, "source.uri"),
+        ({"source": {"uri": "file:///b"}}, "source.uri"),
     ],
 )
 def test_each_wrong_field_is_named(change: dict[str, Any], path: str) -> None:

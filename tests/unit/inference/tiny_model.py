@@ -17,7 +17,7 @@ from inference.artefact import Artefact, InputSpec, Manifest, Probes, pack, read
 LABELS = ("top", "middle", "bottom")
 SPEC = InputSpec(height=6, width=4, channels=1)
 
-_FULLY_CONNECTED, _SOFTMAX = 9, 25  # schema.BuiltinOperator
+_FULLY_CONNECTED, _SOFTMAX, _CUSTOM = 9, 25, 32  # schema.BuiltinOperator
 _GAIN = 12.0  # of the logits: a band of white against black ones is sure to 0.9999
 
 Kind = Literal["int8", "float32"]
@@ -64,6 +64,15 @@ def tflite(spec: InputSpec, labels: tuple[str, ...], kind: Kind = "int8") -> byt
     model.operator(_FULLY_CONNECTED, "FullyConnectedOptions", [pixels, weights, -1], logits)
     softmax = model.operator(_SOFTMAX, "SoftmaxOptions", [logits], scores)
     softmax.beta = 1.0
+    return model.pack(pixels, scores)
+
+
+def for_edge_tpu(spec: InputSpec = SPEC, labels: Sequence[str] = LABELS) -> bytes:
+    """What edgetpu_compiler leaves of a model: one custom operator, which only its delegate knows."""
+    model = _Model("int8")
+    pixels = model.tensor((1, spec.height, spec.width, spec.channels), scale=1 / 255, zero_point=-128)
+    scores = model.tensor((1, len(labels)), scale=1 / 256, zero_point=-128)
+    model.custom_operator(b"edgetpu-custom-op", [pixels], scores)
     return model.pack(pixels, scores)
 
 
@@ -126,6 +135,16 @@ class _Model:
         operator.builtinOptions = getattr(schema, f"{options}T")()
         self._graph.operators.append(operator)
         return operator.builtinOptions
+
+    def custom_operator(self, name: bytes, inputs: list[int], output: int) -> None:
+        kind: Any = schema.OperatorCodeT()
+        kind.builtinCode = kind.deprecatedBuiltinCode = _CUSTOM
+        kind.customCode, kind.version = name, 1
+        self._model.operatorCodes.append(kind)
+        operator: Any = schema.OperatorT()
+        operator.opcodeIndex = len(self._model.operatorCodes) - 1
+        operator.inputs, operator.outputs = inputs, [output]
+        self._graph.operators.append(operator)
 
     def pack(self, source: int, sink: int) -> bytes:
         self._graph.inputs, self._graph.outputs = [source], [sink]

@@ -161,13 +161,13 @@ def service(folder: Path) -> Iterator[int]:
 
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    runner = asyncio.run_coroutine_threadsafe(serve(), loop).result(20)
+    runner = asyncio.run_coroutine_threadsafe(serve(), loop).result(60)
     try:
         yield ports[0]
     finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(20)
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(60)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(20)
+        thread.join(60)
         loop.close()
 
 
@@ -210,7 +210,7 @@ def test_any_request_is_answered_and_never_with_a_server_error(examples: int, tm
     token = sas.sign(KEY, HUB, int(time.time()) + 86_400, "iothubowner")
     headers = {"Authorization": token, "Content-Type": "application/json", "If-Match": "*"}
     with service(tmp_path) as port:
-        connection = http.client.HTTPConnection(ADDRESS, port, timeout=20)
+        connection = http.client.HTTPConnection(ADDRESS, port, timeout=60)
 
         @bounded(examples)
         @given(VERBS, PATHS, CONTENTS)

@@ -606,7 +606,7 @@ def test_a_waiting_agent_does_not_hold_up_the_end(service: Service, path: str) -
 
     began = time.monotonic()
     asyncio.run(run())
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 45  # the time-out of the call itself is a minute
 
 
 def test_the_agent_fetches_its_method_calls_and_answers_them(service: Service) -> None:

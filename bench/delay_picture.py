@@ -1,0 +1,39 @@
+"""The picture of scenario `delay`: predicted lines, measured points, the edge beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+
+def draw(figures: Mapping[str, Any], path: Path) -> None:
+    """Write an SVG of the scenario's figures."""
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    frames, models = figure.subplots(1, 2)
+    _points(frames, figures["frames"])
+    frames.axhline(figures["edge_ms"], color="black", linestyle=":", label="answered at the edge")
+    _words(frames, "a frame's answer from the cloud")
+    _points(models, figures["models"])
+    _words(models, "a new model answers")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+def _points(axes: Axes, points: list[Mapping[str, float]]) -> None:
+    for number, delay in enumerate(sorted({point["delay_s"] for point in points})):
+        of = [point for point in points if point["delay_s"] == delay]
+        mbit = [point["bandwidth"] * 8 / 1e6 for point in of]
+        predicted = [point["predicted_s"] * 1e3 for point in of]
+        measured = [point["measured_s"] * 1e3 for point in of]
+        axes.plot(mbit, predicted, color=f"C{number}", label=f"predicted, {delay * 1e3:g} ms each way")
+        axes.plot(mbit, measured, "o", color=f"C{number}", label="measured")
+
+
+def _words(axes: Axes, title: str) -> None:
+    axes.set(title=title, xlabel="bandwidth, Mbit/s", ylabel="ms", xscale="log", yscale="log")
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend(fontsize="small")

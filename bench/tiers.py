@@ -1,0 +1,61 @@
+"""IoT Hub's daily message quotas: what a stream of messages takes of each tier. No prices: they change.
+
+Source: learn.microsoft.com/azure/iot-hub/iot-hub-devguide-quotas-throttling and the IoT Hub pricing page: a
+day's quota for each unit; a message counts once for every started block of 4 KB, on the free tier 0.5 KB.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+DAY_S: Final = 86_400
+
+
+@dataclass(frozen=True)
+class Tier:
+    """A size of IoT Hub. `block`: bytes that count as one message."""
+
+    name: str
+    per_unit: int  # messages a day
+    block: int
+    max_units: int | None = None
+
+
+TIERS: Final = (
+    Tier("F1", 8_000, 512, max_units=1),
+    Tier("S1", 400_000, 4_096),
+    Tier("S2", 6_000_000, 4_096),
+    Tier("S3", 300_000_000, 4_096),
+)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Messages of one kind from one device."""
+
+    per_day: float
+    size: int  # bytes: body and properties
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one tier would have to carry. `units` is None where the tier has not so many."""
+
+    tier: str
+    metered: int  # messages a day, as this tier counts them
+    units: int | None
+
+
+def needs(streams: Sequence[Stream]) -> tuple[Need, ...]:
+    """For each tier what these streams together take of it."""
+    return tuple(_need(tier, streams) for tier in TIERS)
+
+
+def _need(tier: Tier, streams: Sequence[Stream]) -> Need:
+    metered = math.ceil(sum(stream.per_day * max(1, -(-stream.size // tier.block)) for stream in streams))
+    units = max(1, -(-metered // tier.per_unit))
+    fits = tier.max_units is None or units <= tier.max_units
+    return Need(tier.name, metered, units if fits else None)

@@ -1,0 +1,129 @@
+"""One child process at a time for what may crash, hang or take long: started, limited, ended early.
+
+What it does is for whoever names its command (`prove`, `fetch`); it answers with one line of JSON on stdout.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from inference.reconcile import ModelRefused, ModelUnavailable
+
+_NICE = 10
+_PR_SET_PDEATHSIG = 1
+#: For a child with numpy: its pools would reserve gigabytes of addresses on a machine with many cores.
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child ended: its exit status (minus the signal that killed it), and its last line as JSON."""
+
+    status: int
+    said: Any
+
+
+class TookTooLong(Exception):
+    """It did not come to an end in time, and was killed."""
+
+
+class ChildProcess:
+    """Runs one command after the other. `cancel` may be called from any thread.
+
+    `overtaken` says that a cancel came before there was a child to end.
+    """
+
+    def __init__(self, overtaken: Callable[[], bool] = lambda: False) -> None:
+        self._overtaken = overtaken
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        timeout_s: float,
+        said_to: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+    ) -> Ended:
+        """Start it with `said_to` on its stdin and wait. Raises TookTooLong, and OSError when none starts."""
+        # A session of its own: a Ctrl-C at the terminal is for the module, not for the child.
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={"PATH": os.defpath, "LANG": "C.UTF-8", **(environment or {})},
+            start_new_session=True,
+        )
+        with self._lock:
+            self._child = child
+        if self._overtaken():
+            child.kill()
+        try:
+            output, _ = child.communicate(said_to, timeout=timeout_s)
+        except subprocess.TimeoutExpired as error:
+            child.kill()
+            child.communicate()
+            raise TookTooLong(f"no answer within {timeout_s:g} s") from error
+        finally:
+            with self._lock:
+                self._child = None
+        return Ended(child.returncode, _last_line(output))
+
+    def cancel(self) -> None:
+        """Kill the child, if there is one: run() then returns."""
+        with self._lock:
+            if self._child is not None:
+                self._child.kill()
+
+
+def raise_verdict(said: Any) -> None:
+    """Raise ModelRefused or ModelUnavailable when that is what a child said."""
+    match said:
+        case {"refused": str(code), "message": str(message)}:
+            raise ModelRefused(code, message)
+        case {"unavailable": str(code), "message": str(message)}:
+            raise ModelUnavailable(code, message)
+
+
+def outcome(work: Callable[[], dict[str, object]]) -> Ended:
+    """In the child: do it, and what came of it; the exit status is 1 for a verdict."""
+    try:
+        return Ended(0, work())
+    except ModelRefused as error:
+        return Ended(1, {"refused": error.code, "message": str(error)})
+    except ModelUnavailable as error:
+        return Ended(1, {"unavailable": error.code, "message": str(error)})
+
+
+def answer(ended: Ended) -> int:
+    """In the child: say it; its exit status."""
+    sys.stdout.write(json.dumps(ended.said) + "\n")
+    sys.stdout.flush()
+    return ended.status
+
+
+def confine(memory_bytes: int, cpu_s: int) -> None:
+    """In the child: whatever happens to this process, it happens to this process only."""
+    os.nice(_NICE)
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Dies with the thread that started it: a module that is killed leaves nothing behind.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+
+def _last_line(output: bytes) -> Any:
+    try:
+        return json.loads(output.splitlines()[-1])
+    except (IndexError, ValueError):
+        return None

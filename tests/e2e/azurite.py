@@ -1,0 +1,106 @@
+"""Azurite, Microsoft's emulator of Azure Storage, as a process over TLS: from npm, kept in build/."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from simulator.certificates import Authority, write_private
+
+VERSION = "3.35.0"
+BUILD = Path(__file__).parents[2] / "build" / "azurite"
+
+
+@dataclass(frozen=True)
+class Azurite:
+    """One account, made for this process."""
+
+    port: int
+    ca_pem: Path
+    key: str = field(default_factory=lambda: base64.b64encode(secrets.token_bytes(64)).decode(), repr=False)
+
+    def connection_string(self, scheme: str = "https", key: str | None = None) -> str:
+        """What AZURE_STORAGE_CONNECTION_STRING takes."""
+        return (
+            f"DefaultEndpointsProtocol={scheme};AccountName=twinship;AccountKey={key or self.key};"
+            f"BlobEndpoint={scheme}://127.0.0.1:{self.port}/twinship;"
+        )
+
+
+def program() -> Path:
+    """azurite-blob, installed by whoever comes first. Skips where that cannot be."""
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        pytest.skip("needs Node.js and npm: Azurite comes from there")
+    BUILD.mkdir(parents=True, exist_ok=True)
+    found = BUILD / "node_modules" / ".bin" / "azurite-blob"
+    with (BUILD / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not found.exists():
+            command = [
+                npm,
+                "install",
+                "--no-audit",
+                "--no-fund",
+                "--prefix",
+                str(BUILD),
+                f"azurite@{VERSION}",
+            ]
+            installed = subprocess.run(command, capture_output=True, text=True)
+            if installed.returncode:
+                pytest.skip(f"needs azurite@{VERSION} from npm, which cannot be installed here")
+    return found
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Azurite]:
+    """Until the block ends; its state lies in `folder`."""
+    command = program()
+    authority = Authority.create(datetime.now(UTC))
+    chain, key = authority.issue(["127.0.0.1"])
+    for name, text in (("chain.pem", chain), ("key.pem", key), ("storage-ca.pem", authority.ca_pem)):
+        write_private(folder / name, text)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    azurite = Azurite(port, folder / "storage-ca.pem")
+    options = ["--cert", str(folder / "chain.pem"), "--key", str(folder / "key.pem"), "--blobPort", str(port)]
+    process = subprocess.Popen(
+        [
+            command,
+            *options,
+            "--location",
+            str(folder),
+            "--skipApiVersionCheck",
+            "--disableTelemetry",
+            "--silent",
+        ],
+        env={**os.environ, "AZURITE_ACCOUNTS": f"twinship:{azurite.key}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if "successfully listen" in line:
+                break
+        else:
+            raise AssertionError("".join(said))
+        yield azurite
+    finally:
+        process.kill()
+        process.communicate()

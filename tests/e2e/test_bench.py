@@ -1,0 +1,63 @@
+"""Scenarios of the bench, shortened: that everything is counted; how long it took is the bench's to judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench import delay, ledger, overload
+from bench.scenarios import Bench
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def bench(tmp_path: Path, models: Path) -> Bench:
+    """Scratch space and the models that all end-to-end tests share."""
+    scratch = tmp_path / "scratch" / "scenario"
+    scratch.mkdir(parents=True)
+    artefacts = (models / "1.0.0" / "model.tflite", models / "1.1.0" / "model.tflite")
+    return Bench(scratch, artefacts, models / "1.0.0" / "frames", lambda text, share: None)
+
+
+def check_overload(bench: Bench, extent: overload.Extent) -> None:
+    """Nothing uncounted, no more than the credit waiting, something dropped for a reason, memory bounded."""
+    figures = overload.run(bench, extent)
+    frames = figures["frames"]
+    assert frames["uncounted"] == 0, frames
+    assert 0 < frames["answered"] < frames["stored"]
+    assert set(frames["dropped"]) <= {"overload", "stopped"}
+    assert figures["queue_max"] <= figures["credit"]
+    timed = ("p50 under load", "after being")
+    assert [said for said in overload.shortcomings(figures) if not said.startswith(timed)] == []
+
+
+def test_no_frame_goes_uncounted_under_overload(bench: Bench) -> None:
+    """Five times too many frames, then inference frozen, then ended and started again."""
+    check_overload(bench, overload.Extent(unloaded_s=0.5, loaded_s=1.5, away_s=0.5))
+
+
+@pytest.mark.long
+def test_no_frame_goes_uncounted_while_inference_is_away_for_long(bench: Bench) -> None:
+    """Longer than frames live in the hub: what expires there is counted there."""
+    check_overload(bench, overload.Extent(unloaded_s=5, loaded_s=60, away_s=30))
+
+
+def test_bytes_are_counted_on_the_shaped_link(bench: Bench) -> None:
+    """Each frame costs its picture and its properties, over any bandwidth the same; a model its twin."""
+    extent = delay.Extent(
+        frames=2, bandwidths=(250_000, 1_000_000), delays_s=(0.005,), model_bandwidths=(200_000,)
+    )
+    figures = delay.run(bench, extent)
+    sizes = [point["data_bytes"] for point in figures["frames"]]
+    assert all(delay.SIDE**2 < size < delay.SIDE**2 + 1_500 for size in sizes)
+    (model,) = figures["models"]
+    assert model["data_bytes"] > bench.models[1].stat().st_size
+    assert all(point["measured_s"] > point["data_bytes"] / point["bandwidth"] for point in figures["frames"])
+
+
+def test_the_ledger_and_the_hub_know_the_same_frames(bench: Bench) -> None:
+    """Each answered frame has all its stages on one clock, `publish` told, and its place in one window."""
+    found = ledger.run(bench, frames=100)
+    assert (found.frames, found.windowed, found.untold, found.wall) == (100, 100, 0, 0)

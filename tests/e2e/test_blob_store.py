@@ -1,0 +1,84 @@
+"""Models by Azure Blob Storage: the real storage SDK, a real Azurite, a real device's download."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from tests.e2e import azurite
+from tests.e2e.azurite import Azurite
+from tests.e2e.conftest import Command, Edge
+from tests.e2e.test_model_sources import publish, too_large_for_a_twin, twin
+
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
+
+
+@pytest.fixture
+def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Azurite]:
+    """Its account is the operator's, its authority is trusted by operator and device: each has a variable."""
+    (tmp_path / "azurite").mkdir()
+    with azurite.running(tmp_path / "azurite") as started:
+        monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", started.connection_string())
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(started.ca_pem))
+        monkeypatch.setenv("SSL_CERT_FILE", str(started.ca_pem))
+        yield started
+
+
+def error_code(edge: Edge) -> str:
+    """Of the device's last answer."""
+    return str(twin(edge)[1]["modelStatus"].get("error", {}).get("code", ""))
+
+
+def test_a_model_is_uploaded_fetched_and_in_use(
+    storage: Azurite, edge: Edge, twinship: Command, models: Path
+) -> None:
+    """An address that has expired is refused by name and published again; none of its secrets is told."""
+    edge.simulator.start_modules()
+    large = too_large_for_a_twin(models / "1.0.0" / "model.tflite", edge.folder)
+    code, said = publish(edge, twinship, large, "--store", "blob", "--valid-days", "0.0000001")
+    assert code == 1, said
+    assert "source-denied" in said
+    assert error_code(edge) == "source-denied"
+
+    code, again = publish(edge, twinship, large, "--store", "blob", "--container", "models")
+    assert code == 0, again
+    uri = urlsplit(twin(edge)[0]["model"]["source"]["uri"])
+    assert (uri.scheme, uri.port) == ("https", storage.port)
+    sas = parse_qs(uri.query)
+    assert (sas["sp"], sas["sr"], sas["spr"]) == (["r"], ["b"], ["https"])
+
+    logs = "".join(path.read_text() for path in (edge.folder / "simulator" / "logs").iterdir())
+    reported = json.dumps(twin(edge)[1])
+    for text in (said, again, logs, reported, edge.upstream()):
+        assert sas["sig"][0] not in text
+        assert "sig=" not in text
+        assert storage.key not in text
+
+
+def test_a_store_that_does_not_take_it(storage: Azurite, twinship: Command, models: Path) -> None:
+    """Another key, plain http, an impossible container: one line each, without the key, and no patch."""
+    assert twinship.run("keys", "new")[0] == 0
+    model = str(models / "1.0.0" / "model.tflite")
+    other = Azurite(storage.port, storage.ca_pem).key
+    for said, options, text in (
+        ("403", [], storage.connection_string(key=other)),
+        ("https BlobEndpoint", [], storage.connection_string("http")),
+        ("container", ["--container", "No Such!"], storage.connection_string()),
+        (
+            "AccountKey",
+            [],
+            f"BlobEndpoint=https://127.0.0.1:{storage.port}/twinship;SharedAccessSignature=sv=1",
+        ),
+    ):
+        code, line = twinship.run(
+            "publish", model, "--print", "--store", "blob", *options, AZURE_STORAGE_CONNECTION_STRING=text
+        )
+        assert code == 1
+        assert said in line
+        assert len(line.splitlines()) == 1, line
+        assert storage.key not in line
+        assert other not in line

@@ -1,0 +1,151 @@
+"""Delegates on both runtimes: one that takes every model, some that take none, libraries that are none at
+all, and a model that was compiled for one."""
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from inference.engine import Engine, NeedsDelegate
+from inference.prove import Prover
+from inference.reconcile import CODES, ModelRefused
+from inference.runtimes import RUNTIMES
+from inference.wish import ModelState
+from tests.models import LABELS as QUADRANTS
+from tests.models import SPEC, tiny_artefact
+from tests.unit.inference import tiny_model
+from tests.unit.inference.device import PROVING, Device, Publisher
+
+# The start of TfLiteDelegate (tensorflow/lite/core/c/common.h). It replaces no node: the CPU's kernels go on
+# computing, with the delegate's consent. `prepared` counts the models that it was shown.
+SOURCE = """
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+typedef struct Delegate {
+  void* data;
+  int (*prepare)(void* context, struct Delegate* delegate);
+  void *copy_from, *copy_to, *free_buffer;
+  int64_t flags;
+  void* opaque_builder;
+} Delegate;
+int prepared = 0;
+static int prepare(void* context, Delegate* delegate) { prepared++; return STATUS; }
+Delegate* tflite_plugin_create_delegate(char** k, char** v, size_t n, void (*report)(const char*)) {
+  if (STATUS == 9) { report("no device is plugged in"); return NULL; }
+  Delegate* made = calloc(1, sizeof(Delegate));
+  made->prepare = prepare;
+  return made;
+}
+void tflite_plugin_destroy_delegate(Delegate* delegate) { free(delegate); }
+"""
+TAKES, REFUSES, ABSENT = 0, 1, 9
+OURS = Publisher(1)
+
+runtimes = pytest.mark.parametrize("runtime", RUNTIMES)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
+    """The three libraries."""
+    if shutil.which("gcc") is None:
+        pytest.skip("needs gcc: a delegate is a shared library")
+    folder = tmp_path_factory.mktemp("delegates")
+    (folder / "delegate.c").write_text(SOURCE)
+    libraries = {}
+    for status in (TAKES, REFUSES, ABSENT):
+        libraries[status] = str(folder / f"libdelegate{status}.so")
+        command = ["gcc", "-shared", "-fPIC", f"-DSTATUS={status}", "-o", libraries[status], "delegate.c"]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return libraries
+
+
+def brightest(engine: Engine) -> list[int]:
+    """Its answers to three pictures whose bands are bright in this order."""
+    return [int(engine.infer(tiny_model.band(place)).argmax()) for place in range(3)]
+
+
+@runtimes
+def test_a_delegate_that_takes_the_model_is_used(built: dict[int, str], runtime: str) -> None:
+    """It is shown the model once, and the engine says that it computes there."""
+    prepared = ctypes.c_int.in_dll(ctypes.CDLL(built[TAKES]), "prepared")
+    before = prepared.value
+    engine = Engine(tiny_model.artefact(), runtime=runtime, delegate=built[TAKES])
+    assert prepared.value == before + 1
+    assert brightest(engine) == [0, 1, 2]
+    assert engine.reported() == {"runtime": runtime, "delegate": built[TAKES], "whyNotDelegate": None}
+
+
+@runtimes
+@pytest.mark.parametrize(("status", "said"), [(REFUSES, "refuses the model"), (ABSENT, "plugged in")])
+def test_a_delegate_that_does_not_take_it_leaves_it_to_the_cpu(
+    built: dict[int, str], runtime: str, status: int, said: str
+) -> None:
+    """An uncompiled model runs anyway, and the reason is kept."""
+    engine = Engine(tiny_model.artefact(), runtime=runtime, delegate=built[status])
+    assert brightest(engine) == [0, 1, 2]
+    assert engine.delegate == ""
+    assert said in engine.why_not
+
+
+@runtimes
+@pytest.mark.parametrize(
+    ("library", "said"),
+    [
+        ("libedgetpu-that-is-not-here.so.1", "cannot open shared object"),
+        ("libc.so.6", "tflite_plugin_create_delegate"),
+        (__file__, "invalid ELF header"),
+    ],
+)
+def test_a_library_that_is_no_delegate_leaves_it_to_the_cpu(runtime: str, library: str, said: str) -> None:
+    """Not there, another library, no library: named, in one line."""
+    engine = Engine(tiny_model.artefact(), runtime=runtime, delegate=library)
+    assert brightest(engine) == [0, 1, 2]
+    assert said in engine.why_not
+    assert library in engine.why_not
+    assert "\n" not in engine.why_not
+
+
+@runtimes
+def test_without_a_delegate_there_is_nothing_to_say(runtime: str) -> None:
+    """Nobody asked for one."""
+    engine = Engine(tiny_model.artefact(), runtime=runtime)
+    assert engine.reported() == {"runtime": runtime, "delegate": None, "whyNotDelegate": None}
+
+
+@runtimes
+@pytest.mark.parametrize("library", ["", "libedgetpu-that-is-not-here.so.1"])
+def test_a_model_compiled_for_the_edge_tpu_needs_it(runtime: str, library: str) -> None:
+    """No CPU runs it, and the reason is the delegate's."""
+    compiled = tiny_model.artefact(flatbuffer=tiny_model.for_edge_tpu())
+    with pytest.raises(NeedsDelegate, match=library or "DELEGATE"):
+        Engine(compiled, runtime=runtime, delegate=library)
+
+
+@runtimes
+def test_the_proof_refuses_it_by_name(tmp_path: Path, runtime: str) -> None:
+    """It is no model that does not load: another device, or this one with the stick, runs it."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(tiny_model.artefact(flatbuffer=tiny_model.for_edge_tpu()).data)
+    with pytest.raises(ModelRefused) as raised:
+        Prover(runtime, delegate="libedgetpu-that-is-not-here.so.1").run(path)
+    assert raised.value.code == "needs-delegate"
+    assert "libedgetpu-that-is-not-here.so.1" in str(raised.value)
+    assert not CODES["needs-delegate"].lasting
+
+
+def test_the_twin_says_what_computes(tmp_path: Path) -> None:
+    """From the module's own report an operator learns that the accelerator is not used, and why."""
+    library = "libedgetpu-that-is-not-here.so.1"
+    with Device(tmp_path, settings=PROVING, delegate=library) as device:
+        device.install(OURS.section())
+        engine = device.until(ModelState.ACTIVE)["engine"]
+        assert engine["runtime"] == "litert"
+        assert "delegate" not in engine
+        assert library in engine["whyNotDelegate"]
+        compiled = tiny_artefact("tiny", "2.0.0", tflite=tiny_model.for_edge_tpu(SPEC, QUADRANTS))
+        device.wish(OURS.section_of(compiled, "2.0.0"))
+        assert device.until(ModelState.REFUSED)["error"]["code"] == "needs-delegate"
+        assert device.active() == "1.0.0"

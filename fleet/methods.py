@@ -58,7 +58,7 @@ def invoke(
     try:
         return hub.ask_registry(f"module {device}/{module}", ask)
     except (NotFound, HubUnavailable) as error:
-        if (why := _why(error, f"{device}/{module}", name, wait_s)) is None:
+        if (why := _why(error, f"module {device}/{module}", name, wait_s)) is None:
             raise
         raise HubUnavailable(why) from error
 

@@ -14,8 +14,9 @@ from inference.preprocess import prepare
 from tests.unit.training.pictures import dataset, pictures
 from training.architectures import ARCHITECTURES, Architecture, Recipe, Shape
 from training.data import LABELS, Pictures
-from training.fit import Fitted, epoch_of, fit, input_spec, real, transforms, warped
+from training.fit import Fitted, fit, input_spec, real
 from training.quiet import THREADS, tensorflow
+from training.warp import epoch_of, transforms, warped
 
 TINY = Recipe(epochs=2, batch=16, rate=0.01, cosine=True, warp=0.5, pictures=64)
 Progress = Callable[[str, float], None]

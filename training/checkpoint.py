@@ -1,12 +1,14 @@
-"""What an interrupted training goes on from: everything after its last whole epoch, in one file beside `out`.
+"""What an interrupted training goes on from: one file for each network, in a folder beside `out`.
 
-Written whole or not at all, and read only by the same settings, code, versions and data.
+A file holds everything after a whole epoch. It is written whole or not at all, and read only by a training
+with the same settings, code, versions and data.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +20,13 @@ from numpy.typing import NDArray
 from training import TrainingError
 
 HEADER: Final = "header"
+#: What numpy raises of a file that is none of its own, or half of one.
+DAMAGE: Final = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
 Arrays = list[NDArray[Any]]
 
 
 class CheckpointError(TrainingError):
-    """There is nothing that this training could go on from."""
+    """There is nothing that this training could go on from, or no place to keep it."""
 
 
 @dataclass(frozen=True)
@@ -45,62 +49,64 @@ class Reached:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """The file, and to whom it belongs."""
+class Checkpoints:
+    """The folder, and to whom it belongs."""
 
-    path: Path
+    folder: Path
     recipe_key: str
     fingerprint: str  # the data's
 
-    def write(self, reached: Reached) -> None:
-        """Replace the file; raises CheckpointError."""
+    def write(self, architecture: str, reached: Reached) -> None:
+        """Replace the one of this network; raises CheckpointError."""
         groups = {"kept": reached.kept, "state": reached.state, "average": reached.average}
         header = {
-            "recipe_key": self.recipe_key,
+            "recipeKey": self.recipe_key,
             "fingerprint": self.fingerprint,
             "history": [[epoch.loss, epoch.validation] for epoch in reached.history],
             "best": reached.best,
             "counts": {name: len(arrays) for name, arrays in groups.items()},
         }
         named = {f"{name}{place}": one for name, some in groups.items() for place, one in enumerate(some)}
-        half = self.path.with_name(f"{self.path.name}.part")
+        whole = self.folder / f"{architecture}.npz"
+        half = whole.with_suffix(".part")
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             with half.open("wb") as file:
                 np.savez(file, **{HEADER: np.array(json.dumps(header))}, **named)
-            os.replace(half, self.path)
+            os.replace(half, whole)
         except OSError as error:
-            raise CheckpointError(f"{self.path}: cannot write there: {error.strerror or error}") from error
-        finally:
-            half.unlink(missing_ok=True)
+            raise CheckpointError(f"{self.folder}: cannot write there: {error.strerror or error}") from error
 
-    def read(self) -> Reached:
-        """What lies there; raises CheckpointError: nothing, damaged, or another training's."""
+    def read(self) -> dict[str, Reached]:
+        """Network → how far it had come; raises CheckpointError: nothing, damaged, or another training's."""
         again = "leave --resume away to begin anew"
-        try:
-            header, arrays = _load(self.path)
-        except FileNotFoundError as error:
-            raise CheckpointError(f"{self.path}: nothing to resume, no such file; {again}") from error
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise CheckpointError(f"{self.path} is damaged; {again}") from error
-        if header["recipe_key"] != self.recipe_key:
-            raise CheckpointError(f"{self.path} is of other settings, code or versions; {again}")
-        if header["fingerprint"] != self.fingerprint:
-            raise CheckpointError(f"{self.path} is of other training data; {again}")
-        history = tuple(Epoch(loss, validation) for loss, validation in header["history"])
-        return Reached(history, header["best"], arrays["kept"], arrays["state"], arrays["average"])
+        found = {path.stem: self._read(path, again) for path in sorted(self.folder.glob("*.npz"))}
+        if not found:
+            raise CheckpointError(f"{self.folder}: nothing to resume, no epoch is kept there; {again}")
+        return found
 
     def remove(self) -> None:
-        """Its training is done."""
-        self.path.unlink(missing_ok=True)
+        """The training is done."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _read(self, path: Path, again: str) -> Reached:
+        try:
+            header, arrays = _load(path)
+            key, fingerprint = header["recipeKey"], header["fingerprint"]
+            history = tuple(Epoch(loss, validation) for loss, validation in header["history"])
+            reached = Reached(history, header["best"], arrays["kept"], arrays["state"], arrays["average"])
+        except DAMAGE as error:
+            raise CheckpointError(f"{path} is damaged; {again}") from error
+        if key != self.recipe_key:
+            raise CheckpointError(f"{path} was made by other settings, code or versions; {again}")
+        if fingerprint != self.fingerprint:
+            raise CheckpointError(f"{path} was made from other data; {again}")
+        return reached
 
 
-def epochs_done(path: Path, recipe_key: str) -> int:
-    """By the training of this key, as far as the file there tells; 0: it can go on from nothing."""
-    try:
-        header, _ = _load(path)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return 0
-    return len(header["history"]) if header["recipe_key"] == recipe_key else 0
+def beside(out: Path) -> Path:
+    """Where the training that writes to `out` keeps its checkpoints."""
+    return out.with_name(f"{out.name}.checkpoint")
 
 
 def _load(path: Path) -> tuple[dict[str, Any], dict[str, Arrays]]:

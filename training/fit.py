@@ -17,11 +17,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.artefact import InputSpec
 from training import workers
-from training.architectures import Architecture, Recipe, Shape
+from training.architectures import Architecture, Recipe
 from training.checkpoint import Epoch, Reached
-from training.data import Pictures
+from training.data import Pictures, input_spec
 from training.learner import Learner
 from training.warp import epoch_of, warped
 from training.workers import Worker
@@ -68,7 +67,7 @@ def fit(
     *,
     worker: Worker | None = None,
     reached: Reached | None = None,
-    keep: Callable[[Reached], None] = lambda reached: None,
+    keep: Callable[[Reached], None] | None = None,
 ) -> Fitted:
     """Train `architecture` by `recipe`; the same arguments give the same weights on the same machine.
 
@@ -95,7 +94,8 @@ def fit(
         loss = learner.epoch(images, pictures.labels, partial(told, epoch))
         accuracy = float((predictions(learner.judged, validation).argmax(1) == validation.labels).mean())
         reached = _after(reached, Epoch(loss, accuracy), learner)
-        keep(reached)
+        if keep:
+            keep(reached)
     assert reached, "a recipe has at least one epoch"
     learner.judged.set_weights(reached.kept)
     best = reached.history[reached.best - 1]
@@ -109,11 +109,6 @@ def _after(before: Reached | None, epoch: Epoch, learner: Learner) -> Reached:
     if before and before.history[before.best - 1].validation > epoch.validation:
         return Reached(history, before.best, before.kept, state, average)
     return Reached(history, len(history), learner.judged.get_weights(), state, average)
-
-
-def input_spec(shape: Shape) -> InputSpec:
-    """What the manifest declares of pictures of this shape."""
-    return InputSpec(height=shape[0], width=shape[1], channels=1 if shape[2] == 1 else 3)
 
 
 def real(images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -11,7 +11,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from training.architectures import Architecture, Recipe, Shape
+from training.architectures import Architecture, Recipe
+from training.data import Shape
 from training.quiet import silenced, tensorflow
 
 #: Neighbours are nearly equal, and to read all weights takes about as long as a step.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from training import TrainingError
@@ -56,6 +57,7 @@ def find(environment: Mapping[str, str]) -> Worker | None:
     return Worker(f"{kind} {index}", len(everything), chief)
 
 
+@cache  # TensorFlow joins the others once in a process
 def strategy(worker: Worker | None) -> Any:
     """TensorFlow's; it waits until every machine is there. Before TensorFlow's first operation, or never."""
     tf, _ = tensorflow()

@@ -66,7 +66,7 @@ def prove(data: bytes, runtime: str) -> Proved:
         artefact = read(data)
     except BadArtefact as error:
         raise ModelRefused("bad-artefact", error.reason) from error
-    _check_runtime(runtime, artefact.manifest.minimumRuntime)
+    check_runtime(runtime, artefact.manifest.minimumRuntime)
     begun = perf_counter()
     try:
         engine = Engine(artefact, runtime=runtime)
@@ -212,8 +212,11 @@ def _runtime(runtime: str) -> str:
         raise ModelUnavailable("no-runtime", _one_line(error)) from error
 
 
-def _check_runtime(runtime: str, minimum: Mapping[str, str]) -> None:
-    """`minimum` maps a runtime's name to its lowest version; a runtime that it does not name will do."""
+def check_runtime(runtime: str, minimum: Mapping[str, str]) -> None:
+    """Raise ModelRefused when `runtime` is older than `minimum` says: name → lowest version that will do.
+
+    A runtime that it does not name will do.
+    """
     have, lowest = versions()[runtime], minimum.get(runtime)
     if lowest is not None and _parts(have) < _parts(lowest):
         raise ModelRefused("runtime-too-old", f"needs {runtime} {lowest[:32]}, this image has {have}")

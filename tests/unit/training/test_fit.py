@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from inference.preprocess import prepare
-from tests.unit.training.pictures import dataset, pictures
-from training.architectures import ARCHITECTURES, Architecture, Recipe, Shape
-from training.data import LABELS, Pictures
-from training.fit import Fitted, fit, input_spec, real
+from tests.unit.training.pictures import LABELS, dataset, pictures
+from training.architectures import ARCHITECTURES, Architecture, Recipe
+from training.data import Pictures, Shape, input_spec
+from training.fit import Fitted, fit, real
 from training.quiet import THREADS, tensorflow
 from training.warp import epoch_of, transforms, warped
 
@@ -144,4 +144,6 @@ def test_the_seed_architecture_is_the_articles() -> None:
     assert [layer.__class__.__name__ for layer in model.layers] == [
         *("Conv2D", "MaxPooling2D", "Conv2D", "MaxPooling2D", "Flatten", "Dense", "Dense")
     ]
-    assert ARCHITECTURES["seed"].recipes["full"] == Recipe(epochs=5, batch=64, rate=0.001)
+    assert ARCHITECTURES["seed"].recipes["full"] == Recipe(
+        epochs=5, batch=128, rate=0.004, cosine=True, warp=0.5
+    )

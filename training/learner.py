@@ -67,7 +67,7 @@ class Learner:
         with self._strategy.scope():
             for number, batch in enumerate(self._batches(images, labels), start=1):
                 self._step(batch)
-                if self._recipe.average and number % AVERAGED_EVERY == 0:
+                if self._recipe.average and int(self._model.optimizer.iterations) % AVERAGED_EVERY == 0:
                     self._add_to_average()
                 told(number)
             self.judged.set_weights(self._agreed(self._average or self._model.get_weights()))
@@ -107,7 +107,8 @@ class Learner:
         tf, _ = tensorflow()
 
         def mean(*mine: Any) -> Any:
-            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, list(mine))
+            here = [tf.identity(one) for one in mine]  # on this replica's device, else there is none to share
+            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, here)
 
         return self._strategy.run(mean, args=tuple(values))
 

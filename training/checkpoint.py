@@ -6,6 +6,7 @@ with the same settings, code, versions and data.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -67,12 +68,13 @@ class Checkpoints:
             "counts": {name: len(arrays) for name, arrays in groups.items()},
         }
         named = {f"{name}{place}": one for name, some in groups.items() for place, one in enumerate(some)}
+        content = io.BytesIO()
+        np.savez(content, **{HEADER: np.array(json.dumps(header))}, **named)
         whole = self.folder / f"{architecture}.npz"
         half = whole.with_suffix(".part")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with half.open("wb") as file:
-                np.savez(file, **{HEADER: np.array(json.dumps(header))}, **named)
+            half.write_bytes(content.getbuffer())
             os.replace(half, whole)
         except OSError as error:
             raise CheckpointError(f"{self.folder}: cannot write there: {error.strerror or error}") from error

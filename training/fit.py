@@ -86,7 +86,7 @@ def fit(
     )
     if reached:
         learner.state = reached.state, reached.average
-    told = _Told(progress, recipe.epochs, steps)
+    told = Told(progress, recipe.epochs, steps)
     for epoch in range(len(reached.history) + 1 if reached else 1, recipe.epochs + 1):
         draw = np.random.default_rng((seed, epoch))  # nothing to remember from epoch to epoch
         pictures = epoch_of(train, recipe, draw)
@@ -135,16 +135,19 @@ def _steps(recipe: Recipe, count: int, worker: Worker | None) -> int:
     return math.ceil(shown / recipe.batch) if worker is None else max(1, shown // recipe.batch)
 
 
-class _Told:
+class Told:
     """Turns steps into words, a share and the time that is left, at most five times a second."""
 
-    def __init__(self, progress: Progress, epochs: int, steps: int) -> None:
-        self._progress, self._epochs, self._steps = progress, epochs, steps
-        self._first: tuple[float, int] | None = None  # when, and after how many steps: it compiles
+    def __init__(
+        self, progress: Progress, epochs: int, steps: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._progress, self._epochs, self._steps, self._clock = progress, epochs, steps, clock
+        # When, and after how many steps, the first of this run was done: it compiles, so it tells nothing.
+        self._first: tuple[float, int] | None = None
         self._last = 0.0
 
     def __call__(self, epoch: int, step: int) -> None:
-        now = time.monotonic()
+        now = self._clock()
         done, total = (epoch - 1) * self._steps + step, self._epochs * self._steps
         self._first = self._first or (now, done)
         if now - self._last < PROGRESS_EVERY_S and step < self._steps:

@@ -18,11 +18,9 @@ from inference.reconcile import ModelRefused
 from inference.runtimes import versions
 from training.fit import real
 from training.quiet import silenced, tensorflow
+from training.slim import MINIMUM_RUNTIME, slim
 
 REPRESENTATIVE: Final = 300  # pictures of the training data, from which the range of every tensor is taken
-MINIMUM_RUNTIME: Final = (
-    b"min_runtime_version"  # the converter's metadata: the first TensorFlow that loads it
-)
 
 Samples = Callable[[], Iterator[list[NDArray[np.float32]]]]
 
@@ -77,7 +75,7 @@ def converted(model: Any, optimisation: str, representative: NDArray[np.uint8]) 
         model.export(folder, format="tf_saved_model", verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         OPTIMISATIONS[optimisation].prepare(tf, converter, samples)
-        return bytes(converter.convert())
+        return slim(converter.convert())
 
 
 def minimum_runtime(tflite: bytes) -> dict[str, str]:

@@ -228,11 +228,17 @@ def _tested(job: Job, trial: Trial) -> _Tested:
 
 
 def _artefact(job: Job, trial: Trial, accuracy: Accuracy) -> Artefact:
+    """With a probe for each label; with fewer where that is what lets it fit into a twin."""
     labels = job.dataset.labels
     probes = verify.choose_probes(trial.answered, trial.asked, labels)
     measured = {"float32": accuracy.float32, **accuracy.shipped}
     manifest = job.manifest(trial.architecture, trial.fitted, trial.tflite, measured)
-    return read(pack(trial.tflite, manifest, labels, probes))
+
+    def packed(count: int) -> Artefact:
+        return read(pack(trial.tflite, manifest, labels, verify.fewer(probes, count)))
+
+    artefacts = (packed(count) for count in range(probes.count, 0, -1))
+    return next((each for each in artefacts if inline(each).fits), packed(probes.count))
 
 
 def _metrics(

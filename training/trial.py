@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from training import convert, verify
 from training.architectures import ARCHITECTURES
 from training.ask import Answers, ask
@@ -80,7 +83,7 @@ def tried(job: Job, architecture: str, begin: float, end: float) -> Trial:
     return Trial(architecture, fitted, tflite, asked, answered, candidate.judged(settings.limits))
 
 
-def representative(job: Job) -> verify.Images:
+def representative(job: Job) -> NDArray[np.uint8]:
     """The pictures by which a conversion finds the range of every tensor."""
     return spread(job.dataset.train, convert.REPRESENTATIVE).images
 

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.artefact import MAX_ARTEFACT_BYTES, Artefact, BadArtefact, Probes, read
+from inference.artefact import MAX_ARTEFACT_BYTES, MAX_PROBES, Artefact, BadArtefact, Probes, read
 from inference.prove import Proved, Prover
 from inference.reconcile import ModelRefused, ModelUnavailable
 from inference.runtimes import versions
@@ -29,9 +29,6 @@ SUREST: Final = 10  # of each label
 CHANGES_TOLD: Final = 5
 PROOF_TIMEOUT_S: Final = 60.0  # a device allows 10; a machine that trains is busy
 ROUNDING: Final = 1e-9  # of a difference of two shares
-
-
-Images = NDArray[np.uint8]
 
 
 class NotVerified(TrainingError):
@@ -98,7 +95,8 @@ def choose_probes(answered: Mapping[str, Answers], asked: Pictures, labels: tupl
     """For each label a picture that every runtime answers right and surely; raises NotVerified where none is.
 
     Sure ones, because a device asks whether the model works there and not how good it is. Of the surest of a
-    label the one that zlib packs best, because the probes travel inside the twin.
+    label the one that zlib packs best, because the probes travel inside the twin. Of more labels than an
+    artefact has probes every so many-th has one.
     """
     right = np.logical_and.reduce([each.predicted == asked.labels for each in answered.values()])
     sureness = np.minimum.reduce([each.confidence for each in answered.values()])
@@ -110,7 +108,14 @@ def choose_probes(answered: Mapping[str, Answers], asked: Pictures, labels: tupl
     if not chosen:
         raise NotVerified("the int8 model answers no picture right on every runtime: it has learnt nothing")
     expected = tuple(labels[asked.labels[each]] for each in chosen)
-    return Probes(asked.images[np.array(chosen)].tobytes(), expected)
+    return fewer(Probes(asked.images[np.array(chosen)].tobytes(), expected), MAX_PROBES)
+
+
+def fewer(probes: Probes, count: int) -> Probes:
+    """At most `count` of these, spread from the first to the last."""
+    places = np.unique(np.linspace(0, probes.count - 1, min(count, probes.count)).astype(int))
+    images = np.frombuffer(probes.images, np.uint8).reshape(probes.count, -1)
+    return Probes(images[places].tobytes(), tuple(probes.expected[place] for place in places))
 
 
 def _packed(image: NDArray[np.uint8]) -> int:

@@ -1,75 +1,82 @@
-"""Trainings as real processes: Ctrl-C and --resume, and two machines that train one network."""
+"""From a folder of one's own pictures to answers on a device: train, ship, classify, all in colour."""
 
 from __future__ import annotations
 
-import json
-import re
-import shlex
-import signal
-import socket
-from contextlib import ExitStack
+import csv
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
-from tests.e2e.conftest import Command
+from fleet import keys
+from inference.artefact import read
+from simulator.agent import Simulator, SimulatorSettings
+from tests.e2e.conftest import ROOT, Command, Edge
+from tests.e2e.test_swap import answers, patch, ship
 from tests.e2e.waiting import wait_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.long]
+pytestmark = pytest.mark.e2e
 
-PATIENCE_S = 240.0  # TensorFlow and a first epoch take a minute where 16 processes share two cores
-#: micro's full recipe: distortions, the optimizer's memory, batch normalisation and the averaged weights.
-TRAIN = ("train", "--dataset", "digits", "--arch", "micro", "--epochs", "4", "--min-accuracy", "0.2")
-
-
-def weights(out: Path) -> str:
-    """The digest of the float weights, as the results have it."""
-    return str(json.loads((out / "metrics.json").read_text())["weightsSha256"])
+CHANNELS = {"red": 0, "green": 1, "blue": 2}
+LABELS = tuple(sorted(CHANNELS))
+ANSWERED = 30
 
 
-def test_ctrl_c_and_resume_end_at_the_same_weights(twinship: Command) -> None:
-    """Interrupted after an epoch, a training says how to go on; that ends as if never interrupted."""
-    checkpoint = twinship.folder / "model.checkpoint" / "micro.npz"
-    process = twinship.start(*TRAIN, "--out", "model")
-    wait_until(lambda: checkpoint.exists() or process.poll() is not None, "the first epoch", PATIENCE_S)
-    process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 130, said
-    assert "Traceback" not in said
-    assert not (twinship.folder / "model").exists()
-
-    found = re.search(r"go on with: twinship (.*)", said)
-    assert found, said
-    again = shlex.split(found[1])
-    assert again[-1] == "--resume"
-    code, said = twinship.run(*again)
-    assert code == 0, said
-    assert not checkpoint.parent.exists()
-
-    code, said = twinship.run(*TRAIN, "--out", "never interrupted")
-    assert code == 0, said
-    assert weights(twinship.folder / "model") == weights(twinship.folder / "never interrupted")
+def discs(folder: Path, of_each: int = 40) -> Path:
+    """Three classes that only colour tells apart: discs of any brightness on dark noise, JPEG, 36×32."""
+    draw = np.random.default_rng(0)
+    for label, channel in CHANNELS.items():
+        (folder / label).mkdir(parents=True)
+        for number in range(of_each):
+            picture = Image.fromarray(draw.integers(0, 50, (32, 36, 3), dtype=np.uint8))
+            colour = [0, 0, 0]
+            colour[channel] = int(draw.integers(110, 256))
+            left, top = draw.integers(2, 10, 2).tolist()
+            ImageDraw.Draw(picture).ellipse((left, top, left + 22, top + 20), fill=tuple(colour))
+            picture.save(folder / label / f"{number:03}.jpg", quality=90)
+    return folder
 
 
-def test_two_machines_train_one_network(twinship: Command) -> None:
-    """Two processes on loopback: the chief has the results, the other none, and both the same weights."""
-    with ExitStack() as sockets:
-        free = [sockets.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
-        workers = [f"127.0.0.1:{one.getsockname()[1]}" for one in free]
-    chief, other = (
-        twinship.start(
-            *TRAIN,
-            "--out",
-            f"model{index}",
-            TF_CONFIG=json.dumps(
-                {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-            ),
-        )
-        for index in range(2)
+@pytest.fixture
+def trained(twinship: Command, tmp_path: Path) -> Path:
+    """The results of `twinship train --dataset folder:…`, as a user runs it."""
+    out = tmp_path / "model"
+    code, said = twinship.run(
+        *("train", "--dataset", f"folder:{discs(tmp_path / 'discs')}", "--arch", "micro"),
+        *("--profile", "quick", "--out", str(out)),
     )
-    told, _ = other.communicate(timeout=PATIENCE_S)
-    assert other.returncode == 0, told
-    said, _ = chief.communicate(timeout=PATIENCE_S)
-    assert chief.returncode == 0, said
-    assert not (twinship.folder / "model1").exists()
-    assert f"weights {weights(twinship.folder / 'model0')}" in told
+    assert code == 0, said
+    assert "3 classes of 40 to 40 pictures; 36×32 pixels, learnt as 36×32 in colour" in said
+    return out
+
+
+@pytest.fixture
+def edge(trained: Path, tmp_path: Path) -> Iterator[Edge]:
+    """The manifest's modules on a simulator; the camera replays the held-out pictures."""
+    keys.new(tmp_path / "keys")
+    variables = {
+        "MODEL_TRUSTED_KEYS": keys.trusted_keys_text(tmp_path / "keys"),
+        "CAMERA_FOLDER": str(trained / "frames"),
+    }
+    settings = SimulatorSettings(ROOT / "deployment.template.json", tmp_path / "simulator", variables)
+    with Simulator(settings) as simulator:
+        yield Edge(simulator, tmp_path / "keys", tmp_path)
+
+
+def test_a_folder_of_colour_pictures_is_learnt_shipped_and_classified(edge: Edge, trained: Path) -> None:
+    """The labels are the folders' names, and the device tells the colours of pictures it has not seen."""
+    artefact = read((trained / "model.tflite").read_bytes())
+    assert artefact.labels == LABELS
+    assert (artefact.manifest.name, artefact.manifest.input.channels) == ("discs", 3)
+    with (trained / "frames" / "truth.csv").open() as file:
+        truth = [row["label"] for row in csv.DictReader(file)]
+    assert set(truth) == set(LABELS)
+    patch(edge, "inference", {"telemetry": {"predictions": "all"}, "inference": {"overload": "all"}})
+    edge.simulator.start_modules()
+    assert ship(edge, trained / "model.tflite").ok
+    wait_until(lambda: len(answers(edge)) >= ANSWERED, "answers to the colour frames")
+    found = {answer["frame"]["seq"]: answer["top"][0]["label"] for answer in answers(edge)}
+    right = sum(label == truth[seq % len(truth)] for seq, label in found.items())
+    assert right / len(found) >= 0.9

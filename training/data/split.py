@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from training.data.pictures import Dataset, Origin, Pictures
+from training.data.pictures import DataError, Dataset, Origin, Pictures
 from training.data.report import ClassCount, Duplicates, Report
 
 MAX_VALIDATION: Final = 5_000
@@ -37,7 +37,8 @@ def assemble(
 ) -> Dataset:
     """The data set of `test`, `validation` (a tenth of `pool` when there is none) and the rest of `pool`.
 
-    What the test has is dropped from the rest, and what the validation has from the training.
+    What the test has is dropped from the rest, and what the validation has from the training. Raises
+    DataError when that leaves nothing to learn a class from.
     """
     published = [pool, test] if validation is None else [pool, test, validation]
     keys = [_keys(part) for part in published]
@@ -47,6 +48,7 @@ def assemble(
     else:
         train, validation = pool, _without(validation, keys[2], set(keys[1]))
     train = _without(train, _keys(train), set(_keys(validation)))
+    _check_something_left(origin, train)
     dropped = sum(map(len, published)) - len(train) - len(validation) - len(test)
     duplicates = Duplicates(
         dropped=dropped,
@@ -73,6 +75,14 @@ def assemble(
         _fingerprint(published),
         report,
     )
+
+
+def _check_something_left(origin: Origin, train: Pictures) -> None:
+    counts = np.bincount(train.labels, minlength=len(origin.labels))
+    if not counts.min():
+        label = origin.labels[int(counts.argmin())]
+        same = "all of its pictures are also among those that judge"
+        raise DataError(f"{origin.source}: nothing is left to learn class {label!r} from: {same}")
 
 
 def stratified(pictures: Pictures, count: int) -> tuple[Pictures, Pictures]:

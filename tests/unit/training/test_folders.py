@@ -75,6 +75,15 @@ def test_a_picture_in_two_parts_is_dropped_from_training_and_never_from_the_test
     assert any("3 dropped from training" in line for line in lines(data.report))
 
 
+def test_a_class_of_one_picture_cannot_be_learnt(tmp_path: Path) -> None:
+    """Copies of one picture under many names: what is judged by is not learnt from, so nothing is left."""
+    root = colour_folder(tmp_path, 10)
+    for path in (root / "disc").iterdir():
+        Image.new("RGB", (32, 32), "red").save(path)
+    with pytest.raises(DataError, match="nothing is left to learn class 'disc' from"):
+        read(root)
+
+
 def test_a_picture_of_two_classes_is_counted(tmp_path: Path) -> None:
     """One content with two labels is nobody's truth; a person is told."""
     root = colour_folder(tmp_path)

@@ -177,7 +177,7 @@ def test_the_same_command_gives_the_same_model_in_silence(
 
 def test_below_the_target_nothing_is_left(untold: Progress, out: Path) -> None:
     """A model that is not good enough is an error, and no file of it can be shipped by mistake."""
-    wanting = TrainSettings(architecture="seed", epochs=1, min_accuracy=1.01, out=out)
+    wanting = TrainSettings(architecture="svm", epochs=1, min_accuracy=1.01, out=out)
     with pytest.raises(NotVerified, match=r"101.00% is wanted"):
         train(wanting, untold, dataset(out.parent))
     assert names(out.parent) == {"bars.npz"}

@@ -117,6 +117,15 @@ def test_a_probe_is_sure_on_every_runtime() -> None:
     assert found[0][0] >= 2
 
 
+def test_an_artefact_of_many_labels_has_ten_probes() -> None:
+    """More would not be read; they are spread over the labels, the first and the last among them."""
+    labels = tuple(map(str, range(32)))
+    everything = list(range(32))
+    probes = choose_probes({"a": answers(everything)}, pictures(everything), labels)
+    assert probes.count == 10
+    assert (probes.expected[0], probes.expected[-1]) == ("0", "31")
+
+
 def test_a_model_that_knows_nothing_has_no_probes() -> None:
     """Without a single right answer there is nothing to prove a device by."""
     with pytest.raises(NotVerified, match="learnt nothing"):

@@ -58,7 +58,7 @@ class Checkpoints:
     fingerprint: str  # the data's
 
     def write(self, architecture: str, reached: Reached) -> None:
-        """Replace the one of this network; raises CheckpointError."""
+        """Replace the one of this network, and what another training left; raises CheckpointError."""
         groups = {"kept": reached.kept, "state": reached.state, "average": reached.average}
         header = {
             "recipeKey": self.recipe_key,
@@ -76,6 +76,9 @@ class Checkpoints:
             self.folder.mkdir(parents=True, exist_ok=True)
             half.write_bytes(content.getbuffer())
             os.replace(half, whole)
+            for path in self.folder.glob("*.npz"):
+                if not self._ours(path):
+                    path.unlink()
         except OSError as error:
             raise CheckpointError(f"{self.folder}: cannot write there: {error.strerror or error}") from error
 
@@ -90,6 +93,13 @@ class Checkpoints:
     def remove(self) -> None:
         """The training is done."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _ours(self, path: Path) -> bool:
+        try:
+            self._read(path, "")
+        except CheckpointError:
+            return False
+        return True
 
     def _read(self, path: Path, again: str) -> Reached:
         try:

@@ -102,6 +102,14 @@ def test_another_trainings_is_refused(checkpoints: Checkpoints, reader: Checkpoi
         replace(reader, folder=checkpoints.folder).read()
 
 
+def test_beginning_anew_replaces_what_another_training_left(checkpoints: Checkpoints) -> None:
+    """Not before there is something of its own; then nothing foreign stands in the way of --resume."""
+    replace(checkpoints, recipe_key="others").write("seed", REACHED)
+    (checkpoints.folder / "svm.npz").write_bytes(b"half")
+    checkpoints.write("micro", REACHED)
+    assert set(checkpoints.read()) == {"micro"}
+
+
 def test_no_place_to_keep_it(checkpoints: Checkpoints) -> None:
     """A file where the folder should be is named."""
     checkpoints.folder.write_text("")

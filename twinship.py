@@ -141,12 +141,14 @@ def train_verb(
     variants: Annotated[bool, typer.Option("--variants", help="Measure all optimisations.")] = False,
     max_side: Annotated[int, typer.Option(help="Larger pictures are made smaller, pixels.")] = 96,
     force: Annotated[bool, typer.Option("--force", help="Also when the same result is there.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train, convert, verify on the device's runtimes, write an artefact."""
     from training.choose import NoneFits
     from training.settings import model_name, size_bytes
-    from training.train import TrainSettings, train
+    from training.train import TrainSettings, assist, interrupted, train
+    from training.workers import find
 
     settings = TrainSettings(
         architecture=arch,
@@ -159,17 +161,26 @@ def train_verb(
         out=out,
         min_accuracy=min_accuracy,
         force=force,
+        resume=resume,
         max_size_bytes=None if max_size is None else size_bytes(max_size),
         max_latency_ms=max_latency_ms,
         optimisation=optimise,
         variants=variants,
         max_side=max_side,
     )
+    worker = find(os.environ)
+    if worker and not worker.chief:
+        digests = assist(settings, _progress())
+        _say(f"{worker.task} is done, the chief has the results; weights {', '.join(digests)}")
+        return
     try:
         result = train(settings, _progress())
     except NoneFits as error:
         if not as_json:
             _draw_candidates(error.candidates)
+        raise
+    except KeyboardInterrupt:
+        print(f"\ntwinship: {interrupted(settings)}", file=sys.stderr)
         raise
     if as_json:
         _say_json(result.metrics.model_dump(by_alias=True))

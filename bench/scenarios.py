@@ -66,7 +66,6 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "swap": Scenario("swaps by twin and rollbacks at 100 frames/s: nothing lost, what they cost", "swap"),
     "delay": Scenario("the article's formulas against what is measured, edge and cloud", "delay"),
     "ledger": Scenario("the modules' ledger against the hub's own stamps", "ledger"),
-    "hub": Scenario("one hop through the simulator's hub, next to mosquitto", "hub"),
     "overload": Scenario(
         "five times too many frames, and inference away for a while", "overload", everyday=False
     ),

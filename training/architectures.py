@@ -24,6 +24,7 @@ class Recipe:
     rate: float  # Adam's learning rate; the highest one where `cosine`
     cosine: bool = False  # warm up over a tenth of the steps, then fall to 0 along a cosine; else constant
     warp: float = 0.0  # 0: pictures as they are; 1: turned to ±10°, scaled and sheared ±10 %, moved ±2 pixels
+    average: int = 0  # steps over which the weights that are judged are averaged; 0: they are the last ones
     pictures: int | None = None  # in one epoch, drawn anew from the training data; None: each one once
 
 
@@ -48,6 +49,9 @@ class Architecture:
 
 PROFILES: Final = ("full", "quick")
 AUTO: Final = "auto"  # in place of an architecture: all are tried
+
+#: Pictures whose shorter side is longer are halved until it is not: micro has parameters for no more.
+MICRO_SIDE: Final = 40
 
 LARGE_PICTURE: Final = 56  # pixels of a side: `small` halves larger ones in its first layer
 SMALLEST_MAP: Final = 7  # and its maps until then
@@ -78,33 +82,33 @@ def seed(shape: Shape, classes: int) -> Any:
 
 
 def micro(shape: Shape, classes: int) -> Any:
-    """Five narrow convolutions, 14,042 parameters for MNIST: small enough to travel inside a twin."""
+    """Five narrow convolutions, 14,174 parameters for MNIST: small enough to travel inside a twin."""
     _, keras = tensorflow()
     layers = keras.layers
+    values = pictures = keras.Input(shape)
+    while min(values.shape[1:3]) > MICRO_SIDE:
+        values = layers.AveragePooling2D(2)(values)
 
-    def convolution(filters: int) -> list[Any]:
+    def convolution(filters: int, size: int = 3, strides: int = 1) -> Any:
+        whole = strides == 1 and min(values.shape[1:3]) >= size
         # No bias: the batch normalisation has one, and both are folded into the weights at conversion. Its
         # momentum is 0.9 because a quick training has 190 steps: at Keras's 0.99 its averages lag behind.
-        return [
-            layers.Conv2D(filters, 3, use_bias=False),
-            layers.BatchNormalization(momentum=0.9),
-            layers.ReLU(),
-        ]
+        convolved = layers.Conv2D(
+            filters, size, strides, padding="valid" if whole else "same", use_bias=False
+        )(values)
+        return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(convolved))
 
-    return keras.Sequential(
-        [
-            keras.Input(shape),
-            *convolution(8),
-            *convolution(16),
-            layers.MaxPooling2D(2),
-            *convolution(20),
-            *convolution(24),
-            layers.MaxPooling2D(2),
-            *convolution(24),
-            layers.GlobalAveragePooling2D(),
-            layers.Dense(classes, activation="softmax"),
-        ]
-    )
+    # A first layer of 5×5 at every second pixel, where there were two of 3×3 at every one: half the work of a
+    # training's step and 46 µs for an invoke on LiteRT instead of 64, so that the same minutes hold more than
+    # twice the epochs. Wider ones (30 and 20 at the end) did not fit a twin with the probes of digits.
+    values = convolution(12, size=5, strides=2)
+    values = convolution(16)
+    values = convolution(20)
+    values = layers.MaxPooling2D(2, padding="same")(values)
+    values = convolution(26)
+    values = convolution(18)
+    values = layers.GlobalAveragePooling2D()(values)
+    return keras.Model(pictures, layers.Dense(classes, activation="softmax")(values))
 
 
 def small(shape: Shape, classes: int) -> Any:
@@ -171,10 +175,10 @@ ARCHITECTURES: Final = {
         },
     ),
     "micro": Architecture(
-        about="a small CNN with batch normalisation: five convolutions (8, 16, 20, 24, 24), average pooling",
+        about="a small CNN with batch normalisation: five convolutions (12, 16, 20, 26, 18), average pooling",
         build=micro,
         recipes={
-            "full": Recipe(epochs=12, batch=128, rate=0.006, cosine=True, warp=0.7),
+            "full": Recipe(epochs=24, batch=128, rate=0.006, cosine=True, warp=0.7, average=320),
             "quick": Recipe(epochs=2, batch=64, rate=0.006, cosine=True, pictures=6_000),
         },
         accuracy={

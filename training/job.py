@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 
 from inference.artefact import Manifest, Probes, pack
 from training import convert
+from training.checkpoint import Checkpoints, Reached
 from training.data import Dataset, Pictures, input_spec
 from training.fit import Fitted, Progress
 from training.settings import TrainSettings
+from training.workers import Worker
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,9 @@ class Job:
     progress: Progress
     key: str  # of settings and code: what an earlier result is recognised by
     started: float  # CLOCK_MONOTONIC, s
+    checkpoints: Checkpoints
+    worker: Worker | None = None  # this machine, where several train together
+    reached: Mapping[str, Reached] = field(default_factory=dict)  # network → where it goes on
     seconds: dict[str, float] = field(
         default_factory=dict
     )  # stage → how long it took, all its turns together

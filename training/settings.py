@@ -43,6 +43,7 @@ class TrainSettings:
     #: None: the architecture's target for this data set and profile. With "auto" a limit on the candidates.
     min_accuracy: float | None = None
     force: bool = False  # train although the same result is there already
+    resume: bool = False  # go on from the last whole epoch of a training that was interrupted
     max_size_bytes: int | None = None  # of the flatbuffer, without labels and probes
     max_latency_ms: float | None = None  # the median of one picture here, on every runtime
     optimisation: str = "int8"

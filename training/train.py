@@ -17,21 +17,24 @@ import numpy as np
 
 from inference import wish
 from inference.artefact import Artefact, pack, read
-from training import choose, convert, export, plots, verify
+from training import choose, convert, export, plots, verify, workers
+from training.architectures import ARCHITECTURES
 from training.ask import Answers, ask
 from training.calibration import calibration
 from training.card import card
+from training.checkpoint import Checkpoints, beside
 from training.data import Dataset, find, spread
 from training.data.download import download
 from training.data.pictures import at_most
 from training.export import Accuracy, DatasetFacts, History, Inline, Metrics, Proof, Sizes, Variant
-from training.fit import Progress, predictions
+from training.fit import Progress, fit, predictions
 from training.job import Job
 from training.kept import kept, recipe_key, same_data, versions, was_digits
 from training.settings import SettingsError, TrainSettings
 from training.trial import Trial, cost, tried, variant
+from training.workers import Worker, WorkersError
 
-__all__ = ["SettingsError", "TrainResult", "TrainSettings", "train"]
+__all__ = ["SettingsError", "TrainResult", "TrainSettings", "assist", "interrupted", "train"]
 
 FRAMES: Final = 500
 #: A second training in the same process would wait as long for the same answer.
@@ -66,22 +69,74 @@ def train(settings: TrainSettings, progress: Progress, dataset: Dataset | None =
 
     `progress` is told what is being done and which share of 1 is done. `dataset` spares the search when the
     caller has one. Raises TrainingError: DataError, ExportError, NotAnswered, NotVerified (below the target;
-    NoneFits: outside the limits). Then, and after Ctrl-C, `out` is as it was and nothing half made is left.
+    NoneFits: outside the limits), CheckpointError. Then, and after Ctrl-C, `out` is as it was, nothing half
+    made is left, and what the fitting had reached is kept beside it, for `settings.resume`.
     """
     started = time.monotonic()
     key = recipe_key(settings)
-    before = kept(settings, key)
+    worker = _chief(settings)
+    before = None if worker else kept(settings, key)  # the others would wait for this one
     progress("data", 0.0)
     fetch = None if was_digits(settings, before) else download_once
     dataset = dataset or find(settings.dataset, os.environ, fetch, at_most(settings.max_side))
     if before and same_data(before, dataset):
         progress("nothing to do: trained before with the same settings and data", 1.0)
         return TrainResult(settings.out, before, cached=True)
-    with export.staging(settings.out) as folder:
-        metrics = _made(Job(settings, dataset, progress, key, started), folder)
-        export.install(folder, settings.out)
+    checkpoints = Checkpoints(beside(settings.out), key, dataset.fingerprint)
+    reached = checkpoints.read() if settings.resume else {}
+    job = Job(settings, dataset, progress, key, started, checkpoints, worker, reached)
+    try:
+        with export.staging(settings.out) as folder:
+            metrics = _made(job, folder)
+            export.install(folder, settings.out)
+    except verify.NotVerified:  # it would end so again
+        checkpoints.remove()
+        raise
+    checkpoints.remove()
     progress(f"done: {settings.out}", 1.0)
     return TrainResult(settings.out, metrics, cached=False)
+
+
+def assist(settings: TrainSettings, progress: Progress) -> tuple[str, ...]:
+    """Learn along with the chief, who has the results; the digests of the weights, network by network.
+
+    For the machines that TF_CONFIG names besides the chief. Raises TrainingError.
+    """
+    worker = _together(settings)
+    data = find(settings.dataset, os.environ, download_once, at_most(settings.max_side))
+    digests = []
+    for name in settings.architectures:
+        network, recipe = ARCHITECTURES[name], settings.recipe(name, len(data.train))
+        classes = len(data.labels)
+        fitted = fit(
+            network, recipe, data.train, data.validation, classes, settings.seed, progress, worker=worker
+        )
+        digests.append(fitted.weights_sha256)
+    return tuple(digests)
+
+
+def interrupted(settings: TrainSettings) -> str:
+    """How to go on after Ctrl-C."""
+    if any(beside(settings.out).glob("*.npz")):
+        return f"the best weights so far are kept; go on with: {settings.command} --resume"
+    return "no epoch was complete, so nothing is kept"
+
+
+def _together(settings: TrainSettings) -> Worker | None:
+    """This machine, where TF_CONFIG names several. Raises WorkersError."""
+    worker = workers.find(os.environ)
+    if worker and settings.resume:
+        raise WorkersError(
+            f"--resume goes on alone: unset {workers.VARIABLE}, or begin anew with all machines"
+        )
+    return worker
+
+
+def _chief(settings: TrainSettings) -> Worker | None:
+    worker = _together(settings)
+    if worker and not worker.chief:
+        raise WorkersError(f"{worker.task} in {workers.VARIABLE} has no results: ask the chief's machine")
+    return worker
 
 
 def inline(artefact: Artefact) -> Inline:

@@ -6,7 +6,11 @@ Which of several to take is `choose`'s to say.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from training import convert, verify
 from training.architectures import ARCHITECTURES
@@ -47,7 +51,18 @@ def tried(job: Job, architecture: str, begin: float, end: float) -> Trial:
     recipe = settings.recipe(architecture, len(data.train))
     network = ARCHITECTURES[architecture]
     with job.stage("fit", f"{head}{data.name} ({data.source}); starting TensorFlow", begin):
-        fitted = fit(network, recipe, data.train, data.validation, len(data.labels), settings.seed, told)
+        fitted = fit(
+            network,
+            recipe,
+            data.train,
+            data.validation,
+            len(data.labels),
+            settings.seed,
+            told,
+            worker=job.worker,
+            reached=job.reached.get(architecture),
+            keep=partial(job.checkpoints.write, architecture) if job.worker is None else None,
+        )
     share = begin + FITTED * (end - begin)
     with job.stage("convert", f"{head}converting to {settings.optimisation}", share):
         tflite = convert.converted(fitted.model, settings.optimisation, representative(job))
@@ -68,7 +83,7 @@ def tried(job: Job, architecture: str, begin: float, end: float) -> Trial:
     return Trial(architecture, fitted, tflite, asked, answered, candidate.judged(settings.limits))
 
 
-def representative(job: Job) -> verify.Images:
+def representative(job: Job) -> NDArray[np.uint8]:
     """The pictures by which a conversion finds the range of every tensor."""
     return spread(job.dataset.train, convert.REPRESENTATIVE).images
 

@@ -31,9 +31,6 @@ PROOF_TIMEOUT_S: Final = 60.0  # a device allows 10; a machine that trains is bu
 ROUNDING: Final = 1e-9  # of a difference of two shares
 
 
-Images = NDArray[np.uint8]
-
-
 class NotVerified(TrainingError):
     """The model is not good enough, or not what it should be."""
 

@@ -77,6 +77,20 @@ def test_asking_advice_for_what_cannot_be_had(twinship: Command) -> None:
     assert "neither at the edge nor in the cloud" in said
 
 
+def test_nothing_to_resume(twinship: Command) -> None:
+    """The place that was looked at, and how to begin anew."""
+    line = refused(twinship, "train", "--dataset", "digits", "--out", "model", "--resume")
+    assert "model.checkpoint: nothing to resume" in line
+    assert not list(twinship.folder.iterdir())
+
+
+def test_a_cluster_that_is_none(twinship: Command) -> None:
+    """TF_CONFIG is named, with one that would be right."""
+    line = refused(twinship, "train", "--dataset", "digits", TF_CONFIG='{"cluster": {}}')
+    assert "TF_CONFIG" in line
+    assert '"task": {"type": "worker", "index": 0}' in line
+
+
 def test_publishing_without_a_hub_a_key_or_a_model(twinship: Command, models: Path) -> None:
     """Each missing thing is named with the command that makes it."""
     model = str(models / "1.0.0" / "model.tflite")

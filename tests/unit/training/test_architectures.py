@@ -20,6 +20,14 @@ def test_a_network_fits_its_pictures_and_classes(name: str, shape: Shape) -> Non
     assert np.allclose(shares.sum(axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1), (8, 8, 1), (5, 40, 3), (97, 41, 3), (300, 200, 1)], ids=str)
+def test_micro_takes_any_size(shape: Shape) -> None:
+    """Down to one pixel, and large pictures halved: no layer is left without a map, and the size stays."""
+    model = ARCHITECTURES["micro"].build(shape, 10)
+    assert model(np.full((2, *shape), 0.5, np.float32)).shape == (2, 10)
+    assert model.count_params() < 16_000
+
+
 def test_small_stays_small() -> None:
     """Larger pictures cost more time, not more parameters."""
     counts = {ARCHITECTURES["small"].build((side, side, 3), 10).count_params() for side in (28, 64, 96)}

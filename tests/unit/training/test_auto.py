@@ -85,10 +85,8 @@ def test_outside_every_limit_nothing_is_shipped(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "optimisation",
-    ["dynamic", *(pytest.param(each, marks=pytest.mark.long) for each in ("float16", "float32"))],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("optimisation", ["float16", "dynamic", "float32"])
 def test_another_optimisation_can_be_shipped(
     tmp_path: Path, offline: Dataset, tiny: Tiny, untold: Progress, optimisation: str
 ) -> None:

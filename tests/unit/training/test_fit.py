@@ -13,9 +13,12 @@ import pytest
 from inference.preprocess import prepare
 from tests.unit.training.pictures import LABELS, dataset, pictures
 from training.architectures import ARCHITECTURES, Architecture, Recipe
+from training.checkpoint import Checkpoints, Reached
 from training.data import Pictures, Shape, input_spec
-from training.fit import Fitted, epoch_of, fit, real, transforms, warped
+from training.fit import Fitted, Told, fit, real
+from training.learner import AVERAGED_EVERY
 from training.quiet import THREADS, tensorflow
+from training.warp import epoch_of, transforms, warped
 
 TINY = Recipe(epochs=2, batch=16, rate=0.01, cosine=True, warp=0.5, pictures=64)
 Progress = Callable[[str, float], None]
@@ -26,6 +29,22 @@ def linear(shape: Shape, classes: int) -> Any:
     _, keras = tensorflow()
     flatten, dense = keras.layers.Flatten(), keras.layers.Dense(classes, activation="softmax")
     return keras.Sequential([keras.Input(shape), flatten, dense])
+
+
+def normalised(shape: Shape, classes: int) -> Any:
+    """With all that has a memory of its own: batch normalisation's averages, a dropout's seed."""
+    _, keras = tensorflow()
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input(shape),
+            layers.Flatten(),
+            layers.Dropout(0.2),
+            layers.Dense(12),
+            layers.BatchNormalization(),
+            layers.Dense(classes, activation="softmax"),
+        ]
+    )
 
 
 def fitted(folder: Path, seed: int, recipe: Recipe = TINY, progress: Progress | None = None) -> Fitted:
@@ -41,6 +60,60 @@ def test_the_seed_decides(tmp_path: Path) -> None:
     first, again, other = (fitted(tmp_path, seed).weights_sha256 for seed in (1, 1, 2))
     assert first == again
     assert first != other
+
+
+@pytest.mark.parametrize("average", [0, 64])
+def test_a_resumed_training_ends_at_the_same_weights(tmp_path: Path, average: int) -> None:
+    """From any whole epoch, by way of the disk: weights, optimizer, order, distortions and average go on."""
+    recipe = replace(TINY, epochs=3, pictures=192, average=average)  # 12 steps an epoch, 16 between averages
+    data, checkpoints = dataset(tmp_path), Checkpoints(tmp_path / "checkpoint", "", "")
+    architecture = Architecture("normalised", normalised, {"full": recipe}, {})
+    kept: list[Reached] = []
+
+    def run(keep: Callable[[Reached], None], reached: Reached | None = None) -> Fitted:
+        return fit(
+            architecture,
+            recipe,
+            data.train,
+            data.validation,
+            len(LABELS),
+            1,
+            lambda text, share: None,
+            keep=keep,
+            reached=reached,
+        )
+
+    whole = run(kept.append)
+    assert len(kept) == len(whole.history) == 3
+    for before in kept:
+        checkpoints.write("normalised", before)
+        resumed = run(lambda reached: None, checkpoints.read()["normalised"])
+        assert resumed.weights_sha256 == whole.weights_sha256
+        assert (resumed.history, resumed.epoch) == (whole.history, whole.epoch)
+
+
+def test_judged_weights_are_an_average(tmp_path: Path) -> None:
+    """Every sixteenth step's weights count a tenth where 160 steps are averaged, older ones what is left."""
+    recipe = replace(TINY, epochs=3, batch=4, average=10 * AVERAGED_EVERY)  # 16 steps an epoch
+    kept: list[Reached] = []
+    data = dataset(tmp_path)
+    architecture = Architecture("linear", linear, {"full": recipe}, {})
+    fit(
+        architecture,
+        recipe,
+        data.train,
+        data.validation,
+        len(LABELS),
+        1,
+        lambda text, share: None,
+        keep=kept.append,
+    )
+    expected = [each.astype(np.float64) for each in kept[0].state[:2]]  # kernel and bias, then Adam's memory
+    for reached in kept[1:]:
+        expected = [0.9 * old + 0.1 * new for old, new in zip(expected, reached.state, strict=False)]
+    for found, want in zip(kept[-1].average, expected, strict=True):
+        assert np.allclose(found, want, atol=1e-6)
+    assert not np.allclose(kept[-1].average[0], kept[-1].state[0], atol=1e-3)
 
 
 def test_the_number_of_cores_decides_nothing() -> None:
@@ -72,6 +145,20 @@ def test_progress_tells_epoch_share_and_time(tmp_path: Path) -> None:
     assert any(text.startswith("epoch 1 of 2, 100%") for text in texts)
     assert texts[-1] == "epoch 2 of 2, 100%, 0 s left"
     assert told[-1][1] == 1.0
+
+
+def test_a_resumed_training_tells_only_what_is_left() -> None:
+    """The share goes on where it was; the time left is judged by this run's own steps: 1 s each, 7 to go."""
+    clock = iter([10.0, 11.0, 12.0])
+    told: list[tuple[str, float]] = []
+    tell = Told(lambda text, share: told.append((text, share)), epochs=10, steps=2, clock=lambda: next(clock))
+    for epoch, step in ((6, 1), (6, 2), (7, 1)):
+        tell(epoch, step)
+    assert told == [
+        ("epoch 6 of 10, 50%", 0.55),
+        ("epoch 6 of 10, 100%, 8 s left", 0.6),
+        ("epoch 7 of 10, 50%, 7 s left", 0.65),
+    ]
 
 
 def test_an_epoch_shows_every_picture_once() -> None:

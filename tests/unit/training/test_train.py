@@ -24,8 +24,9 @@ from inference.runtimes import versions
 from tests.unit.training.conftest import Told
 from tests.unit.training.pictures import dataset
 from training.ask import NotAnswered, ask
+from training.checkpoint import CheckpointError
 from training.data import Dataset
-from training.train import TrainResult, TrainSettings, train
+from training.train import TrainResult, TrainSettings, interrupted, train
 from training.verify import NotVerified, verify_file
 
 Progress = Callable[[str, float], None]
@@ -177,7 +178,7 @@ def test_the_same_command_gives_the_same_model_in_silence(
 
 def test_below_the_target_nothing_is_left(untold: Progress, out: Path) -> None:
     """A model that is not good enough is an error, and no file of it can be shipped by mistake."""
-    wanting = TrainSettings(architecture="seed", epochs=1, min_accuracy=1.01, out=out)
+    wanting = TrainSettings(architecture="svm", epochs=1, min_accuracy=1.01, out=out)
     with pytest.raises(NotVerified, match=r"101.00% is wanted"):
         train(wanting, untold, dataset(out.parent))
     assert names(out.parent) == {"bars.npz"}
@@ -197,6 +198,26 @@ def test_a_failed_training_leaves_the_last_result(
     digest = hashlib.sha256(trained.artefact.read_bytes()).hexdigest()
     assert digest == trained.metrics.artefact_sha256
     assert names(trained.folder.parent) == {trained.folder.name}
+
+
+def test_an_interrupted_training_is_kept_for_its_own_resumption(
+    settings: TrainSettings, offline: Dataset, untold: Progress, out: Path
+) -> None:
+    """Ctrl-C in the second epoch keeps the first and says how to go on; another seed is refused it."""
+
+    def interrupt(text: str, share: float) -> None:
+        if text.startswith("epoch 2"):
+            raise KeyboardInterrupt
+
+    two = replace(settings, epochs=2, out=out)
+    assert interrupted(two) == "no epoch was complete, so nothing is kept"
+    with pytest.raises(KeyboardInterrupt):
+        train(two, interrupt, offline)
+    assert interrupted(two).endswith(f"go on with: {two.command} --resume")
+    with pytest.raises(CheckpointError, match="other settings"):
+        train(replace(two, seed=3, resume=True), untold, offline)
+    assert names(out.parent) == {"model.checkpoint"}
+    assert names(out.parent / "model.checkpoint") == {"micro.npz"}
 
 
 def test_a_damaged_artefact_is_not_verified(trained: TrainResult, offline: Dataset, tmp_path: Path) -> None:

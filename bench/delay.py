@@ -81,6 +81,7 @@ def run(bench: Bench, extent: Extent) -> dict[str, Any]:
         "cloud_unlimited_ms": round(link.unlimited_s * 1e3, 3),
         "frames": [point.to_json() for point in points],
         "models": [point.to_json() for point in models],
+        "worst_deviation": max(point.deviation for point in (*points, *models)),
         "crowded": crowded.to_json(),
         "break_even": break_evens(points, edge_s),
         "missed": shortcomings(points, models, crowded),

@@ -14,6 +14,8 @@ def draw(figures: Mapping[str, Any], path: Path) -> None:
     """Write an SVG of the scenario's figures."""
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     frames, models = figure.subplots(1, 2)
+    frames.loglog()
+    models.loglog()
     _points(frames, figures["frames"])
     frames.axhline(figures["edge_ms"], color="black", linestyle=":", label="answered at the edge")
     _words(frames, "a frame's answer from the cloud")
@@ -31,9 +33,13 @@ def _points(axes: Axes, points: list[Mapping[str, float]]) -> None:
         measured = [point["measured_s"] * 1e3 for point in of]
         axes.plot(mbit, predicted, color=f"C{number}", label=f"predicted, {delay * 1e3:g} ms each way")
         axes.plot(mbit, measured, "o", color=f"C{number}", label="measured")
+        axes.set_xticks(mbit, [f"{each:g}" for each in mbit])
 
 
 def _words(axes: Axes, title: str) -> None:
-    axes.set(title=title, xlabel="bandwidth, Mbit/s", ylabel="ms", xscale="log", yscale="log")
+    axes.xaxis.minorticks_off()
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.set(title=title, xlabel="bandwidth, Mbit/s", ylabel="ms")
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend(fontsize="small")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import shutil
 import socket
 import ssl
 import statistics
@@ -18,15 +17,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bench import BenchFailed
+from bench import BenchFailed, broker
 from bench.hop import Login, Order, resident_bytes
 from bench.scenarios import Bench
 from simulator import sas
-from simulator.certificates import Authority
 from simulator.hub_process import MQTT_PORT, REST_PORT
 from simulator.identity import Identity
 from simulator.loopback import free_addresses
@@ -36,34 +34,46 @@ DEVICE: Final = "edge"
 SENDER, RECEIVER = Identity(DEVICE, "sender"), Identity(DEVICE, "receiver")
 ROUTE: Final = 'FROM /messages/modules/sender/* INTO BrokeredEndpoint("/modules/receiver/inputs/work")'
 BODY_BYTES: Final = 1024
-PAIRS: Final = 5_000
-STREAM: Final = 200_000
-WARM_UP: Final = 20_000  # by then every cache and the store's log have their size
-STARTS: Final = 5
 PATIENCE_S: Final = 60.0
+MOST_LOAD: Final = 0.9  # of a core; above, the figures would be the load's own
 LOAD_S: Final = 600.0
 TOKEN_S: Final = 3600
 
 
+@dataclass(frozen=True)
+class Extent:
+    """How much is measured."""
+
+    starts: int = 5
+    pairs: int = 5_000  # messages one at a time
+    stream: int = 200_000  # messages as fast as they go through
+    warm_up: int = 20_000  # of these; then memory is first looked at, when caches and the log are full
+
+
 def measure(bench: Bench) -> Mapping[str, Any]:
     """Latency in ms and messages a second of one hop, seconds to start, MB idle and grown; mosquitto's."""
+    return run(bench, Extent())
+
+
+def run(bench: Bench, extent: Extent) -> Mapping[str, Any]:
+    """So much of it. Raises BenchFailed."""
     folder = bench.folder / "hub"
     hub_address, gateway = free_addresses(2, (MQTT_PORT, REST_PORT))
     command = [sys.executable, "-P", "-m", "simulator.hub", "--folder", str(folder)]
     command += ["--hub-address", hub_address, "--edge", f"{DEVICE}={gateway}"]
     bench.progress("starting the hub", 0.0)
     starts = []
-    for _ in range(STARTS):
+    for _ in range(extent.starts):
         begin = time.monotonic()
         with _running(command, folder.parent / "hub.log", lambda: _accepts(gateway, folder / "ca.pem")):
             starts.append(time.monotonic() - begin)
     with _running(command, folder.parent / "hub.log", (folder / "endpoints.json").exists) as hub:
         clients = asyncio.run(_deploy(folder, hub_address))
         idle = resident_bytes(hub.pid)
-        bench.progress(f"{STREAM:,} messages through the hub", 0.1)
-        figures = _load(_through_hub(gateway, folder, clients, hub.pid))
-    if figures["load_share"] > 0.9:
-        raise BenchFailed("the load was busier than the hub: the figures are the load's own")
+        bench.progress(f"{extent.stream:,} messages through the hub", 0.1)
+        figures = _load(_through_hub(gateway, folder, clients, hub.pid, extent))
+    if figures["load_share"] > MOST_LOAD:
+        raise BenchFailed("the load was busier than the hub; cure: nothing else may run on these cores")
     bench.progress("the same through mosquitto", 0.8)
     growth = figures.pop("growth_mb")
     return {
@@ -71,7 +81,7 @@ def measure(bench: Bench) -> Mapping[str, Any]:
         "start_s": round(statistics.median(starts), 2),
         "idle_mb": round(idle / 2**20, 1),
         "growth_mb_200k": growth,
-        **_mosquitto(bench.folder / "mosquitto", gateway),
+        **_mosquitto(bench.folder / "mosquitto", extent),
     }
 
 
@@ -128,7 +138,9 @@ async def _deploy(folder: Path, hub_address: str) -> dict[Identity, Login]:
     return logins
 
 
-def _through_hub(gateway: str, folder: Path, clients: Mapping[Identity, Login], pid: int) -> Order:
+def _through_hub(
+    gateway: str, folder: Path, clients: Mapping[Identity, Login], pid: int, extent: Extent
+) -> Order:
     return Order(
         address=gateway,
         port=MQTT_PORT,
@@ -138,59 +150,46 @@ def _through_hub(gateway: str, folder: Path, clients: Mapping[Identity, Login], 
         publish_to=f"devices/{DEVICE}/modules/sender/messages/events/%24.on=work",
         subscribe_to=f"devices/{DEVICE}/modules/receiver/inputs/#",
         body_bytes=BODY_BYTES,
-        pairs=PAIRS,
-        stream=STREAM,
+        pairs=extent.pairs,
+        stream=extent.stream,
         watch=pid,
-        warm_up=WARM_UP,
+        warm_up=extent.warm_up,
     )
 
 
 def _load(order: Order) -> dict[str, float]:
     command = [sys.executable, "-P", "-m", "bench.hop"]
-    ended = subprocess.run(
-        command, input=order.to_json(), capture_output=True, text=True, timeout=LOAD_S, check=False
-    )
+    try:
+        ended = subprocess.run(
+            command, input=order.to_json(), capture_output=True, text=True, timeout=LOAD_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise BenchFailed(
+            f"the messages did not go through within {LOAD_S:g} s; cure: a machine that does nothing else"
+        ) from None
     if ended.returncode != 0:
         raise BenchFailed(ended.stderr.strip().splitlines()[-1])
     figures: dict[str, float] = json.loads(ended.stdout)
     return figures
 
 
-def _mosquitto(folder: Path, address: str) -> dict[str, dict[str, float]]:
+def _mosquitto(folder: Path, extent: Extent) -> dict[str, dict[str, float]]:
     """Its figures under its name; nothing where it is not installed."""
-    program = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
-    if program is None:
+    if (program := broker.program()) is None:
         return {}
-    folder.mkdir()
-    authority = Authority.open(folder, datetime.now(UTC))
-    chain, key = authority.issue([address])
-    for name, text in (("chain.pem", chain), ("key.pem", key)):
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o600)
-    configuration = {
-        "listener": f"{MQTT_PORT} {address}",
-        "certfile": folder / "chain.pem",
-        "keyfile": folder / "key.pem",
-        "allow_anonymous": "true",
-        "set_tcp_nodelay": "true",
-        "max_queued_messages": "0",
-        "user": "root",
-    }
-    file = folder / "mosquitto.conf"
-    file.write_text("".join(f"{name} {value}\n" for name, value in configuration.items()))
-    order = Order(
-        address=address,
-        port=MQTT_PORT,
-        ca=str(folder / "ca.pem"),
-        sender=Login("sender", "x", ""),
-        receiver=Login("receiver", "x", ""),
-        publish_to="hop",
-        subscribe_to="hop",
-        body_bytes=BODY_BYTES,
-        pairs=PAIRS,
-        stream=STREAM // 10,
-    )
-    ready = lambda: _accepts(address, folder / "ca.pem")  # noqa: E731
-    with _running([program, "-c", str(file)], folder / "mosquitto.log", ready):
-        figures = _load(order)
+    with broker.running(program, folder, inflight=1) as running:
+        figures = _load(
+            Order(
+                address=broker.HOST,
+                port=running.port,
+                ca=str(running.ca),
+                sender=Login("sender", "x", ""),
+                receiver=Login("receiver", "x", ""),
+                publish_to="hop",
+                subscribe_to="hop",
+                body_bytes=BODY_BYTES,
+                pairs=extent.pairs,
+                stream=extent.warm_up,
+            )
+        )
     return {"mosquitto": {name: figures[name] for name in ("hop_p50_ms", "per_s")}}

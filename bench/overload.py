@@ -20,7 +20,7 @@ from typing import Any, Final
 from PIL import Image
 
 from bench import BenchFailed
-from bench.account import account
+from bench.account import Account, account
 from bench.rig import Rig, RigSettings
 from bench.scenarios import Bench
 from bench.waiting import lines, until
@@ -31,6 +31,7 @@ CREDIT: Final = 32  # the manifest's
 TIMES: Final = 5  # how much faster the camera is
 PICTURES: Final = 8
 SIDE: Final = 2_400  # pixels: some fifty milliseconds to decode and scale, far more than the way here
+MAX_FPS: Final = 1_000.0  # as the camera's twin allows
 UNLOADED_FPS: Final = 4.0
 QUIET_S: Final = 1.0  # no answer for so long: there is none to come
 SETTLED_S: Final = 30.0  # for what is under way to come to its end
@@ -57,51 +58,52 @@ def measure(bench: Bench) -> Mapping[str, Any]:
 
 def run(bench: Bench, extent: Extent) -> dict[str, Any]:
     """Measure; judges nothing."""
-    pictures = bench.folder / "pictures"
-    enlarge(bench.pictures, pictures, SIDE)
-    desired = {
-        "camera_sim": {"camera": {"paused": True, "ledger": True, "credit": CREDIT, "encoding": "as_is"}},
-        "inference": {"telemetry": {"predictions": "all", "intervalSeconds": 1}},
-    }
-    with Rig(RigSettings(bench.folder / "rig", pictures, desired)) as rig:
+    with _rig(bench) as rig:
         rig.simulator.start_modules()
         rig.publish(bench.models[0])
         bench.progress("one frame at a time", 0.1)
         unloaded = _answers(rig, UNLOADED_FPS, extent.unloaded_s)
-        unloaded_ms = _p50_ms(unloaded)
-        fps = TIMES * 1e3 / percentile([_work_ms(answer) for answer in unloaded], 50)
+        fps = min(MAX_FPS, TIMES * 1e3 / percentile([_work_ms(answer) for answer in unloaded], 50))
         bench.progress(f"{fps:.0f} frames/s, {TIMES} times what inference can do", 0.2)
         before_mb = _memory(rig)
         with Watch(rig) as watch:
             loaded = _answers(rig, fps, extent.loaded_s)
         bench.progress("inference is stopped and comes back", 0.6)
-        stopped_s = _away(rig, fps, extent.away_s, _frozen)
+        back_after_s = {"stopped": _away(rig, fps, extent.away_s, _frozen)}
         bench.progress("inference is ended and started again", 0.8)
-        ended_s = _away(rig, fps, extent.away_s, _ended)
-        _settle(rig)
-        hub_expired = expired(page(rig.upstream.parent))
+        back_after_s["ended"] = _away(rig, fps, extent.away_s, _ended)
         rig.simulator.stop_modules()
-        total = account(lines(_sent(rig)), lines(rig.upstream), hub_expired)
+        frames = _account(rig).to_json()
     return {
         "fps": round(fps, 1),
         "credit": CREDIT,
-        "unloaded_p50_ms": round(unloaded_ms, 3),
-        "loaded_p50_ms": round(_p50_ms(loaded), 3),
+        "unloaded_p50_ms": _p50_ms(unloaded),
+        "loaded_p50_ms": _p50_ms(loaded),
+        "slower": round(_p50_ms(loaded) / _p50_ms(unloaded), 3),
         "loaded_stages_p50_ms": _stages_ms(loaded),
         "answered_per_s": round(len(loaded) / extent.loaded_s, 1),
         "queue_max": watch.peaks.queue,
         "memory_mb": {"before": before_mb, "peak": watch.peaks.memory_mb},
-        "back_after_s": {"stopped": round(stopped_s, 3), "ended": round(ended_s, 3)},
-        "frames": total.to_json(),
+        "back_after_s": back_after_s,
+        "frames": frames,
     }
+
+
+def _rig(bench: Bench) -> Rig:
+    pictures = bench.folder / "pictures"
+    enlarge(bench.pictures, pictures, SIDE)
+    desired: dict[str, dict[str, Any]] = {
+        "camera_sim": {"camera": {"paused": True, "ledger": True, "credit": CREDIT, "encoding": "as_is"}},
+        "inference": {"telemetry": {"predictions": "all", "intervalSeconds": 1}},
+    }
+    return Rig(RigSettings(bench.folder / "rig", pictures, desired))
 
 
 def shortcomings(figures: Mapping[str, Any]) -> list[str]:
     """What does not hold, one line each."""
     found = []
-    slower = figures["loaded_p50_ms"] / figures["unloaded_p50_ms"]
-    if slower > MAX_SLOWER:
-        found.append(f"p50 under load is {slower:.1f} times that without, at most {MAX_SLOWER:g}")
+    if figures["slower"] > MAX_SLOWER:
+        found.append(f"p50 under load is {figures['slower']:.1f} times that without, at most {MAX_SLOWER:g}")
     if figures["queue_max"] > figures["credit"]:
         found.append(f"{figures['queue_max']} frames waited in edgeHub, at most {figures['credit']}")
     for how, seconds in figures["back_after_s"].items():
@@ -131,10 +133,9 @@ def _answers(rig: Rig, fps: float, duration_s: float) -> list[Answer]:
         time.sleep(1)
         first = len(_upstream(rig).answers)
         time.sleep(duration_s)
+        until(lambda: len(_upstream(rig).answers) > first, FIRST_S, "an answer")
         found = list(_upstream(rig).answers[first:])
     _settle(rig)
-    if not found:
-        raise BenchFailed("overload: nothing was answered; see the module's log")
     return found
 
 
@@ -154,7 +155,7 @@ def _away(rig: Rig, fps: float, away_s: float, absence: Callable[[Rig, float], N
         until(lambda: _captured(rig) > back_ns, FIRST_S, "an answer after the return")
         took_s = (time.time_ns() - back_ns) / 1e9
     _settle(rig)
-    return took_s
+    return round(took_s, 3)
 
 
 def _frozen(rig: Rig, away_s: float) -> None:
@@ -204,13 +205,16 @@ def _captured(rig: Rig) -> int:
     return 0
 
 
-def _sent(rig: Rig) -> Path:
-    return rig.upstream.parent / "modules" / "camera_sim" / "sent.jsonl"
+def _account(rig: Rig) -> Account:
+    hub = page(rig.upstream.parent)
+    return account(
+        lines(rig.sent), lines(rig.upstream), expired=expired(hub), waiting=queued(hub, "inference")
+    )
 
 
 def _p50_ms(answers: list[Answer]) -> float:
     """From capture to the answer, of the median frame."""
-    return percentile([sum(answer.stages_ms.values()) for answer in answers], 50)
+    return round(percentile([sum(answer.stages_ms.values()) for answer in answers], 50), 3)
 
 
 def _stages_ms(answers: list[Answer]) -> dict[str, float]:

@@ -113,7 +113,7 @@ class Delivery:
 
     def _finish(self, message: Waiting) -> None:
         self.sent[message.head.split("/", 6)[5], message.priority] += 1
-        self.queue.done(message)
+        self.queue.delivered(message)
 
     def _watch(self) -> None:
         """Have the alarm ring when the oldest message under way runs out of time."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import total_ordering
+from functools import lru_cache, total_ordering
 
 MAX_ID_CHARACTERS = 128
 
@@ -44,6 +44,12 @@ class Identity:
 
     def __lt__(self, other: Identity) -> bool:
         return (self.device, self.module or "") < (other.device, other.module or "")
+
+
+@lru_cache(maxsize=4096)
+def identity_of(device: str, module: str | None) -> Identity:
+    """The one of these names; raises ValueError. Made once: each message names its sender and receiver."""
+    return Identity(device, module)
 
 
 def _is_id(text: str) -> bool:

@@ -17,7 +17,7 @@ from simulator.clock import Clock
 from simulator.counts import Counts
 from simulator.deliveries import Delivery
 from simulator.faults import Faults
-from simulator.identity import Identity
+from simulator.identity import Identity, identity_of
 from simulator.queues import MessageQueue
 from simulator.routed_message import RoutedMessage
 from simulator.routes import Routing, Sink
@@ -131,7 +131,7 @@ class MessageRouter:
             if sink.module is None:
                 self._upstream.add(message, sink.priority, expires)
             else:
-                self._enqueue(Identity(gateway, sink.module), sink, message, expires)
+                self._enqueue(identity_of(gateway, sink.module), sink, message, expires)
 
     def _check_space(self, gateway: str, more_bytes: int) -> None:
         limit = self._max_store_bytes.get(gateway)

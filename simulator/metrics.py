@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from simulator.edge_hub import EdgeHub
 from simulator.exposition import Family, text
@@ -58,68 +59,59 @@ class Metrics:
 
 
 def _edge_hub(hub: EdgeHub, device: str) -> list[Family]:
-    counts, attendance = hub.counts, hub.attendance
+    sent, waiting, clients = _sent(hub, device), _waiting(hub, device), hub.connected_clients(device)
+    dropped = [({"reason": reason}, n) for reason, n in hub.dropped.items()]
+    methods = [({"to": str(to)}, n) for to, n in hub.counts.methods.items() if to.device == device]
     return [
-        _counter(
-            "edgehub_client_connect_success",
-            "Clients let in",
-            [({"id": name}, n) for (gateway, name), n in attendance.connects.items() if gateway == device],
-        ),
-        _counter(
-            "edgehub_client_connect_failed",
-            "Clients refused, by CONNACK code",
-            [
-                ({"reason": str(code)}, n)
-                for (gateway, code), n in attendance.refusals.items()
-                if gateway == device
-            ],
-        ),
-        _counter(
-            "edgehub_client_disconnect",
-            "Connections that ended",
-            [({"id": name}, n) for (gateway, name), n in attendance.disconnects.items() if gateway == device],
-        ),
-        _gauge("edgehub_connected_clients", "Clients on the line", [({}, hub.connected_clients(device))]),
-        _counter(
-            "edgehub_messages_received",
-            "Messages from clients",
-            [
-                ({"route_output": output, "id": name}, n)
-                for (gateway, name, output), n in counts.received.items()
-                if gateway == device
-            ],
-        ),
-        _counter("edgehub_messages_sent", "Messages that were acknowledged", _sent(hub, device)),
-        _counter(
-            "edgehub_messages_dropped",
-            "Messages dropped, by reason",
-            [({"reason": reason}, n) for reason, n in hub.dropped.items()],
-        ),
-        _counter(
-            "edgehub_gettwin",
-            "Twins read",
-            [
-                ({"source": "edge_hub", "id": name}, n)
-                for (gateway, name), n in counts.twin_gets.items()
-                if gateway == device
-            ],
-        ),
-        _counter(
-            "edgehub_reported_properties",
-            "Reported patches taken",
-            [
-                ({"target": "edge_hub", "id": name}, n)
-                for (gateway, name), n in counts.reported.items()
-                if gateway == device
-            ],
-        ),
-        _counter(
-            "edgehub_direct_methods",
-            "Direct method calls, answered or not",
-            [({"to": str(to)}, n) for to, n in counts.methods.items() if to.device == device],
-        ),
-        _gauge("edgehub_queue_length", "Messages that wait", _waiting(hub, device)),
+        *(_counter(each.name, each.what, each.samples(hub, device)) for each in COUNTED),
+        _counter("edgehub_messages_sent", "Messages that were acknowledged", sent),
+        _counter("edgehub_messages_dropped", "Messages dropped, by reason", dropped),
+        _counter("edgehub_direct_methods", "Direct method calls, answered or not", methods),
+        _gauge("edgehub_connected_clients", "Clients on the line", [({}, clients)]),
+        _gauge("edgehub_queue_length", "Messages that wait", waiting),
     ]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What is counted by edge device and further parts of a key, and the labels that show these."""
+
+    name: str
+    what: str
+    counts: Callable[[EdgeHub], Mapping[Any, int]]  # (edge device, *parts) -> how many
+    labels: tuple[str, ...] = ("id",)
+    fixed: Mapping[str, str] = field(default_factory=dict)
+
+    def samples(self, hub: EdgeHub, device: str) -> Labelled:
+        """Those of one edge device."""
+        for (gateway, *parts), number in self.counts(hub).items():
+            if gateway == device:
+                yield {**self.fixed, **dict(zip(self.labels, map(str, parts), strict=True))}, number
+
+
+COUNTED: Final = (
+    Counted("edgehub_client_connect_success", "Clients let in", lambda hub: hub.attendance.connects),
+    Counted(
+        "edgehub_client_connect_failed",
+        "Clients refused, by CONNACK code",
+        lambda hub: hub.attendance.refusals,
+        ("reason",),
+    ),
+    Counted("edgehub_client_disconnect", "Connections that ended", lambda hub: hub.attendance.disconnects),
+    Counted(
+        "edgehub_messages_received",
+        "Messages from clients",
+        lambda hub: hub.counts.received,
+        ("id", "route_output"),
+    ),
+    Counted("edgehub_gettwin", "Twins read", lambda hub: hub.counts.twin_gets, fixed={"source": "edge_hub"}),
+    Counted(
+        "edgehub_reported_properties",
+        "Reported patches taken",
+        lambda hub: hub.counts.reported,
+        fixed={"target": "edge_hub"},
+    ),
+)
 
 
 def _sent(hub: EdgeHub, device: str) -> Labelled:

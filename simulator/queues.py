@@ -93,8 +93,12 @@ class MessageQueue:
         self._by_priority.setdefault(waiting.priority, deque()).appendleft(waiting)
 
     def done(self, waiting: Waiting) -> None:
-        """Forget a delivered message for good."""
+        """Forget a message for good, in the same transaction as what else is written now."""
         self._store.remove_message(waiting.seq, waiting.size)
+
+    def delivered(self, waiting: Waiting) -> None:
+        """Forget a message for good, soon: who received it has it, and may be given it twice."""
+        self._store.delivered(waiting.seq, waiting.size)
 
     def sweep(self, wall: float) -> None:
         """Drop what has expired, in every priority."""

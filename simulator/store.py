@@ -1,9 +1,10 @@
 """What outlives the hub process: documents by kind and key, and queued messages, in one SQLite file.
 
 One commit for each turn of the event loop: the first write of a turn opens a transaction, the loop's next
-turn begins with its COMMIT, and what waited for it (PUBACKs, answers) runs right after. No timer, no thread
-hop. WAL with synchronous=NORMAL outlives `kill -9`, durability "full" power loss too. Outside a running loop
-every write commits itself. Knows no document's meaning.
+turn begins with its COMMIT, and what waited for it (PUBACKs, answers) runs right after. No thread hop, and no
+timer but for what nobody waits for: delivered messages leave the disk together, a moment later. WAL with
+synchronous=NORMAL outlives `kill -9`, durability "full" power loss too. Outside a running loop every write
+commits itself. Knows no document's meaning.
 
 A write that fails is the end: memory and disk would part ways. The store then refuses everything,
 `on_failure` is told once, and nothing that waited is ever acknowledged (ref 4.4: no PUBACK, so the senders
@@ -33,6 +34,9 @@ CHECKPOINT_BYTES: Final = 4 << 20
 # Under constant load the thread never catches up and the log never restarts: then once from this connection.
 MAX_LOG_BYTES: Final = 64 << 20
 ROW_BYTES: Final = 4096  # each write costs at least one page of the log
+# So long a delivered message may still be on the disk, and a kill has it delivered again. To remove each at
+# once costs as much as to store it: pages change at the front of the table while others are added at its end.
+DELIVERED_WITHIN_S: Final = 0.01
 
 _SCHEMA: Final = """
 CREATE TABLE documents (kind TEXT, key TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
@@ -72,6 +76,8 @@ class Store:
         self._failed: StorageFailed | None = None
         self._in_transaction = False
         self._waiting: list[Callable[[], None]] = []
+        self._delivered: list[tuple[int]] = []  # to be removed
+        self._delivered_alarm: asyncio.TimerHandle | None = None
         self._unchecked_bytes = 0
         self._checkpoint: asyncio.Future[None] | None = None  # the one under way, or the last
         self._db = _open(path, durability)
@@ -109,6 +115,13 @@ class Store:
         """Take a message out of its queue: it has been delivered, or its time is up. `size`: what it took."""
         self._write("DELETE FROM messages WHERE seq = ?", (seq,), 0)
         self.message_bytes -= size
+
+    def delivered(self, seq: int, size: int) -> None:
+        """Take a message out of its queue, as remove_message(), but not on the disk at once."""
+        self._delivered.append((seq,))
+        self.message_bytes -= size
+        if self._delivered_alarm is None:
+            self._remove_delivered_soon()
 
     def messages(self) -> Iterator[StoredMessage]:
         """Everything queued, oldest first. Bodies come one row at a time, not all at once."""
@@ -150,6 +163,7 @@ class Store:
 
     async def close(self) -> None:
         """Commit, wait for a checkpoint under way, close the file."""
+        self._remove_delivered()
         self.commit()
         if self._checkpoint is not None:
             await self._checkpoint
@@ -164,6 +178,19 @@ class Store:
         self._unchecked_bytes += ROW_BYTES + body_bytes
         if opened:
             self._commit_soon()
+
+    def _remove_delivered_soon(self) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._remove_delivered()
+        else:
+            self._delivered_alarm = loop.call_later(DELIVERED_WITHIN_S, self._remove_delivered)
+
+    def _remove_delivered(self) -> None:
+        delivered, self._delivered, self._delivered_alarm = self._delivered, [], None
+        for row in delivered:
+            self._write("DELETE FROM messages WHERE seq = ?", row, 0)
 
     def _commit_soon(self) -> None:
         try:

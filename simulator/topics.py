@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final, TypeAlias
 from urllib.parse import quote, unquote
 
-from simulator.identity import Identity
+from simulator.identity import Identity, identity_of
 
 # Wire names → names of system properties as routes see them (ref 4.6), in the order that edgeHub writes them.
 INCOMING: Final = {
@@ -95,7 +95,7 @@ def parse(topic: str) -> Inbound:
 
 def _telemetry(device: str, module: str | None, bag: str) -> Telemetry:
     try:
-        sender = Identity(device, module)
+        sender = identity_of(device, module)
     except ValueError as error:
         raise TopicError(str(error)) from None
     properties, system = split_bag(bag.rstrip("/"))

@@ -1,4 +1,4 @@
-"""The two networks, how long each is trained, and what it must reach: every number of a training stands here.
+"""The networks, how long each is trained, and what it must reach: every number of a training stands here.
 
 Describes only: `train` runs it, `convert` and `verify` judge what came out.
 """
@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from training.quiet import tensorflow
+import numpy as np
 
-INPUT_SHAPE: Final = (28, 28, 1)  # real values 0 to 1
-CLASSES: Final = 10
+from training.data import Dataset, Shape
+from training.quiet import tensorflow
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Recipe:
     rate: float  # Adam's learning rate; the highest one where `cosine`
     cosine: bool = False  # warm up over a tenth of the steps, then fall to 0 along a cosine; else constant
     warp: float = 0.0  # 0: pictures as they are; 1: turned to ±10°, scaled and sheared ±10 %, moved ±2 pixels
+    average: int = 0  # steps over which the weights that are judged are averaged; 0: they are the last ones
     pictures: int | None = None  # in one epoch, drawn anew from the training data; None: each one once
 
 
@@ -40,63 +41,120 @@ class Architecture:
     """A network and its recipes: profile → recipe."""
 
     about: str
-    build: Callable[[], Any]  # a keras.Model, not compiled
+    build: Callable[[Shape, int], Any]  # for so many classes: a keras.Model of values 0 to 1, not compiled
     recipes: Mapping[str, Recipe]
     accuracy: Mapping[tuple[str, str], float]  # (data set, profile) → what must be reached
+    loss: Any = "sparse_categorical_crossentropy"  # as keras.Model.compile takes it; truth is a whole number
 
 
 PROFILES: Final = ("full", "quick")
+AUTO: Final = "auto"  # in place of an architecture: all are tried
 
+#: Pictures whose shorter side is longer are halved until it is not: micro has parameters for no more.
+MICRO_SIDE: Final = 40
+
+LARGE_PICTURE: Final = 56  # pixels of a side: `small` halves larger ones in its first layer
+SMALLEST_MAP: Final = 7  # and its maps until then
+SVM_L2: Final = 1e-4
+SMALLEST_SHARE: Final = 1e-30  # of softmax, in float32
+
+MAX_DROP: Final = 0.002
 #: One of digits' 500 test pictures is already 0.2 points: there the drop is a check against breakage only.
-MAX_DROP: Final = {"mnist": 0.003, "digits": 0.01}
+DROPPED_PICTURES: Final = 5
 
 
-def seed() -> Any:
-    """The article's network: 225,034 parameters."""
+def seed(shape: Shape, classes: int) -> Any:
+    """The article's network: 225,034 parameters for MNIST."""
     _, keras = tensorflow()
     layers = keras.layers
     return keras.Sequential(
         [
-            keras.Input(INPUT_SHAPE),
+            keras.Input(shape),
             layers.Conv2D(32, 3, activation="relu"),
             layers.MaxPooling2D(2),
             layers.Conv2D(64, 3, activation="relu"),
             layers.MaxPooling2D(2),
             layers.Flatten(),
             layers.Dense(128, activation="relu"),
-            layers.Dense(CLASSES, activation="softmax"),
+            layers.Dense(classes, activation="softmax"),
         ]
     )
 
 
-def micro() -> Any:
-    """Five narrow convolutions, 14,042 parameters: small enough to travel inside a twin."""
+def micro(shape: Shape, classes: int) -> Any:
+    """Five narrow convolutions, 14,174 parameters for MNIST: small enough to travel inside a twin."""
+    _, keras = tensorflow()
+    layers = keras.layers
+    values = pictures = keras.Input(shape)
+    while min(values.shape[1:3]) > MICRO_SIDE:
+        values = layers.AveragePooling2D(2)(values)
+
+    def convolution(filters: int, size: int = 3, strides: int = 1) -> Any:
+        whole = strides == 1 and min(values.shape[1:3]) >= size
+        # No bias: the batch normalisation has one, and both are folded into the weights at conversion. Its
+        # momentum is 0.9 because a quick training has 190 steps: at Keras's 0.99 its averages lag behind.
+        convolved = layers.Conv2D(
+            filters, size, strides, padding="valid" if whole else "same", use_bias=False
+        )(values)
+        return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(convolved))
+
+    # A first layer of 5×5 at every second pixel, where there were two of 3×3 at every one: half the work of a
+    # training's step and 46 µs for an invoke on LiteRT instead of 64, so that the same minutes hold more than
+    # twice the epochs. Wider ones (30 and 20 at the end) did not fit a twin with the probes of digits.
+    values = convolution(12, size=5, strides=2)
+    values = convolution(16)
+    values = convolution(20)
+    values = layers.MaxPooling2D(2, padding="same")(values)
+    values = convolution(26)
+    values = convolution(18)
+    values = layers.GlobalAveragePooling2D()(values)
+    return keras.Model(pictures, layers.Dense(classes, activation="softmax")(values))
+
+
+def small(shape: Shape, classes: int) -> Any:
+    """Depthwise-separable convolutions, 15,890 parameters for ten classes in colour: up to 96×96 pixels."""
     _, keras = tensorflow()
     layers = keras.layers
 
-    def convolution(filters: int) -> list[Any]:
-        # No bias: the batch normalisation has one, and both are folded into the weights at conversion. Its
-        # momentum is 0.9 because a quick training has 190 steps: at Keras's 0.99 its averages lag behind.
-        return [
-            layers.Conv2D(filters, 3, use_bias=False),
-            layers.BatchNormalization(momentum=0.9),
-            layers.ReLU(),
-        ]
+    def normalised() -> list[Any]:
+        return [layers.BatchNormalization(momentum=0.9), layers.ReLU()]  # see `micro`
 
-    return keras.Sequential(
-        [
-            keras.Input(INPUT_SHAPE),
-            *convolution(8),
-            *convolution(16),
-            layers.MaxPooling2D(2),
-            *convolution(20),
-            *convolution(24),
-            layers.MaxPooling2D(2),
-            *convolution(24),
-            layers.GlobalAveragePooling2D(),
-            layers.Dense(CLASSES, activation="softmax"),
-        ]
-    )
+    def convolution(filters: int, stride: int) -> list[Any]:
+        depthwise = layers.DepthwiseConv2D(3, strides=stride, padding="same", use_bias=False)
+        pointwise = layers.Conv2D(filters, 1, use_bias=False)
+        return [depthwise, *normalised(), pointwise, *normalised()]
+
+    stem = 2 if min(shape[:2]) >= LARGE_PICTURE else 1
+    side = -(-min(shape[:2]) // stem)
+    first = layers.Conv2D(16, 3, strides=stem, padding="same", use_bias=False)
+    network = [keras.Input(shape), first, *normalised()]
+    for filters in (24, 32, 48, 64, 96):
+        stride = 2 if side >= 2 * SMALLEST_MAP else 1
+        side = -(-side // stride)
+        network += convolution(filters, stride)
+    head = layers.Dense(classes, activation="softmax")
+    return keras.Sequential([*network, layers.GlobalAveragePooling2D(), head])
+
+
+def svm(shape: Shape, classes: int) -> Any:
+    """A linear support vector machine; softmax turns its distances into shares and changes no order."""
+    _, keras = tensorflow()
+    layers = keras.layers
+    distances = layers.Dense(classes, kernel_regularizer=keras.regularizers.L2(SVM_L2))
+    return keras.Sequential([keras.Input(shape), layers.Flatten(), distances, layers.Softmax()])
+
+
+def hinge(truth: Any, shares: Any) -> Any:
+    """max(0, 1 - (distance of the true class - largest of the others)): Crammer and Singer, JMLR 2 (2001).
+
+    Logarithms of shares are as far apart as the distances that softmax took them from, and no more is used.
+    """
+    tf, _ = tensorflow()
+    distances = tf.math.log(tf.maximum(shares, SMALLEST_SHARE))
+    true = tf.one_hot(tf.cast(tf.reshape(truth, [-1]), tf.int32), tf.shape(shares)[-1])
+    right = tf.reduce_sum(true * distances, axis=-1)
+    wrong = tf.reduce_max(distances + true * distances.dtype.min / 2, axis=-1)
+    return tf.nn.relu(1 + wrong - right)
 
 
 ARCHITECTURES: Final = {
@@ -104,22 +162,23 @@ ARCHITECTURES: Final = {
         about="the article's CNN: two convolutions (32, 64), two poolings, a dense layer of 128",
         build=seed,
         recipes={
-            # The article's: Adam as it comes, 5 epochs. Batches of 64 and not Keras's 32, for fewer steps.
-            "full": Recipe(epochs=5, batch=64, rate=0.001),
+            # The article's network, Adam, loss, scaling and 5 epochs; batch, learning rate and distortions
+            # are ours: Adam as it comes, in batches of 64, ended at 98.9 % of MNIST's test pictures.
+            "full": Recipe(epochs=5, batch=128, rate=0.004, cosine=True, warp=0.5),
             "quick": Recipe(epochs=2, batch=32, rate=0.004, cosine=True, pictures=6_000),
         },
         accuracy={
-            ("mnist", "full"): 0.985,
+            ("mnist", "full"): 0.99,
             ("mnist", "quick"): 0.96,
             ("digits", "full"): 0.92,
             ("digits", "quick"): 0.92,
         },
     ),
     "micro": Architecture(
-        about="a small CNN with batch normalisation: five convolutions (8, 16, 20, 24, 24), average pooling",
+        about="a small CNN with batch normalisation: five convolutions (12, 16, 20, 26, 18), average pooling",
         build=micro,
         recipes={
-            "full": Recipe(epochs=12, batch=128, rate=0.006, cosine=True, warp=0.7),
+            "full": Recipe(epochs=24, batch=128, rate=0.006, cosine=True, warp=0.7, average=320),
             "quick": Recipe(epochs=2, batch=64, rate=0.006, cosine=True, pictures=6_000),
         },
         accuracy={
@@ -129,10 +188,40 @@ ARCHITECTURES: Final = {
             ("digits", "quick"): 0.92,
         },
     ),
+    "small": Architecture(
+        about="depthwise-separable convolutions (16, 24, 32, 48, 64, 96), average pooling; made for colour",
+        build=small,
+        recipes={
+            "full": Recipe(epochs=12, batch=64, rate=0.004, cosine=True, warp=0.5),
+            "quick": Recipe(epochs=3, batch=64, rate=0.006, cosine=True, pictures=6_000),
+        },
+        accuracy={
+            ("mnist", "full"): 0.985,
+            ("mnist", "quick"): 0.93,
+            ("digits", "full"): 0.92,
+            ("digits", "quick"): 0.85,
+        },
+    ),
+    "svm": Architecture(
+        about="a linear support vector machine: one dense layer, hinge loss, L2",
+        build=svm,
+        recipes={
+            "full": Recipe(epochs=10, batch=64, rate=0.001, cosine=True),
+            "quick": Recipe(epochs=2, batch=64, rate=0.003, cosine=True, pictures=6_000),
+        },
+        accuracy={
+            ("mnist", "full"): 0.90,
+            ("mnist", "quick"): 0.80,
+            ("digits", "full"): 0.88,
+            ("digits", "quick"): 0.85,
+        },
+        loss=hinge,
+    ),
 }
 
 
-def target(architecture: str, dataset: str, profile: str) -> Target:
-    """What this training must reach."""
-    accuracy = ARCHITECTURES[architecture].accuracy[(dataset, profile)]
-    return Target(accuracy, MAX_DROP[dataset])
+def target(architecture: str, data: Dataset, profile: str) -> Target:
+    """What this training must reach: where nobody said, what always giving the commonest answer would."""
+    commonest = float(np.bincount(data.test.labels).max() / len(data.test))
+    accuracy = ARCHITECTURES[architecture].accuracy.get((data.name, profile), commonest)
+    return Target(accuracy, max(MAX_DROP, DROPPED_PICTURES / len(data.test)))

@@ -11,17 +11,20 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.artefact import InputSpec
-from training.architectures import INPUT_SHAPE, Architecture, Recipe
-from training.data import Pictures
-from training.quiet import silenced, tensorflow
+from training import workers
+from training.architectures import Architecture, Recipe
+from training.checkpoint import Epoch, Reached
+from training.data import Pictures, input_spec
+from training.learner import Learner
+from training.warp import epoch_of, warped
+from training.workers import Worker
 
-INPUT: Final = InputSpec(height=INPUT_SHAPE[0], width=INPUT_SHAPE[1], channels=1)
 EVALUATION_BATCH: Final = 1_000
 PROGRESS_EVERY_S: Final = 0.2
 
@@ -36,6 +39,7 @@ class Fitted:
     model: Any
     epoch: int  # the one that was kept, from 1
     validation: float  # its accuracy on the validation pictures
+    history: tuple[Epoch, ...]  # every epoch, the first first
 
     @property
     def parameters(self) -> int:
@@ -57,37 +61,63 @@ def fit(
     recipe: Recipe,
     train: Pictures,
     validation: Pictures,
+    classes: int,
     seed: int,
     progress: Progress,
+    *,
+    worker: Worker | None = None,
+    reached: Reached | None = None,
+    keep: Callable[[Reached], None] | None = None,
 ) -> Fitted:
-    """Train `architecture` by `recipe`; the same arguments give the same weights on the same machine."""
-    model = _compiled(architecture, recipe, len(train), seed)
-    draw = np.random.default_rng(seed)
-    told = _Told(progress, recipe, _steps(recipe, len(train)))
-    best: tuple[float, int, Any] = (-1.0, 0, None)
-    for epoch in range(1, recipe.epochs + 1):
+    """Train `architecture` by `recipe`; the same arguments give the same weights on the same machine.
+
+    `keep` is told after every epoch how far it has come; with that as `reached` the training goes on from
+    there, to the same weights. `worker` is this machine where several train together.
+    """
+    steps = _steps(recipe, len(train), worker)
+    learner = Learner(
+        architecture,
+        recipe,
+        train.shape,
+        classes,
+        seed=seed,
+        steps=recipe.epochs * steps,
+        strategy=workers.strategy(worker),
+    )
+    if reached:
+        learner.state = reached.state, reached.average
+    told = Told(progress, recipe.epochs, steps)
+    for epoch in range(len(reached.history) + 1 if reached else 1, recipe.epochs + 1):
+        draw = np.random.default_rng((seed, epoch))  # nothing to remember from epoch to epoch
         pictures = epoch_of(train, recipe, draw)
         images = real(warped(pictures.images, recipe.warp, draw))
-        model.fit(
-            images,
-            pictures.labels,
-            batch_size=recipe.batch,
-            shuffle=False,  # `epoch_of` has shuffled
-            verbose=0,
-            callbacks=[told.callback(epoch)],
-        )
-        accuracy = float((predictions(model, validation).argmax(1) == validation.labels).mean())
-        if accuracy >= best[0]:
-            best = (accuracy, epoch, model.get_weights())
-    model.set_weights(best[2])
-    return Fitted(model, epoch=best[1], validation=best[0])
+        loss = learner.epoch(images, pictures.labels, partial(told, epoch))
+        accuracy = float((predictions(learner.judged, validation).argmax(1) == validation.labels).mean())
+        reached = _after(reached, Epoch(loss, accuracy), learner)
+        if keep:
+            keep(reached)
+    assert reached, "a recipe has at least one epoch"
+    learner.judged.set_weights(reached.kept)
+    best = reached.history[reached.best - 1]
+    return Fitted(learner.judged, reached.best, best.validation, reached.history)
+
+
+def _after(before: Reached | None, epoch: Epoch, learner: Learner) -> Reached:
+    """With this epoch; its weights are kept if it did best, of equals the latest."""
+    history = (*before.history, epoch) if before else (epoch,)
+    state, average = learner.state
+    if before and before.history[before.best - 1].validation > epoch.validation:
+        return Reached(history, before.best, before.kept, state, average)
+    return Reached(history, len(history), learner.judged.get_weights(), state, average)
 
 
 def real(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Pixels as the network sees them: the same rule that the engine follows on the device."""
+    """Pixels (count, H, W, C) as the network sees them: by the rule that the engine follows on the device."""
+    _, height, width, channels = images.shape
+    spec = input_spec((height, width, channels))
     values: NDArray[np.float32] = images.astype(np.float32)
-    values *= INPUT.scale
-    values += INPUT.offset
+    values *= spec.scale
+    values += spec.offset
     return values
 
 
@@ -99,99 +129,30 @@ def predictions(model: Any, pictures: Pictures) -> NDArray[np.float32]:
     return answers
 
 
-def epoch_of(train: Pictures, recipe: Recipe, draw: np.random.Generator) -> Pictures:
-    """The pictures of one epoch in a new order; from the start again when there are fewer than it takes."""
-    count = recipe.pictures or len(train)
-    rounds = math.ceil(count / len(train))
-    order = np.concatenate([draw.permutation(len(train)) for _ in range(rounds)])
-    return train.take(order[:count])
+def _steps(recipe: Recipe, count: int, worker: Worker | None) -> int:
+    """In one epoch; machines that share each step leave out what does not fill one."""
+    shown = recipe.pictures or count
+    return math.ceil(shown / recipe.batch) if worker is None else max(1, shown // recipe.batch)
 
 
-def warped(images: NDArray[np.uint8], strength: float, draw: np.random.Generator) -> NDArray[np.uint8]:
-    """Each picture turned, scaled, sheared and moved a little, differently; 0: left as they are."""
-    if not strength:
-        return images
-    tf, _ = tensorflow()
-    moved: NDArray[np.uint8] = tf.raw_ops.ImageProjectiveTransformV3(
-        images=images,
-        transforms=transforms(len(images), strength, draw),
-        output_shape=list(INPUT_SHAPE[:2]),
-        interpolation="BILINEAR",
-        fill_mode="CONSTANT",
-        fill_value=0.0,
-    ).numpy()
-    return moved
-
-
-def transforms(count: int, strength: float, draw: np.random.Generator) -> NDArray[np.float32]:
-    """(count, 8): for each picture the a b c / d e f / 0 0 that map an output pixel to where it is read from.
-
-    About the centre: turned by at most ±10°, scaled and sheared by ±10 %, moved by ±2 pixels, times strength.
-    """
-
-    def within(limit: float) -> NDArray[np.float64]:
-        return draw.uniform(-limit * strength, limit * strength, count)
-
-    angle, wide, high, shear = within(math.radians(10)), 1 + within(0.1), 1 + within(0.1), within(0.1)
-    a, b = np.cos(angle) * wide, shear - np.sin(angle) * wide
-    d, e = np.sin(angle) * high, np.cos(angle) * high
-    middle = (INPUT_SHAPE[0] - 1) / 2
-    c = middle * (1 - a - b) + within(2)
-    f = middle * (1 - d - e) + within(2)
-    nothing = np.zeros(count)
-    rows: NDArray[np.float32] = np.stack([a, b, c, d, e, f, nothing, nothing], axis=1).astype(np.float32)
-    return rows
-
-
-def _compiled(architecture: Architecture, recipe: Recipe, count: int, seed: int) -> Any:
-    tf, keras = tensorflow()
-    with silenced():
-        keras.backend.clear_session()
-        keras.utils.set_random_seed(seed)
-        tf.config.experimental.enable_op_determinism()
-        model = architecture.build()
-        model.compile(
-            optimizer=keras.optimizers.Adam(_rate(keras, recipe, recipe.epochs * _steps(recipe, count))),
-            loss="sparse_categorical_crossentropy",
-        )
-    return model
-
-
-def _rate(keras: Any, recipe: Recipe, steps: int) -> Any:
-    if not recipe.cosine:
-        return recipe.rate
-    warm_up = max(1, steps // 10)
-    return keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, steps - warm_up), warmup_target=recipe.rate, warmup_steps=warm_up
-    )
-
-
-def _steps(recipe: Recipe, count: int) -> int:
-    """In one epoch."""
-    return math.ceil((recipe.pictures or count) / recipe.batch)
-
-
-class _Told:
+class Told:
     """Turns steps into words, a share and the time that is left, at most five times a second."""
 
-    def __init__(self, progress: Progress, recipe: Recipe, steps: int) -> None:
-        self._progress, self._epochs, self._steps = progress, recipe.epochs, steps
-        self._first = self._last = (
-            0.0  # when the first step was done (it compiles, so it tells nothing), and told
-        )
+    def __init__(
+        self, progress: Progress, epochs: int, steps: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._progress, self._epochs, self._steps, self._clock = progress, epochs, steps, clock
+        # When, and after how many steps, the first of this run was done: it compiles, so it tells nothing.
+        self._first: tuple[float, int] | None = None
+        self._last = 0.0
 
-    def callback(self, epoch: int) -> Any:
-        _, keras = tensorflow()
-        return keras.callbacks.LambdaCallback(
-            on_train_batch_end=lambda step, logs: self._step(epoch, step + 1)
-        )
-
-    def _step(self, epoch: int, step: int) -> None:
-        now = time.monotonic()
-        self._first = self._first or now
+    def __call__(self, epoch: int, step: int) -> None:
+        now = self._clock()
+        done, total = (epoch - 1) * self._steps + step, self._epochs * self._steps
+        self._first = self._first or (now, done)
         if now - self._last < PROGRESS_EVERY_S and step < self._steps:
             return
         self._last = now
-        done, total = (epoch - 1) * self._steps + step, self._epochs * self._steps
-        left = f", {(now - self._first) * (total - done) / (done - 1):.0f} s left" if done > 1 else ""
+        since, before = self._first
+        left = f", {(now - since) * (total - done) / (done - before):.0f} s left" if done > before else ""
         self._progress(f"epoch {epoch} of {self._epochs}, {step / self._steps:.0%}{left}", done / total)

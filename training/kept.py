@@ -16,6 +16,8 @@ from training.export import Metrics
 from training.settings import TrainSettings
 
 TENSORFLOWS: Final = ("tensorflow-cpu", "tensorflow")
+#: Settings that decide nothing of what comes out.
+NOT_ASKED: Final = ("out", "force", "resume")
 #: What, besides this room, decides how a model comes out.
 DEVICE_CODE: Final = ("artefact.py", "engine.py", "preprocess.py", "prove.py", "runtimes.py", "wish.py")
 
@@ -37,9 +39,9 @@ def was_digits(settings: TrainSettings, found: Metrics | None) -> bool:
 
 def recipe_key(settings: TrainSettings) -> str:
     """Of everything but the data that decides what comes out: settings, code, versions."""
-    asked = {name: str(value) for name, value in asdict(settings).items() if name not in ("out", "force")}
+    asked = {name: str(value) for name, value in asdict(settings).items() if name not in NOT_ASKED}
     folder, device = Path(__file__).parent, Path(inference.__path__[0])
-    sources = [*sorted(folder.glob("*.py")), *(device / name for name in DEVICE_CODE)]
+    sources = [*sorted(folder.rglob("*.py")), *(device / name for name in DEVICE_CODE)]
     digest = hashlib.sha256(f"{sorted(asked.items())} {sorted(versions().items())}\n".encode())
     for source in sources:
         digest.update(f"{source.name} {hashlib.sha256(source.read_bytes()).hexdigest()}\n".encode())
@@ -49,7 +51,13 @@ def recipe_key(settings: TrainSettings) -> str:
 def versions() -> dict[str, str]:
     """Of what decides how a model comes out, where it is installed; imports none of it."""
     found = {}
-    for name in (*TENSORFLOWS, "keras", "numpy", *(distribution for _, distribution in RUNTIMES.values())):
+    for name in (
+        *TENSORFLOWS,
+        "keras",
+        "numpy",
+        "pillow",
+        *(distribution for _, distribution in RUNTIMES.values()),
+    ):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -94,7 +94,7 @@ class IotHub:
         """Signed here, by the rule of the reference and not by the simulator's own code."""
         quoted = quote(resource or self.parts["HostName"], safe="")
         quoted = quoted.lower() if lower else quoted
-        expiry = int(time.time()) + 60
+        expiry = int(time.time()) + 300
         key = base64.b64decode(self.parts["SharedAccessKey"])
         digest = hmac.new(key, f"{quoted}\n{expiry}".encode(), hashlib.sha256).digest()
         signature = quote(base64.b64encode(digest), safe="")
@@ -156,8 +156,8 @@ def reached(connection_string: str) -> Iterator[IotHub]:
     """The hub behind a connection string; REQUESTS_CA_BUNDLE says whom to trust, as for the SDK."""
     with contextlib.ExitStack() as running:
         hub = IotHub(connection_string, running)
+        running.callback(hub.remove_what_was_made)
         yield hub
-        hub.remove_what_was_made()
 
 
 @contextlib.contextmanager

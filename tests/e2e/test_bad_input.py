@@ -68,6 +68,29 @@ def test_a_data_file_of_the_wrong_shape(twinship: Command) -> None:
     assert not (twinship.folder / "build" / "model").exists()
 
 
+def test_asking_advice_for_what_cannot_be_had(twinship: Command) -> None:
+    """A unit that could mean bits or bytes is refused; a wish that nothing meets ends without success."""
+    words = ("advise", "--fps", "30", "--max-latency-ms")
+    assert "as in 2Mbit or 250kB" in refused(twinship, *words, "20", "--bandwidth", "2mb")
+    code, said = twinship.run(*words, "1", "--bandwidth", "2Mbit")
+    assert code == 1
+    assert "neither at the edge nor in the cloud" in said
+
+
+def test_nothing_to_resume(twinship: Command) -> None:
+    """The place that was looked at, and how to begin anew."""
+    line = refused(twinship, "train", "--dataset", "digits", "--out", "model", "--resume")
+    assert "model.checkpoint: nothing to resume" in line
+    assert not list(twinship.folder.iterdir())
+
+
+def test_a_cluster_that_is_none(twinship: Command) -> None:
+    """TF_CONFIG is named, with one that would be right."""
+    line = refused(twinship, "train", "--dataset", "digits", TF_CONFIG='{"cluster": {}}')
+    assert "TF_CONFIG" in line
+    assert '"task": {"type": "worker", "index": 0}' in line
+
+
 def test_publishing_without_a_hub_a_key_or_a_model(twinship: Command, models: Path) -> None:
     """Each missing thing is named with the command that makes it."""
     model = str(models / "1.0.0" / "model.tflite")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
+from pydantic import BaseModel
+
+from camera_sim.settings import CameraSettings
 from inference.reconcile import diagram
+from inference.settings import InferenceSection, TelemetrySection
 
 ROOT = Path(__file__).parents[2]
 BEGIN, END = "<!-- diagram: inference.reconcile -->\n", "<!-- end diagram -->"
@@ -32,6 +37,33 @@ def test_every_make_target_of_the_documents_exists() -> None:
     for document in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md"):
         named = set(re.findall(r"`make ([a-z-]+)", (ROOT / document).read_text()))
         assert named <= targets, document
+
+
+def test_every_test_and_file_that_security_names_exists() -> None:
+    """Its claims are held by tests, and a reader who follows one finds it."""
+    text = (ROOT / "docs" / "security.md").read_text()
+    tests = {path: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+    for name in re.findall(r"`(test_\w+)`", text):
+        assert any(f"def {name}(" in content for content in tests.values()), name
+    places = {"inference/": "modules/inference/inference/", "edgekit/": "edgekit/edgekit/"}
+    for name in re.findall(r"`((?:tests|fleet|simulator|inference|edgekit)/[\w/]+\.py)`", text):
+        room = name.split("/")[0] + "/"
+        assert (ROOT / name.replace(room, places.get(room, room), 1)).is_file(), name
+
+
+def test_the_settings_of_the_uses_are_settings() -> None:
+    """Each block of docs/uses.md can be put into the twins as it stands."""
+    sections: dict[str, type[BaseModel]] = {
+        "camera": CameraSettings,
+        "inference": InferenceSection,
+        "telemetry": TelemetrySection,
+    }
+    blocks = re.findall(r"```json\n(.*?)```", (ROOT / "docs" / "uses.md").read_text(), re.DOTALL)
+    assert len(blocks) == 4
+    for block in blocks:
+        lines = re.sub(r"\}\s*\n", "},", block.strip() + "\n").rstrip(",")
+        for name, section in json.loads("{" + lines + "}").items():
+            sections[name].model_validate(section)
 
 
 def test_no_file_of_the_top_level_is_missing() -> None:

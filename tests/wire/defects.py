@@ -149,7 +149,7 @@ DEFECTS: Final[Mapping[str, Defect]] = {
     "bags-unescaped": Defect((33,), leave_property_bags_as_they_are, "'a' == 'a=b&c'"),
     "5-for-not-ready": Defect((24,), answer_5_for_not_ready, "code: 5 != 3"),
     "tls-1.3-only": Defect((1,), speak_tls_1_3_only, "ConnectionFailedError"),
-    "nagle": Defect((69,), leave_nagles_algorithm_on, "often_quick"),
+    "nagle": Defect((69,), leave_nagles_algorithm_on, "no call takes less than 5 ms"),
 }
 
 

@@ -42,7 +42,7 @@ def verdicts(folder: Path, numbers: Iterable[int], defect: str | None) -> dict[i
     table = folder / "conformance.json"
     ours = ("PYTEST_", "TWINSHIP_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    environment |= {"TWINSHIP_TEST_PATIENCE_S": "10"} | ({"TWINSHIP_TEST_DEFECT": defect} if defect else {})
+    environment |= {"TWINSHIP_TEST_PATIENCE_S": "30"} | ({"TWINSHIP_TEST_DEFECT": defect} if defect else {})
     command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider"]
     command += [f"--conformance={table}", f"--basetemp={folder / 'tmp'}", *nodes(numbers)]
     ended = subprocess.run(

@@ -1,7 +1,8 @@
 """How many frames may be under way. Takes the time; sends and waits for nothing."""
 
-# The frames route lets a message live for 10 s: what the hub has had for longer was delivered or is gone.
-FORGET_NS = 15_000_000_000
+# The frames route lets a message live for 10 s: what the hub has had for longer was delivered or is gone. Not
+# much longer: an inference that comes back just then finds an empty queue, and the camera must not wait on.
+FORGET_NS = 10_500_000_000
 
 
 class Credit:
@@ -18,7 +19,7 @@ class Credit:
         self._under_way[seq] = None
 
     def stored(self, seq: int, now_ns: int) -> None:
-        """The hub has it; from now on it is forgotten after 15 s."""
+        """The hub has it; from now on it is forgotten after 10.5 s."""
         if seq in self._under_way:
             self._under_way[seq] = now_ns
 

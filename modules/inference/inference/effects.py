@@ -178,6 +178,8 @@ class Effects:
     def _restore(self) -> Event:
         memory, crashed = self._store.open().started()
         self._remember(memory)
+        if self._store.newer:
+            self.reason = Reason("state-too-new", self._store.newer)
         for ref, verdict in crashed[:1]:
             self._turn_down(ref.reported(), Reason(verdict.code, verdict.message))
         for kept in memory.restorable:

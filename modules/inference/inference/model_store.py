@@ -8,6 +8,7 @@ import errno
 import json
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,8 @@ MAX_STARTS = 2  # so many starts that find an attempt without a verdict make a c
 _MAX_STATE_BYTES = 1024 * 1024
 _STATE = "models.json"
 _ARTEFACTS = "models"
+_NEWER = "models.schema-*.json"  # the state of a version after this one, set aside
+_SHA256 = re.compile(rb"\b[0-9a-f]{64}\b")
 _HALF = ".half"  # what a file is called until it is whole
 _PART = ".part"  # … and a download, which the next process goes on with
 _DISK_CODES = {
@@ -220,6 +223,7 @@ class ModelStore:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.newer = ""  # why the state of a newer version was set aside at open(), if it was
         self._folder = folder
         self._artefacts = folder / _ARTEFACTS
 
@@ -258,12 +262,17 @@ class ModelStore:
         return Part(path)
 
     def sweep(self, memory: Memory, candidate: str = "") -> None:
-        """Remove the artefacts that the memory does not name, nor `candidate` (a digest); and every part."""
+        """Remove the artefacts that the memory does not name, nor `candidate` (a digest); and every part.
+
+        Those that a newer version's state names are that version's to remove.
+        """
         self._keep_only("*.tflite", self._named(memory) | {self.path(candidate).name})
         self._keep_only(f"*{_PART}", set())
 
     def _named(self, memory: Memory) -> set[str]:
-        return {self.path(kept.ref.sha256).name for kept in memory.kept}
+        asides = [_read_capped(path, _MAX_STATE_BYTES) for path in self._folder.glob(_NEWER)]
+        theirs = {sha256.decode() for aside in asides for sha256 in _SHA256.findall(aside or b"")}
+        return {self.path(sha256).name for sha256 in theirs | {kept.ref.sha256 for kept in memory.kept}}
 
     def _keep_only(self, pattern: str, names: set[str]) -> None:
         try:
@@ -282,9 +291,8 @@ class ModelStore:
             schema = document.pop("schema")
             if schema == SCHEMA:
                 return _MEMORY.validate_python(document)
-            self._set_aside(
-                f"models.schema-{int(schema)}.json", f"schema {schema}, this version knows {SCHEMA}"
-            )
+            self.newer = f"{_STATE} has schema {int(schema)}, this version knows {SCHEMA}"
+            self._set_aside(_NEWER.replace("*", str(int(schema))), self.newer)
         except (ValueError, ValidationError, AttributeError, KeyError, TypeError, RecursionError):
             self._set_aside("models.unreadable.json", "not readable")
         return Memory()

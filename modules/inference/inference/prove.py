@@ -67,7 +67,7 @@ def prove(data: bytes, runtime: str, delegate: str = "") -> Proved:
         artefact = read(data)
     except BadArtefact as error:
         raise ModelRefused("bad-artefact", error.reason) from error
-    _check_runtime(runtime, artefact.manifest.minimumRuntime)
+    check_runtime(runtime, artefact.manifest.minimumRuntime)
     begun = perf_counter()
     try:
         engine = Engine(artefact, runtime=runtime, delegate=delegate)
@@ -75,6 +75,7 @@ def prove(data: bytes, runtime: str, delegate: str = "") -> Proved:
         engine.warm()
         load_ms = (perf_counter() - begun) * 1e3
         invokes_ms = _time(engine, artefact)
+        _check_speed(invokes_ms[0], artefact.manifest.latencyBudgetMs)
     except ModelRefused:
         raise
     except NeedsDelegate as error:
@@ -158,8 +159,11 @@ def _runtime(runtime: str) -> str:
         raise ModelUnavailable("no-runtime", _one_line(error)) from error
 
 
-def _check_runtime(runtime: str, minimum: Mapping[str, str]) -> None:
-    """`minimum` maps a runtime's name to its lowest version; a runtime that it does not name will do."""
+def check_runtime(runtime: str, minimum: Mapping[str, str]) -> None:
+    """Raise ModelRefused when `runtime` is older than `minimum` says: name → lowest version that will do.
+
+    A runtime that it does not name will do.
+    """
     have, lowest = versions()[runtime], minimum.get(runtime)
     if lowest is not None and _parts(have) < _parts(lowest):
         raise ModelRefused("runtime-too-old", f"needs {runtime} {lowest[:32]}, this image has {have}")
@@ -184,6 +188,13 @@ def _check_answers(engine: Engine, artefact: Artefact) -> None:
             wrong.append(f"{expected!r} is taken for {got!r}")
     if wrong:
         raise ModelRefused("wrong-answers", f"{len(wrong)} of {probes.count} probes: {wrong[0]}")
+
+
+def _check_speed(quickest_ms: float, budget_ms: float) -> None:
+    """Niced beside the frames, a proof says little of p95; but what was never once in time will not be."""
+    if quickest_ms > budget_ms:
+        message = f"the quickest of its probes took {quickest_ms:.3g} ms; its budget is {budget_ms:g} ms"
+        raise ModelRefused("over-budget", message)
 
 
 def _time(engine: Engine, artefact: Artefact) -> list[float]:

@@ -178,6 +178,7 @@ CODES: Mapping[str, Code] = {
     ),
     "does-not-load": Code(S.REFUSED, True, "the runtime refuses it, or it is not what its manifest says"),
     "wrong-answers": Code(S.REFUSED, True, "it answers its own probes wrongly"),
+    "over-budget": Code(S.REFUSED, True, "not one of its probes was answered within its latency budget"),
     "crashes-runtime": Code(S.REFUSED, True, "it killed the process that tried it"),
     "hangs-runtime": Code(S.REFUSED, True, "it did not come to an end in the process that tried it"),
     "load-failed": Code(S.REFUSED, True, "it was proved, but does not load beside the running one"),
@@ -191,6 +192,9 @@ CODES: Mapping[str, Code] = {
     "no-memory": Code(S.UNAVAILABLE, False, "the device has too little memory at the moment"),
     "disk-full": Code(S.UNAVAILABLE, False, "the disk is full"),
     "disk-read-only": Code(S.UNAVAILABLE, False, "the model folder cannot be written"),
+    "state-too-new": Code(
+        S.UNAVAILABLE, False, "a newer version wrote the model state: it was set aside, with its models"
+    ),
     "disk-error": Code(S.UNAVAILABLE, False, "the disk fails"),
     "internal": Code(S.UNAVAILABLE, False, "a fault of this module: its log says more"),
     "engine-errors": Code(S.WITHDRAWN, True, "it failed on frames during probation"),

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from bench import BenchFailed, advice
-from bench.advise import FRAME_BYTES, HOP_MS, Advice, Model, Wish, advise, loads
+from bench.advise import HOP_MS, Advice, Model, Wish, advise, loads
 from bench.hardware import Measured, Published, Table, measured, published
 from bench.quantities import bandwidth, spoken
 from bench.tiers import Stream, needs
 
-WISH = Wish(fps=30, max_latency_ms=20, bandwidth=250_000)
+WISH = Wish(fps=30, max_latency_ms=20, bandwidth=250_000, frame_bytes=1_000)
 TABLE = Table("another task", (Published(device="board", per_s=100, source="their table, row 1"),))
 SMALL = Model("digits:1.0.0 micro", "aa", 30_000, 0.98, 0.2, "litert")
 LARGE = Model("digits:2.0.0 seed", "bb", 250_000, 0.99, 1.0, "litert")
@@ -80,7 +80,7 @@ def test_the_cloud_is_advised_where_the_edge_is_too_slow() -> None:
     found = advise(replace(WISH, max_latency_ms=20, fps=6, accuracy=0.9), (SMALL,), (slow, quick), TABLE)
     assert (found.place, found.best) == ("cloud", None)
     assert found.cloud.latency_ms == pytest.approx(HOP_MS + 1.0 + 4.0)
-    assert found.cloud.sooner_from == pytest.approx(FRAME_BYTES / (0.210 - 0.011))
+    assert found.cloud.sooner_from == pytest.approx(1_000 / (0.210 - 0.011))
 
 
 def test_frames_that_fill_the_link_rule_the_cloud_out() -> None:

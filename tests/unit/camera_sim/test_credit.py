@@ -1,5 +1,8 @@
 """How many frames may be under way."""
 
+import json
+from pathlib import Path
+
 from camera_sim.credit import FORGET_NS, Credit
 
 
@@ -27,7 +30,14 @@ def test_no_credit_means_free_running() -> None:
     assert under_way(*range(1000)).allows(0, now_ns=0)
 
 
-def test_what_the_hub_has_had_for_15_s_is_forgotten() -> None:
+def test_credit_comes_back_as_soon_as_the_hub_has_dropped_the_frames() -> None:
+    """Not before, or the hub holds more than the credit; not much later, or a returned inference waits."""
+    manifest = json.loads((Path(__file__).parents[3] / "deployment.template.json").read_text())
+    route = manifest["modulesContent"]["$edgeHub"]["properties.desired"]["routes"]["frames"]
+    assert 0 < FORGET_NS - route["timeToLiveSecs"] * 10**9 < 10**9
+
+
+def test_what_the_hub_has_had_for_longer_than_it_keeps_it_is_forgotten() -> None:
     """The route keeps a message for 10 s: an inference that is gone must not stop the camera for ever."""
     credit = under_way(0, 1, stored_ns=100)
     assert not credit.allows(2, now_ns=100 + FORGET_NS)

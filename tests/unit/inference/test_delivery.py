@@ -600,6 +600,21 @@ def test_a_disk_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
         device.until(S.PROBATION)
 
 
+def test_a_newer_versions_state_is_named_in_the_twin(tmp_path: Path) -> None:
+    """An older image cannot read what is kept; it runs the model that the twin names all the same."""
+    (tmp_path / "models.json").write_text('{"schema": 7}')
+    with Device(tmp_path) as device:
+        device.delivery.wish(None, 0)
+        assert device.patches[0]["modelStatus"]["error"] == {
+            "code": "state-too-new",
+            "message": "models.json has schema 7, this version knows 1",
+        }
+        device.install(OURS.section())
+    with Device(tmp_path) as device:
+        assert device.active() == "1.0.0"
+        assert (tmp_path / "models.schema-7.json").exists()
+
+
 def test_the_last_good_model_runs_before_there_is_a_twin(tmp_path: Path) -> None:
     """start() returns with the model of the last process, without a hub; the one before it is ready too."""
     with Device(tmp_path) as device:

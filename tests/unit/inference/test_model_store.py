@@ -203,12 +203,20 @@ def test_an_unreadable_state_is_set_aside(
 
 
 def test_a_newer_state_is_named_and_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """An older image does not destroy what a newer one wrote."""
-    (tmp_path / "models.json").write_text('{"schema": 2}')
+    """An older image does not destroy what a newer one wrote, neither its state nor its models."""
+    theirs, nobodys = "a" * 64, "b" * 64
+    (tmp_path / "models.json").write_text(json.dumps({"schema": 2, "running": [{"digest": theirs}]}))
+    store = ModelStore(tmp_path)
+    for sha256 in (theirs, nobodys):
+        store.put(sha256, b"x")
     with caplog.at_level(logging.ERROR):
-        assert ModelStore(tmp_path).open() == Memory()
-    assert "schema 2, this version knows 1" in caplog.text
+        assert store.open() == Memory()
+    assert store.newer == "models.json has schema 2, this version knows 1"
+    assert store.newer in caplog.text
+    store.save(after("c"))
+    store.sweep(after("c"))
     assert (tmp_path / "models.schema-2.json").exists()
+    assert [path.stem for path in (tmp_path / "models").iterdir()] == [theirs]
 
 
 def refuse(code: int) -> Callable[[int], NoReturn]:

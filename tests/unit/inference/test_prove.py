@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 from inference.child import ChildProcess
 from inference.prove import MAX_MEMORY_BYTES, Proved, Prover
 from inference.reconcile import CODES, ModelRefused, ModelUnavailable
 from tests.models import LABELS, tiny_artefact, tiny_tflite
+from tests.unit.inference import harmful_models
 from tests.unit.inference.device import eventually
 
 RUNTIMES = ["litert", "tflite_runtime"]
@@ -86,6 +88,44 @@ def test_a_truncated_flatbuffer_kills_the_child_only(tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
     path.write_bytes(tiny_artefact(tflite=tiny_tflite()[: len(tiny_tflite()) // 2]))
     assert refused(path, "tflite_runtime") == "crashes-runtime"
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_model_that_crashes_or_hangs_the_runtime(tmp_path: Path, runtime: str) -> None:
+    """Whole flatbuffers with known operators, which no check but the trial can find."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(harmful_models.artefact(harmful_models.harmless()))
+    Prover(runtime).run(path)
+    path.write_bytes(harmful_models.artefact(harmful_models.crashes()))
+    assert refused(path, runtime) == "crashes-runtime"
+    path.write_bytes(harmful_models.artefact(harmful_models.hangs()))
+    assert refused(path, runtime, timeout_s=3.0) == "hangs-runtime"
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize(
+    "flatbuffer",
+    [
+        harmful_models.unknown_operator(),
+        harmful_models.harmless(shape=(1, 4, 6, 1)),
+        harmful_models.harmless(kind=schema.TensorType.INT32),
+    ],
+    ids=["operator", "shape", "type"],
+)
+def test_what_the_runtime_or_the_manifest_does_not_allow(
+    tmp_path: Path, runtime: str, flatbuffer: bytes
+) -> None:
+    """An operator that no runtime has, another shape or type of input than the manifest's."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(harmful_models.artefact(flatbuffer))
+    assert refused(path, runtime) == "does-not-load"
+
+
+def test_a_model_that_is_never_in_time(tmp_path: Path) -> None:
+    """A budget that not even the quickest probe meets is refused; one that it meets is not."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(harmful_models.artefact(harmful_models.harmless(), budget_ms=1e-6))
+    assert refused(path) == "over-budget"
 
 
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL"])

@@ -122,3 +122,15 @@ def test_another_shape_counts_for_what_waits() -> None:
     line.shape(100, 0, black_hole=False)
     clock.advance(1.01)
     assert len(out) == 100
+
+
+def test_every_byte_that_is_put_in_counts_once() -> None:
+    """On a free line, on a slow one, and when its shape changes while some wait."""
+    clock, out = ManualClock(), bytearray()
+    line = ShapedLine(clock, out.extend)
+    line.put(b"x" * 7)
+    line.shape(1, 0, black_hole=False)
+    line.put(b"x" * 100)
+    line.shape(100, 0, black_hole=False)
+    clock.advance(5)
+    assert line.taken_bytes == len(out) == 107

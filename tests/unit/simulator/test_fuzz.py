@@ -7,20 +7,22 @@ import contextlib
 import http.client
 import itertools
 import json
+import os
+import random
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from aiohttp import web
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from simulator import sas
+from simulator import connect_proxy, sas, topics
 from simulator.identity import Identity
 from simulator.mqtt_connection import PacketReader
 from simulator.mqtt_fields import ProtocolError
@@ -33,35 +35,42 @@ from tests.unit.simulator.test_mqtt_packets import WIRE
 from tests.unit.simulator.test_rest import HUB, KEY, Methods
 
 ADDRESS = "127.77.1.1"
-EXAMPLES = pytest.mark.parametrize("examples", [1000, pytest.param(20_000, marks=pytest.mark.long)])
+MANY = 100_000
+PARTS = 4  # so that both workers of a long run have something to do
 
 
-def bounded(examples: int) -> settings:
-    """So many, each as long as it takes, none kept on the disk."""
-    return settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
+def examples(sum_: int) -> pytest.MarkDecorator:
+    """A thousand, and in the long run so many in parts."""
+    long = [pytest.param(sum_ // PARTS, part, marks=pytest.mark.long) for part in range(1, PARTS + 1)]
+    return pytest.mark.parametrize(("count", "part"), [(1000, 0), *long])
 
 
-def changed(wire: bytes, changes: list[tuple[int, int]]) -> bytes:
-    """A stream with single bytes replaced."""
-    stream = bytearray(wire)
-    for at, byte in changes:
+def explored(count: int, part: int, test: Callable[..., None]) -> Callable[[], None]:
+    """The test with so many examples, none kept on the disk; each part has a seed of its own.
+
+    It is printed, which pytest shows when the test fails; FUZZ_SEED sets it. On CI it is always the same.
+    """
+    chosen = 0 if os.environ.get("CI") else random.randrange(2**32)
+    base = int(os.environ.get("FUZZ_SEED", chosen))
+    print(f"FUZZ_SEED={base}")  # noqa: T201
+    slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
+    bounds = settings(max_examples=count, deadline=None, database=None, suppress_health_check=slow)
+    return seed(base + part)(bounds(test))
+
+
+def mutated(program: bytes) -> bytes:
+    """What these bytes say: how many packets, which ones, and then pairs of a place and what stands there.
+
+    One draw makes a stream; to draw each choice takes Hypothesis four times as long.
+    """
+    count = program[0] % 6 + 1 if program else 1
+    stream = bytearray(b"".join(WIRE[choice % len(WIRE)] for choice in program[1 : count + 1]) or WIRE[0])
+    for at, byte in zip(program[count + 1 :: 2], program[count + 2 :: 2], strict=False):
         stream[at % len(stream)] = byte
     return bytes(stream)
 
 
-STREAMS = st.one_of(
-    st.binary(max_size=200),
-    st.builds(
-        changed,
-        st.lists(st.sampled_from(WIRE), min_size=1, max_size=6).map(b"".join),
-        st.lists(st.tuples(st.integers(0, 500), st.integers(0, 255)), max_size=8),
-    ),
-)
+STREAMS = st.binary(max_size=200) | st.binary(max_size=24).map(mutated)
 
 
 def read(chunks: list[bytes]) -> tuple[list[Packet], bool]:
@@ -76,18 +85,55 @@ def read(chunks: list[bytes]) -> tuple[list[Packet], bool]:
     return packets, False
 
 
-@EXAMPLES
-def test_any_bytes_are_packets_or_a_protocol_error_however_they_are_cut(examples: int) -> None:
+@examples(MANY)
+def test_any_bytes_are_packets_or_a_protocol_error_however_they_are_cut(count: int, part: int) -> None:
     """Never another exception; and the network's cuts change nothing."""
 
-    @bounded(examples)
-    @given(STREAMS, st.lists(st.integers(0, 200), max_size=6))
-    def run(stream: bytes, cuts: list[int]) -> None:
+    @given(STREAMS, st.binary(max_size=6))
+    def run(stream: bytes, cuts: bytes) -> None:
         edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
         pieces = [stream[begin:end] for begin, end in itertools.pairwise(edges)]
         assert read(pieces) == read([stream])
 
-    run()
+    explored(count, part, run)()
+
+
+@pytest.mark.parametrize("at", range(len(WIRE)))
+def test_every_truncated_stream_is_the_packets_that_are_whole(at: int) -> None:
+    """And no error: what is missing may still come. The packet before it and the one after are there."""
+    stream = WIRE[at - 1] + WIRE[at] + WIRE[(at + 1) % len(WIRE)]
+    ends = [len(WIRE[at - 1]), len(WIRE[at - 1] + WIRE[at]), len(stream)]
+    whole, _ = read([stream])
+    for length in range(len(stream) + 1):
+        assert read([stream[:length]]) == (whole[: sum(end <= length for end in ends)], False)
+
+
+TOKEN = sas.sign(KEY, HUB, 2_000_000_000, "iothubowner")
+
+
+@pytest.mark.parametrize(
+    ("decode", "whole", "refusal"),
+    [
+        (topics.parse, "devices/edge/modules/a/messages/events/%24.on=o&a%C3%BC=%2F", topics.TopicError),
+        (topics.parse, "$iothub/twin/GET/?$rid=1", topics.TopicError),
+        (topics.parse, "$iothub/twin/PATCH/properties/reported/?$rid=1", topics.TopicError),
+        (topics.parse, "$iothub/methods/res/200/?$rid=1", topics.TopicError),
+        (sas.parse, TOKEN, sas.SasRefused),
+        (
+            lambda head: connect_proxy.asked(head.encode()),
+            "CONNECT h:1 HTTP/1.1\r\n\r\n",
+            connect_proxy.BadRequest,
+        ),
+    ],
+)
+def test_every_truncated_text_is_read_or_refused(
+    decode: Callable[[str], object], whole: str, refusal: type[Exception]
+) -> None:
+    """By the decoder's own error and no other."""
+    decode(whole)
+    for length in range(len(whole)):
+        with contextlib.suppress(refusal):
+            decode(whole[:length])
 
 
 TEXT = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=30)
@@ -118,15 +164,14 @@ PACKETS = st.one_of(
 )
 
 
-@EXAMPLES
-def test_any_packet_of_a_client_is_dealt_with(examples: int) -> None:
+@examples(MANY // 5)
+def test_any_packet_of_a_client_is_dealt_with(count: int, part: int) -> None:
     """Whatever a connected module sends, the core raises nothing and acknowledges every QoS 1 publish."""
     with tempfile.TemporaryDirectory() as folder:
         edge = Edge(Path(folder))
         edge.create("a", "b")
         edge.route(all=into("b"), back=into("a", source="/messages/modules/b"))
 
-        @bounded(examples)
         @given(st.lists(PACKETS, min_size=1, max_size=5))
         def run(packets: list[Packet]) -> None:
             client = edge.connect("a", clean=True)
@@ -136,7 +181,7 @@ def test_any_packet_of_a_client_is_dealt_with(examples: int) -> None:
             published = [each.packet_id for each in packets if isinstance(each, Publish)]
             assert client.acknowledged == published
 
-        run()
+        explored(count, part, run)()
 
 
 @contextlib.contextmanager
@@ -204,15 +249,14 @@ SHAPES = st.recursive(JSON, lambda inner: st.dictionaries(KEYS, inner, max_size=
 CONTENTS = st.binary(max_size=60) | SHAPES.map(lambda value: json.dumps(value).encode())
 
 
-@EXAMPLES
-def test_any_request_is_answered_and_never_with_a_server_error(examples: int, tmp_path: Path) -> None:
+@examples(MANY // 5)
+def test_any_request_is_answered_and_never_with_a_server_error(count: int, part: int, tmp_path: Path) -> None:
     """Status below 500, or 501 for what is not done and 504 for no answer; an error is JSON that says why."""
     token = sas.sign(KEY, HUB, int(time.time()) + 86_400, "iothubowner")
     headers = {"Authorization": token, "Content-Type": "application/json", "If-Match": "*"}
     with service(tmp_path) as port:
         connection = http.client.HTTPConnection(ADDRESS, port, timeout=60)
 
-        @bounded(examples)
         @given(VERBS, PATHS, CONTENTS)
         def run(verb: str, path: str, content: bytes) -> None:
             connection.request(verb, f"{path}?api-version=2021-04-12", content, headers)
@@ -224,4 +268,4 @@ def test_any_request_is_answered_and_never_with_a_server_error(examples: int, tm
                 assert shown["Message"]
 
         with contextlib.closing(connection):
-            run()
+            explored(count, part, run)()

@@ -46,7 +46,7 @@ def test_a_page_shows_its_own_edge_device(tmp_path: Path) -> None:
     edge.connect("a").send("o", b"1")
     metrics = Metrics(edge.registry, edge.hub, tmp_path)
     page, other = metrics.edge_hub(EDGE), metrics.edge_hub(OTHER_EDGE)
-    assert lines(page, "edgehub_messages_received_total") == ['route_output="o",id="edge/a"} 1']
+    assert lines(page, "edgehub_messages_received_total") == ['id="edge/a",route_output="o"} 1']
     assert lines(page, "edgehub_connected_clients") == ["} 1"]
     assert lines(page, "edgehub_queue_length") == ['endpoint="edge/b",priority="2000000000"} 1']
     assert lines(other, "edgehub_messages_received_total") == []

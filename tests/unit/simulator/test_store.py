@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import stat
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from simulator import store as store_module
-from simulator.store import StorageFailed, Store, StoreUnusable
+from simulator.store import DELIVERED_WITHIN_S, StorageFailed, Store, StoreUnusable
 from tests.unit.simulator.edge import crash_image
 
 
@@ -69,6 +70,40 @@ def test_what_waits_for_the_commit_runs_after_it(path: Path) -> None:
         return seen
 
     assert asyncio.run(turn()) == [0, 2, "at once"]
+
+
+def test_delivered_messages_leave_the_disk_together_a_moment_later(path: Path) -> None:
+    """No write for each, since nobody waits; but they count no more, and do not stay for long."""
+
+    async def turns() -> list[int]:
+        store = Store(path)
+        for message in [store.add_message("q", 0, None, "", b"1") for _ in range(3)]:
+            store.delivered(message.seq, 1)
+        await asyncio.sleep(0)
+        seen = [_queued(path), store.message_bytes]
+        removed = asyncio.Event()
+        asyncio.get_running_loop().call_later(2 * DELIVERED_WITHIN_S, lambda: store.after_commit(removed.set))
+        await removed.wait()
+        seen.append(_queued(path))
+        await store.close()
+        return seen
+
+    assert asyncio.run(turns()) == [3, 0, 0]
+
+
+def test_what_was_delivered_last_is_gone_after_an_orderly_end(path: Path) -> None:
+    """Closing commits it; outside a loop it commits itself."""
+
+    async def turns() -> None:
+        store = Store(path)
+        store.delivered(store.add_message("q", 0, None, "", b"1").seq, 1)
+        await store.close()
+
+    asyncio.run(turns())
+    assert _queued(path) == 0
+    store = Store(path)
+    store.delivered(store.add_message("q", 0, None, "", b"1").seq, 1)
+    assert _queued(path) == 0
 
 
 def test_a_callback_that_fails_does_not_stop_the_others(path: Path) -> None:
@@ -205,8 +240,13 @@ def _pass_one(store: Store) -> None:
 
 
 def _rows(path: Path) -> int:
-    db = sqlite3.connect(path)
-    try:
-        return int(db.execute("SELECT count(*) FROM documents").fetchone()[0])
-    finally:
-        db.close()
+    return _count(path, "documents")
+
+
+def _queued(path: Path) -> int:
+    return _count(path, "messages")
+
+
+def _count(path: Path, table: str) -> int:
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])

@@ -24,8 +24,9 @@ from inference.runtimes import versions
 from tests.unit.training.conftest import Told
 from tests.unit.training.pictures import dataset
 from training.ask import NotAnswered, ask
+from training.checkpoint import CheckpointError
 from training.data import Dataset
-from training.train import TrainResult, TrainSettings, train
+from training.train import TrainResult, TrainSettings, interrupted, train
 from training.verify import NotVerified, verify_file
 
 Progress = Callable[[str, float], None]
@@ -37,9 +38,9 @@ def names(folder: Path) -> set[str]:
 
 
 def test_the_results_are_complete(trained: TrainResult) -> None:
-    """model.tflite, card.md, metrics.json and frames/, and nothing beside them."""
+    """model.tflite, card.md, metrics.json, frames/ and plots/, and nothing beside them."""
     assert not trained.cached
-    assert names(trained.folder) == {"model.tflite", "card.md", "metrics.json", "frames"}
+    assert names(trained.folder) == {"model.tflite", "card.md", "metrics.json", "frames", "plots"}
     assert names(trained.folder.parent) == {trained.folder.name}
 
 
@@ -64,9 +65,11 @@ def test_micro_travels_inside_a_twin(trained: TrainResult) -> None:
 
 def test_every_runtime_was_asked(trained: TrainResult, offline: Dataset) -> None:
     """int8 accuracy is the device's engine's, runtime by runtime, and verifying again finds it again."""
-    assert set(trained.metrics.accuracy.int8) == set(versions()) == set(trained.metrics.proof)
-    again = verify_file(trained.artefact, offline.test)
-    assert {name: round(share, 6) for name, share in again.accuracy.items()} == trained.metrics.accuracy.int8
+    assert set(trained.metrics.accuracy.shipped) == set(versions()) == set(trained.metrics.proof)
+    again = verify_file(trained.artefact, offline.labels, offline.test)
+    assert {
+        name: round(share, 6) for name, share in again.accuracy.items()
+    } == trained.metrics.accuracy.shipped
     assert [list(row) for row in again.confusion] == trained.metrics.confusion
     assert sum(map(sum, again.confusion)) == len(offline.test)
 
@@ -107,6 +110,28 @@ def test_metrics_say_how_it_was_made(trained: TrainResult) -> None:
     assert document["weightsSha256"] == trained.metrics.weights_sha256
     assert {"keras", "numpy", "ai-edge-litert"} <= set(document["versions"])
     assert document["seconds"]["total"] >= document["seconds"]["fit"]
+
+
+def test_the_plots_are_pictures(trained: TrainResult) -> None:
+    """Curve, confusion, reliability and mistakes, each a PNG that opens, and the card shows them."""
+    card = trained.card.read_text()
+    plots = sorted((trained.folder / "plots").iterdir())
+    assert [path.stem for path in plots] == ["confusion", "curve", "mistakes", "reliability"]
+    for path in plots:
+        with Image.open(path) as picture:
+            picture.load()
+            assert min(picture.size) >= 100
+        assert f"(plots/{path.name})" in card
+
+
+def test_metrics_hold_history_cost_and_calibration(trained: TrainResult) -> None:
+    """Each epoch's loss and accuracy, what an answer takes on each runtime, and how far confidence is off."""
+    metrics = trained.metrics
+    assert len(metrics.history.loss) == len(metrics.history.validation) == metrics.history.kept == 1
+    assert set(metrics.cost) == set(versions())
+    assert all(0 < cost.p50_ms < 1_000 and cost.memory_bytes < 2**30 for cost in metrics.cost.values())
+    assert sum(each.count for each in metrics.calibration.bins) == 500
+    assert 0 <= metrics.calibration.expected_error < 0.5
 
 
 def test_progress_goes_forward(trained: TrainResult, told: Told) -> None:
@@ -153,7 +178,7 @@ def test_the_same_command_gives_the_same_model_in_silence(
 
 def test_below_the_target_nothing_is_left(untold: Progress, out: Path) -> None:
     """A model that is not good enough is an error, and no file of it can be shipped by mistake."""
-    wanting = TrainSettings(architecture="seed", epochs=1, min_accuracy=1.01, out=out)
+    wanting = TrainSettings(architecture="svm", epochs=1, min_accuracy=1.01, out=out)
     with pytest.raises(NotVerified, match=r"101.00% is wanted"):
         train(wanting, untold, dataset(out.parent))
     assert names(out.parent) == {"bars.npz"}
@@ -175,15 +200,35 @@ def test_a_failed_training_leaves_the_last_result(
     assert names(trained.folder.parent) == {trained.folder.name}
 
 
+def test_an_interrupted_training_is_kept_for_its_own_resumption(
+    settings: TrainSettings, offline: Dataset, untold: Progress, out: Path
+) -> None:
+    """Ctrl-C in the second epoch keeps the first and says how to go on; another seed is refused it."""
+
+    def interrupt(text: str, share: float) -> None:
+        if text.startswith("epoch 2"):
+            raise KeyboardInterrupt
+
+    two = replace(settings, epochs=2, out=out)
+    assert interrupted(two) == "no epoch was complete, so nothing is kept"
+    with pytest.raises(KeyboardInterrupt):
+        train(two, interrupt, offline)
+    assert interrupted(two).endswith(f"go on with: {two.command} --resume")
+    with pytest.raises(CheckpointError, match="other settings"):
+        train(replace(two, seed=3, resume=True), untold, offline)
+    assert names(out.parent) == {"model.checkpoint"}
+    assert names(out.parent / "model.checkpoint") == {"micro.npz"}
+
+
 def test_a_damaged_artefact_is_not_verified(trained: TrainResult, offline: Dataset, tmp_path: Path) -> None:
     """One byte in the middle of the weights, or the end cut off, is found before any picture is asked."""
     path = tmp_path / "model.tflite"
     path.write_bytes(trained.artefact.read_bytes()[:-100])
     with pytest.raises(NotVerified, match="trailer"):
-        verify_file(path, offline.test)
+        verify_file(path, offline.labels, offline.test)
     path.write_bytes(b"")
     with pytest.raises(NotVerified, match="TFL3"):
-        verify_file(path, offline.test)
+        verify_file(path, offline.labels, offline.test)
 
 
 def test_a_runtime_that_fails_is_named(offline: Dataset) -> None:

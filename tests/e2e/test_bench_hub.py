@@ -1,0 +1,23 @@
+"""Scenario `hub` of the bench, shortened: that it counts what passes; how fast is the bench's to judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench import broker, hub
+from bench.scenarios import Bench
+
+pytestmark = pytest.mark.e2e
+
+
+def test_the_hop_is_measured_through_the_hub_and_through_mosquitto(tmp_path: Path) -> None:
+    """Every message arrives, once and in order, or there are no figures; the load is not the slower part."""
+    bench = Bench(tmp_path, (tmp_path, tmp_path), tmp_path, lambda text, share: None)
+    figures = hub.run(bench, hub.Extent(starts=1, pairs=20, stream=300, warm_up=100))
+    named = {"hop_p50_ms", "hop_p99_ms", "per_s", "load_share", "start_s", "idle_mb", "growth_mb_200k"}
+    assert figures.keys() - {"mosquitto"} == named
+    assert 0 < figures["hop_p50_ms"] <= figures["hop_p99_ms"]
+    assert 0 < figures["load_share"] <= hub.MOST_LOAD
+    assert ("mosquitto" in figures) == (broker.program() is not None)

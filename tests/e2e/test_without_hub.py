@@ -1,0 +1,74 @@
+"""The inference module as a process whose edgeHub is not there: what runs meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from inference.wish import section_for
+from simulator.certificates import Authority
+from tests.unit.inference import harmful_models as harmful
+from tests.unit.inference.device import Device, Publisher
+
+pytestmark = pytest.mark.e2e
+
+OURS = Publisher()
+KEY = "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IHNlY3JldA=="
+
+
+def start(data: Path, ca: Path) -> subprocess.Popen[str]:
+    """`python -m inference`, told of an edgeHub at an address where nobody listens."""
+    nobody = f"127.{secrets.randbelow(20) + 230}.{secrets.randbelow(256)}.{secrets.randbelow(254) + 1}"
+    connection = f"HostName=hub.invalid;DeviceId=d;ModuleId=inference;SharedAccessKey={KEY}"
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "inference"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={
+            "PATH": os.environ["PATH"],
+            "DATA_FOLDER": str(data),
+            "MODEL_TRUSTED_KEYS": OURS.trusted,
+            "EdgeHubConnectionString": f"{connection};GatewayHostName={nobody}",
+            "EdgeModuleCACertificateFile": str(ca),
+        },
+    )
+
+
+def events(process: subprocess.Popen[str]) -> Iterator[str]:
+    """What it says, line by line."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        yield json.loads(line)["event"]
+
+
+def test_the_last_good_model_runs_before_there_is_a_hub(tmp_path: Path) -> None:
+    """It is loaded from disk first, and the process goes on trying; told to stop, it ends in good order."""
+    data = harmful.artefact(harmful.harmless())
+    with Device(tmp_path / "data") as device:
+        device.install(section_for(OURS.ref(data, name="bands"), data))
+    ca = tmp_path / "ca.pem"
+    ca.write_text(Authority.create(datetime.now(UTC)).ca_pem)
+    process = start(tmp_path / "data", ca)
+    try:
+        said = list[str]()
+        for event in events(process):
+            said.append(event)
+            if "ConnectionFailedError" in event:
+                break
+        assert "model bands:1.0.0 active" in [event.strip() for event in said]
+        process.terminate()
+        rest, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0
+    assert "ConnectionFailedError" in said[-1]
+    assert KEY not in "".join(said) + rest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from bench.figures import blocks, median, spread
@@ -10,13 +10,14 @@ from bench.invoke import invocations_us
 from bench.scenarios import Bench
 from demo.report import percentile
 from edgekit.clock import boot_id, mono_ns, wall_ns
-from edgekit.frame import Frame, FrameId, Message
-from inference.artefact import read
+from edgekit.frame import RAW, Frame, FrameId, Message
+from inference.artefact import Artefact, read
 from inference.duty import Duty
 from inference.engine import Engine
 from inference.frame_path import FramePath
 from inference.install import Running
 from inference.metrics import StageHistograms
+from inference.preprocess import decode_file
 from inference.settings import Settings, TelemetrySection
 from inference.wish import ModelRef
 
@@ -26,16 +27,28 @@ PART: Final = 500  # frames between two looks at the bare interpreter: both see 
 
 
 def measure(bench: Bench) -> Mapping[str, Any]:
-    """Per frame, and what of it is not the interpreter's, as p50 beside p50 from the same seconds."""
+    """Per frame, and what of it is not the interpreter's, as p50 beside p50 from the same seconds.
+
+    A frame is a PNG, as the camera sends it unless told otherwise; under `raw` it is the pixels themselves.
+    """
     artefact = read(bench.models[0].read_bytes())
     ref = ModelRef(artefact.manifest.name, artefact.manifest.version, artefact.size, artefact.sha256)
     running = Running(ref, Engine(artefact), artefact.manifest)
+    files = [path.read_bytes() for path in sorted(bench.pictures.glob("*.png"))]
+    pixels = [decode_file(each).tobytes() for each in files]
+    return {
+        **_figures(running, artefact, [(each, "image/png") for each in files]),
+        "raw": _figures(running, artefact, [(each, RAW) for each in pixels]),
+        "runtime": running.engine.runtime,
+    }
+
+
+def _figures(running: Running, artefact: Artefact, pictures: Sequence[tuple[bytes, str]]) -> dict[str, Any]:
     walk = _walk(running)
-    pictures = [path.read_bytes() for path in sorted(bench.pictures.glob("*.png"))]
     frames_us: list[float] = []
     bare_us: list[float] = []
     for first in range(0, WARM + FRAMES, PART):
-        taken = [walk(_message(pictures, seq)) for seq in range(first, first + PART)]
+        taken = [walk(_message(*pictures[seq % len(pictures)], seq)) for seq in range(first, first + PART)]
         if first >= WARM:
             frames_us += taken
             bare_us += invocations_us(artefact, running.engine.runtime, PART)
@@ -45,7 +58,6 @@ def measure(bench: Bench) -> Mapping[str, Any]:
         "invoke_p50_us": round(bare, 2),
         "beyond_invoke_us": round(whole - bare, 2),
         "p50_range_us": spread([median(block) for block in blocks(frames_us)]),
-        "runtime": running.engine.runtime,
     }
 
 
@@ -72,13 +84,12 @@ def _walk(running: Running) -> Callable[[Message], float]:
     return walk
 
 
-def _message(pictures: list[bytes], seq: int) -> Message:
+def _message(image: bytes, content_type: str, seq: int) -> Message:
     now = mono_ns()
-    image = pictures[seq % len(pictures)]
     frame = Frame(
         FrameId("camera", "0123456789abcdef", seq),
         image,
-        "image/png",
+        content_type,
         width=28,
         height=28,
         channels=1,

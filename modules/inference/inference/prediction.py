@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,8 @@ _encode = partial(_to_json, inf_nan_mode="null")  # a quarter of the time that j
 Predictions = Literal["all", "changes", "none"]
 
 
-class Scored(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Scored:
     """A label and how sure the model is of it, 0 to 1."""
 
     label: str

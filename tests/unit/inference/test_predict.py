@@ -1,5 +1,6 @@
 """Picture files through the device's own code."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,9 @@ def test_a_model_that_does_not_load_is_said_at_once(tmp_path: Path) -> None:
     """Not once for each picture."""
     with pytest.raises(EngineError):
         next(predict_files(tiny_model.artefact(), [tmp_path], runtime="onnx"))
+
+
+def test_an_answer_in_json_has_names(tmp_path: Path) -> None:
+    """`predict --json` shows label and confidence by name, as prediction messages do."""
+    (answer,) = predict_files(ARTEFACT, [picture(tmp_path, 1, "a.png")], top_k=1)
+    assert asdict(answer)["top"][0].keys() == {"label", "confidence"}

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from fleet.monitor import UpstreamMessage
     from fleet.rollout import RollOut
     from inference.prediction import Scored
+    from training.choose import Candidate
+    from training.export import Variant
+    from training.train import TrainResult
 
 EXIT_INTERRUPTED = 130
 ROOT = Path(__file__).resolve().parent  # the manifest and the modules' folders stand beside this file
@@ -48,7 +51,12 @@ Fleet = Annotated[
 Condition = Annotated[
     str, typer.Option("--target-condition", help="Which devices, as \"tags.site='lab'\"; '*': all.")
 ]
-Dataset = Annotated[str, typer.Option(help="mnist, digits, or auto: the best that can be had.")]
+Dataset = Annotated[
+    str,
+    typer.Option(
+        help="mnist, fashion_mnist, digits, folder:PATH, npz:FILE; auto: MNIST if it can be had, else digits."
+    ),
+]
 
 
 def _say(text: str) -> None:
@@ -116,37 +124,114 @@ def _device(device: str | None, env_file: Path) -> str:
 
 @app.command("train")
 def train_verb(
-    arch: Annotated[str, typer.Option(help="seed: the article's CNN; micro: fits into a twin.")] = "micro",
+    arch: Annotated[
+        str, typer.Option(help="seed, micro, small, svm; auto: the smallest within the limits.")
+    ] = "micro",
     dataset: Dataset = "auto",
     profile: Annotated[str, typer.Option(help="full, or quick: seconds instead of minutes.")] = "full",
     epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
-    name: Annotated[str, typer.Option(help="The model's name.")] = "digits",
+    name: Annotated[str | None, typer.Option(help="The model's name [after the data set].")] = None,
     version: Annotated[str, typer.Option(help="The model's version.")] = "1.0.0",
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = BUILD / "model",
     min_accuracy: Annotated[float | None, typer.Option(help="Below this the training fails.")] = None,
+    max_size: Annotated[str | None, typer.Option(help="Of the flatbuffer, as 22KB.")] = None,
+    max_latency_ms: Annotated[float | None, typer.Option(help="Median of one picture, here.")] = None,
+    optimise: Annotated[str, typer.Option(help="int8, float16, dynamic or float32.")] = "int8",
+    variants: Annotated[bool, typer.Option("--variants", help="Measure all optimisations.")] = False,
+    max_side: Annotated[int, typer.Option(help="Larger pictures are made smaller, pixels.")] = 96,
     force: Annotated[bool, typer.Option("--force", help="Also when the same result is there.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train, convert to int8, verify on the device's runtimes, write an artefact."""
+    """Train, convert, verify on the device's runtimes, write an artefact."""
+    from training.choose import NoneFits
+    from training.settings import model_name, size_bytes
     from training.train import TrainSettings, train
 
     settings = TrainSettings(
-        arch, dataset, profile, epochs, seed, name, version, out, min_accuracy=min_accuracy, force=force
+        architecture=arch,
+        dataset=dataset,
+        profile=profile,
+        epochs=epochs,
+        seed=seed,
+        name=model_name(dataset) if name is None else name,
+        version=version,
+        out=out,
+        min_accuracy=min_accuracy,
+        force=force,
+        max_size_bytes=None if max_size is None else size_bytes(max_size),
+        max_latency_ms=max_latency_ms,
+        optimisation=optimise,
+        variants=variants,
+        max_side=max_side,
     )
-    result = train(settings, _progress())
-    metrics = result.metrics
+    try:
+        result = train(settings, _progress())
+    except NoneFits as error:
+        if not as_json:
+            _draw_candidates(error.candidates)
+        raise
     if as_json:
-        _say_json(metrics.model_dump(by_alias=True))
-        return
+        _say_json(result.metrics.model_dump(by_alias=True))
+    else:
+        _say_trained(result)
+
+
+def _say_trained(result: TrainResult) -> None:
+    from training.data.report import lines
+
+    metrics = result.metrics
     facts, accuracy = metrics.dataset, metrics.accuracy
     _say(f"{facts.name}: {facts.source}, because {facts.why}")
-    int8 = ", ".join(f"{share:.2%} int8 on {runtime}" for runtime, share in accuracy.int8.items())
-    _say(f"accuracy on {facts.test:,} test pictures: {accuracy.float32:.2%} float, {int8}")
+    for line in lines(facts.report):
+        _say(line)
+    if len(metrics.candidates) > 1:
+        _draw_candidates(metrics.candidates)
+    if metrics.variants:
+        _draw_variants(metrics.variants)
+    name = metrics.optimisation
+    shipped = ", ".join(f"{share:.2%} {name} on {runtime}" for runtime, share in accuracy.shipped.items())
+    _say(f"accuracy on {facts.test:,} test pictures: {accuracy.float32:.2%} float, {shipped}")
     fits = "fits" if metrics.inline.fits else "does not fit"
     _say(
-        f"{result.artefact}: {metrics.sizes.artefact_bytes:,} bytes; {fits} inside a twin; see {result.card}"
+        f"{result.artefact}: {metrics.architecture}, {metrics.sizes.artefact_bytes:,} bytes; "
+        f"{fits} inside a twin; see {result.card}"
     )
+
+
+def _draw_candidates(candidates: Sequence[Candidate]) -> None:
+    rows = [
+        (
+            each.architecture,
+            f"{each.tflite_bytes:,}",
+            f"{each.accuracy:.2%}",
+            f"{each.p50_ms:.3f} ms",
+            "; ".join(each.failed) or "passes",
+        )
+        for each in candidates
+    ]
+    _draw(("network", "bytes", "right", "median", "limits"), rows)
+
+
+def _draw_variants(variants: Sequence[Variant]) -> None:
+    rows = [
+        (
+            each.optimisation,
+            f"{each.tflite_bytes:,}",
+            runtime,
+            f"{on.accuracy:.2%}",
+            f"{on.cost.p50_ms:.3f} ms",
+            f"{on.cost.memory_bytes / 1e6:.1f} MB",
+        )
+        for each in variants
+        for runtime, on in each.runtimes.items()
+    ]
+    refused = [
+        (each.optimisation, f"{each.tflite_bytes:,}", runtime, why, "", "")
+        for each in variants
+        for runtime, why in each.refused.items()
+    ]
+    _draw(("optimisation", "bytes", "runtime", "right", "median", "memory"), [*rows, *refused])
 
 
 @app.command("verify")
@@ -157,9 +242,11 @@ def verify_verb(
 ) -> None:
     """Prove an artefact as a device does, and count its answers on every runtime."""
     from training import data, verify
+    from training.data.pictures import exactly
 
-    found = data.find(dataset, os.environ)
-    verified = verify.verify_file(model, found.test)
+    shaping = exactly(verify.read_file(model).manifest.input)
+    found = data.find(dataset, os.environ, shaping=shaping)
+    verified = verify.verify_file(model, found.labels, found.test)
     if as_json:
         _say_json({"dataset": found.name, "test": len(found.test), "accuracy": dict(verified.accuracy)})
         return

@@ -142,7 +142,7 @@ def _model(metrics: Metrics) -> Model:
         f"{metrics.name}:{metrics.version} {metrics.architecture}",
         metrics.artefact_sha256,
         metrics.sizes.artefact_bytes,
-        min(metrics.accuracy.int8.values()),
+        min(metrics.accuracy.shipped.values()),
         proof.p95_ms,
         runtime,
     )

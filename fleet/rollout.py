@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from fleet import FleetError
@@ -100,7 +100,7 @@ def roll_out(
         hub.create_configuration(wanted, modules_content)
         how = "created"
     elif (present.target_condition, present.priority) != (targeting.condition, targeting.priority):
-        hub.update_configuration(Configuration(**{**vars(wanted), "etag": present.etag}))
+        hub.update_configuration(replace(wanted, etag=present.etag))
         how = "updated"
     else:
         how = "unchanged"

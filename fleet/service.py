@@ -160,11 +160,11 @@ class ServiceHub:
     def update_configuration(self, wanted: Configuration) -> None:
         """Another condition or priority, if it still has this etag; the content stays. Raises
         PreconditionFailed when it has another."""
-        body = _sdk_configuration
-        self._ask(
-            f"configuration {wanted.id}",
-            lambda: self._configuration().update_configuration(body(wanted), wanted.etag),
-        )
+
+        def ask() -> None:
+            self._configuration().update_configuration(_sdk_configuration(wanted), wanted.etag)
+
+        self._ask(f"configuration {wanted.id}", ask)
 
     def delete_configuration(self, present: Configuration) -> None:
         """Devices get what is next in line. Raises PreconditionFailed when it has another etag."""
@@ -267,9 +267,6 @@ _STATUS: dict[int, tuple[Callable[[str, int], FleetError], str]] = {
 }
 
 
-_NOT_ONLINE = "404103"  # DeviceNotOnline: it exists, and no direct method reaches it
-
-
 @contextmanager
 def _one_line(connection: Connection, thing: str) -> Iterator[None]:
     """Raise whatever the SDK, requests or TLS raise as one FleetError."""
@@ -294,10 +291,6 @@ def _translated(error: Exception, connection: Connection, thing: str) -> FleetEr
 
 
 def _from_status(status: int, said: str, connection: Connection, thing: str) -> FleetError:
-    if status == 404 and _NOT_ONLINE in said:
-        return HubUnavailable(
-            f"{thing} is not connected to {connection.host}; cure: see whether it runs (twinship status)"
-        )
     if status in _STATUS:
         make, text = _STATUS[status]
         return make(

@@ -1,4 +1,4 @@
-"""The two networks, how long each is trained, and what it must reach: every number of a training stands here.
+"""The networks, how long each is trained, and what it must reach: every number of a training stands here.
 
 Describes only: `train` runs it, `convert` and `verify` judge what came out.
 """
@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from training.quiet import tensorflow
+import numpy as np
 
-INPUT_SHAPE: Final = (28, 28, 1)  # real values 0 to 1
-CLASSES: Final = 10
+from training.data import Dataset, Shape
+from training.quiet import tensorflow
 
 
 @dataclass(frozen=True)
@@ -40,37 +40,45 @@ class Architecture:
     """A network and its recipes: profile → recipe."""
 
     about: str
-    build: Callable[[], Any]  # a keras.Model, not compiled
+    build: Callable[[Shape, int], Any]  # for so many classes: a keras.Model of values 0 to 1, not compiled
     recipes: Mapping[str, Recipe]
     accuracy: Mapping[tuple[str, str], float]  # (data set, profile) → what must be reached
+    loss: Any = "sparse_categorical_crossentropy"  # as keras.Model.compile takes it; truth is a whole number
 
 
 PROFILES: Final = ("full", "quick")
+AUTO: Final = "auto"  # in place of an architecture: all are tried
 
+LARGE_PICTURE: Final = 56  # pixels of a side: `small` halves larger ones in its first layer
+SMALLEST_MAP: Final = 7  # and its maps until then
+SVM_L2: Final = 1e-4
+SMALLEST_SHARE: Final = 1e-30  # of softmax, in float32
+
+MAX_DROP: Final = 0.002
 #: One of digits' 500 test pictures is already 0.2 points: there the drop is a check against breakage only.
-MAX_DROP: Final = {"mnist": 0.003, "digits": 0.01}
+DROPPED_PICTURES: Final = 5
 
 
-def seed() -> Any:
-    """The article's network: 225,034 parameters."""
+def seed(shape: Shape, classes: int) -> Any:
+    """The article's network: 225,034 parameters for MNIST."""
     _, keras = tensorflow()
     layers = keras.layers
     return keras.Sequential(
         [
-            keras.Input(INPUT_SHAPE),
+            keras.Input(shape),
             layers.Conv2D(32, 3, activation="relu"),
             layers.MaxPooling2D(2),
             layers.Conv2D(64, 3, activation="relu"),
             layers.MaxPooling2D(2),
             layers.Flatten(),
             layers.Dense(128, activation="relu"),
-            layers.Dense(CLASSES, activation="softmax"),
+            layers.Dense(classes, activation="softmax"),
         ]
     )
 
 
-def micro() -> Any:
-    """Five narrow convolutions, 14,042 parameters: small enough to travel inside a twin."""
+def micro(shape: Shape, classes: int) -> Any:
+    """Five narrow convolutions, 14,042 parameters for MNIST: small enough to travel inside a twin."""
     _, keras = tensorflow()
     layers = keras.layers
 
@@ -85,7 +93,7 @@ def micro() -> Any:
 
     return keras.Sequential(
         [
-            keras.Input(INPUT_SHAPE),
+            keras.Input(shape),
             *convolution(8),
             *convolution(16),
             layers.MaxPooling2D(2),
@@ -94,9 +102,55 @@ def micro() -> Any:
             layers.MaxPooling2D(2),
             *convolution(24),
             layers.GlobalAveragePooling2D(),
-            layers.Dense(CLASSES, activation="softmax"),
+            layers.Dense(classes, activation="softmax"),
         ]
     )
+
+
+def small(shape: Shape, classes: int) -> Any:
+    """Depthwise-separable convolutions, 15,890 parameters for ten classes in colour: up to 96×96 pixels."""
+    _, keras = tensorflow()
+    layers = keras.layers
+
+    def normalised() -> list[Any]:
+        return [layers.BatchNormalization(momentum=0.9), layers.ReLU()]  # see `micro`
+
+    def convolution(filters: int, stride: int) -> list[Any]:
+        depthwise = layers.DepthwiseConv2D(3, strides=stride, padding="same", use_bias=False)
+        pointwise = layers.Conv2D(filters, 1, use_bias=False)
+        return [depthwise, *normalised(), pointwise, *normalised()]
+
+    stem = 2 if min(shape[:2]) >= LARGE_PICTURE else 1
+    side = -(-min(shape[:2]) // stem)
+    first = layers.Conv2D(16, 3, strides=stem, padding="same", use_bias=False)
+    network = [keras.Input(shape), first, *normalised()]
+    for filters in (24, 32, 48, 64, 96):
+        stride = 2 if side >= 2 * SMALLEST_MAP else 1
+        side = -(-side // stride)
+        network += convolution(filters, stride)
+    head = layers.Dense(classes, activation="softmax")
+    return keras.Sequential([*network, layers.GlobalAveragePooling2D(), head])
+
+
+def svm(shape: Shape, classes: int) -> Any:
+    """A linear support vector machine; softmax turns its distances into shares and changes no order."""
+    _, keras = tensorflow()
+    layers = keras.layers
+    distances = layers.Dense(classes, kernel_regularizer=keras.regularizers.L2(SVM_L2))
+    return keras.Sequential([keras.Input(shape), layers.Flatten(), distances, layers.Softmax()])
+
+
+def hinge(truth: Any, shares: Any) -> Any:
+    """max(0, 1 - (distance of the true class - largest of the others)): Crammer and Singer, JMLR 2 (2001).
+
+    Logarithms of shares are as far apart as the distances that softmax took them from, and no more is used.
+    """
+    tf, _ = tensorflow()
+    distances = tf.math.log(tf.maximum(shares, SMALLEST_SHARE))
+    true = tf.one_hot(tf.cast(tf.reshape(truth, [-1]), tf.int32), tf.shape(shares)[-1])
+    right = tf.reduce_sum(true * distances, axis=-1)
+    wrong = tf.reduce_max(distances + true * distances.dtype.min / 2, axis=-1)
+    return tf.nn.relu(1 + wrong - right)
 
 
 ARCHITECTURES: Final = {
@@ -104,12 +158,13 @@ ARCHITECTURES: Final = {
         about="the article's CNN: two convolutions (32, 64), two poolings, a dense layer of 128",
         build=seed,
         recipes={
-            # The article's: Adam as it comes, 5 epochs. Batches of 64 and not Keras's 32, for fewer steps.
-            "full": Recipe(epochs=5, batch=64, rate=0.001),
+            # The article's network, Adam, loss, scaling and 5 epochs; batch, learning rate and distortions
+            # are ours: Adam as it comes, in batches of 64, ended at 98.9 % of MNIST's test pictures.
+            "full": Recipe(epochs=5, batch=128, rate=0.004, cosine=True, warp=0.5),
             "quick": Recipe(epochs=2, batch=32, rate=0.004, cosine=True, pictures=6_000),
         },
         accuracy={
-            ("mnist", "full"): 0.985,
+            ("mnist", "full"): 0.99,
             ("mnist", "quick"): 0.96,
             ("digits", "full"): 0.92,
             ("digits", "quick"): 0.92,
@@ -129,10 +184,40 @@ ARCHITECTURES: Final = {
             ("digits", "quick"): 0.92,
         },
     ),
+    "small": Architecture(
+        about="depthwise-separable convolutions (16, 24, 32, 48, 64, 96), average pooling; made for colour",
+        build=small,
+        recipes={
+            "full": Recipe(epochs=12, batch=64, rate=0.004, cosine=True, warp=0.5),
+            "quick": Recipe(epochs=3, batch=64, rate=0.006, cosine=True, pictures=6_000),
+        },
+        accuracy={
+            ("mnist", "full"): 0.985,
+            ("mnist", "quick"): 0.93,
+            ("digits", "full"): 0.92,
+            ("digits", "quick"): 0.85,
+        },
+    ),
+    "svm": Architecture(
+        about="a linear support vector machine: one dense layer, hinge loss, L2",
+        build=svm,
+        recipes={
+            "full": Recipe(epochs=10, batch=64, rate=0.001, cosine=True),
+            "quick": Recipe(epochs=2, batch=64, rate=0.003, cosine=True, pictures=6_000),
+        },
+        accuracy={
+            ("mnist", "full"): 0.90,
+            ("mnist", "quick"): 0.80,
+            ("digits", "full"): 0.88,
+            ("digits", "quick"): 0.85,
+        },
+        loss=hinge,
+    ),
 }
 
 
-def target(architecture: str, dataset: str, profile: str) -> Target:
-    """What this training must reach."""
-    accuracy = ARCHITECTURES[architecture].accuracy[(dataset, profile)]
-    return Target(accuracy, MAX_DROP[dataset])
+def target(architecture: str, data: Dataset, profile: str) -> Target:
+    """What this training must reach: where nobody said, what always giving the commonest answer would."""
+    commonest = float(np.bincount(data.test.labels).max() / len(data.test))
+    accuracy = ARCHITECTURES[architecture].accuracy.get((data.name, profile), commonest)
+    return Target(accuracy, max(MAX_DROP, DROPPED_PICTURES / len(data.test)))

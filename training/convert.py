@@ -1,4 +1,4 @@
-"""From a trained Keras model to a TFLite flatbuffer that holds and takes nothing but int8.
+"""From a trained Keras model to a TFLite flatbuffer, in one of four optimisations.
 
 Whether it still answers well is `verify`'s to say.
 """
@@ -6,26 +6,65 @@ Whether it still answers well is `verify`'s to say.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.prove import check_runtime
+from inference.reconcile import ModelRefused
+from inference.runtimes import versions
 from training.fit import real
 from training.quiet import silenced, tensorflow
+from training.slim import MINIMUM_RUNTIME, slim
 
 REPRESENTATIVE: Final = 300  # pictures of the training data, from which the range of every tensor is taken
-MINIMUM_RUNTIME: Final = (
-    b"min_runtime_version"  # the converter's metadata: the first TensorFlow that loads it
-)
+
+Samples = Callable[[], Iterator[list[NDArray[np.float32]]]]
 
 
-def to_int8(model: Any, representative: NDArray[np.uint8]) -> bytes:
-    """The int8 flatbuffer; `representative` is uint8 (count, H, W, C), taken from the training data.
+def _int8(tf: Any, converter: Any, samples: Samples) -> None:
+    # int8 in, int8 out, and int8 operators only: the converter raises where there is none for a layer.
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = samples
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
 
-    int8 in, int8 out, and int8 operators only: the converter raises where there is none for a layer.
-    """
+
+def _float16(tf: Any, converter: Any, samples: Samples) -> None:
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_types = [tf.float16]
+
+
+def _dynamic(tf: Any, converter: Any, samples: Samples) -> None:
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+
+
+def _float32(tf: Any, converter: Any, samples: Samples) -> None:
+    converter.optimizations = []
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """What is made of the float model; after https://ai.google.dev/edge/litert/models/model_optimization."""
+
+    about: str
+    tensors: str  # the type of its input and output
+    prepare: Callable[[Any, Any, Samples], None]  # the converter, by means of tensorflow
+
+
+OPTIMISATIONS: Final[Mapping[str, Optimisation]] = {
+    "int8": Optimisation("weights, activations, input and output int8", "int8", _int8),
+    "float16": Optimisation("weights float16, computed in float32", "float32", _float16),
+    "dynamic": Optimisation("weights int8, activations as they come", "float32", _dynamic),
+    "float32": Optimisation("nothing but the conversion", "float32", _float32),
+}
+
+
+def converted(model: Any, optimisation: str, representative: NDArray[np.uint8]) -> bytes:
+    """The flatbuffer; `representative` is uint8 (count, H, W, C), taken from the training data."""
     tf, _ = tensorflow()
 
     def samples() -> Iterator[list[NDArray[np.float32]]]:
@@ -35,11 +74,8 @@ def to_int8(model: Any, representative: NDArray[np.uint8]) -> bytes:
     with silenced(), tempfile.TemporaryDirectory(prefix="twinship-convert-") as folder:
         model.export(folder, format="tf_saved_model", verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = samples
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.int8
-        return bytes(converter.convert())
+        OPTIMISATIONS[optimisation].prepare(tf, converter, samples)
+        return slim(converter.convert())
 
 
 def minimum_runtime(tflite: bytes) -> dict[str, str]:
@@ -56,3 +92,14 @@ def minimum_runtime(tflite: bytes) -> dict[str, str]:
             version = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes().rstrip(b"\0").decode()
             return {"litert": "1.0.0", "tflite_runtime": version}
     return {}
+
+
+def too_old(minimum: Mapping[str, str]) -> dict[str, str]:
+    """Runtime of this machine → why it cannot load a model that asks for these versions; often empty."""
+    found = {}
+    for runtime in versions():
+        try:
+            check_runtime(runtime, minimum)
+        except ModelRefused as error:
+            found[runtime] = str(error)
+    return found

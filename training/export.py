@@ -1,4 +1,4 @@
-"""What a training leaves behind: model.tflite, card.md, frames/ and, last, metrics.json.
+"""What a training leaves behind: model.tflite, card.md, plots/, frames/ and, last, metrics.json.
 
 Everything is written into a folder beside and moved into place at the end. metrics.json goes first and comes
 last, so that where it stands the rest is whole. What the files say is decided elsewhere.
@@ -11,38 +11,38 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import Field, ValidationError
 
 from training import TrainingError
-from training.data import LABELS, Pictures
+from training.calibration import Calibration
+from training.choose import Candidate
+from training.data import Pictures
+from training.data.report import Report
+from training.facts import Facts
 
 MODEL: Final = "model.tflite"
 CARD: Final = "card.md"
 METRICS: Final = "metrics.json"
 FRAMES: Final = "frames"
+PLOTS: Final = "plots"
+CURVE, CONFUSION, RELIABILITY, MISTAKES = "curve.png", "confusion.png", "reliability.png", "mistakes.png"
+PLOTTED: Final = (CURVE, CONFUSION, RELIABILITY, MISTAKES)
 TRUTH: Final = "truth.csv"  # `file,label`, as the simulated camera reads it
-PLACED: Final = (FRAMES, CARD, MODEL)
+PLACED: Final = (FRAMES, PLOTS, CARD, MODEL)
 
 
 class ExportError(TrainingError):
     """The results cannot be put where they were asked for."""
 
 
-class _Facts(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False
-    )
-
-
-class DatasetFacts(_Facts):
-    """Where the pictures came from; the counts are pictures."""
+class DatasetFacts(Facts):
+    """Where the pictures came from and what was found; the counts are pictures."""
 
     name: str
     source: str
@@ -51,26 +51,27 @@ class DatasetFacts(_Facts):
     train: int
     validation: int
     test: int
+    report: Report
 
 
-class Accuracy(_Facts):
+class Accuracy(Facts):
     """Shares of 1, on the test pictures unless said otherwise."""
 
-    float32: float
-    int8: dict[str, float]  # runtime → accuracy, asked through the device's engine
-    drop: float  # float32 minus the worst of int8
+    float32: float  # of the Keras model, before the conversion
+    shipped: dict[str, float]  # runtime → accuracy of the artefact, asked through the device's engine
+    drop: float  # float32 minus the worst of `shipped`
     validation: float  # float32, on the pictures by which the epoch was chosen
     target: float
     max_drop: float
 
 
-class Sizes(_Facts):
+class Sizes(Facts):
     artefact_bytes: int
     tflite_bytes: int
     parameters: int
 
 
-class Inline(_Facts):
+class Inline(Facts):
     """What the artefact takes inside a twin, zlib and base64."""
 
     characters: int
@@ -78,14 +79,46 @@ class Inline(_Facts):
     fits: bool
 
 
-class Proof(_Facts):
+class Proof(Facts):
     """How quick one invoke was in the device's proof, here and in a niced process: an indication."""
 
     p50_ms: float
     p95_ms: float
 
 
-class Metrics(_Facts):
+class History(Facts):
+    """Epoch by epoch, the first first."""
+
+    loss: tuple[float, ...]  # the mean over the steps of training
+    validation: tuple[float, ...]  # accuracy after it, a share of 1
+    kept: int  # the epoch whose weights are the result, from 1
+
+
+class Cost(Facts):
+    """What the model takes on this machine: an indication."""
+
+    p50_ms: float  # the median time of one picture, one thread
+    memory_bytes: int  # resident memory that it added to the process
+
+
+class VariantOn(Facts):
+    """One optimisation on one runtime, by validation pictures."""
+
+    accuracy: float
+    cost: Cost
+
+
+class Variant(Facts):
+    """One way to convert the same float model."""
+
+    optimisation: str
+    tflite_bytes: int
+    minimum_runtime: dict[str, str]  # runtime → lowest version that has its operators
+    runtimes: dict[str, VariantOn]
+    refused: dict[str, str]  # runtime of this machine → why it does not load it
+
+
+class Metrics(Facts):
     """metrics.json: how the model was made and how it did."""
 
     schema_: Literal["twinship.metrics.v1"] = Field(default="twinship.metrics.v1", alias="schema")
@@ -93,14 +126,18 @@ class Metrics(_Facts):
     name: str
     version: str
     architecture: str
+    optimisation: str
     profile: str
     seed: int
-    epochs: int
-    kept_epoch: int
+    history: History
     dataset: DatasetFacts
     accuracy: Accuracy
     sizes: Sizes
     inline: Inline
+    cost: dict[str, Cost]  # runtime → time and memory
+    calibration: Calibration  # of the artefact on the preferred runtime, by the test pictures
+    candidates: tuple[Candidate, ...]  # all that were tried, by the validation pictures
+    variants: tuple[Variant, ...]  # where they were asked for
     proof: dict[str, Proof]  # runtime → speed
     weights_sha256: str  # of the float weights before conversion
     artefact_sha256: str
@@ -135,18 +172,23 @@ def _check(out: Path) -> None:
     frames = out / FRAMES
     if frames.exists() and not (frames / TRUTH).is_file():
         raise ExportError(f"{frames} holds no {TRUTH}, so it is not ours to replace: use another --out")
+    plots = out / PLOTS
+    if plots.exists() and {each.name for each in plots.iterdir()} - set(PLOTTED):
+        raise ExportError(
+            f"{plots} holds more than our plots, so it is not ours to replace: use another --out"
+        )
     if out.exists() and not (out.is_dir() and os.access(out, os.W_OK)):
         raise ExportError(f"{out} is not a folder that can be written to: use another --out")
 
 
 def write(folder: Path, card: str, frames: Pictures, metrics: Metrics) -> None:
-    """All results of a training but the model into one folder."""
+    """All results of a training but the model and the plots into one folder."""
     (folder / CARD).write_text(card, encoding="utf-8")
-    write_frames(folder / FRAMES, frames)
+    write_frames(folder / FRAMES, frames, [each.label for each in metrics.dataset.report.classes])
     (folder / METRICS).write_text(metrics.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
 
 
-def write_frames(folder: Path, pictures: Pictures) -> None:
+def write_frames(folder: Path, pictures: Pictures, labels: Sequence[str]) -> None:
     """Pictures as 0000.png, 0001.png … and truth.csv, in their order."""
     folder.mkdir()
     with (folder / TRUTH).open("w", encoding="utf-8", newline="") as file:
@@ -154,8 +196,8 @@ def write_frames(folder: Path, pictures: Pictures) -> None:
         truth.writerow(("file", "label"))
         for number, (image, label) in enumerate(zip(pictures.images, pictures.labels, strict=True)):
             name = f"{number:04}.png"
-            Image.fromarray(image[:, :, 0]).save(folder / name)
-            truth.writerow((name, LABELS[label]))
+            Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(folder / name)
+            truth.writerow((name, labels[label]))
 
 
 def install(staged: Path, out: Path) -> None:
@@ -163,8 +205,9 @@ def install(staged: Path, out: Path) -> None:
     try:
         out.mkdir(exist_ok=True)
         (out / METRICS).unlink(missing_ok=True)
-        if (out / FRAMES).exists():
-            os.replace(out / FRAMES, staged / "frames before")
+        for name in (FRAMES, PLOTS):
+            if (out / name).exists():
+                os.replace(out / name, staged / f"{name} before")
         for name in (*PLACED, METRICS):
             os.replace(staged / name, out / name)
     except OSError as error:

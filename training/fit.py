@@ -16,17 +16,23 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.artefact import InputSpec
-from training.architectures import INPUT_SHAPE, Architecture, Recipe
-from training.data import Pictures
+from training.architectures import Architecture, Recipe
+from training.data import Pictures, input_spec
 from training.quiet import silenced, tensorflow
 
-INPUT: Final = InputSpec(height=INPUT_SHAPE[0], width=INPUT_SHAPE[1], channels=1)
 EVALUATION_BATCH: Final = 1_000
 PROGRESS_EVERY_S: Final = 0.2
 
 Progress = Callable[[str, float], None]
 """Told what is being done, in words, and which share of 1 is done."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """How one epoch went."""
+
+    loss: float  # mean over its training steps
+    validation: float  # accuracy on the validation pictures after it, a share of 1
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class Fitted:
     model: Any
     epoch: int  # the one that was kept, from 1
     validation: float  # its accuracy on the validation pictures
+    history: tuple[Epoch, ...]  # every epoch, the first first
 
     @property
     def parameters(self) -> int:
@@ -57,18 +64,20 @@ def fit(
     recipe: Recipe,
     train: Pictures,
     validation: Pictures,
+    classes: int,
     seed: int,
     progress: Progress,
 ) -> Fitted:
     """Train `architecture` by `recipe`; the same arguments give the same weights on the same machine."""
-    model = _compiled(architecture, recipe, len(train), seed)
+    model = _compiled(architecture, recipe, train, classes, seed)
     draw = np.random.default_rng(seed)
     told = _Told(progress, recipe, _steps(recipe, len(train)))
     best: tuple[float, int, Any] = (-1.0, 0, None)
+    history: list[Epoch] = []
     for epoch in range(1, recipe.epochs + 1):
         pictures = epoch_of(train, recipe, draw)
         images = real(warped(pictures.images, recipe.warp, draw))
-        model.fit(
+        fitted = model.fit(
             images,
             pictures.labels,
             batch_size=recipe.batch,
@@ -77,17 +86,20 @@ def fit(
             callbacks=[told.callback(epoch)],
         )
         accuracy = float((predictions(model, validation).argmax(1) == validation.labels).mean())
+        history.append(Epoch(float(fitted.history["loss"][0]), accuracy))
         if accuracy >= best[0]:
             best = (accuracy, epoch, model.get_weights())
     model.set_weights(best[2])
-    return Fitted(model, epoch=best[1], validation=best[0])
+    return Fitted(model, epoch=best[1], validation=best[0], history=tuple(history))
 
 
 def real(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Pixels as the network sees them: the same rule that the engine follows on the device."""
+    """Pixels (count, H, W, C) as the network sees them: by the rule that the engine follows on the device."""
+    _, height, width, channels = images.shape
+    spec = input_spec((height, width, channels))
     values: NDArray[np.float32] = images.astype(np.float32)
-    values *= INPUT.scale
-    values += INPUT.offset
+    values *= spec.scale
+    values += spec.offset
     return values
 
 
@@ -112,10 +124,11 @@ def warped(images: NDArray[np.uint8], strength: float, draw: np.random.Generator
     if not strength:
         return images
     tf, _ = tensorflow()
+    _, height, width, _ = images.shape
     moved: NDArray[np.uint8] = tf.raw_ops.ImageProjectiveTransformV3(
         images=images,
-        transforms=transforms(len(images), strength, draw),
-        output_shape=list(INPUT_SHAPE[:2]),
+        transforms=transforms(len(images), strength, draw, (height, width)),
+        output_shape=[height, width],
         interpolation="BILINEAR",
         fill_mode="CONSTANT",
         fill_value=0.0,
@@ -123,11 +136,15 @@ def warped(images: NDArray[np.uint8], strength: float, draw: np.random.Generator
     return moved
 
 
-def transforms(count: int, strength: float, draw: np.random.Generator) -> NDArray[np.float32]:
+def transforms(
+    count: int, strength: float, draw: np.random.Generator, size: tuple[int, int]
+) -> NDArray[np.float32]:
     """(count, 8): for each picture the a b c / d e f / 0 0 that map an output pixel to where it is read from.
 
-    About the centre: turned by at most ±10°, scaled and sheared by ±10 %, moved by ±2 pixels, times strength.
+    About the centre of `size` (height, width): turned by at most ±10°, scaled and sheared by ±10 %, moved by
+    ±2 pixels of 28, times strength.
     """
+    height, width = size
 
     def within(limit: float) -> NDArray[np.float64]:
         return draw.uniform(-limit * strength, limit * strength, count)
@@ -135,24 +152,24 @@ def transforms(count: int, strength: float, draw: np.random.Generator) -> NDArra
     angle, wide, high, shear = within(math.radians(10)), 1 + within(0.1), 1 + within(0.1), within(0.1)
     a, b = np.cos(angle) * wide, shear - np.sin(angle) * wide
     d, e = np.sin(angle) * high, np.cos(angle) * high
-    middle = (INPUT_SHAPE[0] - 1) / 2
-    c = middle * (1 - a - b) + within(2)
-    f = middle * (1 - d - e) + within(2)
+    x, y = (width - 1) / 2, (height - 1) / 2
+    c = x * (1 - a) - y * b + within(width / 14)
+    f = y * (1 - e) - x * d + within(height / 14)
     nothing = np.zeros(count)
     rows: NDArray[np.float32] = np.stack([a, b, c, d, e, f, nothing, nothing], axis=1).astype(np.float32)
     return rows
 
 
-def _compiled(architecture: Architecture, recipe: Recipe, count: int, seed: int) -> Any:
+def _compiled(architecture: Architecture, recipe: Recipe, train: Pictures, classes: int, seed: int) -> Any:
     tf, keras = tensorflow()
     with silenced():
         keras.backend.clear_session()
         keras.utils.set_random_seed(seed)
         tf.config.experimental.enable_op_determinism()
-        model = architecture.build()
+        model = architecture.build(train.shape, classes)
         model.compile(
-            optimizer=keras.optimizers.Adam(_rate(keras, recipe, recipe.epochs * _steps(recipe, count))),
-            loss="sparse_categorical_crossentropy",
+            optimizer=keras.optimizers.Adam(_rate(keras, recipe, recipe.epochs * _steps(recipe, len(train)))),
+            loss=architecture.loss,
         )
     return model
 

@@ -39,7 +39,7 @@ def recipe_key(settings: TrainSettings) -> str:
     """Of everything but the data that decides what comes out: settings, code, versions."""
     asked = {name: str(value) for name, value in asdict(settings).items() if name not in ("out", "force")}
     folder, device = Path(__file__).parent, Path(inference.__path__[0])
-    sources = [*sorted(folder.glob("*.py")), *(device / name for name in DEVICE_CODE)]
+    sources = [*sorted(folder.rglob("*.py")), *(device / name for name in DEVICE_CODE)]
     digest = hashlib.sha256(f"{sorted(asked.items())} {sorted(versions().items())}\n".encode())
     for source in sources:
         digest.update(f"{source.name} {hashlib.sha256(source.read_bytes()).hexdigest()}\n".encode())
@@ -49,7 +49,13 @@ def recipe_key(settings: TrainSettings) -> str:
 def versions() -> dict[str, str]:
     """Of what decides how a model comes out, where it is installed; imports none of it."""
     found = {}
-    for name in (*TENSORFLOWS, "keras", "numpy", *(distribution for _, distribution in RUNTIMES.values())):
+    for name in (
+        *TENSORFLOWS,
+        "keras",
+        "numpy",
+        "pillow",
+        *(distribution for _, distribution in RUNTIMES.values()),
+    ):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -25,6 +25,7 @@ def tensorflow() -> tuple[Any, Any]:
     os.environ["KERAS_BACKEND"] = "tensorflow"
     with silenced():
         tf, keras = importlib.import_module("tensorflow"), importlib.import_module("keras")
+        tf.get_logger().setLevel("ERROR")  # it warns when several models are asked in one process
         tf.config.threading.set_intra_op_parallelism_threads(THREADS)  # before its first operation, or never
     return tf, keras
 

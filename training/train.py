@@ -1,4 +1,4 @@
-"""One training from settings to results: data, fit, int8, verification, artefact.
+"""One training from settings to results: data, trials, choice, verification, artefact.
 
 The order of things, and what is kept from an earlier run; each step's rules are in the file named for it.
 TensorFlow is imported when a training begins and not before.
@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -19,27 +16,28 @@ from typing import Final
 import numpy as np
 
 from inference import wish
-from inference.artefact import Artefact, Manifest, Probes, pack, read
-from inference.prove import Proved
-from training import convert, export, verify
-from training.architectures import ARCHITECTURES
+from inference.artefact import Artefact, pack, read
+from training import choose, convert, export, plots, verify
 from training.ask import Answers, ask
+from training.calibration import calibration
 from training.card import card
-from training.data import LABELS, Dataset, find, spread
-from training.download import download
-from training.export import Accuracy, DatasetFacts, Inline, Metrics, Proof, Sizes
-from training.fit import INPUT, Fitted, Progress, fit, predictions
+from training.data import Dataset, find, spread
+from training.data.download import download
+from training.data.pictures import at_most
+from training.export import Accuracy, DatasetFacts, History, Inline, Metrics, Proof, Sizes, Variant
+from training.fit import Progress, predictions
+from training.job import Job
 from training.kept import kept, recipe_key, same_data, versions, was_digits
 from training.settings import SettingsError, TrainSettings
+from training.trial import Trial, cost, tried, variant
 
 __all__ = ["SettingsError", "TrainResult", "TrainSettings", "train"]
 
 FRAMES: Final = 500
 #: A second training in the same process would wait as long for the same answer.
 download_once: Final = cache(download)
-#: From which share of the whole work to which: a fit takes most of it.
-FIT_FROM, FIT_TO, CONVERTED, VERIFIED = 0.05, 0.85, 0.9, 0.98
-Confusion = tuple[tuple[int, ...], ...]
+#: From which share of the whole work to which: trials take most of it.
+TRIALS_FROM, TRIALS_TO, VARIANTS_TO, VERIFIED, PROVED = 0.05, 0.85, 0.9, 0.95, 0.98
 
 
 @dataclass(frozen=True)
@@ -67,20 +65,20 @@ def train(settings: TrainSettings, progress: Progress, dataset: Dataset | None =
     """Train a model and leave its files in `settings.out`, or find them there, made by the same settings.
 
     `progress` is told what is being done and which share of 1 is done. `dataset` spares the search when the
-    caller has one. Raises TrainingError: DataError, ExportError, NotAnswered, NotVerified (below the target).
-    Then, and after Ctrl-C, `out` is as it was and nothing half made is left.
+    caller has one. Raises TrainingError: DataError, ExportError, NotAnswered, NotVerified (below the target;
+    NoneFits: outside the limits). Then, and after Ctrl-C, `out` is as it was and nothing half made is left.
     """
     started = time.monotonic()
     key = recipe_key(settings)
     before = kept(settings, key)
     progress("data", 0.0)
     fetch = None if was_digits(settings, before) else download_once
-    dataset = dataset or find(settings.dataset, os.environ, fetch)
+    dataset = dataset or find(settings.dataset, os.environ, fetch, at_most(settings.max_side))
     if before and same_data(before, dataset):
         progress("nothing to do: trained before with the same settings and data", 1.0)
         return TrainResult(settings.out, before, cached=True)
     with export.staging(settings.out) as folder:
-        metrics = _made(_Job(settings, dataset, progress, key, started), folder)
+        metrics = _made(Job(settings, dataset, progress, key, started), folder)
         export.install(folder, settings.out)
     progress(f"done: {settings.out}", 1.0)
     return TrainResult(settings.out, metrics, cached=False)
@@ -97,136 +95,139 @@ def inline(artefact: Artefact) -> Inline:
     return Inline(characters=characters, limit=wish.MAX_INLINE_CHARACTERS, fits=True)
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One training under way: what its steps share."""
-
-    settings: TrainSettings
-    dataset: Dataset
-    progress: Progress
-    key: str
-    started: float  # CLOCK_MONOTONIC, s
-    seconds: dict[str, float] = field(default_factory=dict)  # stage → how long it took
-
-    @contextmanager
-    def stage(self, name: str, told: str, share: float) -> Iterator[None]:
-        self.progress(told, share)
-        begun = time.monotonic()
-        yield
-        self.seconds[name] = round(time.monotonic() - begun, 3)
-
-
-def _made(job: _Job, folder: Path) -> Metrics:
+def _made(job: Job, folder: Path) -> Metrics:
     """Do all of it; the results are in `folder` then. Raises NotVerified below the target."""
     data = job.dataset
-    with job.stage("fit", f"{data.name} ({data.source}); starting TensorFlow", FIT_FROM):
-        fitted = _fitted(job)
-    with job.stage("convert", "converting to int8", FIT_TO):
-        tflite = convert.to_int8(fitted.model, spread(data.train, convert.REPRESENTATIVE).images)
-    with job.stage("verify", "verifying on every runtime", CONVERTED):
-        probes, accuracy, confusion = _verified(job, fitted, tflite)
+    trials = _trials(job)
+    best = choose.smallest([each.candidate for each in trials])
+    trial = next(each for each in trials if each.candidate is best)
+    variants = _variants(job, trial)
+    with job.stage("verify", "verifying with the test pictures", VARIANTS_TO):
+        test = _tested(job, trial)
     with job.stage("prove", "the proof that a device makes", VERIFIED):
-        artefact = read(pack(tflite, _manifest(job, fitted, tflite, accuracy), LABELS, probes))
+        artefact = _artefact(job, trial, test.accuracy)
         (folder / export.MODEL).write_bytes(artefact.data)
-        proof = verify.prove(folder / export.MODEL)
-    metrics = _metrics(job, fitted, artefact, accuracy, confusion, proof)
+        besides = convert.too_old(artefact.manifest.minimumRuntime)
+        proved = verify.prove(folder / export.MODEL, besides)
+    proof = {name: Proof(p50_ms=each.p50_ms, p95_ms=each.p95_ms) for name, each in proved.items()}
+    with job.stage("draw", "drawing the card", PROVED):
+        metrics = _metrics(job, trials, trial, variants, test, artefact, proof)
+        _drawn(folder, data, metrics, test)
     export.write(folder, card(metrics), spread(data.test, FRAMES), metrics)
     return metrics
 
 
-def _fitted(job: _Job) -> Fitted:
-    def told(text: str, share: float) -> None:
-        job.progress(text, FIT_FROM + share * (FIT_TO - FIT_FROM))
-
-    settings, data = job.settings, job.dataset
-    architecture = ARCHITECTURES[settings.architecture]
-    return fit(architecture, settings.recipe, data.train, data.validation, settings.seed, told)
+def _trials(job: Job) -> list[Trial]:
+    names = job.settings.architectures
+    step = (TRIALS_TO - TRIALS_FROM) / len(names)
+    begins = (TRIALS_FROM + step * place for place in range(len(names)))
+    return [tried(job, name, begin, begin + step) for name, begin in zip(names, begins, strict=True)]
 
 
-def _verified(job: _Job, fitted: Fitted, tflite: bytes) -> tuple[Probes, Accuracy, Confusion]:
+def _variants(job: Job, trial: Trial) -> tuple[Variant, ...]:
+    wanted = tuple(convert.OPTIMISATIONS) if job.settings.variants else ()
+    found = []
+    for place, optimisation in enumerate(wanted):
+        share = TRIALS_TO + (VARIANTS_TO - TRIALS_TO) * place / len(wanted)
+        with job.stage("variants", f"measuring {optimisation}", share):
+            found.append(variant(job, trial, optimisation))
+    return tuple(found)
+
+
+@dataclass(frozen=True, eq=False)
+class _Tested:
+    """What the test said, in its one look."""
+
+    accuracy: Accuracy
+    answered: dict[str, Answers]
+    confusion: tuple[tuple[int, ...], ...]
+
+    @property
+    def preferred(self) -> Answers:
+        """Of the runtime that a device takes first."""
+        return next(iter(self.answered.values()))
+
+
+def _tested(job: Job, trial: Trial) -> _Tested:
     """Here the test pictures are looked at, once. Raises NotVerified below the target."""
-    data, candidates = job.dataset, spread(job.dataset.validation, verify.PROBE_CANDIDATES)
-    stand_in = Probes(candidates.images[0].tobytes(), (LABELS[candidates.labels[0]],))
-    draft = pack(tflite, _manifest(job, fitted, tflite), LABELS, stand_in)
-    answered = ask(draft, np.concatenate([candidates.images, data.test.images]))
-    first, rest = slice(len(candidates)), slice(len(candidates), None)
-    found = verify.verified(_part(answered, rest), data.test.labels, len(LABELS))
-    float32 = float((predictions(fitted.model, data.test).argmax(axis=1) == data.test.labels).mean())
-    accuracy = _judged(job.settings, data, fitted, float32, found)
-    return verify.choose_probes(_part(answered, first), candidates, LABELS), accuracy, found.confusion
-
-
-def _part(answered: Mapping[str, Answers], places: slice) -> dict[str, Answers]:
-    return {runtime: answers.part(places) for runtime, answers in answered.items()}
-
-
-def _judged(
-    settings: TrainSettings, data: Dataset, fitted: Fitted, float32: float, found: verify.Verified
-) -> Accuracy:
-    """The figures, if they are good enough; else NotVerified."""
-    wanted = settings.target(data.name)
-    what = f"{settings.architecture} on {len(data.test):,} test pictures of {data.name}"
-    verify.check_target(wanted, float32, found.accuracy, what=what)
-    return Accuracy(
+    test, labels = job.dataset.test, job.dataset.labels
+    draft = job.draft(trial.architecture, trial.fitted, trial.tflite, trial.asked)
+    answered = ask(draft, test.images, convert.too_old(convert.minimum_runtime(trial.tflite)))
+    found = verify.verified(answered, test.labels, len(labels))
+    before = predictions(trial.fitted.model, test).argmax(axis=1).astype(np.int64)
+    float32 = float((before == test.labels).mean())
+    wanted = job.settings.target(trial.architecture, job.dataset)
+    worst = min(answered, key=lambda runtime: found.accuracy[runtime])
+    what = f"{trial.architecture} on {len(test):,} test pictures of {job.dataset.name}"
+    changed = verify.changes(before, answered[worst].predicted, labels)
+    verify.check_target(wanted, float32, found.accuracy, what=what, changed=changed)
+    accuracy = Accuracy(
         float32=round(float32, 6),
-        int8={runtime: round(share, 6) for runtime, share in found.accuracy.items()},
+        shipped={runtime: round(share, 6) for runtime, share in found.accuracy.items()},
         drop=round(float32 - found.worst, 6),
-        validation=round(fitted.validation, 6),
+        validation=round(trial.fitted.validation, 6),
         target=wanted.accuracy,
         max_drop=wanted.drop,
     )
+    return _Tested(accuracy, answered, found.confusion)
 
 
-def _manifest(job: _Job, fitted: Fitted, tflite: bytes, accuracy: Accuracy | None = None) -> Manifest:
-    settings = job.settings
-    measured = {"float32": accuracy.float32, **accuracy.int8} if accuracy else {}
-    return Manifest(
-        schema="twinship.model.v1",
-        name=settings.name,
-        version=settings.version,
-        architecture=settings.architecture,
-        input=INPUT,
-        latencyBudgetMs=settings.latency_budget_ms,
-        minimumRuntime=convert.minimum_runtime(tflite),
-        metrics={"accuracy": measured, "test": len(job.dataset.test)},
-        dataset=f"{job.dataset.name} {job.dataset.fingerprint[:16]}",  # a path would not travel well
-        weightsSha256=fitted.weights_sha256,
-        created=_now(),
-    )
+def _artefact(job: Job, trial: Trial, accuracy: Accuracy) -> Artefact:
+    """With a probe for each label; with fewer where that is what lets it fit into a twin."""
+    labels = job.dataset.labels
+    probes = verify.choose_probes(trial.answered, trial.asked, labels)
+    measured = {"float32": accuracy.float32, **accuracy.shipped}
+    manifest = job.manifest(trial.architecture, trial.fitted, trial.tflite, measured)
+
+    def packed(count: int) -> Artefact:
+        return read(pack(trial.tflite, manifest, labels, verify.fewer(probes, count)))
+
+    artefacts = (packed(count) for count in range(probes.count, 0, -1))
+    return next((each for each in artefacts if inline(each).fits), packed(probes.count))
 
 
 def _metrics(
-    job: _Job,
-    fitted: Fitted,
+    job: Job,
+    trials: list[Trial],
+    trial: Trial,
+    variants: tuple[Variant, ...],
+    test: _Tested,
     artefact: Artefact,
-    accuracy: Accuracy,
-    confusion: Confusion,
-    proof: Mapping[str, Proved],
+    proof: dict[str, Proof],
 ) -> Metrics:
-    settings = job.settings
+    settings, fitted = job.settings, trial.fitted
+    right = test.preferred.predicted == job.dataset.test.labels
     return Metrics(
         command=settings.command,
         name=settings.name,
         version=settings.version,
-        architecture=settings.architecture,
+        architecture=trial.architecture,
+        optimisation=settings.optimisation,
         profile=settings.profile,
         seed=settings.seed,
-        epochs=settings.recipe.epochs,
-        kept_epoch=fitted.epoch,
+        history=History(
+            loss=tuple(epoch.loss for epoch in fitted.history),
+            validation=tuple(epoch.validation for epoch in fitted.history),
+            kept=fitted.epoch,
+        ),
         dataset=_facts(job.dataset),
-        accuracy=accuracy,
+        accuracy=test.accuracy,
         sizes=Sizes(
             artefact_bytes=artefact.size, tflite_bytes=len(artefact.tflite), parameters=fitted.parameters
         ),
         inline=inline(artefact),
-        proof={runtime: Proof(p50_ms=each.p50_ms, p95_ms=each.p95_ms) for runtime, each in proof.items()},
+        cost={runtime: cost(answers) for runtime, answers in test.answered.items()},
+        calibration=calibration(test.preferred.confidence, right),
+        candidates=tuple(each.candidate for each in trials),
+        variants=variants,
+        proof=proof,
         weights_sha256=artefact.manifest.weightsSha256,
         artefact_sha256=artefact.sha256,
         seconds={**job.seconds, "total": round(time.monotonic() - job.started, 3)},
         versions=versions(),
         created=artefact.manifest.created,
         recipe_key=job.key,
-        confusion=[list(row) for row in confusion],
+        confusion=[list(row) for row in test.confusion],
     )
 
 
@@ -239,8 +240,18 @@ def _facts(data: Dataset) -> DatasetFacts:
         train=len(data.train),
         validation=len(data.validation),
         test=len(data.test),
+        report=data.report,
     )
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def _drawn(folder: Path, data: Dataset, metrics: Metrics, test: _Tested) -> None:
+    answers = test.preferred
+    mistakes = plots.worst(data.test.images, data.test.labels, answers.predicted, answers.confidence)
+    plots.draw(
+        folder / export.PLOTS,
+        data.labels,
+        metrics.history,
+        metrics.confusion,
+        metrics.calibration,
+        mistakes,
+    )

@@ -18,7 +18,7 @@ from tests.e2e.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 
-QUICK = ("--fps", "25", "--dataset", "digits")  # the second half must outlast a swap on a busy machine
+QUICK = ("--fps", "12", "--dataset", "digits")  # the second half must outlast a swap on a busy machine
 
 
 def demo_words(models: Path, frames: int = 200, *more: str) -> list[str]:

@@ -32,7 +32,7 @@ _MAX_MEMBER_BYTES = {
     "probes.bin": 8 * 1024 * 1024,
 }
 _MAX_MEMBERS = 16  # members of other names are left alone: a later version may add some
-_MAX_LABEL_CHARACTERS = 128
+MAX_LABEL_CHARACTERS = 128
 _TFLITE_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TFLite flatbuffer
 _UNZIP_ERRORS = (
     zipfile.BadZipFile,
@@ -221,7 +221,7 @@ def _labels(content: bytes) -> tuple[str, ...]:
     if len(labels) > MAX_LABELS:
         raise BadArtefact(f"labels.txt: {len(labels)} labels, more than {MAX_LABELS}")
     for label in labels:
-        if not label.isprintable() or not 1 <= len(label) <= _MAX_LABEL_CHARACTERS:
+        if not label.isprintable() or not 1 <= len(label) <= MAX_LABEL_CHARACTERS:
             raise BadArtefact(f"labels.txt: not a label: {label[:40]!r}")
     if len(set(labels)) != len(labels):
         raise BadArtefact("labels.txt: a label stands there twice")

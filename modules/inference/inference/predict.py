@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgekit.frame import BadFrame
 from inference.artefact import Artefact
 from inference.engine import Engine
@@ -42,14 +45,22 @@ def predict_files(
         yield _predict(engine, path, top_k)
 
 
-def _predict(engine: Engine, path: Path, top_k: int) -> FilePrediction | FileUnreadable:
+def read_pixels(path: Path) -> NDArray[np.uint8] | FileUnreadable:
+    """The pixels of a picture file, uint8 (height, width, channels), in its own size."""
     try:
-        pixels = prepare(decode_file(_read(path)), engine.input)
+        return decode_file(_read(path))
     except OSError as error:
         return FileUnreadable(path, error.strerror or str(error))
     except BadFrame as error:
         return FileUnreadable(path, str(error))
-    return FilePrediction(path, best(engine.infer(pixels), engine.labels, top_k))
+
+
+def _predict(engine: Engine, path: Path, top_k: int) -> FilePrediction | FileUnreadable:
+    pixels = read_pixels(path)
+    if isinstance(pixels, FileUnreadable):
+        return pixels
+    answer = engine.infer(prepare(pixels, engine.input))
+    return FilePrediction(path, best(answer, engine.labels, top_k))
 
 
 def _read(path: Path) -> bytes:

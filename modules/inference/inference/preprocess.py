@@ -10,7 +10,8 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -25,7 +26,11 @@ MAX_PIXELS: Final = 4096 * 4096
 
 # The decoders themselves and not Image.open: only the declared one ever sees the bytes, and it is quicker.
 DECODERS: Final[dict[str, type[ImageFile]]] = {"image/png": PngImageFile, "image/jpeg": JpegImageFile}
-SIGNATURES: Final = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+FILE_DECODERS: Final[dict[bytes, type[ImageFile]]] = {
+    b"\x89PNG\r\n\x1a\n": PngImageFile,
+    b"\xff\xd8\xff": JpegImageFile,
+    b"BM": BmpImageFile,
+}
 MODES: Final = {1: "L", 3: "RGB"}
 SIXTEEN_BITS: Final = ("I;16", "I")  # the second before Pillow 11
 GREY_MODES: Final = ("1", "L", "LA", *SIXTEEN_BITS)
@@ -47,19 +52,22 @@ def decode(image: bytes, content_type: str, width: int, height: int, channels: i
         raise BadFrame("content_type", f"{content_type[:64]!r} is none that is read here")
     if content_type == "image/png" and (plain := plain_png.pixels(image, width, height, MODES[channels])):
         return np.frombuffer(plain, np.uint8).reshape(height, width, channels)
-    picture = _open(image, content_type)
+    picture = _open(image, DECODERS[content_type])
     if picture.size != (width, height):
         raise BadFrame("size", f"declared {width}x{height}, is {picture.width}x{picture.height}")
     return _pixels(picture, channels)
 
 
 def decode_file(data: bytes) -> NDArray[np.uint8]:
-    """The pixels of a picture file, whose size and kind only it can tell; raises BadFrame as `decode`."""
-    for signature, content_type in SIGNATURES.items():
+    """The pixels of a picture file, whose size and kind only it can tell, upright as its EXIF says.
+
+    Raises BadFrame as `decode`.
+    """
+    for signature, decoder in FILE_DECODERS.items():
         if data.startswith(signature):
-            picture = _open(data, content_type)
+            picture = _upright(_open(data, decoder))
             return _pixels(picture, 1 if picture.mode in GREY_MODES else 3)
-    raise BadFrame("content_type", "neither PNG nor JPEG")
+    raise BadFrame("content_type", "neither PNG nor JPEG nor BMP")
 
 
 def prepare(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
@@ -87,15 +95,22 @@ def _raw(body: bytes, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     return np.frombuffer(body, np.uint8).reshape(shape)
 
 
-def _open(data: bytes, content_type: str) -> Image.Image:
+def _open(data: bytes, decoder: type[ImageFile]) -> Image.Image:
     """The picture, its header read, nothing unpacked yet."""
     try:
-        picture = DECODERS[content_type](BytesIO(data))
+        picture = decoder(BytesIO(data))
     except Exception as error:  # Pillow raises nearly anything: OSError, SyntaxError, struct.error …
         raise BadFrame("image", one_line(error)) from error
     if picture.width * picture.height > MAX_PIXELS:
         raise BadFrame("size", f"{picture.width}x{picture.height}, at most {MAX_PIXELS} pixels")
     return picture
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception as error:  # cut off or garbled: see _open
+        raise BadFrame("image", one_line(error)) from error
 
 
 def _pixels(picture: Image.Image, channels: int) -> NDArray[np.uint8]:

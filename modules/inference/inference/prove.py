@@ -67,7 +67,7 @@ def prove(data: bytes, runtime: str, delegate: str = "") -> Proved:
         artefact = read(data)
     except BadArtefact as error:
         raise ModelRefused("bad-artefact", error.reason) from error
-    _check_runtime(runtime, artefact.manifest.minimumRuntime)
+    check_runtime(runtime, artefact.manifest.minimumRuntime)
     begun = perf_counter()
     try:
         engine = Engine(artefact, runtime=runtime, delegate=delegate)
@@ -113,6 +113,8 @@ class Prover:
         except OSError as error:
             raise ModelUnavailable("no-proof", f"the proof did not start: {error.strerror}") from error
         except TookTooLong as error:
+            if error.starved:  # a busy device says nothing of the model
+                raise ModelUnavailable("no-proof", f"{error}: the device is too busy") from error
             raise ModelRefused("hangs-runtime", str(error)) from error
 
 
@@ -159,8 +161,11 @@ def _runtime(runtime: str) -> str:
         raise ModelUnavailable("no-runtime", _one_line(error)) from error
 
 
-def _check_runtime(runtime: str, minimum: Mapping[str, str]) -> None:
-    """`minimum` maps a runtime's name to its lowest version; a runtime that it does not name will do."""
+def check_runtime(runtime: str, minimum: Mapping[str, str]) -> None:
+    """Raise ModelRefused when `runtime` is older than `minimum` says: name → lowest version that will do.
+
+    A runtime that it does not name will do.
+    """
     have, lowest = versions()[runtime], minimum.get(runtime)
     if lowest is not None and _parts(have) < _parts(lowest):
         raise ModelRefused("runtime-too-old", f"needs {runtime} {lowest[:32]}, this image has {have}")

@@ -17,7 +17,7 @@ from inference.trust import Keyring
 from inference.wish import ModelRef, ModelState, key_id, section_for
 from tests.models import LABELS, quadrant, tiny_artefact
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 PASS = """echo '{"proved": {"runtime": "none", "load_ms": 1, "p50_ms": 1, "p95_ms": 1}}'"""
 #: A proof that lets everything pass: for tests of what comes after it, as it takes a millisecond.
 BLIND = DeliverySettings(probation_frames=5, proof_command=("/bin/sh", "-c", PASS))

@@ -415,7 +415,7 @@ def test_a_download_ends_when_it_is_cancelled(server: ModelServer, store: ModelS
     thread.start()
     eventually(lambda: server.asked)
     child.cancel()
-    thread.join(20)
+    thread.join(60)
     assert ended == ["source-unavailable"]
 
 

@@ -40,7 +40,7 @@ def test_an_unreadable_picture_is_named_and_the_rest_goes_on(tmp_path: Path) -> 
     assert [each.path for each in unreadable] == [text, missing, tmp_path, cut]
     reasons = [each.reason for each in unreadable if isinstance(each, FileUnreadable)]
     assert reasons[:3] == [
-        "content_type: neither PNG nor JPEG",
+        "content_type: neither PNG nor JPEG nor BMP",
         "No such file or directory",
         "Is a directory",
     ]

@@ -11,21 +11,21 @@ import numpy as np
 import pytest
 
 from inference.preprocess import prepare
-from tests.unit.training.pictures import dataset, pictures
-from training.architectures import ARCHITECTURES, CLASSES, INPUT_SHAPE, Architecture, Recipe
-from training.data import Pictures
-from training.fit import INPUT, Fitted, epoch_of, fit, real, transforms, warped
+from tests.unit.training.pictures import LABELS, dataset, pictures
+from training.architectures import ARCHITECTURES, Architecture, Recipe
+from training.data import Pictures, Shape, input_spec
+from training.fit import Fitted, epoch_of, fit, real, transforms, warped
 from training.quiet import THREADS, tensorflow
 
 TINY = Recipe(epochs=2, batch=16, rate=0.01, cosine=True, warp=0.5, pictures=64)
 Progress = Callable[[str, float], None]
 
 
-def linear() -> Any:
+def linear(shape: Shape, classes: int) -> Any:
     """One dense layer: quick to build, and it has initial weights to be seeded."""
     _, keras = tensorflow()
-    flatten, dense = keras.layers.Flatten(), keras.layers.Dense(CLASSES, activation="softmax")
-    return keras.Sequential([keras.Input(INPUT_SHAPE), flatten, dense])
+    flatten, dense = keras.layers.Flatten(), keras.layers.Dense(classes, activation="softmax")
+    return keras.Sequential([keras.Input(shape), flatten, dense])
 
 
 def fitted(folder: Path, seed: int, recipe: Recipe = TINY, progress: Progress | None = None) -> Fitted:
@@ -33,7 +33,7 @@ def fitted(folder: Path, seed: int, recipe: Recipe = TINY, progress: Progress | 
     data = dataset(folder)
     architecture = Architecture("linear", linear, {"full": recipe}, {})
     told = progress or (lambda text, share: None)
-    return fit(architecture, recipe, data.train, data.validation, seed, told)
+    return fit(architecture, recipe, data.train, data.validation, len(LABELS), seed, told)
 
 
 def test_the_seed_decides(tmp_path: Path) -> None:
@@ -94,11 +94,11 @@ def test_an_epoch_may_be_shorter_or_longer_than_the_data(wanted: int, fewest: in
 def test_pictures_are_scaled_as_the_device_scales_them() -> None:
     """0 to 1, by the rule that the manifest declares; on the device such a picture is ready as it is."""
     black_to_white = np.arange(28 * 28, dtype=np.uint32).astype(np.uint8).reshape(1, 28, 28, 1)
-    values = real(black_to_white)
+    values, spec = real(black_to_white), input_spec((28, 28, 1))
     assert values.dtype == np.float32
-    assert np.allclose(values, black_to_white * INPUT.scale + INPUT.offset)
+    assert np.allclose(values, black_to_white * spec.scale + spec.offset)
     assert (values.min(), values.max()) == (0.0, 1.0)
-    assert np.array_equal(prepare(black_to_white[0], INPUT), black_to_white[0])
+    assert np.array_equal(prepare(black_to_white[0], spec), black_to_white[0])
 
 
 def test_no_warp_leaves_pictures_alone() -> None:
@@ -109,7 +109,7 @@ def test_no_warp_leaves_pictures_alone() -> None:
 
 def test_a_warp_stays_within_its_limits() -> None:
     """Every corner of the 20×20 box moves, but by no more than the named angles, shares and pixels allow."""
-    rows = transforms(2_000, 1.0, np.random.default_rng(0)).astype(np.float64)
+    rows = transforms(2_000, 1.0, np.random.default_rng(0), (28, 28)).astype(np.float64)
     corners = np.array([(x, y, 1.0) for x in (4, 23) for y in (4, 23)])
     moved = np.einsum("nij,kj->nki", rows[:, :6].reshape(-1, 2, 3), corners)
     distance = np.linalg.norm(moved - corners[:, :2], axis=2)
@@ -119,7 +119,7 @@ def test_a_warp_stays_within_its_limits() -> None:
 
 def test_a_warp_turns_about_the_middle() -> None:
     """Averaged over many, the middle of a picture stays where it is."""
-    rows = transforms(20_000, 1.0, np.random.default_rng(0)).astype(np.float64)
+    rows = transforms(20_000, 1.0, np.random.default_rng(0), (28, 28)).astype(np.float64)
     middle = rows[:, :6].reshape(-1, 2, 3) @ np.array([13.5, 13.5, 1.0])
     assert np.abs(middle.mean(axis=0) - 13.5).max() < 0.05
     assert np.abs(middle - 13.5).max() <= 2.0 + 1e-4
@@ -137,10 +137,12 @@ def test_a_warp_changes_pictures_and_keeps_their_kind(tmp_path: Path) -> None:
 
 def test_the_seed_architecture_is_the_articles() -> None:
     """Layer by layer: two convolutions with poolings, 128 dense, 10 out."""
-    model = ARCHITECTURES["seed"].build()
+    model = ARCHITECTURES["seed"].build((28, 28, 1), 10)
     shapes = [tuple(weight.shape) for weight in model.get_weights()]
     assert shapes[::2] == [(3, 3, 1, 32), (3, 3, 32, 64), (1600, 128), (128, 10)]
     assert [layer.__class__.__name__ for layer in model.layers] == [
         *("Conv2D", "MaxPooling2D", "Conv2D", "MaxPooling2D", "Flatten", "Dense", "Dense")
     ]
-    assert ARCHITECTURES["seed"].recipes["full"] == Recipe(epochs=5, batch=64, rate=0.001)
+    assert ARCHITECTURES["seed"].recipes["full"] == Recipe(
+        epochs=5, batch=128, rate=0.004, cosine=True, warp=0.5
+    )

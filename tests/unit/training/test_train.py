@@ -37,9 +37,9 @@ def names(folder: Path) -> set[str]:
 
 
 def test_the_results_are_complete(trained: TrainResult) -> None:
-    """model.tflite, card.md, metrics.json and frames/, and nothing beside them."""
+    """model.tflite, card.md, metrics.json, frames/ and plots/, and nothing beside them."""
     assert not trained.cached
-    assert names(trained.folder) == {"model.tflite", "card.md", "metrics.json", "frames"}
+    assert names(trained.folder) == {"model.tflite", "card.md", "metrics.json", "frames", "plots"}
     assert names(trained.folder.parent) == {trained.folder.name}
 
 
@@ -64,9 +64,11 @@ def test_micro_travels_inside_a_twin(trained: TrainResult) -> None:
 
 def test_every_runtime_was_asked(trained: TrainResult, offline: Dataset) -> None:
     """int8 accuracy is the device's engine's, runtime by runtime, and verifying again finds it again."""
-    assert set(trained.metrics.accuracy.int8) == set(versions()) == set(trained.metrics.proof)
-    again = verify_file(trained.artefact, offline.test)
-    assert {name: round(share, 6) for name, share in again.accuracy.items()} == trained.metrics.accuracy.int8
+    assert set(trained.metrics.accuracy.shipped) == set(versions()) == set(trained.metrics.proof)
+    again = verify_file(trained.artefact, offline.labels, offline.test)
+    assert {
+        name: round(share, 6) for name, share in again.accuracy.items()
+    } == trained.metrics.accuracy.shipped
     assert [list(row) for row in again.confusion] == trained.metrics.confusion
     assert sum(map(sum, again.confusion)) == len(offline.test)
 
@@ -107,6 +109,28 @@ def test_metrics_say_how_it_was_made(trained: TrainResult) -> None:
     assert document["weightsSha256"] == trained.metrics.weights_sha256
     assert {"keras", "numpy", "ai-edge-litert"} <= set(document["versions"])
     assert document["seconds"]["total"] >= document["seconds"]["fit"]
+
+
+def test_the_plots_are_pictures(trained: TrainResult) -> None:
+    """Curve, confusion, reliability and mistakes, each a PNG that opens, and the card shows them."""
+    card = trained.card.read_text()
+    plots = sorted((trained.folder / "plots").iterdir())
+    assert [path.stem for path in plots] == ["confusion", "curve", "mistakes", "reliability"]
+    for path in plots:
+        with Image.open(path) as picture:
+            picture.load()
+            assert min(picture.size) >= 100
+        assert f"(plots/{path.name})" in card
+
+
+def test_metrics_hold_history_cost_and_calibration(trained: TrainResult) -> None:
+    """Each epoch's loss and accuracy, what an answer takes on each runtime, and how far confidence is off."""
+    metrics = trained.metrics
+    assert len(metrics.history.loss) == len(metrics.history.validation) == metrics.history.kept == 1
+    assert set(metrics.cost) == set(versions())
+    assert all(0 < cost.p50_ms < 1_000 and cost.memory_bytes < 2**30 for cost in metrics.cost.values())
+    assert sum(each.count for each in metrics.calibration.bins) == 500
+    assert 0 <= metrics.calibration.expected_error < 0.5
 
 
 def test_progress_goes_forward(trained: TrainResult, told: Told) -> None:
@@ -180,10 +204,10 @@ def test_a_damaged_artefact_is_not_verified(trained: TrainResult, offline: Datas
     path = tmp_path / "model.tflite"
     path.write_bytes(trained.artefact.read_bytes()[:-100])
     with pytest.raises(NotVerified, match="trailer"):
-        verify_file(path, offline.test)
+        verify_file(path, offline.labels, offline.test)
     path.write_bytes(b"")
     with pytest.raises(NotVerified, match="TFL3"):
-        verify_file(path, offline.test)
+        verify_file(path, offline.labels, offline.test)
 
 
 def test_a_runtime_that_fails_is_named(offline: Dataset) -> None:

@@ -74,7 +74,7 @@ def accepted(answer: Answer, module: str, name: str) -> Any:
 def _why(error: HubRefused | HubUnavailable, target: str, name: str, wait_s: int) -> str | None:
     """The line for the two errors that only methods have (ref 5.1); None for any other."""
     return {
-        _NOT_ONLINE: f"{target} is not connected or takes no methods; cure: see twinship status",
+        _NOT_ONLINE: f"{target} is not connected, or takes no methods; cure: see twinship status",
         _NO_ANSWER: f"{target} did not answer {name} in {wait_s} s; cure: its log, or a longer time-out",
     }.get(_error_code(error))
 

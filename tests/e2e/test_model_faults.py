@@ -191,7 +191,11 @@ class Edge:
 
     def answered(self, version: int, *passing: ModelState) -> tuple[str, str]:
         """The same of the section that has this desired version; `passing` are states that will not last."""
-        wait_until(lambda: self._is_answered(version, {*BUSY, *passing}), f"a verdict on version {version}")
+        # A trial that this machine had no time for is repeated.
+        passing_by = {*BUSY, S.UNAVAILABLE, *passing}
+        wait_until(
+            lambda: self._is_answered(version, passing_by), f"a verdict on version {version}", patience_s=180
+        )
         return self.shown()
 
     def _is_answered(self, version: int, passing: set[ModelState]) -> bool:

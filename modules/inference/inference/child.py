@@ -11,13 +11,16 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from inference.reconcile import ModelRefused, ModelUnavailable
 
 _NICE = 10
+_PATIENCE = 6  # times the time-out is the most that a child gets that a busy device keeps waiting
 _PR_SET_PDEATHSIG = 1
 #: For a child with numpy: its pools would reserve gigabytes of addresses on a machine with many cores.
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -32,7 +35,11 @@ class Ended:
 
 
 class TookTooLong(Exception):
-    """It did not come to an end in time, and was killed."""
+    """It did not come to an end in time, and was killed. `starved`: mostly for want of a processor."""
+
+    def __init__(self, message: str, *, starved: bool = False) -> None:
+        super().__init__(message)
+        self.starved = starved
 
 
 class ChildProcess:
@@ -54,7 +61,10 @@ class ChildProcess:
         said_to: bytes = b"",
         environment: Mapping[str, str] | None = None,
     ) -> Ended:
-        """Start it with `said_to` on its stdin and wait. Raises TookTooLong, and OSError when none starts."""
+        """Start it with `said_to` on its stdin and wait. Raises TookTooLong, and OSError when none starts.
+
+        The time that a busy device keeps it waiting is not its own: it gets that on top, within limits.
+        """
         # A session of its own: a Ctrl-C at the terminal is for the module, not for the child.
         child = subprocess.Popen(
             command,
@@ -69,11 +79,11 @@ class ChildProcess:
         if self._overtaken():
             child.kill()
         try:
-            output, _ = child.communicate(said_to, timeout=timeout_s)
-        except subprocess.TimeoutExpired as error:
+            output = _communicate(child, said_to, timeout_s)
+        except TookTooLong:
             child.kill()
             child.communicate()
-            raise TookTooLong(f"no answer within {timeout_s:g} s") from error
+            raise
         finally:
             with self._lock:
                 self._child = None
@@ -120,6 +130,30 @@ def confine(memory_bytes: int, cpu_s: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Dies with the thread that started it: a module that is killed leaves nothing behind.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+
+def _communicate(child: subprocess.Popen[bytes], said_to: bytes, timeout_s: float) -> bytes:
+    begun, wait_s, left = time.monotonic(), timeout_s, said_to or None
+    while True:
+        try:
+            return child.communicate(left, timeout=wait_s)[0]
+        except subprocess.TimeoutExpired as error:
+            left, wait_s = None, timeout_s / 4  # what it was told was handed over with the first call
+            elapsed_s = time.monotonic() - begun
+            spent = _own_s(child.pid, elapsed_s) >= 0.9 * timeout_s
+            if spent or elapsed_s >= _PATIENCE * timeout_s:
+                raise TookTooLong(f"no answer within {timeout_s:g} s", starved=not spent) from error
+
+
+def _own_s(pid: int, elapsed_s: float) -> float:
+    """How long a process worked or slept, without the time that it was ready and no processor was free."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # proc(5)
+        if state == "R":  # this wait is counted nowhere yet; work is
+            return (int(fields[10]) + int(fields[11])) / os.sysconf("SC_CLK_TCK")
+        return elapsed_s - int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return elapsed_s
 
 
 def _last_line(output: bytes) -> Any:

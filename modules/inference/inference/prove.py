@@ -113,6 +113,8 @@ class Prover:
         except OSError as error:
             raise ModelUnavailable("no-proof", f"the proof did not start: {error.strerror}") from error
         except TookTooLong as error:
+            if error.starved:  # a busy device says nothing of the model
+                raise ModelUnavailable("no-proof", f"{error}: the device is too busy") from error
             raise ModelRefused("hangs-runtime", str(error)) from error
 
 

@@ -90,6 +90,14 @@ def test_a_truncated_flatbuffer_kills_the_child_only(tmp_path: Path) -> None:
     assert refused(path, "tflite_runtime") == "crashes-runtime"
 
 
+ONE_SECOND = """
+import sys
+from inference import prove
+prove._CPU_S = 1  # of processor time, which a busy machine does not shorten
+sys.exit(prove.main(sys.argv[1:]))
+"""
+
+
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_model_that_crashes_or_hangs_the_runtime(tmp_path: Path, runtime: str) -> None:
     """Whole flatbuffers with known operators, which no check but the trial can find."""
@@ -99,7 +107,7 @@ def test_a_model_that_crashes_or_hangs_the_runtime(tmp_path: Path, runtime: str)
     path.write_bytes(harmful_models.artefact(harmful_models.crashes()))
     assert refused(path, runtime) == "crashes-runtime"
     path.write_bytes(harmful_models.artefact(harmful_models.hangs()))
-    assert refused(path, runtime, timeout_s=3.0) == "hangs-runtime"
+    assert refused(path, runtime, command=python(ONE_SECOND), timeout_s=60.0) == "hangs-runtime"
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -148,9 +156,28 @@ def test_a_hang_is_ended_and_refused(artefact: Path, tmp_path: Path) -> None:
     hang = python(
         f"import os, pathlib, time; pathlib.Path({str(pid)!r}).write_text(str(os.getpid())); time.sleep(60)"
     )
-    assert refused(artefact, command=hang, timeout_s=1.0) == "hangs-runtime"
+    assert refused(artefact, command=hang, timeout_s=2.0) == "hangs-runtime"
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
+
+
+STARVED = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+while True:
+    pass
+"""
+
+
+def test_a_device_that_is_too_busy_proves_nothing(artefact: Path) -> None:
+    """A trial that waited for the processor most of its time says nothing of the model: it is tried again."""
+    spin = f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}})\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-I", "-c", spin]) as busy:
+        try:
+            assert unavailable(artefact, command=python(STARVED), timeout_s=1.0) == "no-proof"
+        finally:
+            busy.kill()
 
 
 def test_processor_time_that_runs_out_is_a_hang(artefact: Path) -> None:

@@ -148,15 +148,16 @@ def _mistakes(labels: Sequence[str], found: Mistakes) -> Figure:
         return figure
     columns = 5
     rows = -(-len(found.truth) // columns)
-    figure = _figure(7.5, 0.4 + 1.7 * rows)
+    figure = _figure(7.5, 0.4 + 1.85 * rows)
     figure.suptitle("The surest mistakes: truth → answer (confidence)", fontsize=10)
     places = figure.subplots(rows, columns, squeeze=False).flat
     for place, axes in enumerate(places):
         axes.axis("off")
         if place < len(found.truth):
             _picture(axes, found.images[place])
-            named = f"{labels[found.truth[place]]} → {labels[found.answer[place]]}"
-            axes.set_title(f"{named} ({found.confidence[place]:.0%})", fontsize=7)
+            sure = f"{found.confidence[place]:.0%}"
+            title = f"{labels[found.truth[place]]} →\n{labels[found.answer[place]]} ({sure})"
+            axes.set_title(title, fontsize=7)
     return figure
 
 

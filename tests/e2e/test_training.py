@@ -45,7 +45,7 @@ def trained(twinship: Command, tmp_path: Path) -> Path:
     out = tmp_path / "model"
     code, said = twinship.run(
         *("train", "--dataset", f"folder:{discs(tmp_path / 'discs')}", "--arch", "micro"),
-        *("--profile", "quick", "--out", str(out)),
+        *("--profile", "quick", "--epochs", "1", "--out", str(out)),
     )
     assert code == 0, said
     assert "3 classes of 40 to 40 pictures; 36×32 pixels, learnt as 36×32 in colour" in said
@@ -65,6 +65,7 @@ def edge(trained: Path, tmp_path: Path) -> Iterator[Edge]:
         yield Edge(simulator, tmp_path / "keys", tmp_path)
 
 
+@pytest.mark.long
 def test_a_folder_of_colour_pictures_is_learnt_shipped_and_classified(edge: Edge, trained: Path) -> None:
     """The labels are the folders' names, and the device tells the colours of pictures it has not seen."""
     artefact = read((trained / "model.tflite").read_bytes())

@@ -178,7 +178,7 @@ ARCHITECTURES: Final = {
         about="a small CNN with batch normalisation: five convolutions (12, 16, 20, 26, 18), average pooling",
         build=micro,
         recipes={
-            "full": Recipe(epochs=24, batch=128, rate=0.006, cosine=True, warp=0.7, average=320),
+            "full": Recipe(epochs=36, batch=128, rate=0.006, cosine=True, warp=0.7, average=320),
             "quick": Recipe(epochs=2, batch=64, rate=0.006, cosine=True, pictures=6_000),
         },
         accuracy={

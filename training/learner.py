@@ -67,7 +67,7 @@ class Learner:
         with self._strategy.scope():
             for number, batch in enumerate(self._batches(images, labels), start=1):
                 self._step(batch)
-                if self._recipe.average and int(self._model.optimizer.iterations) % AVERAGED_EVERY == 0:
+                if self._recipe.average and self._model.optimizer.iterations.numpy() % AVERAGED_EVERY == 0:
                     self._add_to_average()
                 told(number)
             self.judged.set_weights(self._agreed(self._average or self._model.get_weights()))

@@ -17,6 +17,7 @@ ROOMS = {
     "simulator": "simulator",
     "demo": "demo",
     "bench": "bench",
+    "verbs": "verbs",
     "twinship": "twinship.py",
 }
 #: What each room may import of ours: a room, or single files of one.
@@ -29,7 +30,8 @@ ARROWS: dict[str, set[str]] = {
     "simulator": set(),
     "demo": {"training", "fleet", "simulator", "inference", "edgekit"},
     "bench": {"demo", "training", "fleet", "simulator", "inference", "edgekit", "camera_sim"},
-    "twinship": set(ROOMS) - {"twinship"},
+    "verbs": set(ROOMS) - {"twinship"},
+    "twinship": {"verbs"},
 }
 #: Heavy or foreign packages, and the only files or rooms that may import them.
 KEEPERS = {

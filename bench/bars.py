@@ -36,6 +36,22 @@ BARS: Final = (
     Bar("start to first prediction", "startup_s", 4, 2, "s"),
     Bar("inference resident after 100,000 frames", "memory_long.inference_mb", 130, None, "MB"),
     Bar("its growth over the last 50,000", "memory_long.growth_mb", 2, None, "MB"),
+    Bar("hub: one hop, p50", "hub.hop_p50_ms", 0.25, None, "ms"),
+    Bar("hub: messages, one outstanding", "hub.per_s", 4_000, None, "/s", more_is_better=True),
+    Bar("hub: start to first accepted connection", "hub.start_s", 1, None, "s"),
+    Bar("hub: resident, idle", "hub.idle_mb", 60, None, "MB"),
+    Bar("swaps: frames lost", "swap.lost", 0, None, ""),
+    Bar("swaps: frames answered twice", "swap.doubled", 0, None, ""),
+    Bar("swaps: p99 of total", "swap.p99_ratio", 2, None, "× steady"),
+    Bar("rollback, p99", "swap.rollback_ms.p99", 1_000, None, "ms"),
+    Bar("a formula's worst miss", "delay.worst_deviation", 0.15, None, "of measured"),
+    Bar(
+        "its miss with a second flow", "delay.crowded.deviation", 0.3, None, "of measured",
+        more_is_better=True,
+    ),
+    Bar("ledger beyond the hub's stamp, p50", "ledger.difference_ms", 0.5, None, "ms"),
+    Bar("p50 under five times too many frames", "overload.slower", 3, None, "× unloaded"),
+    Bar("overload: frames in no count", "overload.frames.uncounted", 0, None, ""),
 )  # fmt: skip
 
 

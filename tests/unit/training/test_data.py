@@ -119,7 +119,11 @@ def test_fashion_mnist_is_read_as_keras_keeps_it(tmp_path: Path) -> None:
     assert len(set(cached.labels)) == 10
 
 
-@pytest.mark.parametrize("body", [b"", b"no gzip", gzip.compress(b"\0\0\x08\x03"), gzip.compress(b"\0" * 99)])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"no gzip", gzip.compress(b"\0\0\x08\x03"), gzip.compress(b"\0" * 99)],
+    ids=["empty", "no gzip", "too short", "of another kind"],
+)
 def test_a_damaged_idx_file_is_one_clear_error(tmp_path: Path, body: bytes) -> None:
     """Named, with the cure: what is not there is downloaded again."""
     folder = tmp_path / "datasets" / "fashion-mnist"

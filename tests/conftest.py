@@ -6,12 +6,17 @@ There a failure must be the change's and not the dice's; everywhere else the dic
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
 
 settings.register_profile("twinship", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("twinship")
+
+# A shell that starts this in the background has children ignore Ctrl-C, and they pass that on to theirs.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from inference import child
 from inference.child import ChildProcess
 from inference.prove import MAX_MEMORY_BYTES, Proved, Prover
 from inference.reconcile import CODES, ModelRefused, ModelUnavailable
@@ -161,23 +163,34 @@ def test_a_hang_is_ended_and_refused(artefact: Path, tmp_path: Path) -> None:
         os.kill(int(pid.read_text()), 0)
 
 
-STARVED = """
-import os
-os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-while True:
-    pass
-"""
-
-
-def test_a_device_that_is_too_busy_proves_nothing(artefact: Path) -> None:
+def test_a_device_that_is_too_busy_proves_nothing(artefact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A trial that waited for the processor most of its time says nothing of the model: it is tried again."""
-    spin = f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}})\nwhile True: pass"
-    with subprocess.Popen([sys.executable, "-I", "-c", spin]) as busy:
+    monkeypatch.setattr(child, "_own_s", lambda _pid, elapsed_s: elapsed_s / 10)
+    assert unavailable(artefact, command=python("while True: pass"), timeout_s=0.3) == "no-proof"
+
+
+@pytest.mark.parametrize(
+    ("code", "own"), [("while True: pass", False), ("import time; time.sleep(60)", True)]
+)
+def test_waiting_for_a_processor_is_not_a_process_own_time(code: str, own: bool) -> None:
+    """Two on one processor get half of it each, the other half is nobody's; sleep is the sleeper's own."""
+    pinned = f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}})\nprint(flush=True)\n"
+    spin, it = (
+        subprocess.Popen(python(pinned + each), stdout=subprocess.PIPE) for each in ("while True: pass", code)
+    )
+    with spin, it:
         try:
-            assert unavailable(artefact, command=python(STARVED), timeout_s=1.0) == "no-proof"
+            for each in (spin, it):
+                assert each.stdout is not None
+                each.stdout.readline()
+            begun, before_s = time.monotonic(), child._own_s(it.pid, 0.0)
+            time.sleep(1)  # what is measured
+            elapsed_s = time.monotonic() - begun
+            spent_s = child._own_s(it.pid, elapsed_s) - before_s
+            assert (spent_s > 0.8 * elapsed_s) is own
         finally:
-            busy.kill()
+            spin.kill()
+            it.kill()
 
 
 def test_processor_time_that_runs_out_is_a_hang(artefact: Path) -> None:

@@ -3,6 +3,7 @@
 What it does is for whoever names its command (`prove`, `fetch`); it answers with one line of JSON on stdout.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -65,15 +66,18 @@ class ChildProcess:
 
         The time that a busy device keeps it waiting is not its own: it gets that on top, within limits.
         """
-        # A session of its own: a Ctrl-C at the terminal is for the module, not for the child.
+        # A group of its own: a Ctrl-C at the terminal is for the module, not for the child. The session is
+        # the module's: Linux shares processors among sessions first (autogroup, sched(7)), and in a session
+        # of its own the child would get half of them, however nice it is.
         child = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={"PATH": os.defpath, "LANG": "C.UTF-8", **(environment or {})},
-            start_new_session=True,
+            process_group=0,
         )
+        _yield_to_frames(child.pid)  # before its imports, which are most of its work
         with self._lock:
             self._child = child
         if self._overtaken():
@@ -124,12 +128,16 @@ def answer(ended: Ended) -> int:
 
 def confine(memory_bytes: int, cpu_s: int) -> None:
     """In the child: whatever happens to this process, it happens to this process only."""
-    os.nice(_NICE)
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Dies with the thread that started it: a module that is killed leaves nothing behind.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+
+def _yield_to_frames(pid: int) -> None:
+    with contextlib.suppress(OSError):  # it may have ended already
+        os.setpriority(os.PRIO_PROCESS, pid, min(19, os.getpriority(os.PRIO_PROCESS, 0) + _NICE))
 
 
 def _communicate(child: subprocess.Popen[bytes], said_to: bytes, timeout_s: float) -> bytes:

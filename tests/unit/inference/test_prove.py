@@ -256,7 +256,7 @@ from inference.child import confine
 from inference.prove import MAX_MEMORY_BYTES
 confine(MAX_MEMORY_BYTES, 10)
 limits = [resource.getrlimit(getattr(resource, f"RLIMIT_{name}")) for name in ("AS", "CPU", "CORE")]
-found = [limits, os.nice(0), sorted(os.environ), os.getsid(0) == os.getpid()]
+found = [limits, os.nice(0), sorted(os.environ), os.getpgid(0) == os.getpid(), os.getsid(0)]
 print(json.dumps({"refused": "internal", "message": json.dumps(found)}))
 """
 
@@ -267,12 +267,13 @@ def test_the_child_is_confined(artefact: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("EdgeHubConnectionString", "secret")
     with pytest.raises(ModelRefused) as raised:
         Prover("auto", command=python(CONFINED)).run(artefact)
-    (memory, cpu, core), nice, environment, own_session = json.loads(str(raised.value))
+    (memory, cpu, core), nice, environment, own_group, session = json.loads(str(raised.value))
     assert memory == [MAX_MEMORY_BYTES] * 2
     assert cpu[0] == 10
     assert core == [0, 0]
     assert nice >= 10
-    assert own_session, "a Ctrl-C at the terminal is not the model's fault"
+    assert own_group, "a Ctrl-C at the terminal is not the model's fault"
+    assert session == os.getsid(0), "in another session Linux would not mind how nice it is"
     assert set(environment) <= {"PATH", "LANG", "LC_CTYPE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"}
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from fleet.methods import invoke
+from inference.reconcile import BUSY
 from inference.wish import ModelState, section_at
 from tests.e2e.test_model_faults import DEVICE, GOOD, MODULE, OURS, Edge, artefact, running
 from tests.e2e.waiting import wait_until
@@ -149,9 +150,10 @@ class Delivered:
     def refused(self, source: str | Serve, **signed: Any) -> tuple[str, str, int]:
         """State, code, and how often the server was asked. The good model answers on."""
         section, _ = self.wished(source, **signed)
-        state, code = self.edge.verdict(section)
+        version = self.edge.wish(section)
+        wait_until(lambda: self.is_judged(version), f"a verdict on version {version}")
         self.keeps_answering()
-        return state, code, len(self.server.asked)
+        return *self.edge.shown(), len(self.server.asked)
 
     def mended(self, serve: Serve, code: str, mends: Serve) -> tuple[str, str]:
         """State and code of a wish that nobody repeats, when the server is well again after this code."""
@@ -171,9 +173,14 @@ class Delivered:
 
     def shows(self, version: int, state: ModelState, code: str) -> bool:
         """Whether the twin answers this desired version so."""
+        return self.is_judged(version) and self.edge.shown() == (state, code)
+
+    def is_judged(self, version: int) -> bool:
+        """Whether the first try of this desired version has ended, well or not."""
         reported = self.edge.reported()
-        answers = reported.get("model", {}).get("av", 0) >= version
-        return bool(answers and self.edge.shown() == (state, code))
+        return bool(
+            reported.get("model", {}).get("av", 0) >= version and reported["modelStatus"]["state"] not in BUSY
+        )
 
     def keeps_answering(self) -> None:
         """The good model does, and nothing of the address is told."""
@@ -294,12 +301,13 @@ def check_ms(edge: Edge) -> float:
 def found_after_all(device: Delivered) -> None:
     """What was not there is not asked for again, until a person says so."""
     section, data = device.wished(always(only(404)))
-    assert device.edge.verdict(section) == (S.REFUSED, "source-missing")
+    version = device.edge.wish(section)
+    wait_until(lambda: device.shows(version, S.REFUSED, "source-missing"), "refused, source-missing")
     device.server.answer = whole(data)
     device.keeps_answering()
     assert len(device.server.asked) == 1
     assert invoke(device.edge.hub, DEVICE, MODULE, "reload").status == 200
-    version = int(device.edge.desired()["$version"])
+    wait_until(lambda: device.edge.shown()[0] != S.REFUSED, "another try")
     assert device.becomes_active(version, section, whole(data)) == (S.ACTIVE, "")
 
 

@@ -1,7 +1,7 @@
 """Bad models by twin on running modules: what the twin shows of each, and that the good one answers on.
 
 Every artefact is correctly signed, unless the signature is the fault: the later check must be the one that
-catches it. Addresses of artefacts are the fetcher's tests.
+catches it. Models behind an address are test_model_addresses'.
 """
 
 from __future__ import annotations
@@ -228,13 +228,13 @@ class Edge:
 
 
 @contextlib.contextmanager
-def running(folder: Path, runtime: str = "litert") -> Iterator[Edge]:
-    """A device that trusts OURS alone."""
+def running(folder: Path, runtime: str = "litert", **environment: str) -> Iterator[Edge]:
+    """A device that trusts OURS alone; `environment` is its inference module's."""
     settings = SimulatorSettings(
         ROOT / "deployment.template.json",
         folder / "simulator",
         {"MODEL_TRUSTED_KEYS": OURS.trusted},
-        module_environment={MODULE: {"INFERENCE_RUNTIME": runtime}},
+        module_environment={MODULE: {"INFERENCE_RUNTIME": runtime, **environment}},
     )
     with Simulator(settings) as simulator:
         edge = Edge(simulator)

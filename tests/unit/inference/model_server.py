@@ -1,4 +1,4 @@
-"""A TLS server on loopback that hands out models, well or badly: each answer is a function of the request."""
+"""A TLS server that hands out models, well or badly: each answer is a function of the request."""
 
 import ssl
 import threading
@@ -29,6 +29,7 @@ class ModelServer:
     folder: Path
     answer: Answer
     names: tuple[str, ...] = ("127.0.0.1", "localhost")
+    address: str = "127.0.0.1"
     asked: list[dict[str, str]] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)  # what waits shall wait no longer
 
@@ -54,7 +55,7 @@ class ModelServer:
         self.ca_pem = self.folder / "source-ca.pem"
         self.ca_pem.write_text(authority.ca_pem)
         context: ssl.SSLContext = authority.server_context(list(self.names))
-        self._server = _Server(("127.0.0.1", 0), Handler)
+        self._server = _Server((self.address, 0), Handler)
         self._server.socket = context.wrap_socket(
             self._server.socket, server_side=True, do_handshake_on_connect=False
         )
@@ -70,9 +71,9 @@ class ModelServer:
         self._server.server_close()
         self._thread.join()
 
-    def uri(self, path: str = "/models/tiny.tflite?sig=s3cret", name: str = "127.0.0.1") -> str:
+    def uri(self, path: str = "/models/tiny.tflite?sig=s3cret", name: str = "") -> str:
         """Where it answers."""
-        return f"https://{name}:{self._server.server_address[1]}{path}"
+        return f"https://{name or self.address}:{self._server.server_address[1]}{path}"
 
 
 def begin(request: Request, status: int = 200, **headers: object) -> None:

@@ -10,7 +10,6 @@ Server side only; knows no MQTT.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import logging
 import ssl
@@ -183,11 +182,13 @@ class TlsTransport(asyncio.BufferedProtocol, asyncio.Transport):
 
     def _await_goodbye(self) -> None:
         """What the peer says before it is not heard any more."""
-        with contextlib.suppress(ssl.SSLWantReadError):
+        try:
             while self._incoming.pending:
-                if not self._tls.read(RECORD_BYTES):
-                    self._socket.close()
-                    return
+                self._tls.read(RECORD_BYTES)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:  # its goodbye, after ours
+            self._socket.close()
 
     def _flush(self) -> None:
         if data := self._outgoing.read():

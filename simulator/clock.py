@@ -32,10 +32,8 @@ class LoopClock:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self.mono = loop.time
-
-    def wall(self) -> float:
-        return time.time()
+        self.mono = time.monotonic
+        self.wall = time.time
 
     def later(self, delay_s: float, callback: Callable[[], None]) -> Alarm:
         return self._loop.call_later(delay_s, callback)

@@ -58,11 +58,13 @@ class Delivery:
 
     def pump(self) -> None:
         """Send what may be sent now; safe to call at any time."""
+        if len(self._under_way) >= self._settings.delivery_window:
+            return
         session = self._session()
         while (
             session is not None
-            and session.ready_for(Subscription.INPUTS)
             and len(self._under_way) < self._settings.delivery_window
+            and session.ready_for(Subscription.INPUTS)
             and (message := self.queue.head(self._clock.wall())) is not None
         ):
             if message.ready_at > self._clock.mono():
@@ -86,24 +88,25 @@ class Delivery:
     def _send(self, session: Session) -> bool:
         message = self.queue.take()
         assert message.body is not None
-        if session.qos(Subscription.INPUTS, message.head) is None:
-            logger.warning("%s: no filter covers its input, discarded: %s", self.identity, message.head)
-            self.queue.done(message)
-            return True
         acknowledged = partial(self._acknowledged, message)
         packet_id = session.publish(
             Subscription.INPUTS, message.head, message.body, acknowledged=acknowledged, again=True
         )
         if packet_id is None:
-            self.queue.give_back(message)
-            return False
+            if session.qos(Subscription.INPUTS, message.head) is not None:
+                self.queue.give_back(message)
+                return False
+            logger.warning("%s: no filter covers its input, discarded: %s", self.identity, message.head)
+            self.queue.done(message)
+            return True
         if self._faults.strikes(DUPLICATE_DELIVERY):
             session.publish(Subscription.INPUTS, message.head, message.body)
         if packet_id == 0:
             self._finish(message)
         else:
-            self._under_way[message.seq] = UnderWay(message, packet_id, self._clock.mono())
-            self._watch()
+            now = self._clock.mono()
+            self._under_way[message.seq] = UnderWay(message, packet_id, now)
+            self._wake_at(now + self._settings.message_ack_timeout_s)  # the alarm of an older one stays
         return True
 
     def _acknowledged(self, message: Waiting) -> None:

@@ -5,10 +5,11 @@ Holds every module's delivery and the way upstream. Knows no MQTT: acknowledging
 
 from __future__ import annotations
 
+import itertools
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Final, Protocol
 
@@ -65,6 +66,7 @@ class MessageRouter:
         self._max_store_bytes: dict[str, int | None] = {}
         self.unacknowledged: Counter[str] = Counter()
         self._deliveries: dict[Identity, Delivery] = {}
+        self._ids = _message_ids()
 
     def reconfigure(self, gateway: str, routing: Routing, max_store_bytes: int | None = None) -> None:
         """Put a configuration in force, at once and for messages from now on."""
@@ -76,7 +78,7 @@ class MessageRouter:
 
         Without a gateway it is at IoT Hub already, where no edge device's routes apply. Raises StoreFull.
         """
-        system = {**telemetry.system, **_stamps(telemetry.sender)}
+        system = {**telemetry.system, **_stamps(telemetry.sender, next(self._ids))}
         output = system.get("outputName")
         self.counts.received[gateway, str(telemetry.sender), output or ""] += 1
         source = topics.telemetry_source(telemetry.sender, output)
@@ -86,7 +88,7 @@ class MessageRouter:
         """A reported patch is a routable message too (ref 4.9); at IoT Hub only by a route of its own."""
         if gateway is None:
             return
-        system = {"messageSchema": TWIN_CHANGE_SCHEMA, **_stamps(reporter)}
+        system = {"messageSchema": TWIN_CHANGE_SCHEMA, **_stamps(reporter, next(self._ids))}
         try:
             self._route(gateway, RoutedMessage(TWIN_CHANGE_SOURCE, {}, system, patch))
         except StoreFull as full:  # the patch itself is not refused
@@ -140,7 +142,7 @@ class MessageRouter:
 
     def _enqueue(self, to: Identity, sink: Sink, message: RoutedMessage, expires: float | None) -> None:
         topic = topics.input_message(to, sink.input, topics.join_bag(message.properties, message.system))
-        if len(topic.encode()) > MAX_TOPIC_BYTES:
+        if len(topic) * 4 > MAX_TOPIC_BYTES and len(topic.encode()) > MAX_TOPIC_BYTES:
             self._drop("topic_too_long", f"{message.source}: its properties do not fit the topic to {to}")
             return
         delivery = self.delivery(to)
@@ -159,11 +161,17 @@ class MessageRouter:
         logger.warning("message dropped, %s: %s", reason, text)
 
 
-def _stamps(sender: Identity) -> Mapping[str, str]:
+def _message_ids() -> Iterator[str]:
+    """UUIDs without end: the front of a random one, and a count. A random one each is dear."""
+    front = str(uuid.uuid4())[:-12]
+    return (f"{front}{number:012x}" for number in itertools.count())
+
+
+def _stamps(sender: Identity, message_id: str) -> Mapping[str, str]:
     """What the hub itself knows of a message; it overrules what the sender wrote (ref 4.4)."""
     stamps = {
         "connectionDeviceId": sender.device,
-        "edgeMessageId": str(uuid.uuid4()),
+        "edgeMessageId": message_id,
         "edgeHubOriginInterface": "downstream" if sender.module is None else "internal",
     }
     if sender.module is not None:
@@ -173,5 +181,6 @@ def _stamps(sender: Identity) -> Mapping[str, str]:
 
 def _routing_size(message: RoutedMessage) -> int:
     """Bytes of the body and characters of all properties, the hub's own included (ref 4.4)."""
-    bags = (message.properties, message.system)
-    return len(message.body) + sum(len(key) + len(value) for bag in bags for key, value in bag.items())
+    properties, system = message.properties, message.system
+    texts = (*properties, *properties.values(), *system, *system.values())
+    return len(message.body) + len("".join(texts))

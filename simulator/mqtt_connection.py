@@ -44,6 +44,8 @@ class State(enum.Enum):
     OPEN = enum.auto()
     CLOSED = enum.auto()
 
+    __hash__ = object.__hash__  # the frame path: Enum's own is written in Python
+
 
 ALLOWED: Final[dict[State, frozenset[type[Packet]]]] = {
     State.EXPECT_CONNECT: frozenset({Connect}),  # MQTT-3.1.0-1
@@ -70,7 +72,7 @@ class PacketReader:
             data = bytes(self._pending)
             self._pending.clear()
         at = 0
-        while (bounds := self._next(data, at)) is not None:
+        while at < len(data) and (bounds := self._next(data, at)) is not None:
             start, end = bounds
             yield _decode(data[at], data[start:end])
             at = end
@@ -79,26 +81,23 @@ class PacketReader:
 
     def _next(self, data: bytes, at: int) -> tuple[int, int] | None:
         """Where the body of the packet that begins at `at` starts and ends; None while bytes are missing."""
-        length = shift = 0
-        for index in range(at + 1, min(at + 5, len(data))):
-            byte = data[index]
-            length |= (byte & 0x7F) << shift
+        length, start, available = 0, at + 1, len(data)
+        while start < available:
+            byte = data[start]
+            length |= (byte & 0x7F) << 7 * (start - at - 1)
+            start += 1
             if byte < 0x80:
-                return self._bounds(at, index + 1, length, len(data))
-            shift += 7
-        if len(data) - at >= 5:
-            raise ProtocolError("remaining length is longer than four bytes")
-        self._wanted = len(data) - at + 1
+                end = start + length
+                if end - at > self._max_packet_bytes:
+                    raise ProtocolError(f"packet of {end - at} bytes; the limit is {self._max_packet_bytes}")
+                if end <= available:
+                    return start, end
+                self._wanted = end - at
+                return None
+            if start - at == 5:
+                raise ProtocolError("remaining length is longer than four bytes")
+        self._wanted = available - at + 1
         return None
-
-    def _bounds(self, at: int, start: int, length: int, available: int) -> tuple[int, int] | None:
-        end = start + length
-        if end - at > self._max_packet_bytes:
-            raise ProtocolError(f"packet of {end - at} bytes; the limit is {self._max_packet_bytes}")
-        if end > available:
-            self._wanted = end - at
-            return None
-        return start, end
 
 
 class ServerConnection:

@@ -82,6 +82,8 @@ def encode_text(text: str) -> bytes:
 
 
 def remaining_length(length: int) -> bytes:
+    if 0x7F < length < 0x4000:  # nearly every message
+        return bytes((length & 0x7F | 0x80, length >> 7))
     encoded = bytearray()
     while length > 0x7F:
         encoded.append(length & 0x7F | 0x80)

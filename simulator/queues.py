@@ -22,6 +22,7 @@ MAX_BODY_BYTES_IN_MEMORY: Final = 16 << 20
 class Waiting:
     """One message of a queue. `body` is None where only the store has it."""
 
+    slot: int
     seq: int
     priority: int
     expires: float | None
@@ -82,7 +83,7 @@ class MessageQueue:
         waiting = self._batch.popleft()
         self._batch_left -= 1
         if waiting.body is None:
-            waiting.body = self._store.body(waiting.seq)
+            waiting.body = self._store.body(waiting.slot)
         else:
             self._bytes_in_memory -= len(waiting.body)
         return waiting
@@ -94,11 +95,11 @@ class MessageQueue:
 
     def done(self, waiting: Waiting) -> None:
         """Forget a message for good, in the same transaction as what else is written now."""
-        self._store.remove_message(waiting.seq, waiting.size)
+        self._store.remove_message(waiting.slot, waiting.size)
 
     def delivered(self, waiting: Waiting) -> None:
         """Forget a message for good, soon: who received it has it, and may be given it twice."""
-        self._store.delivered(waiting.seq, waiting.size)
+        self._store.delivered(waiting.slot, waiting.size)
 
     def sweep(self, wall: float) -> None:
         """Drop what has expired, in every priority."""
@@ -108,7 +109,14 @@ class MessageQueue:
     def _enter(self, stored: StoredMessage, ready_at: float) -> Waiting:
         size = len(stored.head) + len(stored.body)
         waiting = Waiting(
-            stored.seq, stored.priority, stored.expires, stored.head, stored.body, ready_at, size
+            stored.slot,
+            stored.seq,
+            stored.priority,
+            stored.expires,
+            stored.head,
+            stored.body,
+            ready_at,
+            size,
         )
         self._hold(waiting)
         self._by_priority.setdefault(stored.priority, deque()).append(waiting)
@@ -139,5 +147,5 @@ class MessageQueue:
             gone = waiting.popleft()
             if gone.body is not None:
                 self._bytes_in_memory -= len(gone.body)
-            self._store.remove_message(gone.seq, gone.size)
+            self._store.remove_message(gone.slot, gone.size)
             self._expired()

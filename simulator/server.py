@@ -26,12 +26,11 @@ from simulator.mqtt_connection import ServerConnection, State
 from simulator.mqtt_fields import ProtocolError
 from simulator.mqtt_packets import SERVER_UNAVAILABLE, Connack, Connect, Packet
 from simulator.store import StorageFailed
+from simulator.tls import Tls
 
 logger = logging.getLogger(__name__)
 
 MQTT_PORT: Final = 8883
-TLS_HANDSHAKE_S: Final = 10.0
-TLS_GOODBYE_S: Final = 1.0  # how long a close waits for a peer that does not answer it
 BLACK_HOLE_LOOK_S: Final = 1.0
 MAX_WAITING_BYTES: Final = 65_536  # on a slow link: more is not read before this much has gone through
 LONGEST_SLEEP_S: Final = 60.0  # the wall clock may jump, so tokens are looked at this often at least
@@ -45,13 +44,8 @@ async def serve(
     connection: Callable[[], MqttProtocol], listening: socket.socket, context: ssl.SSLContext
 ) -> asyncio.Server:
     """Serve MQTT over TLS on a listening socket, which the server closes in the end. Raises OSError."""
-    return await asyncio.get_running_loop().create_server(
-        connection,
-        sock=listening,
-        ssl=context,
-        ssl_handshake_timeout=TLS_HANDSHAKE_S,
-        ssl_shutdown_timeout=TLS_GOODBYE_S,
-    )
+    tls = Tls(context)
+    return await asyncio.get_running_loop().create_server(lambda: tls.connection(connection), sock=listening)
 
 
 def check_loopback(address: str) -> None:
@@ -181,10 +175,9 @@ class MqttProtocol(asyncio.Protocol):
             self._transport.close()
 
     def _write(self, data: bytes) -> None:
-        if not self._transport.is_closing():
-            self._transport.write(data)
-            if self._reading_paused:
-                self._read_or_not()
+        self._transport.write(data)  # which is over and done with where it is closing
+        if self._reading_paused:
+            self._read_or_not()
 
     def _read_or_not(self) -> None:
         """Back pressure: what cannot be taken on stays in the client's own buffers."""

@@ -80,8 +80,11 @@ class Session:
 
     def qos(self, meaning: Subscription, topic: str) -> int | None:
         """The QoS at which the client wants this topic; None: no stored filter covers it."""
-        granted = [self.filters[known] for known in self._meanings.get(meaning, ()) if matches(known, topic)]
-        return max(granted, default=None)
+        most = None
+        for known in self._meanings.get(meaning, ()):
+            if matches(known, topic):
+                most = max(most or 0, self.filters[known])
+        return most
 
     def publish(
         self,

@@ -28,21 +28,32 @@ logger = logging.getLogger(__name__)
 
 Durability: TypeAlias = Literal["normal", "full"]
 DURABILITIES: Final[tuple[str, ...]] = get_args(Durability)
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 # Checkpoints copy the log back from a second connection, on a thread, without stopping writers.
 CHECKPOINT_BYTES: Final = 4 << 20
 # Under constant load the thread never catches up and the log never restarts: then once from this connection.
 MAX_LOG_BYTES: Final = 64 << 20
 ROW_BYTES: Final = 4096  # each write costs at least one page of the log
 # So long a delivered message may still be on the disk, and a kill has it delivered again. To remove each at
-# once costs as much as to store it: pages change at the front of the table while others are added at its end.
+# once costs as much as to store it. Nearly always the next message is stored in its place before: one page
+# changes, none is freed or added, however many wait.
 DELIVERED_WITHIN_S: Final = 0.01
 
-_SCHEMA: Final = """
+_DOCUMENTS: Final = """
 CREATE TABLE documents (kind TEXT, key TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
-CREATE TABLE messages (seq INTEGER PRIMARY KEY, queue TEXT NOT NULL, priority INTEGER NOT NULL,
-                       expires REAL, head TEXT NOT NULL, body BLOB NOT NULL);
 """
+_MESSAGES: Final = """
+CREATE TABLE messages (slot INTEGER PRIMARY KEY, seq INTEGER NOT NULL, queue TEXT NOT NULL,
+                       priority INTEGER NOT NULL, expires REAL, head TEXT NOT NULL, body BLOB NOT NULL);
+"""
+_FROM_1: Final = f"""
+ALTER TABLE messages RENAME TO messages_1;
+{_MESSAGES}
+INSERT INTO messages SELECT seq, seq, queue, priority, expires, head, body FROM messages_1;
+DROP TABLE messages_1;
+"""
+_TO_SCHEMA: Final = {0: _DOCUMENTS + _MESSAGES, 1: _FROM_1}  # from the version that a file has
+_EMPTY: Final = "DELETE FROM messages WHERE slot = ?"
 
 
 class StoreUnusable(Exception):
@@ -53,11 +64,12 @@ class StorageFailed(Exception):
     """A write did not reach the disk; nothing that depends on it may be acknowledged."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # the frame path: a frozen one takes five times as long to make
 class StoredMessage:
     """A message in a queue. `expires`: seconds since the epoch, None = never. `head`: its owner's text."""
 
-    seq: int
+    slot: int  # its place in the file, which a later message may have after it
+    seq: int  # its place in the order of all that was ever stored
     queue: str
     priority: int
     expires: float | None
@@ -76,15 +88,17 @@ class Store:
         self._failed: StorageFailed | None = None
         self._in_transaction = False
         self._waiting: list[Callable[[], None]] = []
-        self._delivered: list[tuple[int]] = []  # to be removed
+        self._delivered: list[int] = []  # slots, to be filled again or emptied
         self._delivered_alarm: asyncio.TimerHandle | None = None
         self._unchecked_bytes = 0
         self._checkpoint: asyncio.Future[None] | None = None  # the one under way, or the last
         self._db = _open(path, durability)
-        row = self._db.execute("SELECT max(seq) FROM messages").fetchone()
-        self._last_seq: int = row[0] or 0
-        row = self._db.execute("SELECT sum(length(head) + length(body)) FROM messages").fetchone()
-        self.message_bytes: int = row[0] or 0  # heads and bodies of all that is queued
+        self._writer = self._db.cursor()  # kept: a statement through the connection makes one each time
+        lasts = "SELECT max(slot), max(seq), sum(length(head) + length(body)) FROM messages"
+        last_slot, last_seq, message_bytes = self._db.execute(lasts).fetchone()
+        self._last_slot: int = last_slot or 0
+        self._last_seq: int = last_seq or 0
+        self.message_bytes: int = message_bytes or 0  # heads and bodies of all that is queued
         self.committed_seq = self._last_seq  # every message up to here is safe
 
     def documents(self, kind: str) -> dict[str, Any]:
@@ -106,34 +120,34 @@ class Store:
     ) -> StoredMessage:
         """Append to a queue; `seq` rises over all queues."""
         self._last_seq += 1
-        row = (self._last_seq, queue, priority, expires, head, body)
-        self._write("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?)", row, len(body))
+        row = (self._free_slot(), self._last_seq, queue, priority, expires, head, body)
+        self._write("INSERT OR REPLACE INTO messages VALUES (?, ?, ?, ?, ?, ?, ?)", row, len(body))
         self.message_bytes += len(head) + len(body)
         return StoredMessage(*row)
 
-    def remove_message(self, seq: int, size: int = 0) -> None:
+    def remove_message(self, slot: int, size: int = 0) -> None:
         """Take a message out of its queue: it has been delivered, or its time is up. `size`: what it took."""
-        self._write("DELETE FROM messages WHERE seq = ?", (seq,), 0)
+        self._write(_EMPTY, (slot,), 0)
         self.message_bytes -= size
 
-    def delivered(self, seq: int, size: int) -> None:
+    def delivered(self, slot: int, size: int) -> None:
         """Take a message out of its queue, as remove_message(), but not on the disk at once."""
-        self._delivered.append((seq,))
+        self._delivered.append(slot)
         self.message_bytes -= size
         if self._delivered_alarm is None:
             self._remove_delivered_soon()
 
     def messages(self) -> Iterator[StoredMessage]:
         """Everything queued, oldest first. Bodies come one row at a time, not all at once."""
-        columns = "seq, queue, priority, expires, head, body"
-        for row in self._db.execute(f"SELECT {columns} FROM messages ORDER BY seq"):
+        for (slot,) in self._db.execute("SELECT slot FROM messages ORDER BY seq").fetchall():
+            row = self._db.execute("SELECT * FROM messages WHERE slot = ?", (slot,)).fetchone()
             yield StoredMessage(*row)
 
-    def body(self, seq: int) -> bytes:
+    def body(self, slot: int) -> bytes:
         """The body of one queued message; raises KeyError when it is not queued."""
-        row = self._db.execute("SELECT body FROM messages WHERE seq = ?", (seq,)).fetchone()
+        row = self._db.execute("SELECT body FROM messages WHERE slot = ?", (slot,)).fetchone()
         if row is None:
-            raise KeyError(seq)
+            raise KeyError(slot)
         return bytes(row[0])
 
     def after_commit(self, callback: Callable[[], None]) -> None:
@@ -169,6 +183,12 @@ class Store:
             await self._checkpoint
         self._db.close()
 
+    def _free_slot(self) -> int:
+        if self._delivered:
+            return self._delivered.pop()
+        self._last_slot += 1
+        return self._last_slot
+
     def _write(self, sql: str, row: tuple[Any, ...], body_bytes: int) -> None:
         opened = not self._in_transaction
         if opened:
@@ -189,8 +209,8 @@ class Store:
 
     def _remove_delivered(self) -> None:
         delivered, self._delivered, self._delivered_alarm = self._delivered, [], None
-        for row in delivered:
-            self._write("DELETE FROM messages WHERE seq = ?", row, 0)
+        for slot in delivered:
+            self._write(_EMPTY, (slot,), 0)
 
     def _commit_soon(self) -> None:
         try:
@@ -204,7 +224,7 @@ class Store:
         if self._failed is not None:
             raise self._failed
         try:
-            self._db.execute(sql, row)
+            self._writer.execute(sql, row)
         except sqlite3.Error as error:
             self._failed = StorageFailed(f"{self.path}: {error}")
             self._waiting.clear()
@@ -254,8 +274,8 @@ def _prepare(db: sqlite3.Connection, path: Path, durability: str) -> None:
     db.execute("PRAGMA journal_mode = WAL")
     db.execute(f"PRAGMA synchronous = {durability.upper()}")
     db.execute("PRAGMA wal_autocheckpoint = 0")
-    if version == 0:
-        db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    if version != SCHEMA_VERSION:
+        db.executescript(f"BEGIN; {_TO_SCHEMA[version]} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
 
 def _checkpoint(path: Path) -> None:

@@ -74,7 +74,8 @@ class MethodResponse:
 Inbound: TypeAlias = Telemetry | TwinGet | ReportedPatch | MethodResponse
 
 UNDECODABLE_STATUS: Final = 400_000
-_TELEMETRY = re.compile(r"devices/([^/]+)(?:/modules/([^/]+))?/messages/events(?:/(.*))?", re.DOTALL)
+_TELEMETRY: Final = "/messages/events"
+_SENDER = re.compile(r"devices/([^/]+)(?:/modules/([^/]+))?")
 _TWIN_GET = re.compile(r"\$iothub/twin/GET/\?(.*)", re.DOTALL)
 _REPORTED = re.compile(r"\$iothub/twin/PATCH/properties/reported/\?(.*)", re.DOTALL)
 _METHOD_RESPONSE = re.compile(r"\$iothub/methods/res/([^/]*)/\?(.*)", re.DOTALL)
@@ -82,24 +83,32 @@ _METHOD_RESPONSE = re.compile(r"\$iothub/methods/res/([^/]*)/\?(.*)", re.DOTALL)
 
 def parse(topic: str) -> Inbound:
     """What a client's publish asks for; raises TopicError."""
-    if match := _TELEMETRY.fullmatch(topic):
-        return _telemetry(match[1], match[2], match[3] or "")
+    if topic.startswith("devices/"):
+        place, found, bag = topic.partition(_TELEMETRY)
+        if found and (not bag or bag[0] == "/"):
+            return Telemetry(_sender(place), *split_bag(bag[1:].rstrip("/")))
     if match := _TWIN_GET.fullmatch(topic):
         return TwinGet(_rid(match[1]))
     if match := _REPORTED.fullmatch(topic):
         return ReportedPatch(_rid(match[1]))
     if match := _METHOD_RESPONSE.fullmatch(topic):
         return MethodResponse(_status(match[1]), _rid(match[2]))
-    raise TopicError(f"nothing here listens to topic {topic[:200]!r}")
+    raise _no_listener(topic)
 
 
-def _telemetry(device: str, module: str | None, bag: str) -> Telemetry:
+@lru_cache(maxsize=4096)  # one for each client; what is raised is not kept
+def _sender(place: str) -> Identity:
+    """Who sends, by what stands before `/messages/events`; raises TopicError."""
+    if not (match := _SENDER.fullmatch(place)):
+        raise _no_listener(place + _TELEMETRY)
     try:
-        sender = identity_of(device, module)
+        return identity_of(match[1], match[2])
     except ValueError as error:
         raise TopicError(str(error)) from None
-    properties, system = split_bag(bag.rstrip("/"))
-    return Telemetry(sender, properties, system)
+
+
+def _no_listener(topic: str) -> TopicError:
+    return TopicError(f"nothing here listens to topic {topic[:200]!r}")
 
 
 def split_bag(bag: str) -> tuple[dict[str, str], dict[str, str]]:
@@ -122,9 +131,7 @@ def split_bag(bag: str) -> tuple[dict[str, str], dict[str, str]]:
 def join_bag(properties: Mapping[str, str], system: Mapping[str, str]) -> str:
     """The bag of a message towards a module: application properties, then the system ones that travel."""
     pairs = [f"{_escaped_key(key)}={_escaped(value)}" for key, value in properties.items()]
-    for name, wire in OUTGOING.items():
-        if name in system:
-            pairs.append(f"{_escaped_key(wire)}={_escaped(system[name])}")
+    pairs += [f"{key}={_escaped(system[name])}" for name, key in _OUTGOING_KEYS if name in system]
     return "&".join(pairs)
 
 
@@ -165,6 +172,8 @@ class Subscription(enum.Enum):
     TWIN_RESPONSES = enum.auto()
     INPUTS = enum.auto()
     CLOUD_TO_DEVICE = enum.auto()
+
+    __hash__ = object.__hash__  # the frame path: Enum's own is written in Python
 
 
 _MEANINGFUL: Final = (
@@ -231,3 +240,6 @@ def _escaped(text: str) -> str:
 @lru_cache(maxsize=1024)
 def _escaped_key(text: str) -> str:
     return quote(text, safe="")
+
+
+_OUTGOING_KEYS: Final = tuple((name, _escaped_key(wire)) for name, wire in OUTGOING.items())

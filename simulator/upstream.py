@@ -16,7 +16,7 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from simulator.clock import Alarm, Clock
 from simulator.queues import MessageQueue, Waiting
@@ -149,15 +149,28 @@ def head(message: RoutedMessage) -> str:
 
 def line(enqueued: str, kept: str, body: bytes) -> bytes:
     """One line of the file; `kept` as head() made it, `enqueued` as ISO 8601."""
-    document = json.loads(kept)
-    document["SystemProperties"]["enqueuedTime"] = enqueued
-    stamped = {"EnqueuedTimeUtc": enqueued, **document}
-    if _declares_json(document["SystemProperties"]):
+    system = json.loads(kept)["SystemProperties"]
+    text = f'"{base64.b64encode(body).decode("ascii")}"'
+    if _declares_json(system):
         try:
-            return f"{_json({**stamped, 'Body': json.loads(body)})}\n".encode()
+            text = _one_line(body)
         except (ValueError, RecursionError):
             logger.info("a message upstream says that it is JSON and is not: written as base64")
-    return f"{_json({**stamped, 'Body': base64.b64encode(body).decode('ascii')})}\n".encode()
+    stamp = f'{"," if system else ""}"enqueuedTime":"{enqueued}"'
+    # head() ends with the system properties, so what is added goes in front of its last two braces
+    return f'{{"EnqueuedTimeUtc":"{enqueued}",{kept[1:-2]}{stamp}}},"Body":{text}}}\n'.encode("ascii")
+
+
+def _one_line(body: bytes) -> str:
+    """JSON as the sender wrote it where that is one line of ASCII, else written anew. Raises ValueError."""
+    if body.isascii() and not (b"\n" in body or b"\r" in body or b"\0" in body):  # zeros: UTF-16 or UTF-32
+        json.loads(text := body.decode("ascii"), parse_constant=_refuse)
+        return text
+    return _json(json.loads(body))
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def _declares_json(system: Mapping[str, str]) -> bool:

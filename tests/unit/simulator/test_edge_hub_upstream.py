@@ -1,13 +1,16 @@
-"""upstream.jsonl over kills: nothing is lost, nothing is written twice."""
+"""upstream.jsonl: what a line is; over kills nothing is lost, nothing is written twice."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from pathlib import Path
 
 import pytest
 
+from simulator import upstream
+from simulator.routed_message import RoutedMessage
 from tests.unit.simulator.edge import Edge, crash_image
 
 ROUTE = {"route": "FROM /messages/* INTO $upstream", "priority": 1}
@@ -102,3 +105,53 @@ def test_a_full_disk_is_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch
         assert bodies(edge) == []
     edge.clock.advance(0.2)
     assert bodies(edge) == [1, 2]
+
+
+def text_of(properties: dict[str, str], system: dict[str, str]) -> str:
+    """What is kept of a message that carries these."""
+    return upstream.head(RoutedMessage("/messages", properties, system, b""))
+
+
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        (b'{"a": [1, 2.50, 1e3]}', b'{"a": [1, 2.50, 1e3]}'),  # as the sender wrote it
+        (b'{"a":1,"a":2}', b'{"a":1,"a":2}'),
+        (b'"\\ud800"', b'"\\ud800"'),
+        (b'{"a":\n1}', b'{"a":1}'),  # one message a line
+        (b'{"a":\r1}', b'{"a":1}'),
+        ('"ü"'.encode(), b'"\\u00fc"'),
+        (b'\xef\xbb\xbf{"a":1}', b'{"a":1}'),
+        ('{"a":1}'.encode("utf-16-le"), b'{"a":1}'),
+        (b'{"a":NaN}', b'"eyJhIjpOYU59"'),  # no JSON, so base64 as any other body
+        (b"-Infinity", b'"LUluZmluaXR5"'),
+        (b'"a\tb"', b'"ImEJYiI="'),
+        (b'{"a":1}}', b'"eyJhIjoxfX0="'),
+        (b"", b'""'),
+        (b"[" * 100_000, None),
+    ],
+)
+def test_a_json_body_stands_in_its_line_as_it_is_if_it_can(body: bytes, shown: bytes | None) -> None:
+    """Whatever it is, the line is one line of ASCII and JSON, and nothing in a body can end it early."""
+    kept = text_of({"q": '"}},'}, {"contentType": "application/JSON", "contentEncoding": "UTF-8"})
+    line = upstream.line("2026-01-01T00:00:00.000Z", kept, body)
+    assert line.isascii()
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    document = json.loads(line, parse_constant=pytest.fail)
+    assert document["Properties"] == {"q": '"}},'}
+    assert list(document) == ["EnqueuedTimeUtc", "Properties", "SystemProperties", "Body"]
+    if shown is not None:
+        assert line.endswith(b',"Body":' + shown + b"}\n")
+
+
+@pytest.mark.parametrize("system", [{}, {"messageId": "7"}, {"messageId": '"}}'}])
+def test_a_line_is_what_is_kept_of_the_message_the_time_and_the_body(system: dict[str, str]) -> None:
+    """With system properties and without."""
+    line = upstream.line("T", text_of({"a": "ü"}, system), b"\xff")
+    assert json.loads(line) == {
+        "EnqueuedTimeUtc": "T",
+        "Properties": {"a": "ü"},
+        "SystemProperties": {**system, "enqueuedTime": "T"},
+        "Body": "/w==",
+    }

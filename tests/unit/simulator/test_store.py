@@ -40,14 +40,14 @@ def test_messages_are_kept_in_order_until_they_are_removed(path: Path) -> None:
     store = Store(path)
     first = store.add_message("q", 0, None, "one", b"\0")
     second = store.add_message("p", 9, 1.5, "two", b"")
-    store.remove_message(first.seq)
+    store.remove_message(first.slot)
     again = Store(path)
     third = again.add_message("q", 0, None, "three", b"3")
     assert list(again.messages()) == [second, third]
     assert third.seq > second.seq
-    assert again.body(third.seq) == b"3"
+    assert again.body(third.slot) == b"3"
     with pytest.raises(KeyError):
-        again.body(first.seq)
+        again.body(99)
 
 
 def test_what_waits_for_the_commit_runs_after_it(path: Path) -> None:
@@ -78,7 +78,7 @@ def test_delivered_messages_leave_the_disk_together_a_moment_later(path: Path) -
     async def turns() -> list[int]:
         store = Store(path)
         for message in [store.add_message("q", 0, None, "", b"1") for _ in range(3)]:
-            store.delivered(message.seq, 1)
+            store.delivered(message.slot, 1)
         await asyncio.sleep(0)
         seen = [_queued(path), store.message_bytes]
         removed = asyncio.Event()
@@ -96,14 +96,50 @@ def test_what_was_delivered_last_is_gone_after_an_orderly_end(path: Path) -> Non
 
     async def turns() -> None:
         store = Store(path)
-        store.delivered(store.add_message("q", 0, None, "", b"1").seq, 1)
+        store.delivered(store.add_message("q", 0, None, "", b"1").slot, 1)
         await store.close()
 
     asyncio.run(turns())
     assert _queued(path) == 0
     store = Store(path)
-    store.delivered(store.add_message("q", 0, None, "", b"1").seq, 1)
+    store.delivered(store.add_message("q", 0, None, "", b"1").slot, 1)
     assert _queued(path) == 0
+
+
+def test_a_message_takes_the_place_of_a_delivered_one_and_stays_in_order(path: Path) -> None:
+    """In one commit: a kill before it finds the old one, a kill after it the new one, last in its queue."""
+
+    async def turns() -> list[list[str]]:
+        store = Store(path)
+        one, _ = (store.add_message("q", 0, None, head, b"") for head in ("one", "two"))
+        await asyncio.sleep(0)
+        store.delivered(one.slot, 3)
+        assert store.add_message("q", 0, None, "three", b"").slot == one.slot
+        images = [crash_image(path.parent, path.parent.with_name("before"))]
+        await asyncio.sleep(0)
+        images.append(crash_image(path.parent, path.parent.with_name("after")))
+        return [[stored.head for stored in Store(image / path.name).messages()] for image in images]
+
+    assert asyncio.run(turns()) == [["one", "two"], ["two", "three"]]
+
+
+def test_a_file_of_the_first_schema_is_taken_over(path: Path) -> None:
+    """Documents and messages stay, in their order, and the next message comes last."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript(
+            """CREATE TABLE documents (kind TEXT, key TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, key))
+               WITHOUT ROWID;
+               CREATE TABLE messages (seq INTEGER PRIMARY KEY, queue TEXT NOT NULL, priority INTEGER NOT NULL,
+                                      expires REAL, head TEXT NOT NULL, body BLOB NOT NULL);
+               INSERT INTO documents VALUES ('k', '1', '"kept"');
+               INSERT INTO messages VALUES (7, 'q', 0, NULL, 'seven', x'00'), (9, 'q', 9, 1.5, 'nine', x'');
+               PRAGMA user_version = 1;"""
+        )
+    Store(path).add_message("q", 0, None, "ten", b"")
+    store = Store(path)
+    assert store.documents("k") == {"1": "kept"}
+    kept = [(stored.seq, stored.priority, stored.expires, stored.head) for stored in store.messages()]
+    assert kept == [(7, 0, None, "seven"), (9, 9, 1.5, "nine"), (10, 0, None, "ten")]
 
 
 def test_a_callback_that_fails_does_not_stop_the_others(path: Path) -> None:
@@ -199,7 +235,7 @@ def test_the_log_is_copied_back_now_and_then(path: Path, monkeypatch: pytest.Mon
     async def busy() -> int:
         store = Store(path)
         for _ in range(200):
-            store.remove_message(store.add_message("q", 0, None, "", bytes(10_000)).seq)
+            store.remove_message(store.add_message("q", 0, None, "", bytes(10_000)).slot)
             await asyncio.sleep(0)
             if store._checkpoint is not None:
                 await store._checkpoint
@@ -236,7 +272,7 @@ def test_the_log_restarts_under_constant_load(
 
 
 def _pass_one(store: Store) -> None:
-    store.remove_message(store.add_message("q", 0, None, "", bytes(10_000)).seq)
+    store.remove_message(store.add_message("q", 0, None, "", bytes(10_000)).slot)
 
 
 def _rows(path: Path) -> int:

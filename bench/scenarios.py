@@ -62,9 +62,17 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "memory": Scenario("resident memory after 10,000 frames", "memory"),
     "memory_long": Scenario("resident memory after 100,000 frames", "memory_long", everyday=False),
     "offline": Scenario("as many frames as go through, in batches", "offline", beside=("invoke",)),
-    "hub": Scenario("one hop through the hub's process, its start and its memory, next to mosquitto", "hub"),
-    "swap": Scenario("swaps by twin and rollbacks at 100 frames/s: nothing lost, what they cost", "swap"),
-    "delay": Scenario("the article's formulas against what is measured, edge and cloud", "delay"),
+    "hub": Scenario(
+        "one hop through the hub's process, its start and its memory, next to mosquitto",
+        "hub",
+        everyday=False,
+    ),
+    "swap": Scenario(
+        "swaps by twin and rollbacks at 100 frames/s: nothing lost, what they cost", "swap", everyday=False
+    ),
+    "delay": Scenario(
+        "the article's formulas against what is measured, edge and cloud", "delay", everyday=False
+    ),
     "ledger": Scenario("the modules' ledger against the hub's own stamps", "ledger"),
     "overload": Scenario(
         "five times too many frames, and inference away for a while", "overload", everyday=False

@@ -23,6 +23,8 @@ def tensorflow() -> tuple[Any, Any]:
     """The modules tensorflow and keras; nothing here gets at them another way."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read once, while TensorFlow is imported
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    # By default on some processors alone; without it a step of `micro` takes 57 ms instead of 40 on AMD's.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     with silenced():
         tf, keras = importlib.import_module("tensorflow"), importlib.import_module("keras")
         tf.get_logger().setLevel("ERROR")  # it warns when several models are asked in one process

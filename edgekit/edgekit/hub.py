@@ -22,6 +22,7 @@ from edgekit.frame import Message
 from edgekit.log import one_line
 from edgekit.outbox import Outbox, Outgoing, too_large
 from edgekit.silence import Pending, Silence
+from edgekit.turns import Turn, Turns
 from edgekit.twin import Twin, TwinCalls, TwinLink
 
 __all__ = ["Hub", "HubSettings", "MethodAnswer", "Twin"]
@@ -29,6 +30,9 @@ __all__ = ["Hub", "HubSettings", "MethodAnswer", "Twin"]
 logger = logging.getLogger(__name__)
 
 _POISON_ATTEMPTS = 5
+# Messages that may wait for their PUBACKs at once, each on a thread because the SDK's call ends with it. With
+# one at a time most of the time goes into waiting, for the hub and for the SDK's threads.
+_UNDER_WAY = 4
 _HANDED_OVER_S = 0.05  # the SDK's threads pass on what came before edgeHub agreed to send no more
 
 _LOST_CONNECTION = (
@@ -85,6 +89,7 @@ class Hub:
         self._settings = settings
         self._client: IoTHubModuleClient | None = None
         self._outbox = Outbox(settings.outbox_messages, settings.outbox_bytes)
+        self._turns = Turns()
         self._silence = Silence(settings.silence_s)
         self._twin = TwinLink(
             on_twin, self._silence, timeout_s=settings.twin_timeout_s, max_hanging=settings.max_hanging
@@ -105,7 +110,8 @@ class Hub:
 
     def start(self) -> None:
         """Connect in the background, and stay connected."""
-        for work in (self._connect, self._keep_twin, self._keep_sending, self._watch):
+        senders = [self._keep_sending] * _UNDER_WAY
+        for work in (self._connect, self._keep_twin, *senders, self._watch):
             Thread(target=work, name=f"hub{work.__name__}", daemon=True).start()
 
     @property
@@ -122,8 +128,9 @@ class Hub:
     def send(self, output: str, message: Message, on_stored: Callable[[int], None] | None = None) -> bool:
         """Queue a message. False: left out, counted in `dropped` (outbox full) or `refused` (too large).
 
-        `on_stored` gets the CLOCK_MONOTONIC ns of the PUBACK on the sender's thread, where the next message
-        waits. Sent in order and at least once; a message without an id gets one, so that repeats can be told.
+        `on_stored` gets the CLOCK_MONOTONIC ns of the PUBACK, on up to four threads at once. Sent in order
+        and at least once: what has to be sent again may come after its successors. A message without an id
+        gets one, so that repeats can be told.
         """
         if (reason := too_large(message)) is not None:
             self._refuse(output, reason)
@@ -255,13 +262,15 @@ class Hub:
     # Sending
 
     def _keep_sending(self) -> None:
+        """One of several: each takes the next message once the one before is on its way."""
         while not self._closing.is_set():
-            if (outgoing := self._outbox.first(timeout_s=60.0)) is not None:
-                self._deliver(outgoing)
+            with self._turns.next() as turn:
+                if (outgoing := self._outbox.take(timeout_s=60.0)) is not None:
+                    self._deliver(outgoing, turn)
 
-    def _deliver(self, outgoing: Outgoing) -> None:
-        """Send the outbox's first message until it is acknowledged; only what no hub takes is given up."""
-        message = _to_sdk(outgoing.message)
+    def _deliver(self, outgoing: Outgoing, turn: Turn) -> None:
+        """Send until it is acknowledged; only what no hub takes is given up."""
+        message = _InTurn(outgoing.message, turn)
         for attempt in itertools.count(1):
             self._up.wait()
             if self._closing.is_set():
@@ -270,14 +279,14 @@ class Hub:
                 self._send_now(message, outgoing.output)
             except Exception as error:
                 if self._hopeless(error, attempt):
-                    self._outbox.remove_first()
+                    self._outbox.settled(outgoing)
                     self._refuse(outgoing.output, one_line(error))
                     return
                 logger.warning("edgeHub: output %s: sending again: %s", outgoing.output, one_line(error))
             else:
                 if outgoing.on_stored is not None:
                     _quietly(outgoing.on_stored, mono_ns())
-                self._outbox.remove_first()  # last: whoever waits for an empty outbox finds everything noted
+                self._outbox.settled(outgoing)  # last: whoever waits for an empty outbox finds all noted
                 return
             self._closing.wait(0.05)
 
@@ -369,15 +378,27 @@ class Hub:
         self.stuck.set()
 
 
-def _to_sdk(message: Message) -> SdkMessage:
-    sdk = SdkMessage(  # type: ignore[no-untyped-call]
-        message.body,
-        message_id=message.message_id or uuid.uuid4().hex,
-        content_encoding=message.content_encoding or None,
-        content_type=message.content_type or None,
-    )
-    sdk.custom_properties = dict(message.properties)
-    return sdk
+class _InTurn(SdkMessage):
+    """Tells when the SDK puts it on the wire: its one thread for that reads the id, and nobody else does."""
+
+    def __init__(self, message: Message, turn: Turn) -> None:
+        self._turn = turn
+        super().__init__(  # type: ignore[no-untyped-call]
+            message.body,
+            content_encoding=message.content_encoding or None,
+            content_type=message.content_type or None,
+        )
+        self._id = message.message_id or uuid.uuid4().hex
+        self.custom_properties = dict(message.properties)
+
+    @property
+    def message_id(self) -> str:
+        self._turn.end()
+        return self._id
+
+    @message_id.setter
+    def message_id(self, _no_id: None) -> None:
+        """The SDK's own initialiser sets it."""
 
 
 def _from_sdk(sdk: SdkMessage) -> Message:

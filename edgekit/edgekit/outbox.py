@@ -1,10 +1,10 @@
-"""Messages that wait to be sent: bounded, in order, the first stays until it is stored; sends nothing."""
+"""Messages that wait to be sent, or for the word that they are stored: bounded, in order; sends nothing."""
 
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from threading import Condition
+from threading import Condition, Lock
 
 from edgekit.frame import MAX_BODY_BYTES, Message
 
@@ -33,55 +33,62 @@ class Outgoing:
 
 
 class Outbox:
-    """A queue of one taker and any number of givers."""
+    """A queue. What was taken still counts, in number and bytes, until it is `settled`."""
 
     def __init__(self, max_messages: int, max_bytes: int) -> None:
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self._bytes = 0
         self._waiting: deque[Outgoing] = deque()
-        self._changed = Condition()
+        self._under_way = 0
+        lock = Lock()
+        self._changed = Condition(lock)  # something to take, or closed
+        self._empty = Condition(lock)
         self._closed = False
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + self._under_way
 
     def put(self, outgoing: Outgoing) -> bool:
         """Queue it; False if the outbox is full or closed. One message alone is never over the bound."""
         size = len(outgoing.message.body)
         with self._changed:
-            full = len(self._waiting) >= self._max_messages or (
-                self._waiting and self._bytes + size > self._max_bytes
-            )
+            full = len(self) >= self._max_messages or (len(self) and self._bytes + size > self._max_bytes)
             if self._closed or full:
                 return False
             self._waiting.append(outgoing)
             self._bytes += size
-            self._changed.notify_all()
+            self._changed.notify()
             return True
 
-    def first(self, timeout_s: float) -> Outgoing | None:
-        """The oldest message, which stays in the outbox; None after `timeout_s` or once closed."""
+    def take(self, timeout_s: float) -> Outgoing | None:
+        """The oldest message that nobody has taken; None after `timeout_s` or once closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed, timeout_s)
-            return self._waiting[0] if self._waiting and not self._closed else None
+            if not self._waiting or self._closed:
+                return None
+            self._under_way += 1
+            return self._waiting.popleft()
 
-    def remove_first(self) -> None:
-        """The oldest message is stored at the hub, or refused for good."""
+    def settled(self, outgoing: Outgoing) -> None:
+        """What was taken is stored at the hub, or refused for good."""
         with self._changed:
-            self._bytes -= len(self._waiting.popleft().message.body)
-            self._changed.notify_all()
+            self._under_way -= 1
+            self._bytes -= len(outgoing.message.body)
+            if not len(self):
+                self._empty.notify_all()
 
     def wait_empty(self, timeout_s: float) -> int:
         """Wait until nothing is left, at most `timeout_s`; how many are left."""
         deadline = time.monotonic() + timeout_s
         with self._changed:
-            while self._waiting and not self._closed and (left := deadline - time.monotonic()) > 0:
-                self._changed.wait(left)
-            return len(self._waiting)
+            while len(self) and not self._closed and (left := deadline - time.monotonic()) > 0:
+                self._empty.wait(left)
+            return len(self)
 
     def close(self) -> None:
         """Nothing comes in and nothing goes out any more; wakes whoever waits."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+            self._empty.notify_all()

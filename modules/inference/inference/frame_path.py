@@ -228,7 +228,7 @@ class FramePath:
     def _here(self) -> Here:
         return Here(self._boot, wall_ns() - mono_ns())  # asked each time: the wall clock may be set
 
-    # -- the hub's sender thread
+    # -- the hub's sending threads
 
     def _stored(self, done: Sequence[Walk], puback: int) -> None:
         with self._changed:

@@ -1,9 +1,11 @@
 """What Hub decides without a connection; tests/wire has the rest."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from azure.iot.device import Message as SdkMessage
 
 from edgekit.frame import MAX_BODY_BYTES, Message
 from edgekit.hub import Hub, HubSettings
@@ -90,3 +92,52 @@ def test_handlers_are_assigned_in_order_until_each_holds(monkeypatch: pytest.Mon
         "get_twin",
     ]
     started.close(timeout_s=1)
+
+
+class Wire(Client):
+    """Its thread that writes reads a message's id first; the call ends when `puback` lets it."""
+
+    def __init__(self, puback: Callable[[], object], *, writes: bool = True) -> None:
+        super().__init__(failures=0)
+        vars(self).update(sent=[], under_way=0, most=0, lock=threading.Lock(), puback=puback, writes=writes)
+
+    def send_message_to_output(self, message: SdkMessage, _output: str) -> None:
+        """The SDK's."""
+        mine = vars(self)
+        with mine["lock"]:
+            mine["under_way"] += 1
+            mine["most"] = max(mine["most"], mine["under_way"])
+            mine["sent"].append(bytes(message.data))
+        if mine["writes"]:
+            assert message.message_id == f"id-{message.data.decode()}"
+        mine["puback"]()
+        with mine["lock"]:
+            mine["under_way"] -= 1
+
+
+def sent_through(monkeypatch: pytest.MonkeyPatch, client: Wire, count: int) -> None:
+    """So many messages, and wait until all are stored."""
+    monkeypatch.setattr(Hub, "_create", lambda _self: client)
+    sending = hub()
+    sending.start()
+    for number in range(count):
+        sending.send("x", Message(str(number).encode(), {}, f"id-{number}"))
+    assert sending.wait_sent(timeout_s=20) == 0
+    sending.close(timeout_s=1)
+
+
+def test_four_messages_wait_for_their_pubacks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With fewer, nobody would get past the barrier; with more, the hub's queue is not the only bound."""
+    four = threading.Barrier(4, timeout=20)
+    client = Wire(four.wait)
+    sent_through(monkeypatch, client, 12)
+    assert vars(client)["sent"] == [str(number).encode() for number in range(12)]
+    assert vars(client)["most"] == 4
+
+
+def test_a_message_that_never_says_it_is_on_its_way_keeps_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another release of the SDK may read the id elsewhere: then one at a time, in order."""
+    client = Wire(lambda: threading.Event().wait(0.002), writes=False)
+    sent_through(monkeypatch, client, 12)
+    assert vars(client)["sent"] == [str(number).encode() for number in range(12)]
+    assert vars(client)["most"] == 1

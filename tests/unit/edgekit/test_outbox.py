@@ -13,17 +13,18 @@ def outgoing(size: int = 1, name: str = "a") -> Outgoing:
     return Outgoing("frames", Message(bytes(size), {}, message_id=name))
 
 
-def test_messages_leave_in_order_and_the_first_stays_until_removed() -> None:
-    """A send that fails finds its message where it was."""
+def test_messages_leave_in_order_and_count_until_they_are_settled() -> None:
+    """What is under way is not sent: it may have to be sent again."""
     box = Outbox(10, 1000)
     for name in "abc":
         assert box.put(outgoing(name=name))
-    left = []
-    while (first := box.first(timeout_s=0)) is not None:
-        assert box.first(timeout_s=0) is first
-        left.append(first.message.message_id)
-        box.remove_first()
-    assert left == ["a", "b", "c"]
+    left: list[Outgoing] = []
+    while (taken := box.take(timeout_s=0)) is not None:
+        left.append(taken)
+    assert [each.message.message_id for each in left] == ["a", "b", "c"]
+    assert len(box) == 3
+    box.settled(left[1])
+    assert len(box) == 2
 
 
 def test_a_full_outbox_takes_no_more() -> None:
@@ -31,8 +32,15 @@ def test_a_full_outbox_takes_no_more() -> None:
     by_number, by_bytes = Outbox(2, 1000), Outbox(100, 10)
     assert [by_number.put(outgoing()) for _ in range(3)] == [True, True, False]
     assert [by_bytes.put(outgoing(5)) for _ in range(3)] == [True, True, False]
-    by_bytes.remove_first()
+    taken, other = by_bytes.take(timeout_s=0), by_number.take(timeout_s=0)
+    assert taken
+    assert other
+    assert not by_bytes.put(outgoing(5)), "what is under way takes room, too"
+    assert not by_number.put(outgoing())
+    by_bytes.settled(taken)
+    by_number.settled(other)
     assert by_bytes.put(outgoing(5))
+    assert by_number.put(outgoing())
 
 
 def test_a_single_message_is_never_too_much() -> None:
@@ -44,8 +52,10 @@ def test_waiting_ends_when_the_last_message_is_gone() -> None:
     """Draining waits for the acknowledgement, not for the send."""
     box = Outbox(10, 1000)
     box.put(outgoing())
+    taken = box.take(timeout_s=0)
+    assert taken
     assert box.wait_empty(timeout_s=0.01) == 1
-    threading.Timer(0.02, box.remove_first).start()
+    threading.Timer(0.02, box.settled, [taken]).start()
     assert box.wait_empty(timeout_s=5) == 0
 
 
@@ -53,7 +63,7 @@ def test_a_closed_outbox_wakes_everybody() -> None:
     """Neither the sender nor a drain may outlive the module."""
     box = Outbox(10, 1000)
     threading.Timer(0.02, box.close).start()
-    assert box.first(timeout_s=5) is None
+    assert box.take(timeout_s=5) is None
     assert not box.put(outgoing())
 
 

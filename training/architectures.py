@@ -185,7 +185,7 @@ ARCHITECTURES: Final = {
             "quick": Recipe(epochs=2, batch=64, rate=0.006, cosine=True, pictures=6_000),
         },
         accuracy={
-            ("mnist", "full"): 0.99,
+            ("mnist", "full"): 0.993,  # three seeds reached 0.995 and more
             ("mnist", "quick"): 0.96,
             ("digits", "full"): 0.95,
             ("digits", "quick"): 0.92,

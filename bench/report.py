@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from inference.benchmark import device
 
 SCHEMA = "twinship.bench.v1"
 #: Under which the figures came about: no figure of a local hub should pass for one of a real edgeHub.
@@ -17,14 +18,7 @@ PROFILE = {"hub": "simulator", "delivery_window": 1, "durability": "normal"}
 
 def machine() -> dict[str, Any]:
     """What the figures depend on, as far as the system tells. Names no host and no user."""
-    return {
-        "system": platform.system(),
-        "machine": platform.machine(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
-        "python": platform.python_version(),
-    }
+    return {"system": platform.system(), **device(), "python": platform.python_version()}
 
 
 def commit(folder: Path) -> str:
@@ -56,13 +50,6 @@ def write(path: Path, facts: Mapping[str, Any], figures: Mapping[str, Any]) -> d
     beside.write_text(json.dumps(report, indent=2) + "\n")
     beside.replace(path)
     return report
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def _git(folder: Path, *words: str) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from training.architectures import Architecture, Recipe
 from training.data import Shape
 from training.quiet import silenced, tensorflow
+from training.signals import deferred
 
 #: Neighbours are nearly equal, and to read all weights takes about as long as a step.
 AVERAGED_EVERY: Final = 16  # steps
@@ -64,8 +65,9 @@ class Learner:
         Afterwards `judged` has the weights that the recipe wants judged: the average, or the last ones.
         """
         self._model.reset_metrics()
-        with self._strategy.scope():
+        with self._strategy.scope(), deferred() as interrupted:
             for number, batch in enumerate(self._batches(images, labels), start=1):
+                interrupted()
                 self._step(batch)
                 if self._recipe.average and self._model.optimizer.iterations.numpy() % AVERAGED_EVERY == 0:
                     self._add_to_average()

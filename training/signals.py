@@ -36,6 +36,6 @@ def deferred() -> Iterator[Callable[[], None]]:
     try:
         yield act
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for which, handler in before.items():
+            signal.signal(which, handler)
     act()

@@ -142,10 +142,11 @@ FAULTS: Mapping[str, tuple[Callable[[], object], ModelState, str]] = {
 }
 #: Those that the older runtime meets in its own way.
 ON_TFLITE_RUNTIME = {
-    "truncated flatbuffer": (S.REFUSED, "crashes-runtime"),
-    "crashes the runtime": (S.REFUSED, "crashes-runtime"),
-    "unknown operator": (S.REFUSED, "does-not-load"),
-    "throws on live frames": (S.WITHDRAWN, "engine-errors"),
+    # It reads on behind the end: what lies there in memory decides, and both are right.
+    "truncated flatbuffer": (S.REFUSED, {"crashes-runtime", "does-not-load"}),
+    "crashes the runtime": (S.REFUSED, {"crashes-runtime"}),
+    "unknown operator": (S.REFUSED, {"does-not-load"}),
+    "throws on live frames": (S.WITHDRAWN, {"engine-errors"}),
 }
 
 
@@ -327,10 +328,11 @@ def fifty_quick_changes(edge: Edge) -> None:
 
 @pytest.mark.long
 def test_the_older_runtime_meets_them_too(tmp_path: Path) -> None:
-    """tflite-runtime verifies no flatbuffer: it dies of half a one, in its own process."""
+    """tflite-runtime verifies no flatbuffer: it mostly dies of half a one, in its own process."""
     with running(tmp_path, "tflite_runtime") as edge:
-        for name, expected in ON_TFLITE_RUNTIME.items():
-            assert edge.verdict(FAULTS[name][0](), S.PROBATION) == expected, name
+        for name, (state, codes) in ON_TFLITE_RUNTIME.items():
+            found, code = edge.verdict(FAULTS[name][0](), S.PROBATION)
+            assert (found, code in codes) == (state, True), (name, code)
             edge.keeps_answering()
 
 

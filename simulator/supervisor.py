@@ -70,7 +70,7 @@ class RunningProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # the terminal's Ctrl-C is for the agent, which ends all in order
+                process_group=0,  # the terminal's Ctrl-C is for the agent, which ends all in order
             )
         except BaseException:
             os.close(self._output)

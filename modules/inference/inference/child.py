@@ -21,7 +21,7 @@ from typing import Any
 from inference.reconcile import ModelRefused, ModelUnavailable
 
 _NICE = 10
-_PATIENCE = 6  # times the time-out is the most that a child gets that a busy device keeps waiting
+_PATIENCE = 6  # times the time-out is the most that a nice child gets that a busy device keeps waiting
 _PR_SET_PDEATHSIG = 1
 #: For a child with numpy: its pools would reserve gigabytes of addresses on a machine with many cores.
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -61,10 +61,13 @@ class ChildProcess:
         timeout_s: float,
         said_to: bytes = b"",
         environment: Mapping[str, str] | None = None,
+        idle: bool = False,
     ) -> Ended:
         """Start it with `said_to` on its stdin and wait. Raises TookTooLong, and OSError when none starts.
 
         The time that a busy device keeps it waiting is not its own: it gets that on top, within limits.
+        `idle`: it runs only where a processor has nothing else to do (SCHED_IDLE, sched(7)); is soon ended
+        as starved where that is seldom.
         """
         # A group of its own: a Ctrl-C at the terminal is for the module, not for the child. The session is
         # the module's: Linux shares processors among sessions first (autogroup, sched(7)), and in a session
@@ -77,13 +80,13 @@ class ChildProcess:
             env={"PATH": os.defpath, "LANG": "C.UTF-8", **(environment or {})},
             process_group=0,
         )
-        _yield_to_frames(child.pid)  # before its imports, which are most of its work
+        _yield_to_frames(child.pid, idle=idle)  # before its imports, which are most of its work
         with self._lock:
             self._child = child
         if self._overtaken():
             child.kill()
         try:
-            output = _communicate(child, said_to, timeout_s)
+            output = _communicate(child, said_to, timeout_s, idle=idle)
         except TookTooLong:
             child.kill()
             child.communicate()
@@ -135,21 +138,27 @@ def confine(memory_bytes: int, cpu_s: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
-def _yield_to_frames(pid: int) -> None:
+def _yield_to_frames(pid: int, *, idle: bool) -> None:
     with contextlib.suppress(OSError):  # it may have ended already
         os.setpriority(os.PRIO_PROCESS, pid, min(19, os.getpriority(os.PRIO_PROCESS, 0) + _NICE))
+        if (
+            idle
+        ):  # a nice one keeps its processor for a whole slice, 3 ms that a frame waits; this one does not
+            os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
 
 
-def _communicate(child: subprocess.Popen[bytes], said_to: bytes, timeout_s: float) -> bytes:
-    begun, wait_s, left = time.monotonic(), timeout_s, said_to or None
+def _communicate(child: subprocess.Popen[bytes], said_to: bytes, timeout_s: float, *, idle: bool) -> bytes:
+    begun, left = time.monotonic(), said_to or None
     while True:
         try:
-            return child.communicate(left, timeout=wait_s)[0]
+            return child.communicate(left, timeout=timeout_s / 8)[0]
         except subprocess.TimeoutExpired as error:
-            left, wait_s = None, timeout_s / 4  # what it was told was handed over with the first call
+            left = None  # what it was told was handed over with the first call
             elapsed_s = time.monotonic() - begun
-            spent = _own_s(child.pid, elapsed_s) >= 0.9 * timeout_s
-            if spent or elapsed_s >= _PATIENCE * timeout_s:
+            own_s = _own_s(child.pid, elapsed_s)
+            spent = own_s >= 0.9 * timeout_s
+            starved = own_s < 0.5 * elapsed_s if idle else elapsed_s >= _PATIENCE * timeout_s
+            if spent or starved:
                 raise TookTooLong(f"no answer within {timeout_s:g} s", starved=not spent) from error
 
 

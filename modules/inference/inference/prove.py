@@ -12,6 +12,7 @@ import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -106,16 +107,26 @@ class Prover:
         self._child = child or ChildProcess()
 
     def run(self, path: Path) -> Proved:
-        """Raises ModelRefused or ModelUnavailable. Takes timeout_s at most."""
+        """Raises ModelRefused or ModelUnavailable."""
         argv = [*self._command, str(path), *self._options]
         try:
-            return _judge(self._child.run(argv, timeout_s=self._timeout_s, environment=ONE_THREAD))
+            return _judge(self._yielding(argv))
         except OSError as error:
             raise ModelUnavailable("no-proof", f"the proof did not start: {error.strerror}") from error
         except TookTooLong as error:
             if error.starved:  # a busy device says nothing of the model
                 raise ModelUnavailable("no-proof", f"{error}: the device is too busy") from error
             raise ModelRefused("hangs-runtime", str(error)) from error
+
+    def _yielding(self, argv: Sequence[str]) -> Ended:
+        """In time that no frame wants; where there is none, once more as a process that is merely nice."""
+        run = partial(self._child.run, argv, timeout_s=self._timeout_s, environment=ONE_THREAD)
+        try:
+            return run(idle=True)
+        except TookTooLong as error:
+            if not error.starved:
+                raise
+            return run()
 
 
 def main(argv: Sequence[str]) -> int:

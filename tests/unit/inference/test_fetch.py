@@ -43,6 +43,7 @@ class SameProcess(ChildProcess):
         timeout_s: float,
         said_to: bytes = b"",
         environment: Mapping[str, str] | None = None,
+        idle: bool = False,
     ) -> Ended:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in (environment or {}).items():

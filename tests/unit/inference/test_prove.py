@@ -169,6 +169,24 @@ def test_a_device_that_is_too_busy_proves_nothing(artefact: Path, monkeypatch: p
     assert unavailable(artefact, command=python("while True: pass"), timeout_s=0.3) == "no-proof"
 
 
+WITHOUT_IDLE_TIME = """
+import json, os, time
+if os.sched_getscheduler(0) == os.SCHED_IDLE:
+    time.sleep(60)
+print(json.dumps({"refused": "internal", "message": str(os.nice(0))}))
+"""
+
+
+def test_where_no_processor_is_ever_idle_the_proof_is_merely_nice(
+    artefact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A camera that keeps every core busy does not keep a model away."""
+    monkeypatch.setattr(child, "_own_s", lambda _pid, elapsed_s: elapsed_s / 10)
+    with pytest.raises(ModelRefused) as raised:
+        Prover("auto", command=python(WITHOUT_IDLE_TIME), timeout_s=0.5).run(artefact)
+    assert int(str(raised.value)) >= 10
+
+
 @pytest.mark.parametrize(
     ("code", "own"), [("while True: pass", False), ("import time; time.sleep(60)", True)]
 )
@@ -256,7 +274,8 @@ from inference.child import confine
 from inference.prove import MAX_MEMORY_BYTES
 confine(MAX_MEMORY_BYTES, 10)
 limits = [resource.getrlimit(getattr(resource, f"RLIMIT_{name}")) for name in ("AS", "CPU", "CORE")]
-found = [limits, os.nice(0), sorted(os.environ), os.getpgid(0) == os.getpid(), os.getsid(0)]
+idle, own_group = os.sched_getscheduler(0) == os.SCHED_IDLE, os.getpgid(0) == os.getpid()
+found = [limits, os.nice(0), idle, sorted(os.environ), own_group, os.getsid(0)]
 print(json.dumps({"refused": "internal", "message": json.dumps(found)}))
 """
 
@@ -267,11 +286,12 @@ def test_the_child_is_confined(artefact: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("EdgeHubConnectionString", "secret")
     with pytest.raises(ModelRefused) as raised:
         Prover("auto", command=python(CONFINED)).run(artefact)
-    (memory, cpu, core), nice, environment, own_group, session = json.loads(str(raised.value))
+    (memory, cpu, core), nice, idle, environment, own_group, session = json.loads(str(raised.value))
     assert memory == [MAX_MEMORY_BYTES] * 2
     assert cpu[0] == 10
     assert core == [0, 0]
     assert nice >= 10
+    assert idle, "a frame would wait until its slice has ended"
     assert own_group, "a Ctrl-C at the terminal is not the model's fault"
     assert session == os.getsid(0), "in another session Linux would not mind how nice it is"
     assert set(environment) <= {"PATH", "LANG", "LC_CTYPE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"}

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from prometheus_client import REGISTRY
 
-from edgekit import log, metrics
+from edgekit import cores, log, metrics
 from edgekit.hub import Hub
 from edgekit.life import run_module
 from inference.delivery import Delivery, DeliverySettings
@@ -25,6 +25,9 @@ EXIT_SETTINGS = 2
 def main() -> NoReturn:
     """Run until told to stop; exits with 2 when the environment cannot be used."""
     log.setup("inference")
+    cores.keep_to_one(
+        -1, os.environ.get("MODULE_CORE")
+    )  # the last: a device's interrupts are the first one's
     try:
         environment = Environment.read(os.environ)
     except SettingsError as error:

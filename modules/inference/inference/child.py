@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgekit.cores import GIVEN
 from inference.reconcile import ModelRefused, ModelUnavailable
 
 _NICE = 10
@@ -140,6 +141,7 @@ def confine(memory_bytes: int, cpu_s: int) -> None:
 
 def _yield_to_frames(pid: int, *, idle: bool) -> None:
     with contextlib.suppress(OSError):  # it may have ended already
+        os.sched_setaffinity(pid, GIVEN)  # not the core alone that the frames have
         os.setpriority(os.PRIO_PROCESS, pid, min(19, os.getpriority(os.PRIO_PROCESS, 0) + _NICE))
         if (
             idle

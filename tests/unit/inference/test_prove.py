@@ -7,12 +7,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from edgekit.cores import GIVEN
 from inference import child
 from inference.child import ChildProcess
 from inference.prove import MAX_MEMORY_BYTES, Proved, Prover
@@ -268,6 +271,14 @@ def test_cancelling_nothing_is_nothing() -> None:
     ChildProcess().cancel()
 
 
+@contextmanager
+def on_one_core() -> Iterator[None]:
+    """As a module's threads are."""
+    os.sched_setaffinity(0, {min(GIVEN)})
+    yield
+    os.sched_setaffinity(0, GIVEN)
+
+
 CONFINED = """
 import json, os, resource
 from inference.child import confine
@@ -275,7 +286,8 @@ from inference.prove import MAX_MEMORY_BYTES
 confine(MAX_MEMORY_BYTES, 10)
 limits = [resource.getrlimit(getattr(resource, f"RLIMIT_{name}")) for name in ("AS", "CPU", "CORE")]
 idle, own_group = os.sched_getscheduler(0) == os.SCHED_IDLE, os.getpgid(0) == os.getpid()
-found = [limits, os.nice(0), idle, sorted(os.environ), own_group, os.getsid(0)]
+cores = sorted(os.sched_getaffinity(0))
+found = [limits, os.nice(0), idle, sorted(os.environ), own_group, os.getsid(0), cores]
 print(json.dumps({"refused": "internal", "message": json.dumps(found)}))
 """
 
@@ -284,15 +296,16 @@ def test_the_child_is_confined(artefact: Path, monkeypatch: pytest.MonkeyPatch) 
     """Little memory, little time, no core dump, low priority, and none of the module's secrets."""
     monkeypatch.setenv("IOTEDGE_AUTHSCHEME", "x")
     monkeypatch.setenv("EdgeHubConnectionString", "secret")
-    with pytest.raises(ModelRefused) as raised:
+    with on_one_core(), pytest.raises(ModelRefused) as raised:
         Prover("auto", command=python(CONFINED)).run(artefact)
-    (memory, cpu, core), nice, idle, environment, own_group, session = json.loads(str(raised.value))
+    (memory, cpu, core), nice, idle, environment, own_group, session, cores = json.loads(str(raised.value))
     assert memory == [MAX_MEMORY_BYTES] * 2
     assert cpu[0] == 10
     assert core == [0, 0]
     assert nice >= 10
     assert idle, "a frame would wait until its slice has ended"
     assert own_group, "a Ctrl-C at the terminal is not the model's fault"
+    assert cores == sorted(GIVEN), "the frames have one to themselves"
     assert session == os.getsid(0), "in another session Linux would not mind how nice it is"
     assert set(environment) <= {"PATH", "LANG", "LC_CTYPE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"}
 

@@ -29,6 +29,7 @@ from demo.report import (
 )
 
 PATIENCE_S: Final = 60.0  # without one answer more: the run is over
+POLL_S: Final = 0.1
 WARM: Final[Mapping[str, Any]] = {"fps": 200}  # the probation of a new model is 50 frames, and all is cold
 WARM_FRAMES: Final = 300
 _RECORD: Final = b'"captured":'  # once in each prediction, alone or in a batch
@@ -90,7 +91,7 @@ DESIRED: Final[Mapping[str, Mapping[str, Any]]] = {
 
 def drive(rig: Rig, phases: Sequence[Phase], progress: Any) -> None:
     """Set each phase and wait until its last frame is answered. Raises BenchFailed after a long silence."""
-    frames, counter = 0, _Counter(rig.upstream)
+    frames, counter = 0, Counter(rig.upstream)
     for place, phase in enumerate(phases):
         progress(f"{phase.name}: {phase.frames} frames", place / len(phases))
         frames += phase.frames
@@ -98,23 +99,23 @@ def drive(rig: Rig, phases: Sequence[Phase], progress: Any) -> None:
         counter.wait(frames)
 
 
-class _Counter:
+class Counter:
     """How many predictions are upstream, without parsing them: the cores are needed elsewhere."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._position = 0
-        self._count = 0
+        self.count = 0
 
     def wait(self, frames: int) -> None:
         """Until so many are there. Raises BenchFailed when none comes any more."""
         last = time.monotonic()
-        while self._count < frames:
+        while self.count < frames:
             if self._read():
                 last = time.monotonic()
             elif time.monotonic() - last > PATIENCE_S:
-                raise BenchFailed(f"{self._count} of {frames} frames were answered, then none for a minute")
-            time.sleep(0.1)
+                raise BenchFailed(f"{self.count} of {frames} frames were answered, then none for a minute")
+            time.sleep(POLL_S)
 
     def _read(self) -> int:
         if not self._path.exists():
@@ -125,7 +126,7 @@ class _Counter:
         whole = whole[: whole.rfind(b"\n") + 1]
         self._position += len(whole)
         found = whole.count(_RECORD)
-        self._count += found
+        self.count += found
         return found
 
 

@@ -19,6 +19,8 @@ LATENCIES: Final = (
     ("a POST for each frame (no hub)", "naive.http.{}.p50_ms"),
 )
 THROUGHPUTS: Final = (
+    ("the SDK alone, 1 outstanding", "sdk.strict.per_s", 0),
+    ("the SDK alone, window 16", "sdk.window_16.per_s", 0),
     ("floor, 1 outstanding", "floor.per_s.inflight_1", 0),
     ("Twinship, 1 outstanding", "throughput.strict.per_s", 1),
     ("floor, 100 outstanding", "floor.per_s.inflight_100", 0),

@@ -55,7 +55,10 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "module": Scenario("the inference module without a hub, beyond the bare interpreter", "module"),
     "floor": Scenario("the same frames and model on bare paho and mosquitto", "floor"),
     "single": Scenario("one frame at a time at 10, 50 and 200 frames/s", "single", beside=("floor",)),
-    "throughput": Scenario("as many frames as go through, one in a message", "throughput", beside=("floor",)),
+    "sdk": Scenario("as many messages as the SDK alone lets through, without frames or model", "sdk"),
+    "throughput": Scenario(
+        "as many frames as go through, one in a message", "throughput", beside=("floor", "sdk")
+    ),
     "server": Scenario("Poisson arrivals, 100 frames/s on average", "server", beside=("floor",)),
     "naive": Scenario("without NODELAY, and with a POST for each frame", "naive", beside=("floor", "single")),
     "startup_s": Scenario("start of everything to the first prediction, model on disk", "startup"),

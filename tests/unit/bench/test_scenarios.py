@@ -21,7 +21,7 @@ def test_none_named_means_those_of_every_day() -> None:
 def test_a_floor_comes_along_and_before() -> None:
     """A ratio needs both figures from one run."""
     assert list(chosen(("single",))) == ["floor", "single"]
-    assert list(chosen(("single", "throughput"))) == ["floor", "single", "throughput"]
+    assert list(chosen(("single", "throughput"))) == ["floor", "single", "sdk", "throughput"]
 
 
 def test_an_unknown_name_is_answered_with_the_known() -> None:

@@ -22,7 +22,6 @@ from edgekit.frame import Message
 from edgekit.log import one_line
 from edgekit.outbox import Outbox, Outgoing, too_large
 from edgekit.silence import Pending, Silence
-from edgekit.turns import Turn, Turns
 from edgekit.twin import Twin, TwinCalls, TwinLink
 
 __all__ = ["Hub", "HubSettings", "MethodAnswer", "Twin"]
@@ -89,7 +88,6 @@ class Hub:
         self._settings = settings
         self._client: IoTHubModuleClient | None = None
         self._outbox = Outbox(settings.outbox_messages, settings.outbox_bytes)
-        self._turns = Turns()
         self._silence = Silence(settings.silence_s)
         self._twin = TwinLink(
             on_twin, self._silence, timeout_s=settings.twin_timeout_s, max_hanging=settings.max_hanging
@@ -264,13 +262,15 @@ class Hub:
     def _keep_sending(self) -> None:
         """One of several: each takes the next message once the one before is on its way."""
         while not self._closing.is_set():
-            with self._turns.next() as turn:
-                if (outgoing := self._outbox.take(timeout_s=60.0)) is not None:
-                    self._deliver(outgoing, turn)
+            if (outgoing := self._outbox.take(timeout_s=60.0)) is not None:
+                try:
+                    self._deliver(outgoing)
+                finally:
+                    self._outbox.begun(outgoing)  # also what was given up before the SDK asked for its id
 
-    def _deliver(self, outgoing: Outgoing, turn: Turn) -> None:
+    def _deliver(self, outgoing: Outgoing) -> None:
         """Send until it is acknowledged; only what no hub takes is given up."""
-        message = _InTurn(outgoing.message, turn)
+        message = _InTurn(outgoing.message, functools.partial(self._outbox.begun, outgoing))
         for attempt in itertools.count(1):
             self._up.wait()
             if self._closing.is_set():
@@ -381,8 +381,8 @@ class Hub:
 class _InTurn(SdkMessage):
     """Tells when the SDK puts it on the wire: its one thread for that reads the id, and nobody else does."""
 
-    def __init__(self, message: Message, turn: Turn) -> None:
-        self._turn = turn
+    def __init__(self, message: Message, begun: Callable[[], None]) -> None:
+        self._begun = begun
         super().__init__(  # type: ignore[no-untyped-call]
             message.body,
             content_encoding=message.content_encoding or None,
@@ -393,7 +393,7 @@ class _InTurn(SdkMessage):
 
     @property
     def message_id(self) -> str:
-        self._turn.end()
+        self._begun()
         return self._id
 
     @message_id.setter

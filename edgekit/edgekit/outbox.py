@@ -33,16 +33,21 @@ class Outgoing:
 
 
 class Outbox:
-    """A queue. What was taken still counts, in number and bytes, until it is `settled`."""
+    """A queue. What was taken still counts, in number and bytes, until it is `settled`.
+
+    One message after the other is put on the wire: the next is given out once the one before has `begun`,
+    whichever threads take them. Several may be under way.
+    """
 
     def __init__(self, max_messages: int, max_bytes: int) -> None:
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self._bytes = 0
         self._waiting: deque[Outgoing] = deque()
+        self._beginning: Outgoing | None = None  # taken, and not on the wire
         self._under_way = 0
         lock = Lock()
-        self._changed = Condition(lock)  # something to take, or closed
+        self._changed = Condition(lock)  # something may be taken, or closed
         self._empty = Condition(lock)
         self._closed = False
 
@@ -58,17 +63,25 @@ class Outbox:
                 return False
             self._waiting.append(outgoing)
             self._bytes += size
-            self._changed.notify()
+            self._wake()
             return True
 
     def take(self, timeout_s: float) -> Outgoing | None:
         """The oldest message that nobody has taken; None after `timeout_s` or once closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed, timeout_s)
-            if not self._waiting or self._closed:
+            self._changed.wait_for(lambda: self._closed or self._next_may_begin(), timeout_s)
+            if self._closed or not self._next_may_begin():
                 return None
             self._under_way += 1
-            return self._waiting.popleft()
+            self._beginning = self._waiting.popleft()
+            return self._beginning
+
+    def begun(self, outgoing: Outgoing) -> None:
+        """What was taken is on the wire, or will never be: the next one may begin. May be said again."""
+        with self._changed:
+            if self._beginning is outgoing:
+                self._beginning = None
+                self._wake()
 
     def settled(self, outgoing: Outgoing) -> None:
         """What was taken is stored at the hub, or refused for good."""
@@ -92,3 +105,10 @@ class Outbox:
             self._closed = True
             self._changed.notify_all()
             self._empty.notify_all()
+
+    def _next_may_begin(self) -> bool:
+        return bool(self._waiting) and self._beginning is None
+
+    def _wake(self) -> None:
+        if self._next_may_begin():
+            self._changed.notify()

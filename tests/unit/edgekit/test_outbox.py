@@ -21,10 +21,36 @@ def test_messages_leave_in_order_and_count_until_they_are_settled() -> None:
     left: list[Outgoing] = []
     while (taken := box.take(timeout_s=0)) is not None:
         left.append(taken)
+        box.begun(taken)
     assert [each.message.message_id for each in left] == ["a", "b", "c"]
     assert len(box) == 3
     box.settled(left[1])
     assert len(box) == 2
+
+
+def test_the_next_is_given_out_when_the_one_before_has_begun() -> None:
+    """Whoever takes it: two threads that put one on the wire at a time could change their order."""
+    box = Outbox(10, 1000)
+    for name in "abc":
+        box.put(outgoing(name=name))
+    first = box.take(timeout_s=0)
+    assert first
+    assert box.take(timeout_s=0) is None
+    threading.Timer(0.02, box.begun, [first]).start()
+    second = box.take(timeout_s=5)
+    assert second
+    assert second.message.message_id == "b"
+    box.begun(first)
+    assert box.take(timeout_s=0) is None, "the first has begun already, the second has not"
+
+
+def test_a_message_wakes_a_sender_that_waits() -> None:
+    """Nothing else would."""
+    box = Outbox(10, 1000)
+    threading.Timer(0.02, box.put, [outgoing(name="late")]).start()
+    taken = box.take(timeout_s=5)
+    assert taken
+    assert taken.message.message_id == "late"
 
 
 def test_a_full_outbox_takes_no_more() -> None:

@@ -72,7 +72,8 @@ def _frame(header: bytes, image: bytes) -> Frame:
         raise BadFrame("batch", "a header is not JSON") from error
     if not isinstance(properties, dict) or not set(map(type, properties.values())) <= {str}:
         raise BadFrame("batch", "a header is no object of strings")
-    return Frame.from_message(Message(image, properties, content_type=properties.pop("contentType", "")))
+    content_type = properties.pop("contentType", "")
+    return Frame.of(properties, image, content_type)
 
 
 def _check_order(frames: Sequence[Frame]) -> None:

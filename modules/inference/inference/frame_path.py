@@ -39,7 +39,7 @@ Send = Callable[[str, Message, Callable[[int], None]], bool]
 Observe = Callable[[Walk, int | None], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Inferred:
     frame: Frame
     running: Running  # the model that answered

@@ -23,7 +23,7 @@ REMEMBERED_RUNS: Final = 64  # a sender that invents runs may not fill the memor
 Stream = tuple[str, str]  # (camera, run): within one, seq is the order
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arrival:
     """The frames of one message, one or a batch, in the order of seq; when it came, CLOCK_MONOTONIC ns."""
 
@@ -31,7 +31,7 @@ class Arrival:
     arrived: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Put:
     """What taking a message in meant.
 
@@ -86,7 +86,7 @@ class Intake:
         """Take the frames of one message in, all of one run; repeats are left out."""
         stream = (frames[0].id.camera, frames[0].id.run)
         run = self._run(stream)
-        new = tuple(frame for frame in frames if run.first_time(frame.id.seq))
+        new = tuple([frame for frame in frames if run.first_time(frame.id.seq)])
         repeats = len(frames) - len(new)
         if not new:
             return Put(repeats)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgekit.frame import Frame, FrameId
 
@@ -29,7 +30,7 @@ MAX_ENCODE_NS: Final = 3_600 * 10**9
 _NS_PER_MS: Final = 1e6
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Here:
     """This process's clocks: its boot, and what to add to CLOCK_MONOTONIC to get ns since the epoch."""
 
@@ -37,7 +38,7 @@ class Here:
     epoch_offset: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stamps:
     """When this process did what with a frame, CLOCK_MONOTONIC ns, in this order."""
 
@@ -48,7 +49,7 @@ class Stamps:
     answered: int  # the answer is made and goes to the hub's outbox
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Walk:
     """A frame's stages up to its answer, in ns and in the order of STAGES without the last."""
 
@@ -70,7 +71,7 @@ class Walk:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Published:
     """How long an answer took from being made to its PUBACK; of a batch, `frame` is the first."""
 
@@ -116,27 +117,32 @@ class Window:
 
     def __init__(self, opened: int) -> None:
         self.opened = opened
-        self._stages = {name: array("q") for name in (*STAGES, TOTAL)}
+        self._published = array("q")  # of each frame the stages in their order, one frame after the other
+        self._suppressed = array("q")  # the same without the last
 
     @property
     def frames(self) -> int:
         """How many frames are in it, published or suppressed."""
-        return len(self._stages[STAGES[0]])
+        return len(self._published) // len(STAGES) + len(self._suppressed) // (len(STAGES) - 1)
 
     def add(self, done: Walk, publish_ns: int | None) -> None:
         """A frame stored at the hub; with None one whose answer was suppressed, which has no total."""
-        for name, ns in zip(STAGES, done.stages, strict=False):
-            self._stages[name].append(ns)
-        if publish_ns is not None:
-            self._stages[STAGES[-1]].append(publish_ns)
-            self._stages[TOTAL].append(sum(done.stages) + publish_ns)
+        # Into an array of its own first: one that does not fit in whole must not shift those after it.
+        if publish_ns is None:
+            self._suppressed.extend(array("q", done.stages))
+        else:
+            self._published.extend(array("q", (*done.stages, publish_ns)))
 
     def stages_ms(self) -> dict[str, dict[str, float]]:
         """Count, percentiles and maximum of each stage that any frame went through, and of the total."""
-        return {name: summary(values) for name, values in self._stages.items() if values}
+        published = np.array(self._published, np.int64).reshape(-1, len(STAGES)).T
+        suppressed = np.array(self._suppressed, np.int64).reshape(-1, len(STAGES) - 1).T
+        before = np.concatenate((published[:-1], suppressed), axis=1)
+        each = zip((*STAGES, TOTAL), (*before, published[-1], published.sum(axis=0)), strict=True)
+        return {name: summary(values) for name, values in each if len(values)}
 
 
-def summary(ns: Sequence[int]) -> dict[str, float]:
+def summary(ns: Sequence[int] | NDArray[np.int64]) -> dict[str, float]:
     """Exact percentiles in ms of at least one value, by nearest rank.
 
     The p-th percentile of n values is the one at place ceil(p * n / 100) when sorted: always a value that was

@@ -23,6 +23,8 @@ class Outcome(StrEnum):
     ENGINE = "engine"  # the model threw, and so did the one before it or there was none
     STOPPED = "stopped"  # still waiting when the module had to end
 
+    __hash__ = str.__hash__  # Enum's own is written in Python, and each frame is counted by it
+
 
 DROPS = (
     Outcome.OVERLOAD,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from bench.apart import apart
 from bench.figures import blocks, median, spread
 from bench.scenarios import Bench
 from demo.report import percentile
@@ -20,7 +22,11 @@ TIMES: Final = 10_000
 
 def measure(bench: Bench) -> Mapping[str, Any]:
     """By runtime: one invocation on one thread, and how many fit into a second."""
-    artefact = read(bench.models[0].read_bytes())
+    return apart(_by_runtime, bench.models[0])
+
+
+def _by_runtime(model: Path) -> dict[str, Any]:
+    artefact = read(model.read_bytes())
     return {runtime: _figures(invocations_us(artefact, runtime, TIMES)) for runtime in versions()}
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
+from bench.apart import apart
 from bench.figures import blocks, median, spread
 from bench.invoke import invocations_us
 from bench.scenarios import Bench
@@ -31,10 +33,14 @@ def measure(bench: Bench) -> Mapping[str, Any]:
 
     A frame is a PNG, as the camera sends it unless told otherwise; under `raw` it is the pixels themselves.
     """
-    artefact = read(bench.models[0].read_bytes())
+    return apart(_measured, bench.models[0], bench.pictures)
+
+
+def _measured(model: Path, pictures: Path) -> dict[str, Any]:
+    artefact = read(model.read_bytes())
     ref = ModelRef(artefact.manifest.name, artefact.manifest.version, artefact.size, artefact.sha256)
     running = Running(ref, Engine(artefact), artefact.manifest)
-    files = [path.read_bytes() for path in sorted(bench.pictures.glob("*.png"))]
+    files = [path.read_bytes() for path in sorted(pictures.glob("*.png"))]
     pixels = [decode_file(each).tobytes() for each in files]
     return {
         **_figures(running, artefact, [(each, "image/png") for each in files]),

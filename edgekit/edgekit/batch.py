@@ -80,7 +80,7 @@ def _check_order(frames: Sequence[Frame]) -> None:
     if not frames:
         raise BadFrame("batch", "no frame in it")
     first = frames[0].id
-    if any((each.id.camera, each.id.run) != (first.camera, first.run) for each in frames):
+    if any(each.id.camera != first.camera or each.id.run != first.run for each in frames):
         raise BadFrame("batch", "frames of two runs")
     if any(each.id.seq >= after.id.seq for each, after in pairwise(frames)):
         raise BadFrame("batch", "not in the order of seq")

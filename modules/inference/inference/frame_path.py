@@ -70,7 +70,8 @@ class FramePath:
         self._instance = instance
         self._observe = observe
         self._boot = boot_id()
-        self._changed = threading.Condition()  # guards the five below, and wakes the worker
+        self._lock = threading.RLock()  # guards the five below
+        self._changed = threading.Condition(self._lock)  # wakes the worker; slower to enter than its lock
         self._intake = Intake()
         self._tally = Tally()
         self._ledger = Ledger(mono_ns())
@@ -87,12 +88,12 @@ class FramePath:
         try:
             frames = frames_of(message)
         except BadFrame as error:
-            with self._changed:
+            with self._lock:
                 self._tally.received += 1  # of a bad batch nobody knows how many frames it was
                 self._tally.end(Outcome.BAD_FRAME)
             self._complain(message.message_id[:64], error)
             return
-        with self._changed:
+        with self._lock:
             self._tally.received += len(frames)
             self._admit(frames, arrived)
             self._changed.notify()
@@ -102,14 +103,16 @@ class FramePath:
             self._tally.end(Outcome.STOPPED, len(frames))
             return
         put = self._intake.put(frames, arrived)
-        self._tally.end(Outcome.REPEAT, put.repeats)
-        self._tally.end(Outcome.OVERLOAD, len(put.dropped))
+        if put.repeats:
+            self._tally.end(Outcome.REPEAT, put.repeats)
+        if put.dropped:
+            self._tally.end(Outcome.OVERLOAD, len(put.dropped))
 
     # -- the worker
 
     def next(self, until: int) -> Arrival | None:
         """The next message; None when none came before `until`, CLOCK_MONOTONIC ns, or the end has come."""
-        with self._changed:
+        with self._lock:
             while (arrival := self._intake.take()) is None and not self._closed:
                 left_ns = until - mono_ns()
                 if left_ns <= 0:
@@ -124,9 +127,9 @@ class FramePath:
         except Exception:  # ours to mend; the next message is answered all the same
             log.exception("frame %s could not be answered", arrival.frames[0].id)
             outcomes = [Outcome.ENGINE] * len(arrival.frames)
-        with self._changed:
-            for frame, outcome in zip(arrival.frames, outcomes, strict=True):
-                self._intake.settle(frame.id)
+        with self._lock:
+            self._intake.settle(arrival.frames)
+            for outcome in outcomes:
                 self._tally.end(outcome)
 
     def _answer(self, arrival: Arrival) -> list[Outcome]:
@@ -187,29 +190,27 @@ class FramePath:
             for prediction, each in zip(predictions, done, strict=True)
         ]
         wanted = self._told.wanted(self._settings.telemetry.predictions, predictions)
-        if not all(wanted):
-            self._suppress([each.walk for each, yes in zip(answers, wanted, strict=True) if not yes])
+        if all(wanted):
+            return self._send_answers(answers)
+        self._suppress([each.walk for each, yes in zip(answers, wanted, strict=True) if not yes])
         sent = iter(self._send_answers([each for each, yes in zip(answers, wanted, strict=True) if yes]))
-        return [
-            Outcome.SUPPRESSED if not yes else Outcome.ANSWERED if next(sent) else Outcome.OUTBOX
-            for yes in wanted
-        ]
+        return [next(sent) if yes else Outcome.SUPPRESSED for yes in wanted]
 
     def _suppress(self, done: Sequence[Walk]) -> None:
-        with self._changed:
+        with self._lock:
             for each in done:
                 self._ledger.suppressed(each)
         for each in done:
             self._observe(each, None)
 
-    def _send_answers(self, answers: Sequence[Answer]) -> list[bool]:
-        """For each whether the hub's outbox took it."""
+    def _send_answers(self, answers: Sequence[Answer]) -> list[Outcome]:
+        """For each whether the hub's outbox took it: ANSWERED or OUTBOX."""
         if not answers:
             return []
-        with self._changed:
+        with self._lock:
             told = self._ledger.tell()
             self._unstored += len(answers)
-        sent: list[bool] = []
+        sent: list[Outcome] = []
         for message, part in batch_messages(answers, told, self._instance):
             taken = self._send("predictions", message, partial(self._stored, [each.walk for each in part]))
             if taken:
@@ -217,11 +218,11 @@ class FramePath:
             else:
                 self._unsend(told, len(part))
             told = ()  # the first message alone carried them
-            sent += [taken] * len(part)
+            sent += [Outcome.ANSWERED if taken else Outcome.OUTBOX] * len(part)
         return sent
 
     def _unsend(self, told: tuple[Published, ...], answers: int) -> None:
-        with self._changed:
+        with self._lock:
             self._ledger.untell(told)
             self._unstored -= answers
 
@@ -231,7 +232,7 @@ class FramePath:
     # -- the hub's sending threads
 
     def _stored(self, done: Sequence[Walk], puback: int) -> None:
-        with self._changed:
+        with self._lock:
             self._ledger.stored(done, puback)
             self._unstored -= len(done)
             if self._closed:
@@ -254,29 +255,28 @@ class FramePath:
     def apply(self, settings: Settings) -> None:
         """Put other settings in force."""
         self._settings = settings
-        with self._changed:
+        with self._lock:
             for _ in self._intake.prefer(settings.inference.overload):
                 self._tally.end(Outcome.OVERLOAD)
 
     def close(self) -> None:
         """Take no more frames in; those that wait are still handed out."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._changed.notify_all()
 
     def abandon(self) -> int:
         """Give up the frames that still wait; how many."""
-        with self._changed:
+        with self._lock:
             left = len(self._intake)
             while (arrival := self._intake.take()) is not None:
-                for frame in arrival.frames:
-                    self._intake.settle(frame.id)
+                self._intake.settle(arrival.frames)
                 self._tally.end(Outcome.STOPPED, len(arrival.frames))
             return left
 
     def wait_stored(self, timeout_s: float) -> int:
         """After `close`: wait until every prediction is stored at the hub; how many are not."""
-        with self._changed:
+        with self._lock:
             self._changed.wait_for(lambda: self._unstored == 0, timeout_s)
             return self._unstored
 
@@ -284,17 +284,17 @@ class FramePath:
 
     def counters(self) -> dict[str, Any]:
         """The counters of `tally.Tally.body`."""
-        with self._changed:
+        with self._lock:
             return self._tally.body()
 
     def waiting(self) -> int:
         """Frames in the queue."""
-        with self._changed:
+        with self._lock:
             return len(self._intake)
 
     def in_hand(self) -> int:
         """Frames that came, no longer wait and have no outcome: those that the worker answers now."""
-        with self._changed:
+        with self._lock:
             return self._tally.received - self._tally.ended - len(self._intake)
 
     @property
@@ -309,7 +309,7 @@ class FramePath:
 
     def flows(self) -> list[Flow]:
         """For each run in which frames were settled since this was last asked: up to which."""
-        with self._changed:
+        with self._lock:
             settled = self._intake.newly_settled()
         return [Flow(each.camera, each.run, each.seq) for each in settled]
 
@@ -320,12 +320,12 @@ class FramePath:
 
     def cut(self, now: int) -> tuple[Window, dict[str, Any], tuple[Published, ...]]:
         """Close the ledger's window: itself, the counters at that moment, the publish times to tell."""
-        with self._changed:
+        with self._lock:
             return self._ledger.cut(now), self._tally.body(), self._ledger.tell()
 
     def untell(self, told: tuple[Published, ...]) -> None:
         """The message with these publish times could not be sent."""
-        with self._changed:
+        with self._lock:
             self._ledger.untell(told)
 
     def _complain(self, name: FrameId | str, error: BadFrame) -> None:

@@ -119,13 +119,14 @@ class Intake:
             dropped += self._drop_oldest()
         return dropped
 
-    def settle(self, frame: FrameId) -> None:
-        """This frame is answered, suppressed or dropped: its camera need not wait for it any more."""
-        stream = (frame.camera, frame.run)
+    def settle(self, frames: Sequence[Frame]) -> None:
+        """Those of one message are answered, suppressed or dropped: their camera need not wait any more."""
+        last = frames[-1].id
+        stream = (last.camera, last.run)
         run = self._runs.get(stream)
-        if run is not None and frame.seq > run.settled:
-            run.settled = self._untold[stream] = frame.seq
-        self.settled += 1
+        if run is not None and last.seq > run.settled:
+            run.settled = self._untold[stream] = last.seq
+        self.settled += len(frames)
 
     @property
     def untold(self) -> bool:
@@ -153,7 +154,5 @@ class Intake:
         return self._settle_all(oldest)
 
     def _settle_all(self, arrival: Arrival) -> tuple[FrameId, ...]:
-        gone = tuple(frame.id for frame in arrival.frames)
-        for frame in gone:
-            self.settle(frame)
-        return gone
+        self.settle(arrival.frames)
+        return tuple(frame.id for frame in arrival.frames)

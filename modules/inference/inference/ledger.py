@@ -189,7 +189,7 @@ class Ledger:
         Mostly one; none or several (at most 1 + MAX_EARLIER) when answers were made faster than stored.
         """
         count = min(len(self._untold), 1 + MAX_EARLIER)
-        return tuple(self._untold.popleft() for _ in range(count))
+        return tuple([self._untold.popleft() for _ in range(count)])
 
     def untell(self, told: Sequence[Published]) -> None:
         """The message that carried these could not be sent; the next one does."""

@@ -5,7 +5,6 @@ Pure, and the only place that counts frames; messages, twin, method and metrics 
 
 from __future__ import annotations
 
-from collections import Counter
 from enum import StrEnum
 from typing import Any
 
@@ -41,7 +40,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.received = 0
-        self._ended: Counter[Outcome] = Counter()
+        self._ended = dict.fromkeys(Outcome, 0)
 
     def __getitem__(self, outcome: Outcome) -> int:
         return self._ended[outcome]
@@ -49,7 +48,7 @@ class Tally:
     @property
     def ended(self) -> int:
         """Frames that have an outcome."""
-        return self._ended.total()
+        return sum(self._ended.values())
 
     def end(self, outcome: Outcome, frames: int = 1) -> None:
         """So many frames more have this outcome."""

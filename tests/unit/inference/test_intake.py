@@ -144,19 +144,21 @@ def test_a_camera_is_told_its_highest_settled_seq_once() -> None:
     put(intake, 0, 1, 2)
     assert not intake.untold
     for seq in (2, 0):
-        intake.settle(FrameId("camera", RUN, seq))
+        intake.settle([frame(seq)])
     assert intake.untold
     assert intake.newly_settled() == [FrameId("camera", RUN, 2)]
-    intake.settle(FrameId("camera", RUN, 1))
+    intake.settle([frame(1)])
     assert intake.newly_settled() == []
+    intake.settle([frame(3), frame(4)])
+    assert intake.newly_settled() == [FrameId("camera", RUN, 4)]
 
 
 def test_settled_frames_are_counted_until_they_are_told() -> None:
     """A camera's credit runs out by their number, so their number says when it is time to tell."""
     intake = Intake()
     put(intake, 0, 1, 2)
-    for seq in (0, 1, 2):
-        intake.settle(FrameId("camera", RUN, seq))
+    intake.settle([frame(0), frame(1)])  # as a batch
+    intake.settle([frame(2)])
     assert intake.settled == 3
     intake.newly_settled()
     assert intake.settled == 0

@@ -67,8 +67,8 @@ class ChildProcess:
         """Start it with `said_to` on its stdin and wait. Raises TookTooLong, and OSError when none starts.
 
         The time that a busy device keeps it waiting is not its own: it gets that on top, within limits.
-        `idle`: it runs only where a processor has nothing else to do (SCHED_IDLE, sched(7)); is soon ended
-        as starved where that is seldom.
+        `idle`: it runs only where a processor has nothing else to do (SCHED_IDLE, sched(7)), and where
+        that is seldom it is soon ended as starved.
         """
         # A group of its own: a Ctrl-C at the terminal is for the module, not for the child. The session is
         # the module's: Linux shares processors among sessions first (autogroup, sched(7)), and in a session
@@ -143,9 +143,7 @@ def _yield_to_frames(pid: int, *, idle: bool) -> None:
     with contextlib.suppress(OSError):  # it may have ended already
         os.sched_setaffinity(pid, GIVEN)  # not the core alone that the frames have
         os.setpriority(os.PRIO_PROCESS, pid, min(19, os.getpriority(os.PRIO_PROCESS, 0) + _NICE))
-        if (
-            idle
-        ):  # a nice one keeps its processor for a whole slice, 3 ms that a frame waits; this one does not
+        if idle:  # gives its processor up at once; a nice one keeps it for a slice, 3 ms that a frame waits
             os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
 
 

@@ -1,5 +1,6 @@
 """A module's life from start to exit; what the module does in between is its own."""
 
+import gc
 import logging
 import os
 import signal
@@ -52,6 +53,9 @@ def run_module(
         logger.error("not started: %s", one_line(error), exc_info=error)
         _leave(EXIT_FAILED)
     threading.Thread(target=_wait_stuck, args=(hub, woken), name="life-stuck", daemon=True).start()
+    # What lives as long as the process need not be looked at by each full collection, amid the frames.
+    gc.collect()
+    gc.freeze()
     logger.info("started")
     why = woken.get()
     left = _stop(hub, stop)

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 _POISON_ATTEMPTS = 5
 # Messages that may wait for their PUBACKs at once, each on a thread because the SDK's call ends with it. With
 # one at a time most of the time goes into waiting, for the hub and for the SDK's threads.
-_UNDER_WAY = 4
+_UNDER_WAY = 5
 _HANDED_OVER_S = 0.05  # the SDK's threads pass on what came before edgeHub agreed to send no more
 
 _LOST_CONNECTION = (
@@ -126,7 +126,7 @@ class Hub:
     def send(self, output: str, message: Message, on_stored: Callable[[int], None] | None = None) -> bool:
         """Queue a message. False: left out, counted in `dropped` (outbox full) or `refused` (too large).
 
-        `on_stored` gets the CLOCK_MONOTONIC ns of the PUBACK, on up to four threads at once. Sent in order
+        `on_stored` gets the CLOCK_MONOTONIC ns of the PUBACK, on up to five threads at once. Sent in order
         and at least once: what has to be sent again may come after its successors. A message without an id
         gets one, so that repeats can be told.
         """

@@ -126,13 +126,13 @@ def sent_through(monkeypatch: pytest.MonkeyPatch, client: Wire, count: int) -> N
     sending.close(timeout_s=1)
 
 
-def test_four_messages_wait_for_their_pubacks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_five_messages_wait_for_their_pubacks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """With fewer, nobody would get past the barrier; with more, the hub's queue is not the only bound."""
-    four = threading.Barrier(4, timeout=20)
-    client = Wire(four.wait)
-    sent_through(monkeypatch, client, 12)
-    assert vars(client)["sent"] == [str(number).encode() for number in range(12)]
-    assert vars(client)["most"] == 4
+    five = threading.Barrier(5, timeout=20)
+    client = Wire(five.wait)
+    sent_through(monkeypatch, client, 15)
+    assert vars(client)["sent"] == [str(number).encode() for number in range(15)]
+    assert vars(client)["most"] == 5
 
 
 def test_a_message_that_never_says_it_is_on_its_way_keeps_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:

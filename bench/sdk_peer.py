@@ -17,7 +17,7 @@ from edgekit import cores, nagle
 from edgekit.clock import boot_id, mono_ns, wall_ns
 from edgekit.frame import RAW, Frame, FrameId
 
-UNDER_WAY: Final = 4  # as edgekit.hub
+UNDER_WAY: Final = 5  # as edgekit.hub
 SIDE: Final = 28
 PIXELS: Final = bytes(SIDE * SIDE)
 RUN: Final = secrets.token_hex(8)

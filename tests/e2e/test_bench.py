@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import delay, ledger, overload
+from bench import delay, ledger, overload, sdk
 from bench.scenarios import Bench
 
 pytestmark = pytest.mark.e2e
@@ -61,3 +61,10 @@ def test_the_ledger_and_the_hub_know_the_same_frames(bench: Bench) -> None:
     """Each answered frame has all its stages on one clock, `publish` told, and its place in one window."""
     found = ledger.run(bench, frames=100)
     assert (found.frames, found.windowed, found.untold, found.wall) == (100, 100, 0, 0)
+
+
+def test_the_bare_sdk_answers_every_message(bench: Bench) -> None:
+    """With both delivery windows; a message without its answer ends the measurement."""
+    figures = sdk.run(bench, frames=50, repeats=1)
+    assert figures.keys() == {"strict", "window_16"}
+    assert all(each["per_s"] > 0 for each in figures.values())

@@ -54,9 +54,10 @@ class StageHistograms(Collector):
     def _sort(self) -> None:
         with self._lock:
             frames = [self._unsorted.popleft() for _ in range(len(self._unsorted))]
-            for place, values in enumerate(zip(*frames, strict=True)):
+            told = np.array(frames, np.float64).reshape(-1, len(STAGES))  # None becomes nan
+            for place, values in enumerate(told.T):
                 # Two wall clocks may make transit negative, and a histogram's sum must not fall.
-                seconds = np.array([max(ns, 0) for ns in values if ns is not None], np.float64) / 1e9
+                seconds = np.maximum(values[~np.isnan(values)], 0.0) / 1e9
                 into = np.searchsorted(BUCKETS, seconds)  # the first bound that is not less
                 self._counts[place] += np.bincount(into, minlength=len(BUCKETS) + 1)
                 self._sums[place] += seconds.sum()

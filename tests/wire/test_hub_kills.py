@@ -146,6 +146,9 @@ def test_kills_under_load_lose_nothing_that_was_acknowledged(tmp_path: Path, kil
             load.end()
         upstream = [int(line["Body"]) for line in hub.upstream()]
         reported = hub.service("GET", f"/twins/{DEVICE}/modules/reporter")["properties"]["reported"]
+    print(f"{kills} kills: {len(load.acknowledged)} acknowledged")  # noqa: T201 - the ledger
+    for place, got in (("receiver", load.received), ("cloud", upstream)):
+        print(f"{place}: {len(set(got))}, {len(got) - len(set(got))} of them twice")  # noqa: T201
     assert len(load.acknowledged) > kills
     assert versions == list(range(versions[0], versions[0] + kills))
     assert missing(load.acknowledged, upstream) == set()

@@ -20,7 +20,7 @@ from training.export import METRICS, Metrics, previous
 
 #: Between modules over MQTT, as edgeHub's users report it (github.com/Azure/iotedge issue 6845).
 HOP_MS: Final = 10.0
-#: A 28 × 28 PNG with its properties, as `twinship bench run delay` counts bytes on the wire.
+#: A 28 × 28 PNG with its properties, as `twinship bench delay` counts bytes on the wire.
 FRAME_BYTES: Final = 800
 PREDICTION_BYTES: Final = 900  # body and properties, as they arrive upstream
 LATENCY_BYTES: Final = 1_300

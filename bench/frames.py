@@ -17,7 +17,6 @@ from bench.figures import Latencies
 from bench.rig import Rig, RigSettings
 from bench.scenarios import Bench
 from demo.report import (
-    STAGES,
     Answer,
     FrameKey,
     Sent,
@@ -27,6 +26,7 @@ from demo.report import (
     read_upstream,
     summarise,
 )
+from inference.ledger import STAGES
 
 PATIENCE_S: Final = 60.0  # without one answer more: the run is over
 POLL_S: Final = 0.1

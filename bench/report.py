@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from demo.run import PROFILE
 from inference.benchmark import device
 
 SCHEMA = "twinship.bench.v1"
-#: Under which the figures came about: no figure of a local hub should pass for one of a real edgeHub.
-PROFILE = {"hub": "simulator", "delivery_window": 1, "durability": "normal"}
 
 
 def machine() -> dict[str, Any]:

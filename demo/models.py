@@ -47,5 +47,5 @@ def ensure(
         versions=(VERSIONS[0], VERSIONS[1]),
         pictures=own_pictures or results[0].frames,
         dataset=f"pictures of {own_pictures}; models from {said}" if own_pictures else said,
-        minimum_accuracy=None if own_pictures else MINIMUM_ACCURACY[facts.name],
+        minimum_accuracy=None if own_pictures else MINIMUM_ACCURACY.get(facts.name),
     )

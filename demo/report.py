@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-STAGES = ("encode", "transit", "queue", "preprocess", "invoke", "postprocess", "publish")
+from inference.ledger import STAGES
+
 PERCENTILES = (50, 90, 99)
 
 FrameKey = tuple[str, str, int]  # camera, run, seq

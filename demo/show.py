@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from demo.report import STAGES, Summary
+from demo.report import Summary
+from inference.ledger import STAGES
 
 PLAIN_LINE_EVERY = 50  # frames; where there is no terminal to redraw
 
@@ -39,7 +41,7 @@ class Screen:
 
     def step(self, text: str) -> None:
         """One thing that has begun or is done."""
-        self.console.print(f"[bold]▸[/bold] {text}", highlight=False)
+        self.console.print(f"[bold]▸[/bold] {escape(text)}", highlight=False)
 
     @contextmanager
     def frames(self, expected: int) -> Iterator[None]:
@@ -53,23 +55,23 @@ class Screen:
     def live(self, numbers: Live) -> None:
         """The newest numbers."""
         if self._progress is not None:
-            self._progress.update(self._task, completed=numbers.answered, description=str(numbers))
+            self._progress.update(self._task, completed=numbers.answered, description=escape(str(numbers)))
         line = numbers.answered // PLAIN_LINE_EVERY
         if not self.console.is_terminal and line != self._last_line:
             self._last_line = line
-            self.console.print(f"  {numbers.answered} answered, {numbers}", highlight=False)
+            self.console.print(f"  {numbers.answered} answered, {escape(str(numbers))}", highlight=False)
 
     def summary(self, summary: Summary, shortcomings: list[str]) -> None:
         """The tables at the end, and why the run is no success when it is none."""
         self.console.print(_counts(summary), _versions(summary), _stages(summary), sep="\n")
         for line in shortcomings:
-            self.console.print(f"[red]✗[/red] {line}", highlight=False)
+            self.console.print(f"[red]✗[/red] {escape(line)}", highlight=False)
         if not shortcomings:
             self.console.print("[green]✓[/green] every frame is accounted for", highlight=False)
 
 
 def _counts(summary: Summary) -> Table:
-    table = Table(title=summary.dataset, title_justify="left")
+    table = Table(title=escape(summary.dataset), title_justify="left")
     values = {
         "sent": summary.frames_sent,
         "answered": summary.frames_answered,
@@ -88,7 +90,9 @@ def _versions(summary: Summary) -> Table:
     table = Table("model version", "frames", "accuracy", "sha256", "weights")
     for name, version in summary.by_version.items():
         accuracy = "no truth" if version.accuracy is None else f"{version.accuracy:.2%}"
-        table.add_row(name, str(version.frames), accuracy, version.sha256[:12], version.weights_sha256[:12])
+        table.add_row(
+            escape(name), str(version.frames), accuracy, version.sha256[:12], version.weights_sha256[:12]
+        )
     return table
 
 

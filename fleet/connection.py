@@ -17,7 +17,6 @@ CONNECTION_VARIABLE = "IOTHUB_CONNECTION_STRING"
 CA_VARIABLE = "REQUESTS_CA_BUNDLE"
 DEVICE_VARIABLE = "EDGE_DEVICE_ID"
 DEFAULT_DEVICE = "twinship"
-DEFAULT_MODULE = "inference"
 PARTS = ("HostName", "SharedAccessKeyName", "SharedAccessKey")
 
 _PLACEHOLDER = re.compile(r"<[^<>]*>")  # how .env.example marks what must be filled in
@@ -52,7 +51,7 @@ class Connection:
 def read_env_file(path: Path) -> dict[str, str]:
     """KEY=VALUE lines, `#` comments, an optional `export`, optional quotes; {} when there is no such file."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
@@ -68,8 +67,8 @@ def read_env_file(path: Path) -> dict[str, str]:
 
 
 def _unquoted(value: str) -> str:
-    if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
-        return value[1:-1]
+    if value[:1] in ("'", '"') and (end := value.find(value[0], 1)) > 0:
+        return value[1:end]
     return value.split(" #", 1)[0].rstrip()
 
 

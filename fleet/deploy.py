@@ -3,7 +3,6 @@ simulator.manifest's to say; models travel separately (publish.py)."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,6 @@ from fleet.connection import Connection, refuse_placeholder
 from fleet.rollout import RollOut, Targeting, roll_out
 from fleet.service import NotFound, ServiceHub
 from simulator import lint, manifest
-
-_VARIABLE = re.compile(r"\$\{?([A-Za-z_]\w*)")
 
 
 class BadManifest(FleetError):
@@ -77,17 +74,6 @@ def read_manifest(template: Path, variables: Mapping[str, str]) -> manifest.Depl
     return deployment
 
 
-def undefined_variables(deployment: manifest.Deployment) -> tuple[str, ...]:
-    """The variables that images, environments and createOptions still name after expansion, sorted."""
-    texts = [
-        text
-        for module in deployment.modules.values()
-        # An image's repository is lower-cased, a variable in it too (ref 7.2).
-        for text in (module.image.upper(), module.create_options, *module.environment.values())
-    ]
-    return tuple(sorted({name for text in texts for name in _VARIABLE.findall(text)}))
-
-
 def deploy(
     connection: Connection,
     template: Path,
@@ -120,7 +106,7 @@ def deploy(
         created,
         {name: module.image for name, module in deployment.modules.items()},
         tuple(deployment.routes),
-        undefined_variables(deployment),
+        lint.undefined(deployment),
         tuple(unassigned),
     )
 
@@ -141,7 +127,7 @@ def deploy_base(
 
 def _deployable(connection: Connection, template: Path, variables: Mapping[str, str]) -> manifest.Deployment:
     deployment = read_manifest(template, variables)
-    undefined = undefined_variables(deployment)
+    undefined = lint.undefined(deployment)
     if undefined and not connection.loopback:
         raise BadManifest(
             f"{template.name} needs {', '.join(undefined)}; cure: set it in .env (see .env.example)"

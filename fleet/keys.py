@@ -109,6 +109,8 @@ def write_trusted_keys(folder: Path, env_file: Path) -> str:
         before = env_file.read_text(encoding="utf-8").splitlines() if env_file.exists() else []
         mode = stat.S_IMODE(env_file.stat().st_mode) if env_file.exists() else 0o600
         _replace(env_file, "\n".join(_with_line(before, line)) + "\n", mode)
+    except UnicodeDecodeError as error:
+        raise KeyTrouble(f"{env_file} is no UTF-8 text; cure: save it as such") from error
     except OSError as error:
         raise KeyTrouble(
             f"{env_file} cannot be written ({error.strerror}); cure: check the folder's rights"

@@ -1,36 +1,13 @@
-"""What can be said of a deployment template before it runs anywhere. Starts and sends nothing."""
+"""What can be said of a deployment before it runs anywhere. Starts and sends nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from collections.abc import Iterator
 
-from simulator.manifest import Deployment, ManifestError, Module, load
-from simulator.placeholders import undefined
+from simulator import placeholders
+from simulator.manifest import Deployment
 from simulator.routes import RouteError, Routing
 from simulator.twin import TwinRefused, validate_desired
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line about the template. Error: it cannot be applied. Warning: it may not mean what it says."""
-
-    severity: Literal["error", "warning"]
-    text: str
-
-
-def lint(template: Path, environment: Mapping[str, str]) -> tuple[Finding, ...]:
-    """All findings, errors first. A template that cannot be read at all has exactly one."""
-    try:
-        deployment = load(template, environment)
-    except ManifestError as error:
-        return (Finding("error", str(error)),)
-    return (
-        *(Finding("error", f"{template.name}: {text}") for text in errors(deployment)),
-        *(Finding("warning", f"{template.name}: {text}") for text in _warnings(deployment)),
-    )
 
 
 def errors(deployment: Deployment) -> Iterator[str]:
@@ -47,15 +24,11 @@ def errors(deployment: Deployment) -> Iterator[str]:
             yield f"the twin of {name!r}: {error}"
 
 
-def _warnings(deployment: Deployment) -> Iterator[str]:
-    for module in deployment.modules.values():
-        for variable, where in _undefined(module):
-            yield f"{where} of module {module.name!r}: {variable} is not defined and stays literal"
-
-
-def _undefined(module: Module) -> Iterator[tuple[str, str]]:
-    places: dict[str, str] = {"image": module.image, "createOptions": module.create_options}
-    places |= {f"env {name!r}": value for name, value in module.environment.items()}
-    for where, value in places.items():
-        for variable in dict.fromkeys(undefined(value)):
-            yield variable, where
+def undefined(deployment: Deployment) -> tuple[str, ...]:
+    """The variables that images, environments and createOptions still name after expansion, sorted."""
+    texts = [
+        text
+        for module in deployment.modules.values()
+        for text in (module.image, module.create_options, *module.environment.values())
+    ]
+    return tuple(sorted({name for text in texts for name in placeholders.undefined(text)}))

@@ -68,11 +68,6 @@ class Deployment:
     twins: Mapping[str, Section] = field(repr=False)
     modules_content: Section = field(repr=False)  # what applyConfigurationContent takes (ref 5.2)
 
-    @property
-    def in_startup_order(self) -> tuple[Module, ...]:
-        """The modules as edgeAgent starts them: lowest startupOrder first, then by name."""
-        return tuple(sorted(self.modules.values(), key=lambda module: (module.startup_order, module.name)))
-
 
 def load(template: Path, environment: Mapping[str, str]) -> Deployment:
     """Read a template and the modules/*/module.json in its folder; raises ManifestError."""

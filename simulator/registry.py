@@ -108,10 +108,6 @@ class Registry:
             return None
         return document.primary_key, document.secondary_key
 
-    def device_keys(self, device: str) -> tuple[str, str] | None:
-        """The keys of a module's device: a device's token is good for its modules too (ref 4.2)."""
-        return self.keys(Identity(device))
-
     def create(self, identity: Identity, body: Section | None = None) -> IdentityDocument:
         """Add a device or module; an edge device gets `$edgeAgent` and `$edgeHub` with it.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -50,7 +51,7 @@ def simulate_verb(
         simulator.start_modules()
         for name in leave_out or ():
             for variable, value in simulator.module_environment(name).items():
-                say(f"export {variable}={value!r}")
+                say(f"export {variable}={shlex.quote(value)}")
         print(f"ready: --env-file {simulator.endpoints.service_env}; Ctrl-C ends it", file=sys.stderr)
         signal.pause()
 
@@ -95,10 +96,13 @@ def demo_verb(
     """The whole path: train, ship by twin, run frames, swap the model, account for all."""
     from rich.console import Console
 
+    from camera_sim.settings import MAX_RATE, MIN_RATE
     from demo.models import ensure
     from demo.run import DemoSettings, Run
     from demo.show import Screen
 
+    if not MIN_RATE <= fps <= MAX_RATE:
+        raise typer.BadParameter(f"--fps {fps:g}: use {MIN_RATE:g} to {MAX_RATE:g} frames in a second")
     screen = Screen(Console(stderr=as_json))
     data = ensure(models, dataset, camera_folder, progress())
     screen.step(f"data: {data.dataset}")

@@ -1,4 +1,4 @@
-"""A module's connection to edgeHub; the only file that imports the SDK; knows nothing of frames or models."""
+"""A module's connection to edgeHub; its only file that imports the SDK; knows nothing of frames or models."""
 
 import functools
 import itertools

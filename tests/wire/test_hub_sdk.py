@@ -45,12 +45,6 @@ def test_a_message_travels_from_output_to_input(hub: HubUnderTest) -> None:
     assert got == {**fields, "input_name": "work"}
 
 
-def test_an_output_without_a_route_is_acknowledged_and_dropped(hub: HubUnderTest) -> None:
-    """send_message returns although nobody listens (ref statement 29)."""
-    with hub.module("sender") as sender:
-        sender.send("nowhere", b"x")
-
-
 def test_a_module_with_the_edge_agents_variables_connects_through_its_workload_socket(
     hub: HubUnderTest,
 ) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.artefact import MAX_LABELS
+from inference.runtimes import one_line
 from training.data.pictures import USUAL, DataError, Dataset, Origin, Pictures, Shaping, prepared
 from training.data.split import Found, assemble
 
@@ -83,7 +84,7 @@ def _idx_file(path: Path) -> NDArray[Any]:
         shape = struct.unpack_from(f">{axes}I", content, 4)
         return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
     except (OSError, EOFError, zlib.error, struct.error, ValueError, IndexError) as error:
-        raise DataError(f"{path}: not a readable IDX file ({_one_line(error)}); remove it") from error
+        raise DataError(f"{path}: not a readable IDX file ({one_line(error)}); remove it") from error
 
 
 def _load(path: Path, cure: str) -> dict[str, NDArray[Any]]:
@@ -100,7 +101,7 @@ def _load(path: Path, cure: str) -> dict[str, NDArray[Any]]:
     except (
         Exception
     ) as error:  # numpy raises nearly anything: ValueError, TokenError, zlib.error, BadZipFile …
-        raise DataError(f"{path}: not a readable .npz ({_one_line(error)}); {cure}") from error
+        raise DataError(f"{path}: not a readable .npz ({one_line(error)}); {cure}") from error
 
 
 def _pictures(
@@ -125,7 +126,3 @@ def _pictures(
 
 def _shape(array: NDArray[Any]) -> str:
     return f"{array.dtype} {array.shape}"
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -227,6 +227,10 @@ class Camera:
         except CannotEncode as error:
             self._refuse(str(error))
             return
+        except Exception as error:  # Pillow raises of everything; the thread that takes frames must not end
+            logger.exception("picture %s: cannot be encoded", picture.name)
+            self._refuse(f"{picture.name}: {type(error).__name__} as {settings.encoding}")
+            return
         frame = Frame(
             id=FrameId(self._name, self._run, self._counts.taken),
             image=encoded.body,

@@ -35,10 +35,13 @@ def encode(picture: Picture, encoding: Encoding) -> Encoded:
     `png` and `jpeg` ask for a picture: one that is too large becomes a JPEG, and smaller until it fits. `raw`
     and `as_is` ask for these pixels and no others.
     """
+    lossy = encoding in ("png", "jpeg")
+    if lossy and max(picture.image.size) > MAX_SIDE:  # at four times of it Pillow's encoders raise
+        return _fitted(picture.image, MAX_BODY_BYTES)
     encoded = _ENCODERS[encoding](picture)
     if _fits(encoded):
         return encoded
-    if encoding not in ("png", "jpeg"):
+    if not lossy:
         raise CannotEncode(
             f"{picture.name}: {len(encoded.body)} bytes as {encoding}, at most {MAX_BODY_BYTES}; "
             "cure: encoding png or jpeg"
@@ -58,9 +61,15 @@ def within(encoded: Encoded, max_bytes: int) -> Encoded:
 
 
 def _fitted(image: Image.Image, max_bytes: int) -> Encoded:
+    while max(image.size) > MAX_SIDE:
+        image = _half(image)
     while not _fits(encoded := _compress(image, "JPEG", "image/jpeg", quality=_QUALITY_TO_FIT), max_bytes):
-        image = image.resize((max(1, image.width // 2), max(1, image.height // 2)), Image.Resampling.BOX)
+        image = _half(image)
     return encoded
+
+
+def _half(image: Image.Image) -> Image.Image:
+    return image.resize((max(1, image.width // 2), max(1, image.height // 2)), Image.Resampling.BOX)
 
 
 def _fits(encoded: Encoded, max_bytes: int = MAX_BODY_BYTES) -> bool:

@@ -12,7 +12,8 @@ from camera_sim.pacing import Pacing
 from edgekit.batch import MAX_FRAMES
 
 Encoding = Literal["png", "jpeg", "raw", "as_is"]
-Rate = Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)]  # frames in a second
+MIN_RATE, MAX_RATE = 0.001, 100_000.0  # frames in a second
+Rate = Annotated[float, Field(ge=MIN_RATE, le=MAX_RATE, allow_inf_nan=False)]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _UNSET_FOLDER = (

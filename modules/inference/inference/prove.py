@@ -31,7 +31,7 @@ from inference.child import (
 )
 from inference.engine import Engine, EngineError, NeedsDelegate
 from inference.reconcile import ModelRefused, ModelUnavailable
-from inference.runtimes import chosen, versions
+from inference.runtimes import chosen, one_line, versions
 
 MAX_MEMORY_BYTES = 1024**3  # of addresses; LiteRT with numpy takes 150 MB of them before a model comes
 _CPU_S = 10
@@ -80,9 +80,9 @@ def prove(data: bytes, runtime: str, delegate: str = "") -> Proved:
     except ModelRefused:
         raise
     except NeedsDelegate as error:
-        raise ModelRefused("needs-delegate", _one_line(error)) from error
+        raise ModelRefused("needs-delegate", one_line(error)) from error
     except Exception as error:  # a runtime raises what it likes; in this process it had nothing but the model
-        raise ModelRefused("does-not-load", _one_line(error)) from error
+        raise ModelRefused("does-not-load", one_line(error)) from error
     p50, p95 = statistics.median(invokes_ms), invokes_ms[math.ceil(0.95 * len(invokes_ms)) - 1]
     return Proved(f"{runtime} {versions()[runtime]}", load_ms, p50, p95)
 
@@ -169,7 +169,7 @@ def _runtime(runtime: str) -> str:
     try:
         return chosen(runtime)
     except EngineError as error:
-        raise ModelUnavailable("no-runtime", _one_line(error)) from error
+        raise ModelUnavailable("no-runtime", one_line(error)) from error
 
 
 def check_runtime(runtime: str, minimum: Mapping[str, str]) -> None:
@@ -221,10 +221,6 @@ def _time(engine: Engine, artefact: Artefact) -> list[float]:
         engine.infer(picture)
         times_ms.append((perf_counter() - begun) * 1e3)
     return sorted(times_ms)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 if __name__ == "__main__":

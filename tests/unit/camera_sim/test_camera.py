@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from camera_sim import encoding
 from camera_sim.camera import LEDGER, Camera
 from camera_sim.ledger import Sent, line
 from camera_sim.scene import Scene
@@ -305,6 +306,26 @@ def test_a_source_that_fails_does_not_end_the_camera(tmp_path: Path) -> None:
     bench = Bench(tmp_path, Broken())
     bench.twin(fps=1000)
     assert bench.take(1)[0].id.seq == 0
+    bench.camera.stop(5)
+
+
+def test_an_encoder_that_fails_does_not_end_the_camera(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The picture is counted with its name and what was raised; the next one goes out."""
+    failures = [OSError("broken data stream")]
+
+    def encode(*words: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return encoding.encode(*words)
+
+    monkeypatch.setattr("camera_sim.camera.encode", encode)
+    bench = Bench(tmp_path, Scene())
+    bench.twin(fps=1000, frames=1)
+    status = bench.hub.wait(lambda reported: reported.get("cameraStatus", {}).get("done"))["cameraStatus"]
+    assert [frame.id.seq for frame in bench.take(1)] == [0]
+    assert (status["refused"], status["refusal"].endswith(": OSError as png")) == (1, True)
     bench.camera.stop(5)
 
 

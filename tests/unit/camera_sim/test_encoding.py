@@ -64,6 +64,13 @@ def test_too_large_a_picture_becomes_smaller_until_it_fits(tmp_path: Path, encod
     assert encoded.width < 3000
 
 
+@pytest.mark.parametrize("encoding", ["png", "jpeg"])
+def test_a_side_that_no_encoder_takes_becomes_shorter(tmp_path: Path, encoding: Encoding) -> None:
+    """JPEG ends at 65,500 pixels, where Pillow raises."""
+    encoded = encode(picture("PNG", tmp_path, "L", (70_000, 4)), encoding)
+    assert (encoded.content_type, encoded.width, encoded.height) == ("image/jpeg", 8_750, 1)
+
+
 @pytest.mark.parametrize("encoding", ["raw", "as_is"])
 def test_these_very_pixels_are_refused_when_they_do_not_fit(tmp_path: Path, encoding: Encoding) -> None:
     """Who asks for raw or as_is does not want another picture; the reason names the cure."""

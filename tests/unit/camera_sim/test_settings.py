@@ -19,7 +19,7 @@ def test_the_defaults_are_those_of_the_manifest() -> None:
     ("field", "value"),
     [("fps", 0), ("fps", -1), ("fps", 100_001), ("fps", "10"), ("fps", True), ("fps", float("nan")),
      ("frames", -1), ("frames", 1.5), ("paused", 1), ("credit", -1), ("encoding", "bmp"), ("ledger", "yes"),
-     ("fsp", 10),
+     ("fsp", 10), ("fps", 1e-305),
      ("batch", 0), ("batch", 257), ("pacing", "random")],
 )  # fmt: skip
 def test_a_wrong_field_is_named(field: str, value: object) -> None:

@@ -9,10 +9,13 @@ from prometheus_client import Counter
 from edgekit import metrics
 
 
-def test_no_address_is_no_listener() -> None:
+@pytest.mark.parametrize("listen", [None, ""])
+def test_no_address_is_no_listener(monkeypatch: pytest.MonkeyPatch, listen: str | None) -> None:
     """Unset means that nothing listens."""
-    metrics.serve(None)
-    metrics.serve("")
+    started: list[object] = []
+    monkeypatch.setattr(metrics, "start_http_server", lambda *where, **more: started.append((where, more)))
+    metrics.serve(listen)
+    assert started == []
 
 
 def test_the_figures_are_served() -> None:

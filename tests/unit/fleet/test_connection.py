@@ -6,6 +6,7 @@ import pytest
 
 from fleet import connection
 from fleet.connection import NotConfigured
+from simulator import lint, manifest
 
 KEY = "c2VjcmV0LXNlY3JldC1zZWNyZXQ="
 STRING = f"HostName=hub.azure-devices.net;SharedAccessKeyName=iothubowner;SharedAccessKey={KEY}"
@@ -111,10 +112,18 @@ def test_a_missing_authority_is_named(tmp_path: Path) -> None:
 def test_env_file_lines(tmp_path: Path) -> None:
     """Comments, export, quotes, spaces, values with = and #, as python-dotenv reads them for iotedgedev."""
     path = env_file(
-        tmp_path, "# c\n\nA=1\nexport B = two words \nC=\"a=b;c\"\nD='x # y'\nE=x # y\nF=\n#G=1\nnonsense\n"
+        tmp_path,
+        "# c\n\nA=1\nexport B = two words \nC=\"a=b;c\"\nD='x # y'\nE=x # y\nF=\n#G=1\nnonsense\n"
+        'H="k=v;w"  # mine\n',
     )
-    expected = {"A": "1", "B": "two words", "C": "a=b;c", "D": "x # y", "E": "x", "F": ""}
+    expected = {"A": "1", "B": "two words", "C": "a=b;c", "D": "x # y", "E": "x", "F": "", "H": "k=v;w"}
     assert connection.read_env_file(path) == expected
+
+
+def test_an_env_file_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """As some editors save it: the first line counts, too."""
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfA=1\nB=2\n")
+    assert connection.read_env_file(tmp_path / ".env") == {"A": "1", "B": "2"}
 
 
 def test_an_env_file_that_is_no_text_is_named(tmp_path: Path) -> None:
@@ -138,18 +147,17 @@ def test_the_device_has_a_name_without_any_setting(tmp_path: Path) -> None:
 
 
 def test_the_example_defines_every_variable_that_the_manifest_needs() -> None:
-    """Whoever fills in .env.example is not told of more variables later."""
+    """Whoever fills in .env.example, and what README says of it, is not told of more variables later."""
+    deployment = manifest.load(EXAMPLE.with_name("deployment.template.json"), {})
+    needed = {*lint.undefined(deployment), "IOTHUB_CONNECTION_STRING", "EDGE_DEVICE_ID"}
+    assert {"CONTAINER_REGISTRY_SERVER", "MODEL_TRUSTED_KEYS", "CAMERA_FOLDER"} <= needed
     text = EXAMPLE.read_text()
-    for name in (
-        "IOTHUB_CONNECTION_STRING",
-        "DEVICE_CONNECTION_STRING",
-        "EDGE_DEVICE_ID",
-        "EDGE_RUNTIME_VERSION",
-        "CONTAINER_REGISTRY_SERVER",
-        "CONTAINER_REGISTRY_USERNAME",
-        "CONTAINER_REGISTRY_PASSWORD",
-        "MODEL_TRUSTED_KEYS",
-        "CAMERA_FOLDER",
-        "DEFAULT_PLATFORM",
+    asked_for = {name for name in needed if f"\n{name}=" not in text}
+    assert asked_for == {"MODEL_TRUSTED_KEYS", "CAMERA_FOLDER"}
+    to_azure = EXAMPLE.with_name("README.md").read_text().partition("## To real Azure")[2].partition("## ")[0]
+    for name, said in (
+        ("MODEL_TRUSTED_KEYS", "keys show --env-file .env"),
+        ("CAMERA_FOLDER", "CAMERA_FOLDER"),
     ):
-        assert f"\n{name}=" in text or f"\n# {name}=" in text
+        assert f"\n# {name}=" in text
+        assert said in to_azure

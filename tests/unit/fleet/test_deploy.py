@@ -8,6 +8,7 @@ import pytest
 from fleet import deploy
 from fleet.connection import Connection, NotConfigured
 from fleet.deploy import BadManifest
+from simulator import lint
 
 ROOT = Path(__file__).parents[3]
 TEMPLATE = ROOT / "deployment.template.json"
@@ -22,9 +23,9 @@ FAR = Connection("hub.azure-devices.net", "iothubowner", "c2VjcmV0")
 def test_the_repositorys_manifest_needs_these_variables_and_no_others() -> None:
     """With the variables of .env.example set, nothing stays literal."""
     deployment = deploy.read_manifest(TEMPLATE, VARIABLES)
-    assert deploy.undefined_variables(deployment) == ()
+    assert lint.undefined(deployment) == ()
     assert deployment.modules["inference"].image == "registry.example/inference:0.1.0-amd64"
-    assert set(deploy.undefined_variables(deploy.read_manifest(TEMPLATE, {}))) == set(VARIABLES)
+    assert set(lint.undefined(deploy.read_manifest(TEMPLATE, {}))) == set(VARIABLES)
 
 
 def test_a_real_hub_gets_no_literal_variable() -> None:

@@ -156,6 +156,14 @@ def test_the_env_file_keeps_every_other_line(folder: Path, tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [".env"]
 
 
+def test_an_env_file_that_is_no_text_stays_as_it_is(folder: Path, tmp_path: Path) -> None:
+    """One line that names it."""
+    (tmp_path / ".env").write_bytes(b"A=\xff\xfe")
+    with pytest.raises(KeyTrouble, match=r"\.env is no UTF-8 text"):
+        keys.write_trusted_keys(folder, tmp_path / ".env")
+    assert (tmp_path / ".env").read_bytes() == b"A=\xff\xfe"
+
+
 def test_a_new_env_file_is_private(folder: Path, tmp_path: Path) -> None:
     """It will hold a connection string sooner or later."""
     keys.new(folder)

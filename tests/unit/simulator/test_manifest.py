@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from simulator import lint
 from simulator.create_options import joined, split
-from simulator.lint import lint
 from simulator.manifest import ManifestError, ModuleJson, deployment, expand, load
 
 REPOSITORY = Path(__file__).parents[3]
@@ -34,9 +34,9 @@ def template(
 
 
 def test_the_template_of_this_repository_is_read() -> None:
-    """Modules, routes and twins of the real template come out, in startup order."""
+    """Modules, routes and twins of the real template come out."""
     read = load(REPOSITORY / "deployment.template.json", {"CONTAINER_REGISTRY_SERVER": "Registry.Example"})
-    assert [module.name for module in read.in_startup_order] == ["inference", "camera_sim"]
+    assert [read.modules[name].startup_order for name in ("inference", "camera_sim")] == [1, 2]
     assert read.modules["camera_sim"].image == "registry.example/camera_sim:0.1.0-amd64"
     assert (read.routes["frames"].priority, read.routes["frames"].ttl_s) == (1, 10)
     assert read.routes["latency"].priority is None
@@ -208,26 +208,23 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
         load(tmp_path / "t.json", {})
 
 
-def test_lint_says_what_would_be_refused_later(tmp_path: Path) -> None:
-    """A bad route and a twin that is too large are errors; an undefined variable is a warning."""
+def test_lint_says_what_would_be_refused_later() -> None:
+    """A bad route and a twin that is too large."""
     text = template(
         routes={"r": "FROM /messages/modules/camera INTO nowhere"},
-        module={"env": {"A": {"value": "$UNSET"}}},
         others={"camera": {"properties.desired": {"text": "x" * 5000}}},
     )
-    (tmp_path / "t.json").write_text(text.replace("${MODULES.camera}", "r/camera:1"))
-    findings = lint(tmp_path / "t.json", {})
-    assert [finding.severity for finding in findings] == ["error", "error", "warning"]
-    assert "route 'r'" in findings[0].text
-    assert "'camera'" in findings[1].text
-    assert "env 'A' of module 'camera': UNSET is not defined" in findings[2].text
+    route, twin = lint.errors(expand(text, {}, MODULES))
+    assert "route 'r'" in route
+    assert "'camera'" in twin
 
 
-def test_lint_of_what_cannot_be_read_is_one_error(tmp_path: Path) -> None:
-    """Nothing more is said about a template that is not JSON."""
-    (tmp_path / "t.json").write_text("{")
-    (finding,) = lint(tmp_path / "t.json", {})
-    assert (finding.severity, "line 1" in finding.text) == ("error", True)
+def test_variables_without_a_value_are_named_as_they_are_written() -> None:
+    """In an image, whose repository is lower-cased, and in an environment; in either form."""
+    modules = {"camera": ModuleJson("${Registry}/Camera", "1", ("amd64",))}
+    env = {"A": {"value": "$UNSET and ${Registry}"}, "B": {"value": "$SET"}}
+    read = expand(template(module={"env": env}), {"SET": "x"}, modules)
+    assert lint.undefined(read) == ("Registry", "UNSET")
 
 
 def test_secrets_are_not_shown() -> None:

@@ -120,7 +120,7 @@ def test_disabling_a_device_takes_its_keys_and_its_modules_away(registry: Regist
     assert revoked == []
     registry.update(EDGE, {"status": "disabled"}, if_match="*")
     assert revoked == [EDGE, module]
-    assert (registry.keys(EDGE), registry.keys(module), registry.device_keys("edge")) == (None, None, None)
+    assert (registry.keys(EDGE), registry.keys(module)) == (None, None)
 
 
 def test_deleting_a_device_deletes_its_modules(registry: Registry, store: Store) -> None:

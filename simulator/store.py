@@ -53,6 +53,7 @@ INSERT INTO messages SELECT seq, seq, queue, priority, expires, head, body FROM 
 DROP TABLE messages_1;
 """
 _TO_SCHEMA: Final = {0: _DOCUMENTS + _MESSAGES, 1: _FROM_1}  # from the version that a file has
+_JSON: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)  # dumps() would make one each time
 _EMPTY: Final = "DELETE FROM messages WHERE slot = ?"
 
 
@@ -108,7 +109,7 @@ class Store:
 
     def put(self, kind: str, key: str, value: Any) -> None:
         """Keep a JSON value; raises TypeError or ValueError for what is none."""
-        text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+        text = _JSON.encode(value)
         self._write("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", (kind, key, text), len(text))
 
     def delete(self, kind: str, key: str) -> None:

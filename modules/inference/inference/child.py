@@ -141,7 +141,9 @@ def confine(memory_bytes: int, cpu_s: int) -> None:
 
 def _yield_to_frames(pid: int, *, idle: bool) -> None:
     with contextlib.suppress(OSError):  # it may have ended already
-        os.sched_setaffinity(pid, GIVEN)  # not the core alone that the frames have
+        # Not the core that the frames have, if there is another: a thread that has just worked much may have
+        # to wait there for milliseconds even behind an idle child (EEVDF).
+        os.sched_setaffinity(pid, GIVEN - os.sched_getaffinity(0) or GIVEN)
         os.setpriority(os.PRIO_PROCESS, pid, min(19, os.getpriority(os.PRIO_PROCESS, 0) + _NICE))
         if idle:  # gives its processor up at once; a nice one keeps it for a slice, 3 ms that a frame waits
             os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))

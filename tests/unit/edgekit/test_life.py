@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 SCRIPT = textwrap.dedent("""
-    import sys, threading, time
+    import gc, sys, threading, time
     from edgekit import log
     from edgekit.life import run_module
 
@@ -41,6 +41,8 @@ SCRIPT = textwrap.dedent("""
 
     def stop(timeout_s):
         say(f"stop {timeout_s:g}")
+        if "frozen" in sys.argv:
+            say(f"frozen {gc.get_freeze_count() > 1000}")
         if "hang" in sys.argv:
             time.sleep(60)
         if "fails" in sys.argv:
@@ -113,6 +115,12 @@ def test_a_module_that_fails_to_stop_is_still_stopped() -> None:
     assert status == 0
     assert calls[-1] == "close 1"
     assert any("boom" in event.get("error", "") for event in events)
+
+
+def test_what_lives_as_long_as_the_module_is_frozen() -> None:
+    """A full collection would look at all that was imported, amid the frames."""
+    _status, calls, _events, _seconds = run("frozen", kill=signal.SIGTERM)
+    assert "frozen True" in calls
 
 
 def test_a_module_that_cannot_start_is_exit_1() -> None:

@@ -222,7 +222,7 @@ def test_lint_says_what_would_be_refused_later() -> None:
 def test_variables_without_a_value_are_named_as_they_are_written() -> None:
     """In an image, whose repository is lower-cased, and in an environment; in either form."""
     modules = {"camera": ModuleJson("${Registry}/Camera", "1", ("amd64",))}
-    env = {"A": {"value": "$UNSET and ${Registry}"}, "B": {"value": "$SET"}}
+    env = {"A": {"value": "$UNSET"}, "B": {"value": "$SET"}}
     read = expand(template(module={"env": env}), {"SET": "x"}, modules)
     assert lint.undefined(read) == ("Registry", "UNSET")
 

@@ -1,7 +1,7 @@
 # Twinship: the verbs of this folder. `make` alone lists them.
 PYTHON_FOR_VENV ?= $(shell command -v python3.11 || command -v python3)
 PY := .venv/bin/python
-PROJECTS := edgekit modules/camera_sim modules/inference
+PROJECTS := edgekit modules/camera_sim modules/inference training
 INPUTS := constraints.txt pyproject.toml $(PROJECTS:%=%/pyproject.toml)
 PYTEST := $(PY) -m pytest -n 2
 .DEFAULT_GOAL := help

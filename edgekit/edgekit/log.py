@@ -1,5 +1,7 @@
 """Logs as one JSON line an event on stdout: secrets taken out, floods thinned; decides no event's level."""
 
+from __future__ import annotations
+
 import json
 import logging
 import os
@@ -125,3 +127,20 @@ class Thinning(logging.Filter):
                 count = 0
             self._minutes[place] = (minute, count + 1)
         return count < _PER_MINUTE
+
+
+class Seldom:
+    """At most one line for each kind in `interval_s`. Kinds are words of ours, never what a sender chose."""
+
+    def __init__(self, interval_s: float = 10) -> None:
+        self._interval_ns = int(interval_s * 1e9)
+        self._said: dict[str, int] = {}
+        self._unsaid: dict[str, int] = {}
+
+    def worth(self, kind: str, now: int) -> int | None:
+        """How many times it went unsaid since the last line, if a line is due at `now` (ns); else None."""
+        if kind in self._said and now - self._said[kind] < self._interval_ns:
+            self._unsaid[kind] = self._unsaid.get(kind, 0) + 1
+            return None
+        self._said[kind] = now
+        return self._unsaid.pop(kind, 0)

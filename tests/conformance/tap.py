@@ -21,11 +21,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from simulator.certificates import Authority
-from simulator.loopback import free_addresses
-from simulator.mqtt_connection import PacketReader
-from simulator.mqtt_packets import Connack, Connect, Packet
 from tests.wire.hub_under_test import HubUnderTest, wait_for
+from twinship.simulator.certificates import Authority
+from twinship.simulator.loopback import free_addresses
+from twinship.simulator.mqtt.connection import PacketReader
+from twinship.simulator.mqtt.packets import Connack, Connect, Packet
 
 PORT = 8883
 P = TypeVar("P", bound=Packet)

@@ -16,12 +16,12 @@ import pytest
 from azure.iot.hub.models import CloudToDeviceMethod
 from msrest.exceptions import HttpOperationError
 
-from simulator import sas
-from simulator.mqtt_packets import Publish, Suback, Subscribe
 from tests.conformance.iot_hub import IotHub
 from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub, wait_for
 from tests.wire.raw_module import RawModule
 from tests.wire.sdk_module import SdkError, SdkModule
+from twinship.simulator import sas
+from twinship.simulator.mqtt.packets import Publish, Suback, Subscribe
 
 pytestmark = [pytest.mark.conformance, pytest.mark.e2e]
 

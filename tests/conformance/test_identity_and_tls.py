@@ -13,9 +13,13 @@ from urllib.parse import quote
 
 import pytest
 
-from simulator import sas
-from simulator.identity import Identity
-from simulator.mqtt_packets import (
+from tests.conformance.tap import Tap, Workload, recorded_workload, tapping
+from tests.wire.hub_under_test import DEVICE, REST_PORT, HubUnderTest, running_hub, wait_for
+from tests.wire.raw_module import RawModule
+from tests.wire.sdk_module import PATIENCE_S, SdkError
+from twinship.simulator import sas
+from twinship.simulator.identity import Identity
+from twinship.simulator.mqtt.packets import (
     NOT_AUTHORIZED,
     Connack,
     Connect,
@@ -25,11 +29,7 @@ from simulator.mqtt_packets import (
     Publish,
     Subscribe,
 )
-from simulator.workload import API_VERSION, socket_folder, socket_path
-from tests.conformance.tap import Tap, Workload, recorded_workload, tapping
-from tests.wire.hub_under_test import DEVICE, REST_PORT, HubUnderTest, running_hub, wait_for
-from tests.wire.raw_module import RawModule
-from tests.wire.sdk_module import PATIENCE_S, SdkError
+from twinship.simulator.workload.workload import API_VERSION, socket_folder, socket_path
 
 pytestmark = [pytest.mark.conformance, pytest.mark.e2e]
 

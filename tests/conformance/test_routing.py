@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from simulator.mqtt_packets import Puback, Publish, Suback, Subscribe
 from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub, wait_for
 from tests.wire.raw_module import RawModule
 from tests.wire.sdk_module import SdkModule
+from twinship.simulator.mqtt.packets import Puback, Publish, Suback, Subscribe
 
 pytestmark = [pytest.mark.conformance, pytest.mark.e2e]
 

@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from simulator.identity import Identity
-from simulator.mqtt_packets import (
+from tests.conformance.tap import Tap, tapping
+from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub, wait_for
+from tests.wire.raw_module import RawModule
+from tests.wire.raw_traffic import connected
+from tests.wire.sdk_module import SdkError, SdkModule
+from twinship.simulator.identity import Identity
+from twinship.simulator.mqtt.packets import (
     NOT_AUTHORIZED,
     SERVER_UNAVAILABLE,
     Connack,
@@ -23,11 +28,6 @@ from simulator.mqtt_packets import (
     Suback,
     Subscribe,
 )
-from tests.conformance.tap import Tap, tapping
-from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub, wait_for
-from tests.wire.raw_module import RawModule
-from tests.wire.raw_traffic import connected
-from tests.wire.sdk_module import SdkError, SdkModule
 
 pytestmark = [pytest.mark.conformance, pytest.mark.e2e]
 

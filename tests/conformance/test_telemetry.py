@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from simulator import topics
-from simulator.fault_client import end_faults, set_fault, show
-from simulator.mqtt_connection import MAX_PACKET_BYTES
-from simulator.mqtt_packets import Pingreq, Pingresp, Puback, Publish
 from tests.conformance.iot_hub import IotHub
 from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub, wait_for
 from tests.wire.raw_module import RawModule
 from tests.wire.raw_traffic import connected, message, receiving, store, take
 from tests.wire.sdk_module import PATIENCE_S, SdkModule
+from twinship.simulator.edge_hub import topics
+from twinship.simulator.faults.client import end_faults, set_fault, show
+from twinship.simulator.mqtt.connection import MAX_PACKET_BYTES
+from twinship.simulator.mqtt.packets import Pingreq, Pingresp, Puback, Publish
 
 pytestmark = [pytest.mark.e2e, pytest.mark.conformance]
 

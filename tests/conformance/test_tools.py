@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from simulator import sas
-from simulator.manifest import expand, load
 from tests.conformance.tools import run_tool
 from tests.wire.hub_under_test import DEVICE, REST_PORT, HubUnderTest, running_hub
+from twinship.simulator import sas
+from twinship.simulator.manifest.manifest import expand, load
 
 # long: the tools are installed first, which takes a minute or more
 pytestmark = [pytest.mark.conformance, pytest.mark.e2e, pytest.mark.long]

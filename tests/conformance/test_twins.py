@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from simulator.mqtt_packets import Puback, Publish, Suback, Subscribe
 from tests.conformance.iot_hub import IotHub
 from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub
 from tests.wire.raw_module import RawModule
 from tests.wire.sdk_module import PATIENCE_S, SdkError, SdkModule
+from twinship.simulator.mqtt.packets import Puback, Publish, Suback, Subscribe
 
 pytestmark = [pytest.mark.conformance, pytest.mark.e2e]
 

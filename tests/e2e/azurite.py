@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator.certificates import Authority, write_private
+from twinship.simulator.certificates import Authority, write_private
 
 VERSION = "3.35.0"
 BUILD = Path(__file__).parents[2] / "build" / "azurite"

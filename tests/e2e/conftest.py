@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from fleet import keys
-from simulator.agent import Simulator, SimulatorSettings
 from tests.e2e.waiting import wait_until
+from twinship.fleet import keys
+from twinship.simulator.launcher import Simulator, SimulatorSettings
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "build" / "test-models" / "demo"  # kept between runs: training is cached by content
@@ -68,7 +68,7 @@ def models() -> Path:
             [
                 sys.executable,
                 "-c",
-                "from pathlib import Path; from demo.models import ensure;"
+                "from pathlib import Path; from twinship.demo.models import ensure;"
                 f"ensure(Path({str(MODELS)!r}), 'digits', None, lambda text, share: None)",
             ],
             check=True,

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import delay, ledger, overload, sdk
-from bench.scenarios import Bench
+from twinship.bench.catalogue import Bench
+from twinship.bench.scenarios.delay import scenario
+from twinship.bench.scenarios.modules import ledger, overload, sdk
 
 pytestmark = pytest.mark.e2e
 
@@ -46,12 +47,12 @@ def test_no_frame_goes_uncounted_while_inference_is_away_for_long(bench: Bench) 
 
 def test_bytes_are_counted_on_the_shaped_link(bench: Bench) -> None:
     """Each frame costs its picture and its properties, over any bandwidth the same; a model its twin."""
-    extent = delay.Extent(
+    extent = scenario.Extent(
         frames=2, bandwidths=(250_000, 1_000_000), delays_s=(0.005,), model_bandwidths=(200_000,)
     )
-    figures = delay.run(bench, extent)
+    figures = scenario.run(bench, extent)
     sizes = [point["data_bytes"] for point in figures["frames"]]
-    assert all(delay.SIDE**2 < size < delay.SIDE**2 + 1_500 for size in sizes)
+    assert all(scenario.SIDE**2 < size < scenario.SIDE**2 + 1_500 for size in sizes)
     (model,) = figures["models"]
     assert model["data_bytes"] > bench.models[1].stat().st_size
     assert all(point["measured_s"] > point["data_bytes"] / point["bandwidth"] for point in figures["frames"])

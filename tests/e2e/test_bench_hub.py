@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import broker, hub
-from bench.scenarios import Bench
+from twinship.bench.catalogue import Bench
+from twinship.bench.peers import mosquitto
+from twinship.bench.scenarios.hub import hub
 
 pytestmark = pytest.mark.e2e
 
@@ -20,4 +21,4 @@ def test_the_hop_is_measured_through_the_hub_and_through_mosquitto(tmp_path: Pat
     assert figures.keys() - {"mosquitto"} == named
     assert 0 < figures["hop_p50_ms"] <= figures["hop_p99_ms"]
     assert 0 < figures["load_share"] <= hub.MOST_LOAD
-    assert ("mosquitto" in figures) == (broker.program() is not None)
+    assert ("mosquitto" in figures) == (mosquitto.program() is not None)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.frames import Phase, walk_frames
-from bench.scenarios import Bench
 from tests.e2e.conftest import Command
+from twinship.bench.catalogue import Bench
+from twinship.bench.scenarios.modules.frames import Phase, walk_frames
 
 pytestmark = pytest.mark.e2e
 

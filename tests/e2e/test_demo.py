@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from demo.report import read_sent, read_upstream, summarise
 from tests.e2e.conftest import ROOT, Command
 from tests.e2e.waiting import wait_until
+from twinship.demo.report import read_sent, read_upstream, summarise
 
 pytestmark = pytest.mark.e2e
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from edgekit.clock import boot_id
-from edgekit.frame import Frame, FrameId, Message
-from edgekit.hub import Hub
+from edgekit.frame.message import Frame, FrameId, Message
+from edgekit.hub.connection import Hub
 from tests.e2e.conftest import Edge
 from tests.e2e.test_swap import answers, patch, ship
 from tests.e2e.waiting import wait_until

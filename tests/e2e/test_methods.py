@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fleet.methods import Answer, invoke
 from tests.e2e.conftest import Command
 from tests.e2e.test_model_faults import DEVICE, GOOD, MODULE, Edge, running
 from tests.e2e.waiting import wait_until
+from twinship.fleet.methods import Answer, invoke
 
 pytestmark = pytest.mark.e2e
 

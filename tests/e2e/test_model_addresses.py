@@ -19,12 +19,12 @@ from typing import Any
 
 import pytest
 
-from fleet.methods import invoke
-from inference.reconcile import BUSY
-from inference.wish import ModelState, section_at
+from inference.model_section import ModelState, section_at
+from inference.models.states import BUSY
 from tests.e2e.test_model_faults import DEVICE, GOOD, MODULE, OURS, Edge, artefact, running
 from tests.e2e.waiting import wait_until
-from tests.unit.inference.model_server import Answer, ModelServer, Request, begin, cut, only, whole
+from tests.unit.inference.models.model_server import Answer, ModelServer, Request, begin, cut, only, whole
+from twinship.fleet.methods import invoke
 
 pytestmark = pytest.mark.e2e
 

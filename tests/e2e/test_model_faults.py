@@ -19,17 +19,17 @@ from typing import Any, TextIO
 
 import pytest
 
-from fleet import connection as connections
-from fleet.publish import replacing
-from fleet.service import HubRefused, ServiceHub
-from inference.reconcile import BUSY
-from inference.wish import ModelState, section_for
-from simulator import fault_client, faults
-from simulator.agent import Simulator, SimulatorSettings
+from inference.model_section import ModelState, section_for
+from inference.models.states import BUSY
 from tests.e2e.conftest import ROOT
 from tests.e2e.waiting import wait_until
 from tests.unit.inference import harmful_models as harmful
 from tests.unit.inference.device import Publisher
+from twinship.fleet import connection as connections
+from twinship.fleet.publish import replacing
+from twinship.fleet.service import HubRefused, ServiceHub
+from twinship.simulator.faults import client, faults
+from twinship.simulator.launcher import Simulator, SimulatorSettings
 
 pytestmark = pytest.mark.e2e
 
@@ -352,9 +352,9 @@ def test_a_black_hole_is_exit_75_and_the_last_good_model(tmp_path: Path) -> None
     """The edge accepts and says nothing: the module leaves, is started again, and knows its model."""
     with running(tmp_path) as edge:
         folder = edge.simulator.endpoints.service_env.parent
-        fault_client.set_fault(folder, faults.BLACK_HOLE)
-        fault_client.set_fault(folder, faults.DROP_CONNECTIONS)
+        client.set_fault(folder, faults.BLACK_HOLE)
+        client.set_fault(folder, faults.DROP_CONNECTIONS)
         wait_until(lambda: edge.simulator.states()[MODULE].exit_code == 75, "exit 75", patience_s=180)
-        fault_client.end_faults(folder)
+        client.end_faults(folder)
         edge.keeps_answering()
         assert edge.simulator.states()[MODULE].restart_count >= 1

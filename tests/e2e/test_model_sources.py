@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from fleet import keys
-from fleet.connection import find
-from fleet.service import ServiceHub
 from tests.e2e.conftest import ROOT, Command, Edge
 from tests.e2e.waiting import wait_until
+from twinship.fleet import keys
+from twinship.fleet.connection import find
+from twinship.fleet.service import ServiceHub
 
 pytestmark = pytest.mark.e2e
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from fleet import connection as connections
-from fleet import keys
-from fleet.publish import PublishResult, publish, sign
-from fleet.service import ServiceHub
-from inference.wish import ModelState
+from inference.model_section import ModelState
 from tests.e2e.conftest import Edge
 from tests.e2e.waiting import wait_until
+from twinship.fleet import connection as connections
+from twinship.fleet import keys
+from twinship.fleet.publish import PublishResult, publish, sign
+from twinship.fleet.service import ServiceHub
 
 pytestmark = pytest.mark.e2e
 

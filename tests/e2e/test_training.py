@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from fleet import keys
 from inference.artefact import read
-from simulator.agent import Simulator, SimulatorSettings
 from tests.e2e.conftest import ROOT, Command, Edge
 from tests.e2e.test_swap import answers, patch, ship
 from tests.e2e.waiting import wait_until
+from twinship.fleet import keys
+from twinship.simulator.launcher import Simulator, SimulatorSettings
 
 pytestmark = pytest.mark.e2e
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from inference.wish import section_for
-from simulator.certificates import Authority
+from inference.model_section import section_for
 from tests.unit.inference import harmful_models as harmful
 from tests.unit.inference.device import Device, Publisher
+from twinship.simulator.certificates import Authority
 
 pytestmark = pytest.mark.e2e
 

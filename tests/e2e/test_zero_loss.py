@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from bench.scenarios import Bench
-from bench.swap import SwapSettings, measured
+from twinship.bench.catalogue import Bench
+from twinship.bench.scenarios.models.swap import SwapSettings, measured
 
 pytestmark = pytest.mark.e2e
 

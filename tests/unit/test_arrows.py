@@ -1,46 +1,105 @@
-"""The arrows between the rooms, read from the imports: who may know whom."""
+"""The import rules of the repository: which package may import which, inner packages included."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROOMS = {
+DISTRIBUTIONS = {
     "edgekit": "edgekit/edgekit",
     "camera_sim": "modules/camera_sim/camera_sim",
     "inference": "modules/inference/inference",
-    "training": "training",
-    "fleet": "fleet",
-    "simulator": "simulator",
-    "demo": "demo",
-    "bench": "bench",
-    "verbs": "verbs",
-    "twinship": "twinship.py",
+    "twinship_training": "training/twinship_training",
+    "twinship": "twinship",
 }
-#: What each room may import of ours: a room, or single files of one.
-ARROWS: dict[str, set[str]] = {
+MAX_MODULES = 16  # of one folder
+#: What each package may import of ours outside itself: a package or a single module. The longest key counts.
+ARROWS: Mapping[str, set[str]] = {
     "edgekit": set(),
     "camera_sim": {"edgekit"},
     "inference": {"edgekit"},
-    "training": {"inference"},
-    "fleet": {"inference.artefact", "inference.wish", "simulator.manifest", "simulator.lint"},
-    "simulator": set(),
-    "demo": {"training", "fleet", "simulator", "inference", "edgekit"},
-    "bench": {"demo", "training", "fleet", "simulator", "inference", "edgekit", "camera_sim"},
-    "verbs": set(ROOMS) - {"twinship"},
-    "twinship": {"verbs"},
+    "twinship_training": {"inference"},
+    "twinship.simulator": set(),
+    "twinship.fleet": {
+        "inference.artefact",
+        "inference.model_section",
+        "twinship.simulator.manifest",
+        "twinship.simulator.lint",
+    },
+    "twinship.demo": {"twinship.fleet", "twinship.simulator", "twinship_training", "inference", "edgekit"},
+    "twinship.bench": {
+        "twinship.demo",
+        "twinship.fleet",
+        "twinship.simulator",
+        "twinship_training",
+        "inference",
+        "edgekit",
+        "camera_sim",
+    },
+    "twinship.cli": {
+        "twinship.bench",
+        "twinship.demo",
+        "twinship.fleet",
+        "twinship.simulator",
+        "twinship_training",
+        "inference",
+        "edgekit",
+        "camera_sim",
+    },
+    "twinship": {"twinship.cli"},
 }
-#: Heavy or foreign packages, and the only files or rooms that may import them.
+#: Inside a package: its layers from the lowest. A layer imports only layers before it.
+#: A name that stands alone is a module or an inner package; names in one tuple do not import each other.
+LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "edgekit": (
+        ("clock", "log", "cpu_affinity", "settings", "metrics"),
+        ("frame", "lifecycle"),
+        ("hub",),
+    ),
+    "inference": (
+        ("runtimes", "artefact"),
+        ("model_section",),
+        ("engine",),
+        ("models",),
+        ("frames",),
+    ),
+    "twinship.simulator": (
+        ("clock",),
+        ("identity", "sas", "loopback", "mqtt", "store", "routing", "manifest", "faults"),
+        ("iot_hub",),
+        ("edge_hub",),
+        ("service_api", "workload", "metrics"),
+        ("listeners",),
+        ("hub",),
+    ),
+    "twinship.bench": (("rig", "peers"), ("scenarios",)),
+}
+#: Foreign packages, and the only packages or modules of ours that import them.
 KEEPERS = {
-    "azure.iot.device": ("edgekit/edgekit/hub.py", "bench/sdk_peer.py"),
-    "azure.iot.hub": ("fleet",),
-    "azure.storage": ("fleet/blob_store.py",),
-    "tensorflow": ("training",),
-    "keras": ("training",),
+    "azure.iot.device": ("edgekit.hub", "twinship.bench.peers.sdk"),
+    "azure.iot.hub": ("twinship.fleet",),
+    "azure.storage": ("twinship.fleet.blob_store",),
+    "tensorflow": ("twinship_training",),
+    "keras": ("twinship_training",),
+    "sklearn": ("twinship_training",),
+    "matplotlib": ("twinship_training", "twinship.bench.scenarios.delay.picture"),
 }
+
+
+@cache
+def modules() -> Mapping[str, Path]:
+    """Dotted name → file, of every module of ours."""
+    found = {}
+    for name, folder in DISTRIBUTIONS.items():
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            inner = path.relative_to(ROOT / folder).with_suffix("").parts
+            found[".".join((name, *inner)).removesuffix(".__init__")] = path
+    return found
 
 
 def imports(path: Path) -> set[str]:
@@ -55,54 +114,154 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def files(room: str) -> list[Path]:
-    """The Python files of a room."""
-    place = ROOT / ROOMS[room]
-    return [place] if place.is_file() else sorted(place.rglob("*.py"))
+def inside(name: str, package: str) -> bool:
+    """Whether a dotted name is the package or lies in it."""
+    return name == package or name.startswith(package + ".")
 
 
-def trespasses(room: str, imported: set[str], allowed: set[str]) -> set[str]:
-    """What of ours is imported although no arrow points there."""
-    ours = {name for name in imported if name.split(".")[0] in set(ROOMS) - {room}}
-    permitted = {
+def package_of(module: str) -> str:
+    """The longest key of ARROWS that holds the module."""
+    return max((package for package in ARROWS if inside(module, package)), key=len)
+
+
+def forbidden(module: str, imported: set[str]) -> set[str]:
+    """What of ours the module imports although no arrow points there."""
+    own = package_of(module)
+    allowed = ARROWS[own]
+    ours = {name for name in imported if any(inside(name, top) for top in DISTRIBUTIONS)}
+    return {
         name
         for name in ours
-        for arrow in allowed
-        # `from inference import wish` names the package too; the package alone gives nothing away
-        if name == arrow or name.startswith(arrow + ".") or arrow.startswith(name + ".")
+        if not (inside(name, own) and package_of(name) == own)
+        # `from a import b` names `a` too, and `a.b.c` loads `a.b`: a parent of what is allowed is no arrow
+        and not any(inside(name, arrow) or inside(arrow, name) for arrow in allowed)
+        and not inside(own, name)
     }
-    return ours - permitted
 
 
-@pytest.mark.parametrize("room", sorted(ROOMS))
-def test_no_room_imports_against_the_arrows(room: str) -> None:
-    """Rooms know only the rooms that their arrows point to."""
-    assert files(room), f"{room} has no files"
-    for path in files(room):
-        assert not trespasses(room, imports(path), ARROWS[room]), path
+def against_the_layers(module: str, imported: set[str]) -> set[str]:
+    """What of its own package the module imports from a layer that is not below its own."""
+    found: set[str] = set()
+    for package, layers in LAYERS.items():
+        if not inside(module, package) or module == package:
+            continue
+        level = {f"{package}.{name}": number for number, names in enumerate(layers) for name in names}
+        own = next((name for name in level if inside(module, name)), None)
+        if own is None:
+            continue
+        for name in imported:
+            other = next((each for each in level if inside(name, each)), None)
+            if other is not None and other != own and level[other] >= level[own]:
+                found.add(name)
+    return found
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """The groups of nodes that reach each other (Tarjan's strongly connected components of two or more)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(node: str) -> None:
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for other in graph.get(node, set()):
+            if other not in index:
+                visit(other)
+                low[node] = min(low[node], low[other])
+            elif other in stack:
+                low[node] = min(low[node], index[other])
+        if low[node] == index[node]:
+            group = stack[stack.index(node) :]
+            del stack[stack.index(node) :]
+            if len(group) > 1:
+                found.append(sorted(group))
+
+    for node in graph:
+        if node not in index:
+            visit(node)
+    return found
+
+
+def graph_of_modules() -> dict[str, set[str]]:
+    """Module → the modules of ours that it imports."""
+    return {
+        name: {other for other in imports(path) if other in modules() and other != name}
+        for name, path in modules().items()
+    }
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_imports_follow_the_arrows(name: str) -> None:
+    """A package imports only what ARROWS allows, and inside it only lower layers."""
+    imported = imports(modules()[name])
+    assert not forbidden(name, imported)
+    assert not against_the_layers(name, imported)
+
+
+def test_no_module_is_in_a_circle() -> None:
+    """The import graph has no circle, neither of modules nor of packages."""
+    graph = graph_of_modules()
+    assert circles(graph) == []
+
+
+def test_no_package_is_in_a_circle() -> None:
+    """Two inner packages never import each other."""
+    packages: dict[str, set[str]] = {}
+    folder_of = {
+        name: name if path.name == "__init__.py" else name.rpartition(".")[0]
+        for name, path in modules().items()
+    }
+    for name, others in graph_of_modules().items():
+        own = folder_of[name]
+        # A package's root may use its inner packages and they its leaf modules: only siblings are compared.
+        packages.setdefault(own, set()).update(
+            folder_of[other]
+            for other in others
+            if folder_of[other] != own
+            and not inside(folder_of[other], own)
+            and not inside(own, folder_of[other])
+        )
+    assert circles(packages) == []
+
+
+def test_no_folder_is_crowded() -> None:
+    """A folder holds what one reader can keep in mind."""
+    folders: dict[Path, int] = {}
+    for path in modules().values():
+        folders[path.parent] = folders.get(path.parent, 0) + 1
+    assert {str(folder): count for folder, count in folders.items() if count > MAX_MODULES} == {}
+    assert folders[ROOT / "twinship/simulator"] <= 12
 
 
 @pytest.mark.parametrize("package", sorted(KEEPERS))
-def test_heavy_packages_stay_with_their_keeper(package: str) -> None:
-    """Only its rooms (or files) import each SDK and TensorFlow, so that no image carries them by accident."""
-    keepers = {ROOT / keeper for keeper in KEEPERS[package]}
-    for room in ROOMS:
-        for path in files(room):
-            if keepers.isdisjoint((path, *path.parents)):
-                assert not any(n == package or n.startswith(package + ".") for n in imports(path)), path
+def test_foreign_packages_stay_with_their_keepers(package: str) -> None:
+    """Only its keepers import each SDK and TensorFlow, so that no image carries them by accident."""
+    for name, path in modules().items():
+        if not any(inside(name, keeper) for keeper in KEEPERS[package]):
+            assert not any(inside(other, package) for other in imports(path)), path
 
 
-def test_a_forbidden_import_would_be_seen(tmp_path: Path) -> None:
-    """The counter-proof: the reader finds an import inside a function, and the rule refuses it."""
-    (tmp_path / "x.py").write_text("def f():\n    from simulator.twin import merge\n")
-    assert trespasses("fleet", imports(tmp_path / "x.py"), ARROWS["fleet"]) == {
-        "simulator.twin",
-        "simulator.twin.merge",
+def test_a_planted_import_is_found(tmp_path: Path) -> None:
+    """The counter-proof: each rule finds an import that breaks it, inside a function too."""
+    planted = tmp_path / "x.py"
+    planted.write_text("def f():\n    from twinship.simulator.iot_hub.twin import merge\n")
+    assert forbidden("twinship.fleet.status", imports(planted)) == {
+        "twinship.simulator.iot_hub.twin",
+        "twinship.simulator.iot_hub.twin.merge",
     }
+    planted.write_text("from twinship.cli import show\n")
+    assert forbidden("twinship.bench.run", imports(planted)) == {"twinship.cli", "twinship.cli.show"}
+    planted.write_text("from twinship.simulator.edge_hub import topics\n")
+    assert against_the_layers("twinship.simulator.iot_hub.twin", imports(planted)) == {
+        "twinship.simulator.edge_hub",
+        "twinship.simulator.edge_hub.topics",
+    }
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
 
 
 def test_nobody_changes_the_search_path() -> None:
-    """Rooms are installed; no file edits sys.path."""
-    for room in ROOMS:
-        for path in files(room):
-            assert "sys.path" not in path.read_text(), path
+    """Packages are installed; no module edits sys.path."""
+    for path in modules().values():
+        assert "sys.path" not in path.read_text(), path

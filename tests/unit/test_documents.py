@@ -9,23 +9,23 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from camera_sim.settings import CameraSettings
-from inference.reconcile import diagram
-from inference.settings import InferenceSection, TelemetrySection
+from inference.frames.settings import InferenceSection, TelemetrySection
+from inference.models.states import diagram
 
 ROOT = Path(__file__).parents[2]
-BEGIN, END = "<!-- diagram: inference.reconcile -->\n", "<!-- end diagram -->"
+BEGIN, END = "<!-- diagram: inference.models.states -->\n", "<!-- end diagram -->"
 
 
 def test_the_state_diagram_is_made_from_the_table() -> None:
     """ARCHITECTURE.md shows the transitions that the code has."""
     text = (ROOT / "ARCHITECTURE.md").read_text()
     shown = text.partition(BEGIN)[2].partition(END)[0]
-    assert shown == f"```mermaid\n{diagram()}```\n", "cure: paste inference.reconcile.diagram() there"
+    assert shown == f"```mermaid\n{diagram()}```\n", "cure: paste inference.models.states.diagram() there"
 
 
 def test_every_verb_of_the_readme_exists() -> None:
     """What is named in the README works; at the least it is there."""
-    command = "".join(path.read_text() for path in (ROOT / "verbs").glob("*.py"))
+    command = "".join(path.read_text() for path in (ROOT / "twinship/cli").glob("*.py"))
     named = set(re.findall(r"twinship ([a-z]+)", (ROOT / "README.md").read_text()))
     there = set(re.findall(r'@(?:app|keys_app)\.command\("([a-z]+)"', command)) | {"keys"}
     assert named - there == set()
@@ -45,10 +45,11 @@ def test_every_test_and_file_that_security_names_exists() -> None:
     tests = {path: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
     for name in re.findall(r"`(test_\w+)`", text):
         assert any(f"def {name}(" in content for content in tests.values()), name
-    places = {"inference/": "modules/inference/inference/", "edgekit/": "edgekit/edgekit/"}
-    for name in re.findall(r"`((?:tests|fleet|simulator|inference|edgekit)/[\w/]+\.py)`", text):
-        room = name.split("/")[0] + "/"
-        assert (ROOT / name.replace(room, places.get(room, room), 1)).is_file(), name
+    folders = {"inference": "modules", "edgekit": "edgekit"}
+    for name in re.findall(r"`((?:tests|twinship|inference|edgekit)/[\w/]+\.py)`", text):
+        assert (ROOT / folders.get(name.split("/")[0], ".") / name).is_file() or (
+            ROOT / "modules/inference" / name
+        ).is_file(), name
 
 
 def test_the_settings_of_the_uses_are_settings() -> None:

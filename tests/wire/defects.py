@@ -19,12 +19,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from simulator import edge_hub, hub, rest, sessions, topics
-from simulator.certificates import Authority
-from simulator.client import Client
-from simulator.mqtt_packets import NOT_AUTHORIZED, Publish
-from simulator.server import MqttProtocol
-from simulator.topics import Subscription
+from twinship.simulator import hub
+from twinship.simulator.certificates import Authority
+from twinship.simulator.edge_hub import edge_hub, sessions, topics
+from twinship.simulator.edge_hub.client import Client
+from twinship.simulator.edge_hub.topics import Subscription
+from twinship.simulator.listeners.mqtt_protocol import MqttProtocol
+from twinship.simulator.mqtt.packets import NOT_AUTHORIZED, Publish
+from twinship.simulator.service_api import app as rest
 
 Function = Callable[..., Any]
 STORED_AFTER_S: Final = 600.0  # the hub is killed long before

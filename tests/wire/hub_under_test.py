@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from simulator import sas
-from simulator.identity import Identity
-from simulator.loopback import free_addresses
 from tests.wire.sdk_module import PATIENCE_S, SdkModule
+from twinship.simulator import sas
+from twinship.simulator.identity import Identity
+from twinship.simulator.loopback import free_addresses
 
 DEVICE = "edge"
 REST_PORT = 8443
 #: What is wrong with the hub (tests/wire/defects.py): set by the counter-proof only.
 DEFECT = os.environ.get("TWINSHIP_TEST_DEFECT")
-HUB = ("simulator.hub",) if DEFECT is None else ("tests.wire.defects", DEFECT)
+HUB = ("twinship.simulator.hub",) if DEFECT is None else ("tests.wire.defects", DEFECT)
 
 ROUTES = {
     "schemaVersion": "1.1",

@@ -8,12 +8,12 @@ import ssl
 import time
 from typing import TypeVar
 
-from simulator import sas
-from simulator.identity import Identity
-from simulator.mqtt_connection import PacketReader
-from simulator.mqtt_packets import Connack, Connect, Packet
 from tests.wire.hub_under_test import DEVICE, HubUnderTest
 from tests.wire.sdk_module import PATIENCE_S
+from twinship.simulator import sas
+from twinship.simulator.identity import Identity
+from twinship.simulator.mqtt.connection import PacketReader
+from twinship.simulator.mqtt.packets import Connack, Connect, Packet
 
 P = TypeVar("P", bound=Packet)
 

@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from simulator.mqtt_packets import Disconnect, Puback, Publish, Suback, Subscribe
 from tests.wire.hub_under_test import DEVICE, HubUnderTest
 from tests.wire.raw_module import RawModule
+from twinship.simulator.mqtt.packets import Disconnect, Puback, Publish, Suback, Subscribe
 
 
 @contextlib.contextmanager

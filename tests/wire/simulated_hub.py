@@ -14,12 +14,12 @@ from typing import Any
 
 import aiohttp
 
-from simulator import sas
-from simulator.identity import Identity
-from simulator.loopback import free_addresses
-from simulator.service_client import API_VERSION as SERVICE_API_VERSION
-from simulator.service_client import ConnectionString
-from simulator.workload import API_VERSION, socket_folder, socket_path
+from twinship.simulator import sas
+from twinship.simulator.edge_agent.service_client import API_VERSION as SERVICE_API_VERSION
+from twinship.simulator.edge_agent.service_client import ConnectionString
+from twinship.simulator.identity import Identity
+from twinship.simulator.loopback import free_addresses
+from twinship.simulator.workload.workload import API_VERSION, socket_folder, socket_path
 
 DEVICE = "edge"
 REST_PORT = 8443
@@ -53,7 +53,7 @@ class SimulatedHub:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "simulator.hub", "--folder", str(self.folder)),
+                    *(sys.executable, "-m", "twinship.simulator.hub", "--folder", str(self.folder)),
                     *("--hub-address", self.hub_address, "--edge", f"{DEVICE}={self.gateway}"),
                 ],
                 stdout=log,

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from simulator.identity import Identity
-from simulator.loopback import free_addresses
-from simulator.mqtt_packets import (
+from tests.wire.hub_under_test import HubUnderTest, running_hub, wait_for
+from tests.wire.raw_module import RawModule
+from twinship.simulator.identity import Identity
+from twinship.simulator.loopback import free_addresses
+from twinship.simulator.mqtt.packets import (
     NOT_AUTHORIZED,
     SERVER_UNAVAILABLE,
     Connack,
@@ -18,8 +20,6 @@ from simulator.mqtt_packets import (
     Puback,
     Publish,
 )
-from tests.wire.hub_under_test import HubUnderTest, running_hub, wait_for
-from tests.wire.raw_module import RawModule
 
 pytestmark = pytest.mark.e2e
 

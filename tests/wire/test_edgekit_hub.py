@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from edgekit import clock, nagle
-from edgekit.frame import Message
-from edgekit.hub import Hub, HubSettings, MethodAnswer, Twin
+from edgekit import clock
+from edgekit.frame.message import Message
+from edgekit.hub import nagle
+from edgekit.hub.connection import Hub, HubSettings, MethodAnswer, Twin
 from tests.wire.simulated_hub import DEVICE, SimulatedHub
 
 # Both are the SDK's: its TLS, and the sockets that it leaves to the garbage collector after a failure.

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 SILENCE_S = 2
 SCRIPT = textwrap.dedent(f"""
     from edgekit import log
-    from edgekit.hub import Hub, HubSettings
-    from edgekit.life import run_module
+    from edgekit.hub.connection import Hub, HubSettings
+    from edgekit.lifecycle import run_module
 
     log.setup("test")
     hub = Hub(inputs={{}}, on_twin=lambda twin: None, settings=HubSettings(silence_s={SILENCE_S}))

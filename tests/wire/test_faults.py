@@ -16,13 +16,21 @@ from pathlib import Path
 
 import pytest
 
-from simulator.fault_client import NoControl, end_faults, set_fault, show
-from simulator.fault_control import control_path
-from simulator.mqtt_packets import NOT_AUTHORIZED, Pingreq, Pingresp, Puback, Publish, Suback, Subscribe
-from simulator.workload import socket_folder
 from tests.wire.hub_under_test import HubUnderTest, running_hub, wait_for
 from tests.wire.raw_module import RawModule
 from tests.wire.raw_traffic import connected, message, receiving, store, take
+from twinship.simulator.faults.client import NoControl, end_faults, set_fault, show
+from twinship.simulator.faults.control import control_path
+from twinship.simulator.mqtt.packets import (
+    NOT_AUTHORIZED,
+    Pingreq,
+    Pingresp,
+    Puback,
+    Publish,
+    Suback,
+    Subscribe,
+)
+from twinship.simulator.workload.workload import socket_folder
 
 pytestmark = pytest.mark.e2e
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from fleet import FleetError, service
-from fleet.connection import Connection, NotConfigured
-from fleet.methods import invoke
-from fleet.service import HubRefused, HubUnavailable, NotFound, PreconditionFailed, ServiceHub
-from simulator.certificates import Authority
+from twinship.fleet import FleetError, service
+from twinship.fleet.connection import Connection, NotConfigured
+from twinship.fleet.methods import invoke
+from twinship.fleet.service import HubRefused, HubUnavailable, NotFound, PreconditionFailed, ServiceHub
+from twinship.simulator.certificates import Authority
 
 KEY = "c2VjcmV0LXNlY3JldC1zZWNyZXQ="
 Answer = Callable[[BaseHTTPRequestHandler], None]

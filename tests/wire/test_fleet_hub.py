@@ -9,16 +9,23 @@ from typing import Any
 
 import pytest
 
-from fleet import connection, keys
-from fleet.connection import Connection, NotConfigured
-from fleet.deploy import deploy
-from fleet.publish import PENDING, CannotPublish, Waiting, publish, publish_to, sign
-from fleet.rollout import Targeting, roll_out
-from fleet.service import HubRefused, HubUnavailable, ModuleTwin, NotFound, PreconditionFailed, ServiceHub
-from fleet.status import status
-from inference import wish
-from simulator.agent import Simulator, SimulatorSettings
-from tests.unit.fleet.conftest import packed
+from inference import model_section
+from tests.unit.twinship.fleet.conftest import packed
+from twinship.fleet import connection, keys
+from twinship.fleet.connection import Connection, NotConfigured
+from twinship.fleet.deploy import deploy
+from twinship.fleet.publish import PENDING, CannotPublish, Waiting, publish, publish_to, sign
+from twinship.fleet.rollout import Targeting, roll_out
+from twinship.fleet.service import (
+    HubRefused,
+    HubUnavailable,
+    ModuleTwin,
+    NotFound,
+    PreconditionFailed,
+    ServiceHub,
+)
+from twinship.fleet.status import status
+from twinship.simulator.launcher import Simulator, SimulatorSettings
 
 TEMPLATE = Path(__file__).parents[2] / "deployment.template.json"
 DEVICE, MODULE = "twinship", "inference"
@@ -106,8 +113,8 @@ def test_a_model_travels_whole_and_beside_the_other_sections(
     before = desired(hub)
     result = publish(hub, artefact, trusted, DEVICE, MODULE, wait_s=0)
     after = desired(hub)
-    found = wish.parse(after["model"])
-    assert isinstance(found.source, wish.Inline)
+    found = model_section.parse(after["model"])
+    assert isinstance(found.source, model_section.Inline)
     assert found.source.inflate(found.ref.size) == artefact.read_bytes()
     assert (result.verdict.state, result.desired_version) == (PENDING, after["$version"])
     assert {"inference", "telemetry"} <= after.keys()
@@ -130,7 +137,7 @@ def test_a_shorter_model_leaves_nothing_of_a_longer_one(
         path = tmp_path / f"{version}.tflite"
         path.write_bytes(packed(version, weights))
         publish(hub, path, trusted, DEVICE, MODULE, wait_s=0)
-    assert str(wish.parse(desired(hub)["model"]).ref) == "digits:2.0.1"
+    assert str(model_section.parse(desired(hub)["model"]).ref) == "digits:2.0.1"
 
 
 def test_an_old_etag_is_refused_and_a_race_is_won_by_reading_again(
@@ -148,7 +155,7 @@ def test_an_old_etag_is_refused_and_a_race_is_won_by_reading_again(
         assert publish_to(Late(service, old), signed, DEVICE, MODULE, waiting=Waiting(0)).written
     after = desired(hub)
     assert after["telemetry"] == {"intervalSeconds": 7, "predictions": "changes"}
-    assert str(wish.parse(after["model"]).ref) == "digits:3.0.0"
+    assert str(model_section.parse(after["model"]).ref) == "digits:3.0.0"
 
 
 def test_deploying_forgets_the_model_and_says_so(

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from fleet import connection
-from fleet.methods import Answer, MethodFailed, accepted, invoke
-from fleet.service import HubUnavailable, NotFound, ServiceHub
 from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub
 from tests.wire.sdk_module import SdkModule
+from twinship.fleet import connection
+from twinship.fleet.methods import Answer, MethodFailed, accepted, invoke
+from twinship.fleet.service import HubUnavailable, NotFound, ServiceHub
 
 pytestmark = pytest.mark.e2e
 

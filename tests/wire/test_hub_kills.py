@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from simulator.mqtt_packets import Puback, Publish, Suback, Subscribe
 from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub, wait_for
 from tests.wire.raw_module import RawModule
 from tests.wire.raw_traffic import listen, message
+from twinship.simulator.mqtt.packets import Puback, Publish, Suback, Subscribe
 
 pytestmark = pytest.mark.e2e
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from simulator.mqtt_packets import (
+from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub
+from tests.wire.raw_module import RawModule
+from twinship.simulator.mqtt.packets import (
     NOT_AUTHORIZED,
     Connack,
     Pingreq,
@@ -22,8 +24,6 @@ from simulator.mqtt_packets import (
     Suback,
     Subscribe,
 )
-from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub
-from tests.wire.raw_module import RawModule
 
 pytestmark = pytest.mark.e2e
 
@@ -117,7 +117,7 @@ def test_a_message_that_nobody_acknowledges_comes_again(hub: HubUnderTest, raw: 
 
 def test_an_address_that_is_taken_is_named_with_the_cure(hub: HubUnderTest, tmp_path: Path) -> None:
     """One line on stderr, exit status 1."""
-    command = [sys.executable, "-m", "simulator.hub", "--folder", str(tmp_path / "other")]
+    command = [sys.executable, "-m", "twinship.simulator.hub", "--folder", str(tmp_path / "other")]
     command += ["--hub-address", hub.hub_address, "--edge", f"{DEVICE}={hub.gateway}"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     last = ended.stderr.splitlines()[-1]
@@ -139,7 +139,7 @@ def test_options_that_cannot_be_are_refused_in_one_line(
     options: list[str], word: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Before anything is opened."""
-    from simulator.hub import main
+    from twinship.simulator.hub import main
 
     assert main(["--folder", str(tmp_path), *options]) == 1
     assert word in capsys.readouterr().err.splitlines()[-1]
@@ -147,7 +147,7 @@ def test_options_that_cannot_be_are_refused_in_one_line(
 
 def test_two_hubs_do_not_share_a_folder(hub: HubUnderTest) -> None:
     """Two writers of one upstream file would double lines."""
-    command = [sys.executable, "-m", "simulator.hub", "--folder", str(hub.folder)]
+    command = [sys.executable, "-m", "twinship.simulator.hub", "--folder", str(hub.folder)]
     command += ["--hub-address", "127.200.1.1", "--edge", "d=127.200.1.2"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert ended.returncode == 1

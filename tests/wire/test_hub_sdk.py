@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from simulator.certificates import Authority
-from simulator.identity import Identity
-from simulator.workload import API_VERSION, socket_folder, socket_path
 from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub, wait_for
 from tests.wire.sdk_module import SdkError
+from twinship.simulator.certificates import Authority
+from twinship.simulator.identity import Identity
+from twinship.simulator.workload.workload import API_VERSION, socket_folder, socket_path
 
 pytestmark = pytest.mark.e2e
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from simulator.mqtt_packets import Connect, Pingreq, Pingresp
 from tests.wire.hub_under_test import HubUnderTest, running_hub
 from tests.wire.raw_module import RawModule
 from tests.wire.raw_traffic import connected, receiving, store, take
+from twinship.simulator.mqtt.packets import Connect, Pingreq, Pingresp
 
 pytestmark = pytest.mark.e2e
 

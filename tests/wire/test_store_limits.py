@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from simulator.fault_client import show
 from tests.wire.hub_under_test import DEVICE, ROUTES, HubUnderTest, running_hub, wait_for
 from tests.wire.raw_traffic import connected, message, receiving, store, take
+from twinship.simulator.faults.client import show
 
 pytestmark = pytest.mark.e2e
 

@@ -8,8 +8,8 @@ from camera_sim.camera import Camera
 from camera_sim.scene import Scene
 from camera_sim.settings import CameraEnvironment, SettingsError
 from camera_sim.sources import Folder
-from edgekit import cores, log, metrics
-from edgekit.life import run_module
+from edgekit import cpu_affinity, log, metrics
+from edgekit.lifecycle import run_module
 
 logger = logging.getLogger("camera_sim")
 
@@ -17,7 +17,7 @@ logger = logging.getLogger("camera_sim")
 def main() -> None:
     """Run until told to stop."""
     log.setup("camera_sim")
-    cores.keep_to_one(0, os.environ.get("MODULE_CORE"))  # inference has the last
+    cpu_affinity.keep_to_one(0, os.environ.get("MODULE_CORE"))  # inference has the last
     try:
         environment = CameraEnvironment.read(os.environ)
     except SettingsError as error:

@@ -11,16 +11,16 @@ from typing import Any, Protocol
 
 from prometheus_client import Counter
 
-from camera_sim.collected import Collected
+from camera_sim.batch_buffer import Collected
 from camera_sim.credit import Credit
 from camera_sim.encoding import CannotEncode, Encoded, encode, within
-from camera_sim.ledger import Ledger, Sent
 from camera_sim.pacing import Pacer
+from camera_sim.send_log import Ledger, Sent
 from camera_sim.settings import CameraEnvironment, CameraSettings, RateRequest
 from camera_sim.sources import Picture, Source
 from edgekit import clock
-from edgekit.frame import BadFrame, Flow, Frame, FrameId, Message
-from edgekit.hub import Hub, MethodAnswer, Twin
+from edgekit.frame.message import BadFrame, Flow, Frame, FrameId, Message
+from edgekit.hub.connection import Hub, MethodAnswer, Twin
 from edgekit.settings import validate
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ _SENT, _DROPPED, _STORED, _REFUSED = map(_FRAMES.labels, ("sent", "dropped", "st
 
 
 class HubPort(Protocol):
-    """What the camera needs of edgekit.hub.Hub; tests bring their own."""
+    """What the camera needs of edgekit.hub.connection.Hub; tests bring their own."""
 
     def send(self, output: str, message: Message, on_stored: Callable[[int], None] | None = None) -> bool: ...
     def report(self, patch: Mapping[str, Any]) -> None: ...

@@ -8,7 +8,7 @@ from PIL import Image
 
 from camera_sim.settings import Encoding
 from camera_sim.sources import Picture
-from edgekit.frame import MAX_BODY_BYTES, MAX_SIDE, RAW
+from edgekit.frame.message import MAX_BODY_BYTES, MAX_SIDE, RAW
 
 _QUALITY = 90
 _QUALITY_TO_FIT = 80

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from camera_sim.pacing import Pacing
-from edgekit.batch import MAX_FRAMES
+from edgekit.frame.batch import MAX_FRAMES
 
 Encoding = Literal["png", "jpeg", "raw", "as_is"]
 MIN_RATE, MAX_RATE = 0.001, 100_000.0  # frames in a second

@@ -9,15 +9,15 @@ from typing import NoReturn
 
 from prometheus_client import REGISTRY
 
-from edgekit import cores, log, metrics
-from edgekit.hub import Hub
-from edgekit.life import run_module
-from inference.delivery import Delivery, DeliverySettings
-from inference.fetch import FetchSettings, authorities
+from edgekit import cpu_affinity, log, metrics
+from edgekit.hub.connection import Hub
+from edgekit.lifecycle import run_module
 from inference.metrics import FrameCounters, ModelInfo, StageHistograms
+from inference.models.delivery import Delivery, DeliverySettings
+from inference.models.download import FetchSettings, authorities
+from inference.models.verification import Keyring
 from inference.service import Report, Service
 from inference.settings import Environment, SettingsError
-from inference.trust import Keyring
 
 EXIT_SETTINGS = 2
 
@@ -25,7 +25,7 @@ EXIT_SETTINGS = 2
 def main() -> NoReturn:
     """Run until told to stop; exits with 2 when the environment cannot be used."""
     log.setup("inference")
-    cores.keep_to_one(
+    cpu_affinity.keep_to_one(
         -1, os.environ.get("MODULE_CORE")
     )  # the last: a device's interrupts are the first one's
     try:

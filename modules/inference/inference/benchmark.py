@@ -24,11 +24,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from inference.artefact import MAX_ARTEFACT_BYTES, Artefact, read
-from inference.child import ONE_THREAD, ChildProcess, Ended, TookTooLong, answer, confine
 from inference.engine import Engine
-from inference.prove import MAX_MEMORY_BYTES
+from inference.model_section import ModelRef
+from inference.models.child_process import ONE_THREAD, ChildProcess, Ended, TookTooLong, answer, confine
+from inference.models.prove import MAX_MEMORY_BYTES
 from inference.runtimes import versions
-from inference.wish import ModelRef
 
 SCHEMA: Final = "twinship.benchmark.v1"
 MIN_QUERIES: Final = 1024

@@ -11,8 +11,8 @@ import numpy as np
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from inference.install import Running
-from inference.ledger import STAGES, Walk
+from inference.frames.ledger import STAGES, Walk
+from inference.models.installer import Running
 
 #: Milliseconds: from a small model on a quick machine to a hub that was away.
 BUCKETS_MS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000)

@@ -10,11 +10,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.frame import BadFrame
+from edgekit.frame.message import BadFrame
 from inference.artefact import Artefact
 from inference.engine import Engine
-from inference.prediction import Scored, best
-from inference.preprocess import decode_file, prepare
+from inference.frames.prediction import Scored, best
+from inference.frames.preprocess import decode_file, prepare
 from inference.runtimes import AUTO
 
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024

@@ -12,16 +12,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from edgekit.clock import mono_ns
-from edgekit.frame import Flow, Message
-from edgekit.hub import Hub, MethodAnswer, Twin
+from edgekit.frame.message import Flow, Message
+from edgekit.hub.connection import Hub, MethodAnswer, Twin
 from edgekit.settings import validate
 from inference.benchmark import Benchmark, BenchmarkFailed, BenchmarkRequest
-from inference.delivery import Delivery
-from inference.frame_path import FramePath, Observe
-from inference.ledger import Published, Window, before_body
-from inference.prediction import json_message
-from inference.schedule import Schedule
-from inference.settings import InferenceSection, Settings, TelemetrySection
+from inference.frames.frame_path import FramePath, Observe
+from inference.frames.ledger import Published, Window, before_body
+from inference.frames.prediction import json_message
+from inference.frames.schedule import Schedule
+from inference.frames.settings import InferenceSection, Settings, TelemetrySection
+from inference.models.delivery import Delivery
 
 log = logging.getLogger(__name__)
 

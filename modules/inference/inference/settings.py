@@ -9,11 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from inference.addresses import KINDS
-from inference.intake import Overload
-from inference.prediction import Predictions
+from inference.models.allowed_addresses import KINDS
 from inference.runtimes import AUTO, RUNTIMES
 
 
@@ -60,32 +56,3 @@ class Environment:
             signature_required=signature == "required",
             source_allow=allow,
         )
-
-
-class _Section(BaseModel):
-    # Unknown fields are errors: a misspelt one would otherwise be accepted and do nothing.
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
-
-
-class InferenceSection(_Section):
-    """Twin section `inference`."""
-
-    confidenceThreshold: float = Field(default=0.6, ge=0, le=1)
-    topK: int = Field(default=3, ge=1, le=10)
-    overload: Overload = "newest"
-    latencyBudgetMs: float = Field(default=20, gt=0, le=60_000)
-
-
-class TelemetrySection(_Section):
-    """Twin section `telemetry`."""
-
-    intervalSeconds: float = Field(default=10, ge=1, le=3_600)
-    predictions: Predictions = "changes"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Both sections as they are in force."""
-
-    inference: InferenceSection = field(default_factory=InferenceSection)
-    telemetry: TelemetrySection = field(default_factory=TelemetrySection)

@@ -15,14 +15,14 @@ from PIL import Image
 
 from camera_sim import encoding
 from camera_sim.camera import LEDGER, Camera
-from camera_sim.ledger import Sent, line
 from camera_sim.scene import Scene
+from camera_sim.send_log import Sent, line
 from camera_sim.settings import CameraEnvironment
 from camera_sim.sources import Folder, Picture, Source
 from edgekit import clock
-from edgekit.batch import frames_of
-from edgekit.frame import Flow, Frame, FrameId, Message
-from edgekit.hub import Twin
+from edgekit.frame.batch import frames_of
+from edgekit.frame.message import Flow, Frame, FrameId, Message
+from edgekit.hub.connection import Twin
 
 Sending = tuple[Frame, Callable[[int], None] | None]
 

@@ -9,7 +9,7 @@ from PIL import Image
 from camera_sim.encoding import CannotEncode, encode, within
 from camera_sim.settings import Encoding
 from camera_sim.sources import Picture, read_picture
-from edgekit.frame import MAX_BODY_BYTES, RAW
+from edgekit.frame.message import MAX_BODY_BYTES, RAW
 
 
 def picture(form: str, folder: Path, mode: str = "RGB", size: tuple[int, int] = (8, 6)) -> Picture:

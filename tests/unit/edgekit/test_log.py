@@ -55,7 +55,7 @@ def test_a_line_is_json_with_its_extras() -> None:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines("camera_sim"))
-    logger = logging.Logger("edgekit.life")
+    logger = logging.Logger("edgekit.lifecycle")
     logger.addHandler(handler)
     logger.info("stopped: %s", "SIGTERM\nor so", extra={"left": {"unsent": 2}})
     event = json.loads(stream.getvalue())
@@ -64,7 +64,7 @@ def test_a_line_is_json_with_its_extras() -> None:
     assert event == {
         "level": "info",
         "module": "camera_sim",
-        "logger": "edgekit.life",
+        "logger": "edgekit.lifecycle",
         "event": "stopped: SIGTERM\nor so",
         "left": {"unsent": 2},
     }

@@ -12,9 +12,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from inference.delivery import Delivery, DeliverySettings, Running
-from inference.trust import Keyring
-from inference.wish import ModelRef, ModelState, key_id, section_for
+from inference.model_section import ModelRef, ModelState, key_id, section_for
+from inference.models.delivery import Delivery, DeliverySettings, Running
+from inference.models.verification import Keyring
 from tests.models import LABELS, quadrant, tiny_artefact
 
 PATIENCE_S = 60.0

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgekit.clock import boot_id, mono_ns, wall_ns
-from edgekit.frame import RAW, Frame, FrameId, Message
-from edgekit.hub import Hub, MethodAnswer, Twin
+from edgekit.frame.message import RAW, Frame, FrameId, Message
+from edgekit.hub.connection import Hub, MethodAnswer, Twin
 from inference.artefact import InputSpec, Manifest
-from inference.delivery import Delivery, Running
-from inference.wish import ModelRef
+from inference.model_section import ModelRef
+from inference.models.delivery import Delivery, Running
 from tests.unit.inference import tiny_model
 
 RUN = "0123456789abcdef"

@@ -212,7 +212,7 @@ def test_names_are_words(name: str) -> None:
 
 def test_artefact_and_wish_need_no_numpy() -> None:
     """The operator's side reads both without the device's libraries."""
-    code = "import sys, inference.artefact, inference.wish; sys.exit('numpy' in sys.modules)"
+    code = "import sys, inference.artefact, inference.model_section; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

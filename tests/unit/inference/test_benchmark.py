@@ -12,7 +12,7 @@ import pytest
 
 from inference.artefact import read
 from inference.benchmark import Benchmark, BenchmarkFailed, BenchmarkRequest, single_stream
-from inference.wish import ModelRef
+from inference.model_section import ModelRef
 from tests.models import tiny_artefact
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from inference.engine import Engine, NeedsDelegate
-from inference.prove import Prover
-from inference.reconcile import CODES, ModelRefused
+from inference.model_section import ModelState
+from inference.models.errors import CODES, ModelRefused
+from inference.models.prove import Prover
 from inference.runtimes import RUNTIMES
-from inference.wish import ModelState
 from tests.models import LABELS as QUADRANTS
 from tests.models import SPEC, tiny_artefact
 from tests.unit.inference import tiny_model

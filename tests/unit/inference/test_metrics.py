@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.registry import Collector
 
-from edgekit.frame import FrameId
-from inference.install import Running
-from inference.ledger import Walk
+from edgekit.frame.message import FrameId
+from inference.frames.ledger import Walk
+from inference.frames.outcomes import Outcome, Tally
 from inference.metrics import BUCKETS, MAX_UNSORTED, FrameCounters, ModelInfo, StageHistograms
-from inference.tally import Outcome, Tally
+from inference.models.installer import Running
 from tests.unit.inference.doubles import running
 
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from inference.engine import Engine, EngineError
+from inference.frames.preprocess import decode, prepare
 from inference.predict import FilePrediction, FileUnreadable, predict_files
-from inference.preprocess import decode, prepare
 from tests.unit.inference import tiny_model
 from tests.unit.inference.tiny_model import LABELS, SPEC, band
 

@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from edgekit.clock import mono_ns
-from edgekit.frame import Flow, Message
-from edgekit.hub import Hub, MethodAnswer, Twin
+from edgekit.frame.message import Flow, Message
+from edgekit.hub.connection import Hub, MethodAnswer, Twin
 from inference import service as service_module
-from inference.delivery import Delivery
-from inference.frame_path import FLOW_FRAMES
+from inference.frames.frame_path import FLOW_FRAMES
+from inference.models.delivery import Delivery
 from inference.service import FLOW_INTERVAL_S, Report, Service
 from tests.unit.inference.doubles import (
     RUN,

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from edgekit.settings import validate
-from inference.settings import Environment, InferenceSection, Settings, SettingsError, TelemetrySection
+from inference.frames.settings import InferenceSection, Settings, TelemetrySection
+from inference.settings import Environment, SettingsError
 
 
 def test_the_environment_with_everything_left_out() -> None:

@@ -1,0 +1,1 @@
+"""A frame as a message: one frame, or several in a batch."""

@@ -1,0 +1,68 @@
+"""What was certainly handed over: a line for each frame that the hub has stored; decides nothing."""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic_core import to_json
+
+from edgekit.frame.message import FrameId
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One frame on its way, without its picture."""
+
+    id: FrameId
+    truth: str | None
+    captured: int  # ns since the epoch
+    size: int  # bytes of the body
+
+
+def line(sent: Sent, stored: int) -> bytes:
+    """The frame as a line of JSON with its end; `stored` is the PUBACK in ns since the epoch."""
+    fields = {
+        "camera": sent.id.camera,
+        "run": sent.id.run,
+        "seq": sent.id.seq,
+        "truth": sent.truth,
+        "captured": sent.captured,
+        "stored": stored,
+        "bytes": sent.size,
+    }
+    return to_json(fields) + b"\n"
+
+
+class Ledger:
+    """The file `sent.jsonl`, appended to across restarts; opened for each message: nothing to close."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._failing = False
+
+    def append(self, sent: Sequence[Sent], stored: int) -> None:
+        """Write a line for each frame of a message. A disk that fails is said once; frames go on without."""
+        try:
+            self._write(b"".join(line(each, stored) for each in sent))
+            self._failing = False
+        except OSError as error:
+            if not self._failing:
+                logger.error("ledger %s: frames are not recorded: %s", self._path, error)
+            self._failing = True
+
+    def _write(self, text: bytes) -> None:
+        """At the end of the file. Bare calls: a file object takes three times as long, for every frame."""
+        try:
+            file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        except FileNotFoundError:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            if (written := os.write(file, text)) != len(text):
+                raise OSError(f"only {written} of {len(text)} bytes fitted")
+        finally:
+            os.close(file)

@@ -1,0 +1,1 @@
+"""The path of a frame: queue, pre-processing, invoke, prediction, latency record."""

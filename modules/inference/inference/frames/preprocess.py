@@ -1,0 +1,135 @@
+"""From a picture to model input: the only code that does it, on the device, for files and in training.
+
+Scaling to the tensor's own numbers is the engine's (`engine.Engine`); which frame is next is `intake`'s.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+
+from edgekit.frame.message import RAW, BadFrame
+from inference.artefact import InputSpec
+from inference.frames import fast_png
+from inference.runtimes import one_line
+
+MAX_PIXELS: Final = 4096 * 4096
+"""A body of 250 KB can declare a picture of many gigabytes; nothing larger than this is unpacked."""
+
+# The decoders themselves and not Image.open: only the declared one ever sees the bytes, and it is quicker.
+DECODERS: Final[dict[str, type[ImageFile]]] = {"image/png": PngImageFile, "image/jpeg": JpegImageFile}
+FILE_DECODERS: Final[dict[bytes, type[ImageFile]]] = {
+    b"\x89PNG\r\n\x1a\n": PngImageFile,
+    b"\xff\xd8\xff": JpegImageFile,
+    b"BM": BmpImageFile,
+}
+MODES: Final = {1: "L", 3: "RGB"}
+SIXTEEN_BITS: Final = ("I;16", "I")  # the second before Pillow 11
+GREY_MODES: Final = ("1", "L", "LA", *SIXTEEN_BITS)
+
+
+def decode(image: bytes, content_type: str, width: int, height: int, channels: int) -> NDArray[np.uint8]:
+    """The pixels of a frame's body, uint8 of shape (height, width, channels); they may be read-only.
+
+    Raises BadFrame with reason "channels" (neither 1 nor 3), "size" (not what was declared, or too large),
+    "content_type" (none that we read) or "image" (the bytes are no such picture).
+    """
+    if channels not in MODES:
+        raise BadFrame("channels", f"{channels}, not 1 or 3")
+    if width < 1 or height < 1 or width * height > MAX_PIXELS:
+        raise BadFrame("size", f"{width}x{height}, at most {MAX_PIXELS} pixels")
+    if content_type == RAW:
+        return _raw(image, (height, width, channels))
+    if content_type not in DECODERS:
+        raise BadFrame("content_type", f"{content_type[:64]!r} is none that is read here")
+    if content_type == "image/png" and (plain := fast_png.pixels(image, width, height, MODES[channels])):
+        return np.frombuffer(plain, np.uint8).reshape(height, width, channels)
+    picture = _open(image, DECODERS[content_type])
+    if picture.size != (width, height):
+        raise BadFrame("size", f"declared {width}x{height}, is {picture.width}x{picture.height}")
+    return _pixels(picture, channels)
+
+
+def decode_file(data: bytes) -> NDArray[np.uint8]:
+    """The pixels of a picture file, whose size and kind only it can tell, upright as its EXIF says.
+
+    Raises BadFrame as `decode`.
+    """
+    for signature, decoder in FILE_DECODERS.items():
+        if data.startswith(signature):
+            picture = _upright(_open(data, decoder))
+            return _pixels(picture, 1 if picture.mode in GREY_MODES else 3)
+    raise BadFrame("content_type", "neither PNG nor JPEG nor BMP")
+
+
+def prepare(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
+    """Pixels of any size as the model declares its input: grey or RGB, resized, inverted; uint8 (H, W, C).
+
+    Pixels that fit already are returned as they are, not copied.
+    """
+    wanted = (spec.height, spec.width, spec.channels)
+    fitting = pixels if pixels.shape == wanted else _fit(pixels, spec)
+    return np.bitwise_not(fitting) if spec.invert else fitting  # of a uint8: 255 - value
+
+
+def _fit(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
+    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    # Colour first: grey is then resized once and not three times. Bilinear in Pillow widens its filter when
+    # it shrinks a picture, so that no pixel is skipped.
+    picture = picture.convert(MODES[spec.channels])
+    picture = picture.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
+    return _array(picture, spec.channels)
+
+
+def _raw(body: bytes, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    if len(body) != shape[0] * shape[1] * shape[2]:
+        raise BadFrame("size", f"{len(body)} bytes are not {'x'.join(map(str, shape))}")
+    return np.frombuffer(body, np.uint8).reshape(shape)
+
+
+def _open(data: bytes, decoder: type[ImageFile]) -> Image.Image:
+    """The picture, its header read, nothing unpacked yet."""
+    try:
+        picture = decoder(BytesIO(data))
+    except Exception as error:  # Pillow raises nearly anything: OSError, SyntaxError, struct.error …
+        raise BadFrame("image", one_line(error)) from error
+    if picture.width * picture.height > MAX_PIXELS:
+        raise BadFrame("size", f"{picture.width}x{picture.height}, at most {MAX_PIXELS} pixels")
+    return picture
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception as error:  # cut off or garbled: see _open
+        raise BadFrame("image", one_line(error)) from error
+
+
+def _pixels(picture: Image.Image, channels: int) -> NDArray[np.uint8]:
+    try:
+        return _array(_with_channels(picture, channels), channels)
+    except Exception as error:  # cut off or garbled: see _open
+        raise BadFrame("image", one_line(error)) from error
+
+
+def _with_channels(picture: Image.Image, channels: int) -> Image.Image:
+    if picture.mode == MODES[channels]:
+        return picture
+    if picture.mode in SIXTEEN_BITS:  # which Pillow would clip and not scale
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    elif picture.mode == "P":  # a palette with transparency goes through RGBA, else Pillow warns
+        picture = picture.convert("RGBA")
+    return picture.convert(MODES[channels])
+
+
+def _array(picture: Image.Image, channels: int) -> NDArray[np.uint8]:
+    # tobytes, because numpy's own way in (__array_interface__) takes twice as long for a small picture.
+    return np.frombuffer(picture.tobytes(), np.uint8).reshape(picture.height, picture.width, channels)

@@ -1,0 +1,39 @@
+"""The writable sections of the twin: `inference` and `telemetry`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from inference.frames.prediction import Predictions
+from inference.frames.queue import Overload
+
+
+class _Section(BaseModel):
+    # Unknown fields are errors: a misspelt one would otherwise be accepted and do nothing.
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class InferenceSection(_Section):
+    """Twin section `inference`."""
+
+    confidenceThreshold: float = Field(default=0.6, ge=0, le=1)
+    topK: int = Field(default=3, ge=1, le=10)
+    overload: Overload = "newest"
+    latencyBudgetMs: float = Field(default=20, gt=0, le=60_000)
+
+
+class TelemetrySection(_Section):
+    """Twin section `telemetry`."""
+
+    intervalSeconds: float = Field(default=10, ge=1, le=3_600)
+    predictions: Predictions = "changes"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Both sections as they are in force."""
+
+    inference: InferenceSection = field(default_factory=InferenceSection)
+    telemetry: TelemetrySection = field(default_factory=TelemetrySection)

@@ -1,0 +1,1 @@
+"""The path of a model: download, verification, proof, probation, rollback."""

@@ -1,0 +1,127 @@
+"""From a wish to a loaded model, one step at a time: check, prove, load; and from disk to a loaded model.
+
+Each step ends well or raises ModelRefused or ModelUnavailable. Which step comes next is `reconcile`'s, what
+is remembered of its end is `effects`'.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from inference.artefact import MAX_ARTEFACT_BYTES, Artefact, BadArtefact, Manifest, read
+from inference.engine import Engine, NeedsDelegate
+from inference.model_section import BadWish, Inline, ModelRef, Wish, parse
+from inference.models.download import Fetcher
+from inference.models.errors import ModelRefused, ModelUnavailable
+from inference.models.prove import Proved, Prover
+from inference.models.store import Kept, ModelStore
+from inference.models.verification import Keyring, check
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A loaded model. Whoever holds one may use it to the end, whatever is promoted meanwhile."""
+
+    ref: ModelRef
+    engine: Engine = field(repr=False)
+    manifest: Manifest = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An artefact that passed size, signature and digest. Nobody has loaded it yet."""
+
+    ref: ModelRef
+    artefact: Artefact = field(repr=False)
+
+
+class Installer:
+    """The steps, on this device."""
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        store: ModelStore,
+        fetcher: Fetcher,
+        prover: Prover,
+        runtime: str,
+        delegate: str = "",
+    ) -> None:
+        self._keyring = keyring
+        self._store = store
+        self._fetcher = fetcher
+        self._prover = prover
+        self._runtime = runtime
+        self._delegate = delegate
+
+    def check(self, section: object) -> Candidate:
+        """Size, signature, digest, in this order; then the artefact's own words.
+
+        What lies behind an address is fetched before its bytes are counted, and after the signature.
+        """
+        try:
+            wish = parse(section)
+            if wish.ref.size > MAX_ARTEFACT_BYTES:
+                message = f"{wish.ref.size} bytes; {MAX_ARTEFACT_BYTES} are allowed"
+                raise ModelRefused("too-large", f"{wish.ref}: {message}")
+            data = self._fetch(wish)
+        except BadWish as error:
+            raise ModelRefused("bad-section", str(error)) from error
+        return self._candidate(wish.ref, data)
+
+    def prove(self, candidate: Candidate) -> Proved:
+        """Store it and try it in a child process."""
+        path: Path = self._store.put(candidate.ref.sha256, candidate.artefact.data)
+        return self._prover.run(path)
+
+    def load(self, candidate: Candidate) -> Running:
+        """Load and warm it in this process, beside the model that answers."""
+        try:
+            engine = Engine(candidate.artefact, runtime=self._runtime, delegate=self._delegate)
+            engine.warm()
+        except MemoryError as error:
+            raise ModelUnavailable("no-memory", f"{candidate.ref}: no memory left to load it") from error
+        except NeedsDelegate as error:
+            raise ModelRefused("needs-delegate", f"{candidate.ref}: {error}") from error
+        except Exception as error:  # a runtime raises what it likes
+            text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise ModelRefused("load-failed", f"{candidate.ref}: {text}") from error
+        if self._delegate:
+            where = f"on {engine.delegate}" if engine.delegate else f"on the CPU: {engine.why_not}"
+            log.info("model %s runs %s", candidate.ref, where)
+        return Running(candidate.ref, engine, candidate.artefact.manifest)
+
+    def restore(self, kept: Kept, before_load: Callable[[], None]) -> Running:
+        """From disk: checked again, keys included, as disks and keys change. It was proved when it came.
+
+        ModelRefused with `wrong-size` or `wrong-digest` says that the file is gone or damaged.
+        """
+        candidate = self._candidate(kept.ref, self._store.get(kept.ref.sha256) or b"")
+        before_load()
+        return self.load(candidate)
+
+    def _fetch(self, wish: Wish) -> bytes:
+        if isinstance(wish.source, Inline):
+            return wish.source.inflate(wish.ref.size)
+        # What is kept needs no download, unless the disk has changed it.
+        kept = self._store.get(wish.ref.sha256)
+        if kept is not None and hashlib.sha256(kept).hexdigest() == wish.ref.sha256:
+            return kept
+        # The address itself is not signed: nobody is asked on the word of an unsigned section.
+        self._keyring.verifies(wish.ref)
+        return self._fetcher.fetch(wish.ref, wish.source.uri)
+
+    def _candidate(self, ref: ModelRef, data: bytes) -> Candidate:
+        check(ref, data, self._keyring)
+        try:
+            artefact = read(data)
+        except BadArtefact as error:
+            raise ModelRefused("bad-artefact", f"{ref}: {error.reason}") from error
+        itself = f"{artefact.manifest.name}:{artefact.manifest.version}"
+        if itself != str(ref):
+            raise ModelRefused("wrong-name", f"{ref}: the artefact calls itself {itself}")
+        return Candidate(ref, artefact)

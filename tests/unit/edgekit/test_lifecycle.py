@@ -1,0 +1,130 @@
+"""A module's life, in a process of its own: it ends in os._exit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from typing import Any
+
+import pytest
+
+SCRIPT = textwrap.dedent("""
+    import gc, sys, threading, time
+    from edgekit import log
+    from edgekit.lifecycle import run_module
+
+    def say(word):
+        sys.stderr.write(word + "\\n")
+        sys.stderr.flush()
+
+    class Hub:
+        stuck = threading.Event()
+        stuck_reason = "connect: accepted, but not answered in 41 s"
+        def start(self):
+            say("hub.start")
+            if "stuck" in sys.argv:
+                self.stuck.set()
+        def wait_sent(self, timeout_s):
+            say(f"wait_sent {timeout_s > 0}")
+            return 3
+        def close(self, timeout_s):
+            say(f"close {timeout_s:g}")
+            time.sleep(min(timeout_s, 60 if "hang" in sys.argv else 0))
+
+    def start():
+        if "broken" in sys.argv:
+            raise ValueError("no such folder")
+        say("start")
+
+    def stop(timeout_s):
+        say(f"stop {timeout_s:g}")
+        if "frozen" in sys.argv:
+            say(f"frozen {gc.get_freeze_count() > 1000}")
+        if "hang" in sys.argv:
+            time.sleep(60)
+        if "fails" in sys.argv:
+            raise RuntimeError("boom")
+        return {"frames": 2}
+
+    log.setup("test")
+    threading.Thread(target=time.sleep, args=(60,)).start()  # as the SDK's: it would hold a normal exit
+    run_module(Hub(), start=start, stop=stop)
+""")
+
+
+def run(
+    *arguments: str, kill: signal.Signals | None = None
+) -> tuple[int, list[str], list[dict[str, Any]], float]:
+    """Exit status, what was called, the log and the seconds from the signal to the exit."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "RuntimeLogLevel": "info"},
+    )
+    assert process.stdout is not None
+    lines: list[str] = []
+    if kill is not None:
+        while not lines or '"started"' not in lines[-1]:
+            lines.append(process.stdout.readline())
+        process.send_signal(kill)
+    begin = time.monotonic()
+    out, err = process.communicate(timeout=30)
+    lines += out.splitlines()
+    return (
+        process.returncode,
+        err.split("\n")[:-1],
+        [json.loads(line) for line in lines],
+        time.monotonic() - begin,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_module_in_order(number: signal.Signals) -> None:
+    """Module, then hub; intake, drain, close; exit 0 although a thread would hold it; the rest is logged."""
+    status, calls, events, _seconds = run(kill=number)
+    assert status == 0
+    assert calls == ["start", "hub.start", "stop 2", "wait_sent True", "close 1"]
+    assert events[-1]["event"] == f"stopped: {number.name}"
+    assert events[-1]["left"] == {"frames": 2, "unsent": 3}
+
+
+def test_a_stuck_hub_is_exit_75_with_its_reason() -> None:
+    """A new process is the only cure; nothing is drained into a hub that does not answer."""
+    status, calls, events, _seconds = run("stuck")
+    assert status == 75
+    assert calls == ["start", "hub.start", "stop 2", "wait_sent False", "close 1"]
+    assert "not answered in 41 s" in events[-1]["event"]
+
+
+def test_nobody_can_hold_the_exit() -> None:
+    """A module and an SDK that hang cost two seconds and one."""
+    status, calls, _events, seconds = run("hang", kill=signal.SIGTERM)
+    assert status == 0
+    assert calls[-1] == "close 1"
+    assert 2.5 < seconds < 15
+
+
+def test_a_module_that_fails_to_stop_is_still_stopped() -> None:
+    """Its error is logged; the hub is drained and closed."""
+    status, calls, events, _seconds = run("fails", kill=signal.SIGTERM)
+    assert status == 0
+    assert calls[-1] == "close 1"
+    assert any("boom" in event.get("error", "") for event in events)
+
+
+def test_what_lives_as_long_as_the_module_is_frozen() -> None:
+    """A full collection would look at all that was imported, amid the frames."""
+    _status, calls, _events, _seconds = run("frozen", kill=signal.SIGTERM)
+    assert "frozen True" in calls
+
+
+def test_a_module_that_cannot_start_is_exit_1() -> None:
+    """One line names the reason, and the hub is never started."""
+    status, calls, events, _seconds = run("broken")
+    assert (status, calls) == (1, [])
+    assert events[-1]["event"] == "not started: ValueError: no such folder"

@@ -1,0 +1,179 @@
+"""The frames of a batch: each ends in one counter, and together they are answered in one message."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edgekit.clock import mono_ns
+from edgekit.frame import batch
+from edgekit.frame.message import MAX_BODY_BYTES, Flow, Frame, Message
+from inference.engine import Engine
+from inference.frames.settings import InferenceSection, Settings
+from tests.unit.inference import tiny_model
+from tests.unit.inference.doubles import RUN, FakeEngine, brightest_band, frame, running
+from tests.unit.inference.frames.test_frame_path import ALL, Bench
+
+
+def batched(*frames: Frame) -> Message:
+    """These frames in one message."""
+    return batch.to_message(frames, [batch.part(each) for each in frames])
+
+
+def seqs(bench: Bench) -> list[list[int]]:
+    """The frames that each message answered."""
+    bodies = bench.hub.of("predictions")
+    return [[each["frame"]["seq"] for each in body.get("predictions", [body])] for body in bodies]
+
+
+def test_a_batch_is_answered_in_one_message() -> None:
+    """A record for each frame, as it has alone; the message names its own schema."""
+    bench = Bench(running(Engine(tiny_model.artefact())))
+    bench.put(batched(*(frame(seq, place=seq) for seq in range(3))))
+    bench.work()
+    (body,) = bench.hub.of("predictions")
+    assert body["schema"] == "twinship.predictions.v1"
+    assert [each["top"][0]["label"] for each in body["predictions"]] == ["top", "middle", "bottom"]
+    assert {each["schema"] for each in body["predictions"]} == {"twinship.prediction.v1"}
+    assert bench.hub.sent[0].message.message_id == f"camera-{RUN}-0+2"
+    assert bench.ends() == {"answered": 3}
+    assert bench.path.flows() == [Flow("camera", RUN, 2)]
+
+
+def test_stages_add_up_for_each_frame_of_a_batch() -> None:
+    """Waiting for the others counts: captured until PUBACK, to the nanosecond, told once for all."""
+    bench = Bench(running())
+    bench.hub.stores = False
+    sources = [frame(seq) for seq in range(3)]
+    bench.put(batched(*sources))
+    bench.work()
+    (sent,) = bench.hub.sent
+    assert sent.on_stored is not None
+    puback = mono_ns()
+    sent.on_stored(puback)
+    window, _, (published,) = bench.path.cut(0)
+    assert (window.frames, published.frame) == (3, sources[0].id)
+    for source, record in zip(sources, sent.body["predictions"], strict=True):
+        total_ms = sum(record["stages_ms"].values()) + published.publish_ns / 1e6
+        assert total_ms == pytest.approx((puback - source.mono) / 1e6, abs=1e-9)
+    assert len(bench.observed) == 3
+
+
+def test_a_batch_that_comes_again_is_known_frame_by_frame() -> None:
+    """A repeat is a frame and not a message: the hub may send one again, a camera may pack another way."""
+    bench = Bench(running())
+    bench.put(batched(frame(0), frame(1)), batched(frame(1), frame(2)), batched(frame(0), frame(2)))
+    bench.work()
+    assert seqs(bench) == [[0, 1], [2]]
+    assert bench.ends() == {"answered": 3, "repeats": 3}
+
+
+def test_a_bad_picture_costs_its_batch_nothing() -> None:
+    """The frame is counted; those beside it are answered."""
+    bench = Bench(running())
+    broken = replace(frame(1), image=b"no png", content_type="image/png")
+    bench.put(batched(frame(0), broken, frame(2)))
+    bench.work()
+    assert seqs(bench) == [[0, 2]]
+    assert bench.ends() == {"answered": 2, "bad_frame": 1}
+
+
+def test_a_frame_on_which_the_model_throws_costs_its_batch_nothing() -> None:
+    """And counts against the model, once."""
+
+    def throws_at_middle(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        scores = brightest_band(pixels)
+        if scores.argmax() == 1:
+            raise RuntimeError("operator 3 failed")
+        return scores
+
+    bench = Bench(running(FakeEngine(throws_at_middle)))
+    bench.put(batched(*(frame(seq, place=seq) for seq in range(3))))
+    bench.work()
+    assert bench.ends() == {"answered": 2, "engine": 1}
+    assert (len(bench.delivery.failures), len(bench.delivery.noted)) == (1, 2)
+
+
+def test_a_bad_batch_is_counted_and_the_next_answered() -> None:
+    """Of what cannot be read nobody knows how many frames it was: one."""
+    bench = Bench(running())
+    cut = batched(frame(0), frame(1))
+    bench.put(replace(cut, body=cut.body[:-1]), batched(frame(2), frame(3)))
+    bench.work()
+    assert bench.ends() == {"bad_frame": 1, "answered": 2}
+
+
+def test_a_full_queue_drops_a_batch_whole_and_counts_its_frames() -> None:
+    """The bound counts messages, the counter frames."""
+    bench = Bench(running())  # "newest": 8 messages
+    bench.put(*(batched(frame(2 * number), frame(2 * number + 1)) for number in range(9)))
+    assert bench.path.waiting() == 16
+    bench.work()
+    assert bench.ends() == {"answered": 16, "overload": 2}
+
+
+def test_a_full_outbox_drops_every_answer_of_a_batch() -> None:
+    """And the publish times that the message would have carried are told by the next."""
+    bench = Bench(running())
+    for first, full in ((0, False), (2, True), (4, False)):
+        bench.hub.full = full
+        bench.put(batched(frame(first), frame(first + 1)))
+        bench.work()
+    assert bench.ends() == {"answered": 4, "outbox": 2}
+    assert bench.hub.of("predictions")[1]["before"]["frame"]["seq"] == 0
+    assert bench.path.wait_stored(0) == 0
+
+
+def test_within_a_batch_only_changes_are_told() -> None:
+    """Each answer is compared to the one before it, within the message and across; one alone stands alone."""
+    bench = Bench(running(), in_force=Settings())
+    bench.put(batched(*(frame(seq, place=place) for seq, place in enumerate([0, 0, 1, 1, 0]))))
+    bench.put(batched(frame(5, place=0), frame(6, place=2)))
+    bench.work()
+    assert seqs(bench) == [[0, 2, 4], [6]]
+    assert bench.hub.of("predictions")[1]["schema"] == "twinship.prediction.v1"
+    assert bench.ends() == {"answered": 4, "suppressed": 3}
+
+
+def test_answers_that_no_message_holds_go_out_in_several() -> None:
+    """A model with long labels: each message stays below the limit, and publish times are told once."""
+    engine = FakeEngine()
+    engine.labels = ("a" * 600, "b" * 600, "c" * 600)
+    bench = Bench(running(engine))
+    bench.put(batched(*(frame(seq) for seq in range(batch.MAX_FRAMES))))
+    bench.work()
+    assert [seq for message in seqs(bench) for seq in message] == list(range(batch.MAX_FRAMES))
+    assert len(bench.hub.sent) > 1
+    assert all(len(sent.message.body) <= MAX_BODY_BYTES for sent in bench.hub.sent)
+    assert len(bench.path.cut(0)[2]) == len(bench.hub.sent)
+
+
+@given(
+    batches=st.lists(st.tuples(st.integers(0, 20), st.integers(1, 6)), max_size=30),
+    worked=st.sets(st.integers(0, 30)),
+    full=st.sets(st.integers(0, 30)),
+    mode=st.sampled_from(["all", "changes", "none"]),
+)
+def test_every_frame_of_every_batch_ends_once(
+    batches: Sequence[tuple[int, int]], worked: set[int], full: set[int], mode: str
+) -> None:
+    """Whatever overlaps, is full or suppressed: counters add up to what came, and nothing is told twice."""
+    bench = Bench(running())
+    telemetry = ALL.telemetry.model_copy(update={"predictions": mode})
+    bench.path.apply(Settings(InferenceSection(overload="all"), telemetry))
+    for step, (first, count) in enumerate(batches):
+        bench.hub.full = step in full
+        bench.put(batched(*(frame(first + more, place=(first + more) % 3) for more in range(count))))
+        if step in worked:
+            bench.work()
+        ended = sum(bench.ends().values())
+        assert ended + bench.path.waiting() == sum(came for _, came in batches[: step + 1])
+    bench.work()
+    told = [seq for message in seqs(bench) for seq in message]
+    assert len(told) == len(set(told)) == bench.ends().get("answered", 0)

@@ -1,0 +1,188 @@
+"""Where the time went: sums that hold to the nanosecond, exact percentiles, and publish times told once."""
+
+from dataclasses import replace
+from math import ceil
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgekit.frame.message import Frame, FrameId
+from inference.frames.ledger import (
+    MAX_EARLIER,
+    MAX_UNTOLD,
+    MAX_WINDOW_FRAMES,
+    STAGES,
+    Here,
+    Ledger,
+    Published,
+    Stamps,
+    Walk,
+    before_body,
+    summary,
+    walk,
+)
+
+EPOCH = 1_700_000_000_000_000_000
+HERE = Here("this boot", EPOCH)
+FRAME = Frame(
+    id=FrameId("camera", "0123456789abcdef", 7),
+    image=b"\0",
+    content_type="application/octet-stream",
+    width=1,
+    height=1,
+    channels=1,
+    captured=EPOCH + 1_000,
+    mono=1_000,
+    encoded=1_400,
+    boot="this boot",
+)
+STAMPS = Stamps(arrived=2_500, taken=2_550, prepared=2_750, inferred=2_850, answered=2_900)
+
+
+def walked(seq: int = 0, answered: int = 100) -> Walk:
+    return Walk(FrameId("camera", "0123456789abcdef", seq), (1, 2, 3, 4, 5, 6), "monotonic", answered)
+
+
+def test_stages_are_the_differences_of_neighbouring_stamps() -> None:
+    """Each stage by its name, in ms."""
+    done = walk(FRAME, STAMPS, HERE)
+    assert done.clock == "monotonic"
+    assert done.stages_ms() == {
+        "encode": 0.0004,
+        "transit": 0.0011,
+        "queue": 0.00005,
+        "preprocess": 0.0002,
+        "invoke": 0.0001,
+        "postprocess": 0.00005,
+    }
+
+
+@given(steps=st.lists(st.integers(0, 10**12), min_size=8, max_size=8))
+def test_a_frames_stages_add_up_to_its_total(steps: list[int]) -> None:
+    """total = captured → PUBACK, to the nanosecond, whatever the stamps."""
+    at = [sum(steps[: place + 1]) for place in range(8)]
+    done = walk(replace(FRAME, mono=at[0], encoded=at[1]), Stamps(*at[2:7]), HERE)
+    ledger = Ledger(0)
+    ledger.stored([done], at[7])
+    total = ledger.cut(0).stages_ms()["total"]
+    assert total["max"] == (at[7] - at[0]) / 1e6
+
+
+@given(
+    encode=st.integers(-(10**19), 10**19),
+    captured=st.integers(0, 10**19),
+    mono=st.integers(0, 10**19),
+    boot=st.sampled_from(["this boot", "another"]),
+)
+def test_stamps_of_another_machine_never_break_the_ledger(
+    encode: int, captured: int, mono: int, boot: str
+) -> None:
+    """Any stamps that a message can carry fit the window, and encode + transit is the wall clock's."""
+    done = walk(replace(FRAME, mono=mono, encoded=mono + encode, captured=captured, boot=boot), STAMPS, HERE)
+    if done.clock == "wall":
+        assert done.stages[0] + done.stages[1] == EPOCH + STAMPS.arrived - captured
+        assert done.stages[0] >= 0
+    else:
+        assert boot == "this boot"
+    ledger = Ledger(0)
+    ledger.stored([done], STAMPS.answered)
+    assert ledger.cut(0).frames == 1
+
+
+def test_another_boot_falls_back_to_the_wall_clock() -> None:
+    """Two machines' monotonic clocks do not compare: transit is the wall clocks', and the record says so."""
+    done = walk(replace(FRAME, boot="another", mono=5_000_000, encoded=5_000_400), STAMPS, HERE)
+    assert (done.clock, done.stages[:2]) == ("wall", (400, 1_100))
+
+
+def test_stamps_out_of_order_fall_back_too() -> None:
+    """A camera that claims to have encoded after we received is not believed."""
+    done = walk(replace(FRAME, encoded=9_000), STAMPS, HERE)
+    assert (done.clock, sum(done.stages[:2])) == ("wall", 1_500)
+
+
+@given(values=st.lists(st.integers(-(2**62), 2**62), min_size=1, max_size=300))
+def test_percentiles_are_exact_by_nearest_rank(values: list[int]) -> None:
+    """The smallest measured value with at least p % of all values at or below it."""
+    summed = summary(values)
+    for percent in (50, 90, 95, 99):
+        expected = sorted(values)[ceil(percent * len(values) / 100) - 1]
+        assert summed[f"p{percent}"] == expected / 1e6
+        assert sum(value <= expected for value in values) * 100 >= percent * len(values)
+    assert (summed["count"], summed["max"]) == (len(values), max(values) / 1e6)
+
+
+def test_a_window_knows_published_and_suppressed_frames() -> None:
+    """A suppressed frame has no publish and so no total."""
+    ledger = Ledger(10)
+    ledger.suppressed(walked(0))
+    ledger.stored([walked(1)], 107)
+    window = ledger.cut(20)
+    stages = window.stages_ms()
+    assert (window.opened, window.frames) == (10, 2)
+    assert {name: int(stages[name]["count"]) for name in stages} == {
+        **dict.fromkeys(STAGES[:-1], 2),
+        "publish": 1,
+        "total": 1,
+    }
+    assert stages["total"]["max"] == (1 + 2 + 3 + 4 + 5 + 6 + 7) / 1e6
+
+
+def test_a_cut_opens_an_empty_window() -> None:
+    """Each frame is in one window."""
+    ledger = Ledger(0)
+    ledger.suppressed(walked())
+    ledger.cut(50)
+    again = ledger.cut(60)
+    assert (again.opened, again.frames, again.stages_ms()) == (50, 0, {})
+
+
+def test_a_window_says_when_it_is_full() -> None:
+    """At 1,000 frames a second and an hour's interval the window is closed early, not the memory filled."""
+    ledger = Ledger(0)
+    for _ in range(MAX_WINDOW_FRAMES):
+        assert not ledger.full
+        ledger.suppressed(walked())
+    assert ledger.full
+
+
+def test_each_publish_time_is_told_once_and_in_order() -> None:
+    """`before` is the predecessor; what else was stored meanwhile is `earlier`, so that none goes missing."""
+    ledger = Ledger(0)
+    assert before_body(ledger.tell()) == {"before": None}
+    for seq in range(3):
+        ledger.stored([walked(seq, answered=100)], 200 + seq)
+    body = before_body(ledger.tell())
+    assert body["before"] == {
+        "frame": {"camera": "camera", "run": "0123456789abcdef", "seq": 2},
+        "publish_ms": 102 / 1e6,
+    }
+    assert [each["frame"]["seq"] for each in body["earlier"]] == [0, 1]
+    assert ledger.tell() == ()
+
+
+def test_what_a_lost_message_would_have_told_is_told_by_the_next() -> None:
+    """A full outbox loses no publish time."""
+    ledger = Ledger(0)
+    for seq in (0, 1):
+        ledger.stored([walked(seq)], 150)
+    told = ledger.tell()
+    ledger.stored([walked(2)], 160)
+    ledger.untell(told)
+    assert [each.frame.seq for each in ledger.tell()] == [0, 1, 2]
+
+
+def test_publish_times_that_nobody_asks_for_are_bounded() -> None:
+    """A message carries 65 of them, the ledger the last 1,024."""
+    ledger = Ledger(0)
+    for seq in range(MAX_UNTOLD + 5):
+        ledger.stored([walked(seq)], 150)
+    told = ledger.tell()
+    assert [each.frame.seq for each in told] == list(range(5, 5 + 1 + MAX_EARLIER))
+
+
+def test_a_publish_time_is_in_ms() -> None:
+    """As the messages say."""
+    body = Published(FRAME.id, 1_500_000).body()
+    assert body["publish_ms"] == pytest.approx(1.5)

@@ -1,0 +1,113 @@
+"""A wish whose model lies behind an address: a real delivery, a real download, a server on loopback."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inference.model_section import ModelState, section_at
+from inference.models.download import FetchSettings
+from inference.models.store import ModelStore
+from tests.models import tiny_artefact
+from tests.unit.inference.device import BLIND, PROVING, Device, Publisher, eventually
+from tests.unit.inference.models.model_server import ModelServer, Request, only, whole
+
+OURS, THEIRS = Publisher(1), Publisher(2)
+S = ModelState
+DATA = tiny_artefact()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ModelServer]:
+    with ModelServer(tmp_path, whole(DATA)) as serving:
+        yield serving
+
+
+@pytest.fixture
+def device(server: ModelServer, tmp_path: Path) -> Iterator[Device]:
+    """It trusts the server, which is on loopback."""
+    fetch = FetchSettings(frozenset({"loopback"}), {"SSL_CERT_FILE": str(server.ca_pem)})
+    settings = replace(BLIND, fetch=fetch, retry_first_s=0.01, retry_cap_s=0.05)
+    with Device(tmp_path / "data", settings=settings) as started:
+        yield started
+
+
+def at(server: ModelServer, publisher: Publisher = OURS, version: str = "1.0.0") -> dict[str, Any]:
+    """The section for a tiny model behind the server's address."""
+    return section_at(publisher.ref(tiny_artefact(version=version), version=version), server.uri())
+
+
+def test_a_model_behind_an_address_is_installed(server: ModelServer, tmp_path: Path) -> None:
+    """Fetched, proved, loaded: from there on it is a model like any other."""
+    fetch = FetchSettings(frozenset({"loopback"}), {"SSL_CERT_FILE": str(server.ca_pem)})
+    with Device(tmp_path / "data", settings=replace(PROVING, fetch=fetch)) as device:
+        device.install(at(server))
+        assert device.active() == "1.0.0"
+    assert list((tmp_path / "data" / "models").iterdir()) == [
+        tmp_path / "data" / "models" / f"{hashlib.sha256(DATA).hexdigest()}.tflite"
+    ]
+
+
+def test_nobody_is_asked_on_the_word_of_a_stranger(device: Device, server: ModelServer) -> None:
+    """The signature comes before the download."""
+    device.wish(at(server, THEIRS))
+    assert device.until(S.REFUSED)["error"]["code"] == "unknown-key"
+    assert not server.asked
+
+
+def test_what_is_kept_is_not_fetched_again_unless_the_disk_has_changed_it(
+    device: Device, server: ModelServer
+) -> None:
+    """Going back needs no network; a damaged file is no reason to refuse the model."""
+    device.install(at(server))
+    server.answer = whole(tiny_artefact(version="2.0.0"))
+    device.install(at(server, version="2.0.0"))
+    asked = len(server.asked)
+    device.install(at(server))
+    assert len(server.asked) == asked
+    device.install(at(server, version="2.0.0"))
+    path = ModelStore(device.folder).path(hashlib.sha256(DATA).hexdigest())
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    server.answer = whole(DATA)
+    device.install(at(server))
+    assert len(server.asked) == asked + 1
+    assert path.read_bytes() == DATA
+
+
+def test_a_server_in_trouble_is_asked_until_it_is_well(device: Device, server: ModelServer) -> None:
+    """Unavailable is not refused, and the address's secret is in no report."""
+    server.answer = only(503)
+    device.wish(at(server))
+    assert device.until(S.UNAVAILABLE)["error"]["code"] == "source-unavailable"
+    server.answer = whole(DATA)
+    device.until(S.PROBATION)
+    assert "s3cret" not in str(device.patches)
+
+
+def test_what_is_missing_is_asked_for_once(device: Device, server: ModelServer) -> None:
+    """404 is the section's fault: no polling, until the section changes."""
+    server.answer = only(404)
+    device.wish(at(server))
+    assert device.until(S.REFUSED)["error"]["code"] == "source-missing"
+    assert len(server.asked) == 1
+    server.answer = whole(DATA)
+    device.wish({**at(server), "attempt": 2})
+    device.until(S.PROBATION)
+
+
+def test_a_newer_wish_ends_the_download(device: Device, server: ModelServer) -> None:
+    """Promptly: it does not wait for a server that says nothing."""
+
+    def waits(request: Request) -> None:
+        server.ended.wait(60)
+
+    server.answer = waits
+    device.wish(at(server))
+    eventually(lambda: server.asked)
+    device.wish(OURS.section("3.0.0"))
+    device.until(S.PROBATION)
+    assert device.active() == "3.0.0"
+    assert not server.ended.is_set()

@@ -1,0 +1,89 @@
+"""Models that kill the module's own process: two starts, and they are not loaded again."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from inference.model_section import ModelState, digest, section_for
+from inference.models.store import Kept, Memory, ModelStore
+from tests.models import ROOT, tiny_artefact, tiny_tflite
+from tests.unit.inference.device import PROVING, Device, Publisher
+
+OURS = Publisher()
+
+MODULE = """
+import json, os, signal, sys
+from pathlib import Path
+from tests.unit.inference.device import Device
+with Device(Path(sys.argv[1]), runtime="tflite_runtime") as device:
+    section = json.loads(Path(sys.argv[2]).read_text())
+    device.wish(section)
+    device.wait(lambda twin: twin.get("modelStatus", {}).get("state") in ("probation", "withdrawn"))
+    if device.active() == section["version"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def module(folder: Path, section: dict[str, object]) -> int:
+    """Start a process that installs this model, blindly; how it ended."""
+    wanted = folder.with_suffix(".json")
+    wanted.write_text(json.dumps(section))
+    command = [sys.executable, "-c", MODULE, str(folder), str(wanted)]
+    return subprocess.run(command, cwd=ROOT, check=False, timeout=60).returncode
+
+
+@pytest.mark.parametrize("way", ["loading", "answering"])
+def test_two_crashes_condemn_a_model(tmp_path: Path, way: str) -> None:
+    """The process dies of it twice; the third start says so, and runs the model before it."""
+    folder = tmp_path / "data"
+    with Device(folder, runtime="tflite_runtime") as device:
+        device.install(OURS.section("1.0.0"))
+    half = tiny_tflite()[: len(tiny_tflite()) // 2] if way == "loading" else None
+    section = OURS.section("2.0.0", tflite=half)
+    killed = -signal.SIGSEGV if way == "loading" else -signal.SIGKILL
+    assert [module(folder, section) for _ in range(2)] == [killed, killed]
+
+    with Device(folder, runtime="tflite_runtime") as device:
+        assert device.active() == "1.0.0"
+        assert device.until(ModelState.WITHDRAWN)["error"]["code"] == "crashed"
+        device.wish(section)
+        status = device.until(ModelState.WITHDRAWN)
+        assert status["error"]["code"] == "crashed"
+        assert status["candidate"]["version"] == "2.0.0"
+        assert status["active"]["version"] == "1.0.0"
+
+
+def test_a_proven_model_that_kills_a_new_runtime_does_so_once(tmp_path: Path) -> None:
+    """After an image was renewed, the runtime may die of a model that was good: the next start avoids it."""
+    folder, store = tmp_path / "data", ModelStore(tmp_path / "data")
+    good, bad = (
+        tiny_artefact(),
+        tiny_artefact(version="2.0.0", tflite=tiny_tflite()[: len(tiny_tflite()) // 2]),
+    )
+    section = section_for(OURS.ref(bad, version="2.0.0"), bad)
+    kept = [Kept(OURS.ref(good), "good", True), Kept(OURS.ref(bad, version="2.0.0"), digest(section), True)]
+    for each, data in zip(kept, (good, bad), strict=True):
+        store.put(each.ref.sha256, data)
+    store.save(Memory().promoted(kept[0]).promoted(kept[1]))
+
+    assert module(folder, section) == -signal.SIGSEGV
+    with Device(folder, settings=PROVING, runtime="tflite_runtime") as device:
+        assert device.active() == "1.0.0"
+        device.wish(section)
+        assert device.until(ModelState.REFUSED)["error"]["code"] == "crashes-runtime"
+
+
+def test_one_crash_condemns_nobody(tmp_path: Path) -> None:
+    """A power cut on probation: the model before it starts first, then the twin's gets its second try."""
+    folder = tmp_path / "data"
+    with Device(folder) as device:
+        device.install(OURS.section("1.0.0"))
+    assert module(folder, OURS.section("2.0.0")) == -signal.SIGKILL
+    with Device(folder) as device:
+        assert device.active() == "1.0.0"
+        device.install(OURS.section("2.0.0"))
+        assert device.active() == "2.0.0"

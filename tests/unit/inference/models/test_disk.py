@@ -1,0 +1,77 @@
+"""A disk of its own, full and then read-only, under a real delivery: named, nothing half done, mended."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from inference.model_section import ModelState
+from tests.models import ROOT
+from tests.unit.inference.device import BLIND, Device, Publisher
+
+OURS = Publisher()
+OWN_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount")
+
+
+def test_a_full_and_a_read_only_disk(tmp_path: Path) -> None:
+    """The good model answers throughout, the twin says what is wrong; what was wished comes when it can."""
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*OWN_MOUNTS, "true"], capture_output=True).returncode
+    ):
+        pytest.skip("needs a mount namespace: elsewhere a full disk would be everybody's")
+    words = [*OWN_MOUNTS, sys.executable, "-m", "tests.unit.inference.test_disk", str(tmp_path)]
+    ended = subprocess.run(words, cwd=ROOT, check=False, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout.splitlines()[-1]) == {
+        "full": ["unavailable", "disk-full", "1.0.0", "north-west"],
+        "room again": ["probation", "", "2.0.0", "north-west"],
+        "read-only": ["unavailable", "disk-read-only", "2.0.0", "north-west"],
+        "writable again": ["probation", "", "3.0.0", "north-west"],
+        "half files": 0,
+    }
+
+
+def mount(*words: str) -> None:
+    """A mount that ends with this process's namespace."""
+    subprocess.run(["mount", *words], check=True)
+
+
+def shown(device: Device, state: ModelState) -> list[str]:
+    """What the twin says, and who answers what."""
+    status = device.until(state)
+    return [status["state"], status.get("error", {}).get("code", ""), device.active(), device.classify()]
+
+
+def main(disk: Path) -> None:
+    """Inside the namespace: prints what was seen."""
+    mount("-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk))
+    folder, filler = disk / "data", disk / "filler"
+    seen: dict[str, object] = {}
+    with Device(folder, settings=BLIND) as device:
+        device.install(OURS.section("1.0.0"))
+        with filler.open("wb") as file:
+            file.write(bytes(os.statvfs(disk).f_bavail * os.statvfs(disk).f_bsize))
+        device.wish(OURS.section("2.0.0"))
+        seen["full"] = shown(device, ModelState.UNAVAILABLE)
+        filler.unlink()
+        seen["room again"] = shown(device, ModelState.PROBATION)
+        device.answer(BLIND.probation_frames)
+        device.until(ModelState.ACTIVE)
+        mount("-o", "remount,ro", str(disk))
+        device.wish(OURS.section("3.0.0"))
+        seen["read-only"] = shown(device, ModelState.UNAVAILABLE)
+        mount("-o", "remount,rw", str(disk))
+        seen["writable again"] = shown(device, ModelState.PROBATION)
+    seen["half files"] = len(list(disk.rglob("*.half")))
+    sys.stdout.write(json.dumps(seen) + "\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

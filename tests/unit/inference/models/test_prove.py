@@ -1,0 +1,350 @@
+"""The proof: real models, broken ones, and processes that crash, hang or never say a word."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+
+from edgekit.cpu_affinity import GIVEN
+from inference.models import child_process as child
+from inference.models.child_process import ChildProcess
+from inference.models.errors import CODES, ModelRefused, ModelUnavailable
+from inference.models.prove import MAX_MEMORY_BYTES, Proved, Prover
+from tests.models import LABELS, tiny_artefact, tiny_tflite
+from tests.unit.inference import harmful_models
+from tests.unit.inference.device import eventually
+
+RUNTIMES = ["litert", "tflite_runtime"]
+
+
+@pytest.fixture
+def artefact(tmp_path: Path) -> Path:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(tiny_artefact())
+    return path
+
+
+def python(code: str) -> tuple[str, ...]:
+    """A child that runs this instead of the proof."""
+    return (sys.executable, "-I", "-c", code)
+
+
+def refused(path: Path, runtime: str = "auto", **prover: Any) -> str:
+    with pytest.raises(ModelRefused) as raised:
+        Prover(runtime, **prover).run(path)
+    assert raised.value.code in CODES
+    assert "\n" not in str(raised.value)
+    return raised.value.code
+
+
+def unavailable(path: Path, **prover: Any) -> str:
+    with pytest.raises(ModelUnavailable) as raised:
+        Prover("auto", **prover).run(path)
+    assert raised.value.code in CODES
+    return raised.value.code
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_good_model_is_proved_on_either_runtime(artefact: Path, runtime: str) -> None:
+    """It loads, answers its probes, and says how fast."""
+    proved = Prover(runtime).run(artefact)
+    assert proved.runtime.startswith(f"{runtime} 2.")
+    assert 0 < proved.p50_ms <= proved.p95_ms
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        ({"expected": LABELS[::-1]}, "wrong-answers"),
+        ({"labels": (*LABELS, "north")}, "does-not-load"),
+        ({"minimum_runtime": {"litert": "99.0"}}, "runtime-too-old"),
+        ({"tflite": tiny_tflite()[:1000]}, "does-not-load"),
+    ],
+    ids=["probes", "labels", "runtime", "truncated"],
+)
+def test_a_model_that_is_not_what_it_says_is_refused(
+    tmp_path: Path, wrong: dict[str, Any], code: str
+) -> None:
+    """Wrong labels, wrong answers, a runtime too old, half a flatbuffer: each has its name."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(tiny_artefact(**wrong))
+    assert refused(path, "litert") == code
+
+
+def test_a_minimum_for_another_runtime_does_not_matter(tmp_path: Path) -> None:
+    """The manifest's minimum counts for the runtime that is used."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(tiny_artefact(minimum_runtime={"tflite_runtime": "99.0", "litert": "2.0"}))
+    assert Prover("litert").run(path).runtime.startswith("litert")
+
+
+def test_a_truncated_flatbuffer_kills_the_child_only(tmp_path: Path) -> None:
+    """This runtime dies of half a model; the module hears of it and lives."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(tiny_artefact(tflite=tiny_tflite()[: len(tiny_tflite()) // 2]))
+    assert refused(path, "tflite_runtime") == "crashes-runtime"
+
+
+ONE_SECOND = """
+import sys
+from inference import prove
+prove._CPU_S = 1  # of processor time, which a busy machine does not shorten
+sys.exit(prove.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_model_that_crashes_or_hangs_the_runtime(tmp_path: Path, runtime: str) -> None:
+    """Whole flatbuffers with known operators, which no check but the trial can find."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(harmful_models.artefact(harmful_models.harmless()))
+    Prover(runtime).run(path)
+    path.write_bytes(harmful_models.artefact(harmful_models.crashes()))
+    assert refused(path, runtime) == "crashes-runtime"
+    path.write_bytes(harmful_models.artefact(harmful_models.hangs()))
+    assert refused(path, runtime, command=python(ONE_SECOND), timeout_s=60.0) == "hangs-runtime"
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize(
+    "flatbuffer",
+    [
+        harmful_models.unknown_operator(),
+        harmful_models.harmless(shape=(1, 4, 6, 1)),
+        harmful_models.harmless(kind=schema.TensorType.INT32),
+    ],
+    ids=["operator", "shape", "type"],
+)
+def test_what_the_runtime_or_the_manifest_does_not_allow(
+    tmp_path: Path, runtime: str, flatbuffer: bytes
+) -> None:
+    """An operator that no runtime has, another shape or type of input than the manifest's."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(harmful_models.artefact(flatbuffer))
+    assert refused(path, runtime) == "does-not-load"
+
+
+def test_a_model_that_is_never_in_time(tmp_path: Path) -> None:
+    """A budget that not even the quickest probe meets is refused; one that it meets is not."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(harmful_models.artefact(harmful_models.harmless(), budget_ms=1e-6))
+    assert refused(path) == "over-budget"
+
+
+@pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL"])
+def test_a_crash_is_the_models_fault(artefact: Path, name: str) -> None:
+    """The signals of a broken program refuse the model."""
+    command = python(f"import os, signal; os.kill(os.getpid(), signal.{name})")
+    assert refused(artefact, command=command) == "crashes-runtime"
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGHUP"])
+def test_a_kill_from_outside_is_nobodys_fault(artefact: Path, name: str) -> None:
+    """A proof that somebody killed proves nothing, and is tried again."""
+    command = python(f"import os, signal; os.kill(os.getpid(), signal.{name})")
+    assert unavailable(artefact, command=command) == "no-proof"
+
+
+def test_a_hang_is_ended_and_refused(artefact: Path, tmp_path: Path) -> None:
+    """A child that does not come to an end is killed."""
+    pid = tmp_path / "pid"
+    hang = python(
+        f"import os, pathlib, time; pathlib.Path({str(pid)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    )
+    assert refused(artefact, command=hang, timeout_s=2.0) == "hangs-runtime"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+
+
+def test_a_device_that_is_too_busy_proves_nothing(artefact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial that waited for the processor most of its time says nothing of the model: it is tried again."""
+    monkeypatch.setattr(child, "_own_s", lambda _pid, elapsed_s: elapsed_s / 10)
+    assert unavailable(artefact, command=python("while True: pass"), timeout_s=0.3) == "no-proof"
+
+
+WITHOUT_IDLE_TIME = """
+import json, os, time
+if os.sched_getscheduler(0) == os.SCHED_IDLE:
+    time.sleep(60)
+print(json.dumps({"refused": "internal", "message": str(os.nice(0))}))
+"""
+
+
+def test_where_no_processor_is_ever_idle_the_proof_is_merely_nice(
+    artefact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A camera that keeps every core busy does not keep a model away."""
+    monkeypatch.setattr(child, "_own_s", lambda _pid, elapsed_s: elapsed_s / 10)
+    with pytest.raises(ModelRefused) as raised:
+        Prover("auto", command=python(WITHOUT_IDLE_TIME), timeout_s=0.5).run(artefact)
+    assert int(str(raised.value)) >= 10
+
+
+@pytest.mark.parametrize(
+    ("code", "own"), [("while True: pass", False), ("import time; time.sleep(60)", True)]
+)
+def test_waiting_for_a_processor_is_not_a_process_own_time(code: str, own: bool) -> None:
+    """Two on one processor get half of it each, the other half is nobody's; sleep is the sleeper's own."""
+    pinned = f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}})\nprint(flush=True)\n"
+    spin, it = (
+        subprocess.Popen(python(pinned + each), stdout=subprocess.PIPE) for each in ("while True: pass", code)
+    )
+    with spin, it:
+        try:
+            for each in (spin, it):
+                assert each.stdout is not None
+                each.stdout.readline()
+            begun, before_s = time.monotonic(), child._own_s(it.pid, 0.0)
+            time.sleep(1)  # what is measured
+            elapsed_s = time.monotonic() - begun
+            spent_s = child._own_s(it.pid, elapsed_s) - before_s
+            assert (spent_s > 0.8 * elapsed_s) is own
+        finally:
+            spin.kill()
+            it.kill()
+
+
+def test_processor_time_that_runs_out_is_a_hang(artefact: Path) -> None:
+    """An endless loop ends at its own limit even if nobody watches."""
+    command = python("import os, signal; os.kill(os.getpid(), signal.SIGXCPU)")
+    assert refused(artefact, command=command) == "hangs-runtime"
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["", "raise SystemExit(1)", "print('no json')", "print('{}')", "print('[1]')", "print('null')"],
+)
+def test_a_child_without_a_result_proves_nothing(artefact: Path, code: str) -> None:
+    """An image in which the proof cannot run does not refuse every model for ever."""
+    assert unavailable(artefact, command=python(code)) == "no-proof"
+
+
+def test_a_child_that_does_not_start_proves_nothing(artefact: Path) -> None:
+    """A missing program is the device's fault."""
+    assert unavailable(artefact, command=("/nonexistent",)) == "no-proof"
+
+
+def test_a_missing_file_proves_nothing(tmp_path: Path) -> None:
+    """A file that went away under the proof is tried again."""
+    assert unavailable(tmp_path / "none") == "no-proof"
+
+
+def test_noise_before_the_result_does_not_matter(artefact: Path) -> None:
+    """A runtime may write what it likes; the last line counts."""
+    line = json.dumps({"proved": {"runtime": "x 1", "load_ms": 1, "p50_ms": 2, "p95_ms": 3}})
+    proved = Prover("auto", command=python(f"print('INFO: hello'); print({line!r})")).run(artefact)
+    assert proved == Proved("x 1", 1, 2, 3)
+
+
+def test_a_cancelled_proof_refuses_nothing(artefact: Path) -> None:
+    """A newer wish ends the proof under way; the older model is not blamed."""
+    child = ChildProcess()
+    prover = Prover("auto", command=python("import time; time.sleep(60)"), child=child)
+    ended: list[str] = []
+
+    def run() -> None:
+        try:
+            prover.run(artefact)
+        except ModelUnavailable as error:
+            ended.append(error.code)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while thread.is_alive():
+        child.cancel()
+        thread.join(0.01)
+    assert ended == ["no-proof"]
+
+
+def test_cancelling_nothing_is_nothing() -> None:
+    """There need not be a child."""
+    ChildProcess().cancel()
+
+
+@contextmanager
+def on_one_core() -> Iterator[None]:
+    """As a module's threads are."""
+    os.sched_setaffinity(0, {min(GIVEN)})
+    yield
+    os.sched_setaffinity(0, GIVEN)
+
+
+CONFINED = """
+import json, os, resource
+from inference.models.child_process import confine
+from inference.models.prove import MAX_MEMORY_BYTES
+confine(MAX_MEMORY_BYTES, 10)
+limits = [resource.getrlimit(getattr(resource, f"RLIMIT_{name}")) for name in ("AS", "CPU", "CORE")]
+idle, own_group = os.sched_getscheduler(0) == os.SCHED_IDLE, os.getpgid(0) == os.getpid()
+cores = sorted(os.sched_getaffinity(0))
+found = [limits, os.nice(0), idle, sorted(os.environ), own_group, os.getsid(0), cores]
+print(json.dumps({"refused": "internal", "message": json.dumps(found)}))
+"""
+
+
+def test_the_child_of_a_module_on_all_cores_may_use_them_all(artefact: Path) -> None:
+    """As with MODULE_CORE=any, and where there is only one."""
+    with pytest.raises(ModelRefused) as raised:
+        Prover("auto", command=python(CONFINED), timeout_s=60).run(artefact)
+    assert json.loads(str(raised.value))[-1] == sorted(GIVEN)
+
+
+def test_the_child_is_confined(artefact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Little memory, little time, no core dump, low priority, and none of the module's secrets."""
+    monkeypatch.setenv("IOTEDGE_AUTHSCHEME", "x")
+    monkeypatch.setenv("EdgeHubConnectionString", "secret")
+    monkeypatch.setattr(child, "_own_s", lambda _pid, elapsed_s: elapsed_s)  # not starved by other tests
+    with on_one_core(), pytest.raises(ModelRefused) as raised:
+        Prover("auto", command=python(CONFINED), timeout_s=60).run(artefact)
+    (memory, cpu, core), nice, idle, environment, own_group, session, cores = json.loads(str(raised.value))
+    assert memory == [MAX_MEMORY_BYTES] * 2
+    assert cpu[0] == 10
+    assert core == [0, 0]
+    assert nice >= 10
+    assert idle, "a frame would wait until its slice has ended"
+    assert own_group, "a Ctrl-C at the terminal is not the model's fault"
+    assert cores == (sorted(GIVEN)[1:] or sorted(GIVEN)), "the frames have one to themselves"
+    assert session == os.getsid(0), "in another session Linux would not mind how nice it is"
+    assert set(environment) <= {"PATH", "LANG", "LC_CTYPE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"}
+
+
+PARENT = """
+import subprocess, sys
+code = '''
+import os, time
+from inference.models.child_process import confine
+confine(2**30, 9)
+print(os.getpid(), flush=True)
+time.sleep(60)
+'''
+subprocess.Popen([sys.executable, "-I", "-c", code]).wait()
+"""
+
+
+def test_the_child_does_not_outlive_the_module(tmp_path: Path) -> None:
+    """A module that is killed leaves no proof behind."""
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    eventually(lambda: not _alive(child))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        # A zombie that nobody has buried yet is dead all the same.
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False

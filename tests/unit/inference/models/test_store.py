@@ -1,0 +1,293 @@
+"""What is kept and in which order, and that the disk holds all of it or none of it."""
+
+import errno
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from inference.model_section import ModelRef
+from inference.models.errors import CODES, ModelUnavailable
+from inference.models.store import MAX_KEPT, MAX_QUARANTINED, Kept, Memory, ModelStore, Verdict
+
+BAD = Verdict("too-slow", "it was")
+
+
+def kept(name: str, *, proven: bool = True) -> Kept:
+    return Kept(ModelRef("digits", name, 1, f"sha-{name}"), f"section-{name}", proven)
+
+
+def after(*names: str) -> Memory:
+    """These models, one after the other, each through probation."""
+    memory = Memory()
+    for name in names:
+        memory = memory.attempting(kept(name)).promoted(kept(name, proven=False)).settled(f"sha-{name}")
+    return memory
+
+
+def names(entries: tuple[Kept, ...]) -> list[str]:
+    return [entry.ref.version for entry in entries]
+
+
+# -- the rules
+
+
+def test_the_last_three_are_kept() -> None:
+    """The fourth model pushes out the first."""
+    memory = after("a", "b", "c", "d")
+    assert names(memory.kept) == ["d", "c", "b"]
+    assert names(memory.ways_back) == ["c", "b"]
+
+
+def test_going_back_by_twin_reorders_and_loses_nothing() -> None:
+    """An older model that the twin names again is promoted like any other."""
+    assert names(after("a", "b", "c", "a").kept) == ["a", "c", "b"]
+
+
+def test_previous_is_the_last_that_finished_probation() -> None:
+    """Models that were replaced on probation are no way back, and never push one out."""
+    memory = after("good")
+    for name in ("x", "y", "z"):
+        memory = memory.promoted(kept(name, proven=False))
+    assert names(memory.ways_back) == ["good"]
+    assert len(memory.kept) == MAX_KEPT
+
+
+def test_an_unproven_model_that_failed_is_forgotten() -> None:
+    """What failed probation is not kept on disk; what answered before does again."""
+    memory = after("a", "b").promoted(kept("c", proven=False))
+    memory = memory.withdrawn("sha-c").quarantined("section-c", BAD).resumed("sha-b")
+    assert names(memory.kept) == ["b", "a"]
+
+
+def test_a_quarantined_model_is_no_way_back() -> None:
+    """Going back twice goes back two models, not to and fro."""
+    memory = after("a", "b", "c").quarantined("section-c", BAD).withdrawn("sha-c").resumed("sha-b")
+    assert memory.active == kept("b")
+    assert names(memory.ways_back) == ["a"]
+    assert "c" in names(memory.kept)
+
+
+def test_a_released_section_may_be_gone_back_to() -> None:
+    """A release undoes a verdict."""
+    memory = after("a", "b").quarantined("section-a", BAD)
+    assert names(memory.ways_back) == []
+    assert names(memory.released("section-a").ways_back) == ["a"]
+
+
+def test_the_quarantine_is_bounded() -> None:
+    """The oldest verdicts make room."""
+    memory = Memory()
+    for number in range(MAX_QUARANTINED + 5):
+        memory = memory.quarantined(f"section-{number}", BAD)
+    assert len(memory.quarantine) == MAX_QUARANTINED
+    assert "section-0" not in memory.quarantine
+
+
+def test_two_starts_that_find_an_attempt_make_a_crash() -> None:
+    """Once may be a power cut; twice is the model."""
+    memory = after("good").attempting(kept("new"))
+    memory, crashed = memory.started()
+    assert not crashed
+    memory, crashed = memory.attempting(kept("new")).started()
+    assert [ref.version for ref, _ in crashed] == ["new"]
+    assert memory.quarantine["section-new"].code == "crashed"
+    assert memory.active == kept("good")
+    assert not memory.attempts
+
+
+def test_an_attempt_that_was_not_made_again_is_not_counted_again() -> None:
+    """A start counts only if the process before it had the model loaded."""
+    memory, _ = Memory().attempting(kept("new")).started()
+    for _ in range(5):
+        memory, crashed = memory.started()
+        assert not crashed
+
+
+def test_a_verdict_ends_an_attempt() -> None:
+    """A model that finished probation is not blamed for later crashes."""
+    memory, _ = after("a").started()
+    assert not memory.attempts
+
+
+def test_an_orderly_stop_is_no_crash() -> None:
+    """A module that is stopped while a model is on probation blames nobody."""
+    memory = Memory()
+    for _ in range(5):
+        memory, crashed = memory.attempting(kept("new")).stopped().started()
+        assert not crashed
+
+
+def test_a_stop_does_not_wash_off_a_crash() -> None:
+    """A crash, an orderly stop, a crash: that is two."""
+    memory, _ = Memory().attempting(kept("new")).started()
+    memory, _ = memory.attempting(kept("new")).stopped().started()
+    memory, crashed = memory.attempting(kept("new")).started()
+    assert crashed
+
+
+def test_what_may_have_crashed_is_the_last_resort() -> None:
+    """After one crash the model before it is started first."""
+    memory = after("good").attempting(kept("new")).promoted(kept("new", proven=False))
+    assert names(memory.restorable) == ["new", "good"]
+    memory, _ = memory.started()
+    assert names(memory.restorable) == ["good", "new"]
+    assert names(memory.resumed("sha-good").attempting(kept("new")).kept) == ["good", "new"]
+
+
+def test_another_section_for_the_same_model_takes_its_attempt_along() -> None:
+    """The verdict goes to the section that asks for the model now."""
+    memory = Memory().attempting(kept("new")).promoted(kept("new", proven=False))
+    ref = memory.attempts["section-new"].ref
+    memory = memory.asked_by("section-again", ref)
+    assert list(memory.attempts) == ["section-again"]
+    assert memory.active == Kept(ref, "section-again", False)
+
+
+# -- the disk
+
+
+def test_what_was_saved_is_what_is_opened(tmp_path: Path) -> None:
+    """The whole memory comes back."""
+    memory = after("a", "b").attempting(kept("c")).quarantined("section-x", BAD)
+    ModelStore(tmp_path).save(memory)
+    assert ModelStore(tmp_path).open() == memory
+
+
+def test_an_empty_folder_is_an_empty_memory(tmp_path: Path) -> None:
+    """The first start finds nothing, and makes what it needs."""
+    store = ModelStore(tmp_path / "not" / "there")
+    assert store.open() == Memory()
+    store.save(Memory())
+
+
+def test_half_files_and_strangers_are_cleaned_up(tmp_path: Path) -> None:
+    """What a power cut left, and artefacts that no memory names, are removed at the start."""
+    store = ModelStore(tmp_path)
+    store.save(after("a"))
+    for sha256 in ("sha-a", "sha-stranger"):
+        store.put(sha256, b"x")
+    (tmp_path / "tmp1.half").write_bytes(b"{")
+    (tmp_path / "models" / "tmp2.half").write_bytes(b"{")
+    store.open()
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert left == ["models.json", "models/sha-a.tflite"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"schema":1,"active":7}', b"\xff", b'{"schema":"x"}']
+)
+def test_an_unreadable_state_is_set_aside(
+    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The module begins anew, says so, and keeps what was there."""
+    (tmp_path / "models.json").write_bytes(content)
+    with caplog.at_level(logging.ERROR):
+        assert ModelStore(tmp_path).open() == Memory()
+    assert "beginning anew" in caplog.text
+    assert (tmp_path / "models.unreadable.json").read_bytes() == content
+
+
+def test_a_newer_state_is_named_and_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An older image does not destroy what a newer one wrote, neither its state nor its models."""
+    theirs, nobodys = "a" * 64, "b" * 64
+    (tmp_path / "models.json").write_text(json.dumps({"schema": 2, "running": [{"digest": theirs}]}))
+    store = ModelStore(tmp_path)
+    for sha256 in (theirs, nobodys):
+        store.put(sha256, b"x")
+    with caplog.at_level(logging.ERROR):
+        assert store.open() == Memory()
+    assert store.newer == "models.json has schema 2, this version knows 1"
+    assert store.newer in caplog.text
+    store.save(after("c"))
+    store.sweep(after("c"))
+    assert (tmp_path / "models.schema-2.json").exists()
+    assert [path.stem for path in (tmp_path / "models").iterdir()] == [theirs]
+
+
+def refuse(code: int) -> Callable[[int], NoReturn]:
+    def fsync(_descriptor: int) -> NoReturn:
+        raise OSError(code, os.strerror(code))
+
+    return fsync
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (errno.ENOSPC, "disk-full"),
+        (errno.EDQUOT, "disk-full"),
+        (errno.EROFS, "disk-read-only"),
+        (errno.EACCES, "disk-read-only"),
+        (errno.EIO, "disk-error"),
+    ],
+)
+def test_a_disk_that_refuses_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: str
+) -> None:
+    """A full or read-only disk is unavailable, not fatal; the old state stays and no half file does."""
+    store = ModelStore(tmp_path)
+    store.open()
+    store.save(after("a"))
+    monkeypatch.setattr(os, "fsync", refuse(number))
+    with pytest.raises(ModelUnavailable) as raised:
+        store.save(after("a", "b"))
+    assert raised.value.code == code
+    assert code in CODES
+    monkeypatch.undo()
+    assert json.loads((tmp_path / "models.json").read_text())["active"]["ref"]["version"] == "a"
+    assert not list(tmp_path.rglob("*.half"))
+
+
+def test_a_folder_that_cannot_be_is_no_end(tmp_path: Path) -> None:
+    """Where the folder is a file, reading finds nothing and writing says so."""
+    (tmp_path / "file").write_bytes(b"")
+    store = ModelStore(tmp_path / "file")
+    assert store.open() == Memory()
+    assert store.get("sha") is None
+    with pytest.raises(ModelUnavailable):
+        store.put("sha", b"x")
+
+
+def test_a_reader_never_sees_half_a_state(tmp_path: Path) -> None:
+    """A save replaces the file and does not write into it."""
+    store = ModelStore(tmp_path)
+    store.save(after("a"))
+    with (tmp_path / "models.json").open() as reader:
+        store.save(after("b"))
+        assert json.load(reader)["active"]["ref"]["version"] == "a"
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from inference.models.store import Memory, ModelStore, Verdict
+store, memory = ModelStore(Path(sys.argv[1])), Memory()
+for number in range(10**6):
+    memory = memory.quarantined(f"section-{number % 50}", Verdict("too-slow", "x" * (number % 997)))
+    store.save(memory)
+    sys.stdout.write("saved\\n"); sys.stdout.flush()
+"""
+
+
+@pytest.mark.parametrize("saves", [1, 4, 30])
+def test_a_killed_writer_leaves_a_whole_state(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, saves: int
+) -> None:
+    """Whenever the process is killed, the next one reads a state that was saved."""
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        for _ in range(saves):
+            assert child.stdout.readline() == "saved\n"
+        child.send_signal(signal.SIGKILL)
+    assert len(ModelStore(tmp_path).open().quarantine) >= saves
+    assert not list(tmp_path.rglob("*.half"))
+    assert "beginning anew" not in caplog.text

@@ -1,0 +1,216 @@
+"""The twin's `model` section: what is read, what is refused field by field, and how much it weighs."""
+
+import base64
+import contextlib
+import copy
+import random
+import zlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inference.model_section import (
+    MAX_INLINE_CHARACTERS,
+    BadWish,
+    DoesNotFit,
+    Inline,
+    ModelRef,
+    Uri,
+    digest,
+    parse,
+    section_for,
+    twin_bytes,
+)
+from tests.unit.inference.device import Publisher
+
+DATA = bytes(range(256)) * 8 + random.Random(0).randbytes(9000)
+REF = Publisher().ref(DATA)
+
+
+def section() -> dict[str, Any]:
+    return section_for(REF, DATA)
+
+
+def with_parts(**parts: str | None) -> dict[str, Any]:
+    """The section with some parts replaced; None takes one away."""
+    changed = copy.deepcopy(section())
+    held = changed["source"]["inline"]["parts"]
+    for name, text in parts.items():
+        held[name.removeprefix("p")] = text
+        if text is None:
+            del held[name.removeprefix("p")]
+    return changed
+
+
+def errors(wanted: object) -> dict[str, str]:
+    with pytest.raises(BadWish) as raised:
+        parse(wanted)
+    assert "\n" not in str(raised.value)
+    return raised.value.errors
+
+
+def test_what_was_published_is_what_is_read() -> None:
+    """The section carries the reference and the artefact, byte for byte."""
+    wish = parse(section_for(REF, DATA, attempt=3))
+    assert wish.ref == REF
+    assert wish.attempt == 3
+    assert isinstance(wish.source, Inline)
+    assert wish.source.inflate(REF.size) == DATA
+
+
+def test_the_signed_bytes_are_these() -> None:
+    """Signer and verifier agree on every byte."""
+    ref = ModelRef("digits", "1.2.0", 25900, "ab" * 32)
+    assert ref.signed_bytes() == b"twinship-model-v1\ndigits\n1.2.0\n25900\n" + b"ab" * 32 + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"name": "a b"}, "name"),
+        ({"name": "a\nb"}, "name"),
+        ({"version": None}, "version"),
+        ({"version": 1}, "version"),
+        ({"size": "12"}, "size"),
+        ({"size": True}, "size"),
+        ({"size": 0}, "size"),
+        ({"sha256": "AB" * 32}, "sha256"),
+        ({"sha256": "ab" * 31}, "sha256"),
+        ({"signature": 1}, "signature"),
+        ({"attempt": -1}, "attempt"),
+        ({"source": None}, "source"),
+        ({"source": {}}, "source"),
+        ({"source": {"inline": {}}}, "source.inline.count"),
+        ({"source": {"inline": {"encoding": "lzma", "count": 1, "parts": {}}}}, "source.inline.encoding"),
+        ({"source": {"uri": "http://plain"}}, "source.uri"),
+        ({"source": {"uri": "https://a b"}}, "source.uri"),
+        ({"source": {"uri": "https://user:word@a/b"}}, "source.uri"),
+        ({"source": {"uri": "https://a:99999/b"}}, "source.uri"),
+        ({"source": {"uri": "https://[a/b"}}, "source.uri"),
+        ({"source": {"uri": "https:///b"}}, "source.uri"),
+        ({"source": {"uri": "file:///b"}}, "source.uri"),
+    ],
+)
+def test_each_wrong_field_is_named(change: dict[str, Any], path: str) -> None:
+    """The operator is told which field of the section is wrong."""
+    assert path in errors({**section(), **change})
+
+
+@pytest.mark.parametrize("wanted", [1, "model", [], {}, {"name": 1}, True])
+def test_what_is_no_section_is_refused(wanted: object) -> None:
+    """A twin may hold anything."""
+    assert errors(wanted)
+
+
+def test_two_sources_at_once_are_refused() -> None:
+    """A merge that left the other source behind is said, not guessed."""
+    both = section()
+    both["source"]["uri"] = "https://example.com/model.tflite"
+    assert errors(both) == {"source": "needs exactly one of inline and uri"}
+
+
+def test_an_address_is_read() -> None:
+    """`source.uri` names an https address."""
+    wanted = {**section(), "source": {"uri": "https://example.com/m.tflite?sig=x"}}
+    assert parse(wanted).source == Uri("https://example.com/m.tflite?sig=x")
+
+
+@pytest.mark.parametrize(
+    ("parts", "path", "word"),
+    [
+        ({"p01": None}, "01", "missing"),
+        ({"p09": "AAAA"}, "09", "extra"),
+        ({"pxx": "AAAA"}, "xx", "extra"),
+        ({"p00": "A" * 4097}, "00", "overlong"),
+        ({"p00": "ä" * 2049}, "00", "overlong"),
+        ({"p00": "A A="}, "00", "base64"),
+        ({"p00": "AA=="}, "00", "base64"),
+        ({"p01": "*"}, "01", "base64"),
+    ],
+)
+def test_each_wrong_part_is_named(parts: dict[str, str | None], path: str, word: str) -> None:
+    """Missing, extra, overlong and undecodable parts are told apart."""
+    assert word in errors(with_parts(**parts))[f"source.inline.parts.{path}"]
+
+
+def test_a_count_that_is_off_names_the_parts() -> None:
+    """A count above the parts misses some, one below finds some extra."""
+    more, less = section(), section()
+    count = more["source"]["inline"]["count"]
+    more["source"]["inline"]["count"] = count + 1
+    less["source"]["inline"]["count"] = count - 1
+    assert errors(more) == {f"source.inline.parts.{count:02}": "missing"}
+    assert "extra" in errors(less)[f"source.inline.parts.{count - 1:02}"]
+
+
+def test_inflating_stops_one_byte_past_the_size() -> None:
+    """A bomb in a twin never takes more memory than the model that it claims to be."""
+    bomb = base64.b64encode(zlib.compress(bytes(20_000_000), 9)).decode()
+    assert len(Inline((bomb,)).inflate(1000)) == 1001
+
+
+@pytest.mark.parametrize("text", ["AAAA", "A", "eJwDAAA"])
+def test_parts_that_are_no_zlib_stream_are_refused(text: str) -> None:
+    """What cannot be inflated is the section's fault."""
+    with pytest.raises(BadWish, match=r"source\.inline\.parts"):
+        Inline((text,)).inflate(10)
+
+
+def test_a_large_artefact_does_not_fit() -> None:
+    """The publisher hears how much too large it is before anything is changed."""
+    with pytest.raises(DoesNotFit) as raised:
+        section_for(REF, random.Random(0).randbytes(22_000))
+    assert raised.value.characters > raised.value.limit == MAX_INLINE_CHARACTERS
+
+
+def test_every_string_of_a_section_fits_a_twin() -> None:
+    """No part is longer than IoT Hub lets a string be."""
+    parts = section()["source"]["inline"]["parts"]
+    assert max(map(len, parts.values())) <= 4096
+
+
+@pytest.mark.parametrize(
+    ("value", "weight"),
+    [
+        (None, 0),
+        (True, 4),
+        (7, 8),
+        (0.5, 8),
+        ("ä", 2),
+        ({"ab": "cd", "e": 1}, 2 + 2 + 1 + 8),
+        ({"a": {"b": [1, True, "x"]}}, 1 + 1 + 8 + 4 + 1),
+    ],
+)
+def test_a_twin_is_weighed_as_the_hub_does(value: object, weight: int) -> None:
+    """Keys and strings in UTF-8 bytes, numbers 8, booleans 4."""
+    assert twin_bytes(value) == weight
+
+
+def test_the_digest_is_of_the_content_not_of_the_order() -> None:
+    """The hub may return keys in another order; a changed attempt is another section."""
+    wanted = section()
+    assert digest(wanted) == digest(dict(reversed(wanted.items())))
+    assert digest(wanted) != digest({**wanted, "attempt": 2})
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from([*section(), "source.inline", "source.inline.parts"]), json_values)
+def test_parse_reads_or_raises_bad_wish(path: str, value: object) -> None:
+    """Nothing that a twin can hold makes parse raise anything else."""
+    wanted = copy.deepcopy(section())
+    *above, last = path.split(".")
+    place: Any = wanted
+    for key in above:
+        place = place[key]
+    place[last] = value
+    digest(wanted)
+    with contextlib.suppress(BadWish):
+        parse(wanted)

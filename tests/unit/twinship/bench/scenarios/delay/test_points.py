@@ -1,0 +1,71 @@
+"""What scenario `delay` makes of its figures: where a formula misses, and where edge and cloud cross."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from twinship.bench.scenarios.delay.model import promoted
+from twinship.bench.scenarios.delay.picture import draw
+from twinship.bench.scenarios.delay.points import Point, break_evens, shortcomings
+
+GOOD = Point(
+    bandwidth=125_000,
+    delay_s=0.005,
+    data_bytes=10_500,
+    processing_s=0.02,
+    predicted_s=0.104,
+    measured_s=0.1,
+)
+CROWDED = replace(GOOD, measured_s=0.25)
+
+
+def test_predictions_that_hold_leave_nothing_to_say() -> None:
+    """Within 15 % each, and far off where another flow is on the link."""
+    assert shortcomings([GOOD], [replace(GOOD, measured_s=0.12)], CROWDED) == []
+
+
+@pytest.mark.parametrize("measured_s", [0.08, 0.13])
+def test_a_prediction_that_misses_is_named_with_its_link(measured_s: float) -> None:
+    """Too slow and too quick alike."""
+    (said,) = shortcomings([GOOD, replace(GOOD, measured_s=measured_s)], [GOOD], CROWDED)
+    assert said.startswith("a frame at 125000 bytes/s and 5 ms: ")
+
+
+def test_a_prediction_that_holds_on_a_crowded_link_is_a_shortcoming() -> None:
+    """Else the measurement would agree with everything."""
+    (said,) = shortcomings([GOOD], [GOOD], GOOD)
+    assert "second flow" in said
+
+
+def test_break_evens_are_given_for_each_latency_and_slower_devices() -> None:
+    """An edge 100 ms slower than 10 ms against 20 ms in the cloud: 10,500 bytes in 90 ms."""
+    found = break_evens([GOOD, replace(GOOD, delay_s=0.025, processing_s=0.2)], 0.01)
+    assert [(each["delay_s"], each["edge_ms"]) for each in found] == [
+        (0.005, 10),
+        (0.005, 30),
+        (0.005, 110),
+        (0.025, 10),
+        (0.025, 30),
+        (0.025, 110),
+    ]
+    assert [each["bandwidth"] for each in found] == [None, 1_050_000, 116_667, None, None, None]
+
+
+def test_a_promotion_is_found_by_its_version() -> None:
+    """The last time that this version came on probation, by the module's clock."""
+    history = [
+        {"state": "probation", "at": "2026-01-01T00:00:00.000Z", "version": "0.1.0"},
+        {"state": "checking", "at": "2026-01-01T00:00:01.000Z", "version": "0.2.0"},
+    ]
+    assert promoted({"history": history}, "0.1.0") == 1767225600
+    assert promoted({"history": history}, "0.2.0") == 0
+
+
+def test_the_picture_is_drawn_from_the_report(tmp_path: Path) -> None:
+    """From what the JSON holds, and the same each time."""
+    points = [replace(GOOD, bandwidth=bandwidth).to_json() for bandwidth in (1e5, 1e6)]
+    figures = json.loads(json.dumps({"edge_ms": 5.0, "frames": points, "models": points}))
+    draw(figures, tmp_path / "delay.svg")
+    assert (tmp_path / "delay.svg").read_text().count("<path") > 10

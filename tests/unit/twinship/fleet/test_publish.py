@@ -1,0 +1,307 @@
+"""Publishing: what is refused here, how sections merge, and whose verdict counts."""
+
+import base64
+import json
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inference import model_section
+from tests.unit.twinship.fleet.conftest import FakeHub, packed
+from twinship.fleet import publish
+from twinship.fleet.keys import SigningKey
+from twinship.fleet.publish import (
+    CannotPublish,
+    PublishResult,
+    Signed,
+    Waiting,
+    merged,
+    publish_to,
+    replacing,
+    sign,
+)
+from twinship.fleet.service import HubUnavailable, PreconditionFailed
+
+OTHERS = {"inference": {"topK": 3}, "telemetry": {"intervalSeconds": 10}}
+
+values = st.recursive(
+    st.integers() | st.booleans() | st.sampled_from(["", "x"]),
+    lambda inner: st.dictionaries(st.sampled_from("abcd"), inner, max_size=4),
+    max_leaves=8,
+)
+objects = st.dictionaries(st.sampled_from("abcd"), values, max_size=4)
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def now(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+def waiting(wait_s: float = 60.0, until_active: bool = True) -> Waiting:
+    """A Waiting on a clock of its own."""
+    clock = Clock()
+    return Waiting(wait_s, until_active, 1.0, clock.now, clock.sleep)
+
+
+def status(signed: Signed, state: str, version: int, **more: Any) -> dict[str, Any]:
+    """What a device reports when `state` is its answer to desired `version`."""
+    named = signed.ref.reported()
+    runs = named if state in ("active", "probation") else None
+    return {
+        "model": {"value": runs, "ac": 200, "av": version, "ad": ""},
+        "modelStatus": {"state": state, "active": runs, "candidate": named, **more},
+    }
+
+
+def to(hub: FakeHub, signed: Signed, how: Waiting | None = None, **more: Any) -> PublishResult:
+    """Publish to the module `inference` of this hub."""
+    return publish_to(hub, signed, "twinship", "inference", waiting=how or waiting(), **more)
+
+
+@given(objects, objects)
+def test_a_patch_leaves_exactly_what_is_wanted(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Whatever stood there, merging the patch gives the new section and no rest of the old one."""
+    assert merged(before, replacing(before, after)) == after
+
+
+def test_every_part_of_a_longer_model_is_nulled(key: SigningKey, tmp_path: Path) -> None:
+    """A merge patch leaves what it does not name: parts 02 and up of the model before must go by name."""
+    long, short = tmp_path / "long", tmp_path / "short"
+    long.write_bytes(packed("1.0.0", random.Random(1).randbytes(15_000)))
+    short.write_bytes(packed("2.0.0"))
+    hub = FakeHub(inference=OTHERS)
+    to(hub, sign(long, key), waiting(0))
+    to(hub, sign(short, key), waiting(0))
+    inline = hub.patches[1]["model"]["source"]["inline"]
+    assert [name for name, part in inline["parts"].items() if part is None] == ["01", "02", "03", "04", "05"]
+    desired = hub.twins["inference"].desired
+    assert model_section.parse(desired["model"]).ref.version == "2.0.0"
+    assert {name: desired[name] for name in OTHERS} == OTHERS
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        {"source": {"uri": "https://example.org/m"}, "name": "x"},
+        "a word",
+        {"source": "a word"},
+        {"source": {"inline": {"parts": {"00": "AAAA", "99": "AAAA"}, "count": 2}}, "later": {"than": "us"}},
+    ],
+)
+def test_whatever_the_section_was_the_device_can_read_the_new_one(
+    before: object, key: SigningKey, artefact: Path
+) -> None:
+    """A uri, a stray word or a field of a later version does not survive."""
+    hub = FakeHub(inference={"model": before})
+    signed = sign(artefact, key)
+    to(hub, signed, waiting(0))
+    found = model_section.parse(hub.twins["inference"].desired["model"])
+    assert isinstance(found.source, model_section.Inline)
+    assert found.source.inflate(found.ref.size) == artefact.read_bytes()
+    assert set(hub.twins["inference"].desired["model"]) == set(signed.section())
+
+
+def test_a_change_between_reading_and_writing_is_read_again(key: SigningKey, artefact: Path) -> None:
+    """412 means: somebody else wrote. Their change stays, and its stale keys are nulled too."""
+    hub = FakeHub(inference=OTHERS)
+    theirs = {"model": {"stale": 1}, "telemetry": {"intervalSeconds": 5}}
+    hub.before_patch = [lambda: hub.change("inference", theirs)]
+    result = to(hub, sign(artefact, key), waiting(0))
+    desired = hub.twins["inference"].desired
+    assert result.written
+    assert desired["telemetry"] == {"intervalSeconds": 5}
+    assert "stale" not in desired["model"]
+
+
+def test_a_twin_that_never_holds_still_is_given_up(key: SigningKey, artefact: Path) -> None:
+    """After five lost races the error says what happened; nothing was written."""
+    hub = FakeHub(inference=OTHERS)
+    hub.before_patch = [lambda: hub.change("inference", OTHERS)] * 10
+    with pytest.raises(PreconditionFailed):
+        to(hub, sign(artefact, key))
+    assert hub.patches == []
+    assert len(hub.before_patch) == 5
+
+
+def test_the_device_can_verify_the_signature(artefact: Path) -> None:
+    """Signed are name, version, size and digest of the whole artefact."""
+    private = Ed25519PrivateKey.generate()
+    ref = sign(artefact, SigningKey("k", private)).ref
+    private.public_key().verify(base64.b64decode(ref.signature), ref.signed_bytes())
+    assert (ref.name, ref.version, ref.size, ref.key_id) == (
+        "digits",
+        "1.0.0",
+        len(artefact.read_bytes()),
+        "k",
+    )
+
+
+def test_no_artefact_is_refused_before_any_hub_is_asked(tmp_path: Path, key: SigningKey) -> None:
+    """A missing file, a bare .tflite and a picture are three lines with a cure."""
+    (tmp_path / "bare.tflite").write_bytes(b"\0\0\0\0TFL3" + b"\0" * 100)
+    (tmp_path / "x.png").write_bytes(b"\x89PNG" * 20)
+    for name, complaint in [
+        ("bare.tflite", "no model artefact"),
+        ("x.png", "TFL3"),
+        ("none", "cannot be read"),
+    ]:
+        with pytest.raises(
+            CannotPublish, match=rf"{complaint}.*; cure: .*twinship train|{complaint}.*model.tflite"
+        ):
+            sign(tmp_path / name, key)
+
+
+def test_a_model_too_large_for_the_twin_says_what_to_do(tmp_path: Path, key: SigningKey) -> None:
+    """The characters it takes, the characters that fit, and the way out."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(packed(weights=random.Random(2).randbytes(100_000)))
+    with pytest.raises(
+        CannotPublish,
+        match=r"takes 13\d,\d{3} characters .* 28,000 .*cure: .*--store blob.*--url.*--arch micro",
+    ):
+        sign(path, key)
+
+
+def test_a_twin_too_heavy_is_refused_and_left_alone(tmp_path: Path, key: SigningKey) -> None:
+    """IoT Hub counts all sections together; the line says how much is whose."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(packed(weights=random.Random(3).randbytes(20_000)))
+    hub = FakeHub(inference={"notes": {str(n): "x" * 4000 for n in range(2)}})
+    with pytest.raises(
+        CannotPublish, match=r"take 3\d,\d{3} bytes of 32,768, the model 2\d,\d{3} of them; cure"
+    ):
+        to(hub, sign(path, key))
+    assert hub.patches == []
+    hub = FakeHub(inference={"notes": {"0": "x" * 4000}})
+    assert to(hub, sign(path, key), waiting(0)).written
+
+
+def device(hub: FakeHub, *reports: Callable[[], Mapping[str, Any]]) -> None:
+    """Let the device report one thing before each poll; the first read belongs to the writing."""
+    answers = [lambda report=report: hub.answer("inference", **report()) for report in reports]
+    hub.on_read = [lambda: None, *answers]
+
+
+def test_the_verdict_is_awaited_through_all_states(key: SigningKey, artefact: Path) -> None:
+    """Each state is told once, the last one is the result, and the time of waiting is said."""
+    hub, signed, told = FakeHub(inference=OTHERS), sign(artefact, key), list[str]()
+    states = ["checking", "proving", "proving", "loading", "probation", "active"]
+    device(hub, *(lambda state=state: status(signed, state, 2) for state in states))
+    result = to(hub, signed, progress=told.append)
+    assert (result.verdict.state, result.ok, result.waited_s) == ("active", True, 6.0)
+    assert [line.split(":")[0] for line in told[1:]] == [
+        "pending", "checking", "proving", "loading", "probation", "active",
+    ]  # fmt: skip
+    assert "written to the twin of twinship/inference" in told[0]
+
+
+def test_without_until_active_probation_is_enough(key: SigningKey, artefact: Path) -> None:
+    """Probation needs frames; who has none yet need not wait for them."""
+    hub, signed = FakeHub(inference=OTHERS), sign(artefact, key)
+    device(hub, lambda: status(signed, "probation", 2))
+    result = to(hub, signed, waiting(60, until_active=False))
+    assert (result.verdict.state, result.ok, result.waited_s) == ("probation", True, 1.0)
+
+
+@pytest.mark.parametrize("state", ["refused", "withdrawn"])
+def test_a_refusal_carries_the_devices_words(state: str, key: SigningKey, artefact: Path) -> None:
+    """The code and the message come from the device; a refusal is a result, not an exception."""
+    hub, signed, told = FakeHub(inference=OTHERS), sign(artefact, key), list[str]()
+    error = {"code": "unknown-key", "message": "digits:1.0.0 is signed by key 01; trusted: none"}
+    device(hub, lambda: status(signed, state, 2, error=error))
+    result = to(hub, signed, progress=told.append)
+    assert not result.ok
+    assert result.verdict.error is not None
+    assert result.verdict.error.code == "unknown-key"
+    assert told[-1] == f"{state}: unknown-key: {error['message']}"
+    assert json.loads(json.dumps(result.to_json()))["error"] == error
+
+
+def test_a_verdict_about_the_model_before_does_not_count(key: SigningKey, artefact: Path) -> None:
+    """A reported state stays in the twin until the device answers; only an answer to our version counts."""
+    hub, signed = FakeHub(inference=OTHERS), sign(artefact, key)
+    hub.answer("inference", **status(signed, "refused", 1, error={"code": "old", "message": "old"}))
+    device(hub, dict, dict, lambda: status(signed, "active", 2))
+    assert to(hub, signed).verdict.state == "active"
+
+
+def test_another_model_that_is_active_is_not_ours(key: SigningKey, tmp_path: Path) -> None:
+    """`active` counts when the digest is ours, whatever the version says."""
+    (tmp_path / "a").write_bytes(packed("1.0.0"))
+    (tmp_path / "b").write_bytes(packed("2.0.0"))
+    ours, other = sign(tmp_path / "a", key), sign(tmp_path / "b", key)
+    hub = FakeHub(inference=OTHERS)
+    device(hub, lambda: status(other, "active", 2))
+    result = to(hub, ours, waiting(5))
+    assert (result.verdict.state, result.ok, result.waited_s) == (publish.PENDING, False, 5.0)
+
+
+def test_somebody_elses_later_wish_ends_the_waiting(key: SigningKey, artefact: Path) -> None:
+    """Waiting for a model that nobody wants any more would be waiting for ever."""
+    hub, signed = FakeHub(inference=OTHERS), sign(artefact, key)
+    hub.on_read = [
+        lambda: None,
+        lambda: hub.change("inference", {"model": {"sha256": "ff" * 32, "name": "x"}}),
+    ]
+    assert to(hub, signed).verdict.state == publish.SUPERSEDED
+
+
+def test_a_device_that_is_away_is_pending(key: SigningKey, artefact: Path) -> None:
+    """The time ends, the wish stays in the twin; an unavailable hub in between is told and asked again."""
+    hub, signed, told = FakeHub(inference=OTHERS), sign(artefact, key), list[str]()
+
+    def away() -> None:
+        raise HubUnavailable("the hub is away; cure: wait")
+
+    hub.on_read = [lambda: None, away, away]
+    result = to(hub, signed, waiting(10), progress=told.append)
+    assert (result.verdict.state, result.waited_s) == (publish.PENDING, 10.0)
+    assert told[1:] == ["pending: twinship/inference is connected", *["the hub is away; cure: wait"] * 2]
+
+
+def test_publishing_again_what_runs_writes_nothing(key: SigningKey, artefact: Path) -> None:
+    """An unchanged section asks a device for nothing."""
+    hub, signed = FakeHub(inference=OTHERS), sign(artefact, key)
+    to(hub, signed, waiting(0))
+    hub.answer("inference", **status(signed, "active", 2))
+    result = to(hub, signed)
+    assert (result.written, result.ok, result.attempt, len(hub.patches)) == (False, True, 1, 1)
+
+
+def test_publishing_again_what_was_refused_asks_again(key: SigningKey, artefact: Path) -> None:
+    """A device remembers a refusal by the exact section: the attempt changes it."""
+    hub, signed = FakeHub(inference=OTHERS), sign(artefact, key)
+    to(hub, signed, waiting(0))
+    hub.answer("inference", **status(signed, "refused", 2))
+    result = to(hub, signed, waiting(0))
+    assert (result.attempt, result.written) == (2, True)
+    assert hub.twins["inference"].desired["model"]["attempt"] == 2
+
+
+def test_the_printed_patch_needs_no_hub(key: SigningKey, artefact: Path) -> None:
+    """What az or the portal gets is the whole section; a device reads it from an empty twin."""
+    patch = sign(artefact, key).patch()
+    assert list(patch) == ["model"]
+    assert model_section.parse(merged({}, json.loads(json.dumps(patch)))["model"]).ref.signature
+
+
+def test_no_part_of_a_key_or_an_artefact_in_a_repr(key: SigningKey, artefact: Path) -> None:
+    """Results may be logged."""
+    hub, signed = FakeHub(inference=OTHERS), sign(artefact, key)
+    text = repr(to(hub, signed, waiting(0))) + repr(signed)
+    assert len(text) < 2000
+    assert signed.ref.signature not in text

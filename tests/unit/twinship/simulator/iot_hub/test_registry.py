@@ -1,0 +1,244 @@
+"""The registry: identities, keys, twins, deployments, and that all of it is still there after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from twinship.simulator.identity import Identity
+from twinship.simulator.iot_hub.identity_document import ArgumentInvalid, Unsupported
+from twinship.simulator.iot_hub.registry import (
+    AlreadyExists,
+    InvalidConfiguration,
+    NotFound,
+    PreconditionFailed,
+    Registry,
+    SystemModule,
+)
+from twinship.simulator.iot_hub.twin import TwinRefused
+from twinship.simulator.store import Store
+
+EDGE = Identity("edge")
+EDGE_BODY = {"capabilities": {"iotEdge": True}}
+KEY = base64.b64encode(b"k" * 32).decode()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(tmp_path / "hub.sqlite")
+    yield opened
+    asyncio.run(opened.close())
+
+
+@pytest.fixture
+def registry(store: Store) -> Registry:
+    return Registry(store, "127.0.0.1", lambda: 1000.0)
+
+
+def content(*modules: str, **twins: Mapping[str, Any]) -> dict[str, Any]:
+    """A modulesContent with these modules."""
+    specified = {name: {"type": "docker", "settings": {"image": name}} for name in modules}
+    return {
+        "$edgeAgent": {"properties.desired": {"schemaVersion": "1.1", "modules": specified}},
+        "$edgeHub": {"properties.desired": {"schemaVersion": "1.1", "routes": {}}},
+        **{name: {"properties.desired": dict(desired)} for name, desired in twins.items()},
+    }
+
+
+def names(registry: Registry, device: str = "edge") -> list[str | None]:
+    return [document.identity.module for document in registry.modules(device)]
+
+
+def test_an_edge_device_comes_with_its_system_modules(registry: Registry) -> None:
+    """`$edgeAgent` and `$edgeHub` exist as soon as the device is an edge device."""
+    registry.create(EDGE, EDGE_BODY)
+    assert names(registry) == ["$edgeAgent", "$edgeHub"]
+    registry.create(Identity("leaf"))
+    assert names(registry, "leaf") == []
+    registry.update(Identity("leaf"), EDGE_BODY, if_match="*")
+    assert names(registry, "leaf") == ["$edgeAgent", "$edgeHub"]
+
+
+def test_keys_are_made_or_taken(registry: Registry) -> None:
+    """Without keys in the body there are two random ones; with both, those; with one, an error."""
+    made = registry.create(Identity("a"))
+    assert len(base64.b64decode(made.primary_key)) == 64
+    assert made.primary_key != made.secondary_key
+    body = {"authentication": {"type": "sas", "symmetricKey": {"primaryKey": KEY, "secondaryKey": KEY}}}
+    registry.create(Identity("b"), body)
+    assert registry.keys(Identity("b")) == (KEY, KEY)
+    half = {"authentication": {"symmetricKey": {"primaryKey": KEY}}}
+    with pytest.raises(ArgumentInvalid, match="secondaryKey must be base64") as caught:
+        registry.create(Identity("c"), half)
+    assert KEY not in str(caught.value)
+    assert KEY not in repr(registry.get(Identity("b")))
+
+
+def test_only_keys_are_known_here(registry: Registry) -> None:
+    """X.509 identities are refused by name."""
+    with pytest.raises(Unsupported, match="authentication type 'selfSigned'"):
+        registry.create(EDGE, {"authentication": {"type": "selfSigned"}})
+
+
+def test_what_is_there_is_not_created_again(registry: Registry) -> None:
+    """A second create is refused, for devices and modules; a module needs its device."""
+    registry.create(EDGE)
+    registry.create(Identity("edge", "m"))
+    for identity in (EDGE, Identity("edge", "m")):
+        with pytest.raises(AlreadyExists):
+            registry.create(identity)
+    with pytest.raises(NotFound) as caught:
+        registry.create(Identity("ghost", "m"))
+    assert caught.value.identity == Identity("ghost")
+
+
+def test_an_etag_protects_an_update(registry: Registry) -> None:
+    """A stale etag is refused; each update makes a new one; `*` matches any."""
+    first = registry.create(EDGE)
+    second = registry.update(EDGE, {"statusReason": "moved"}, if_match=first.etag)
+    assert second.etag != first.etag
+    with pytest.raises(PreconditionFailed):
+        registry.update(EDGE, {}, if_match=first.etag)
+    registry.update(EDGE, {}, if_match="*")
+    with pytest.raises(PreconditionFailed):
+        registry.delete(EDGE, if_match=first.etag)
+
+
+def test_disabling_a_device_takes_its_keys_and_its_modules_away(registry: Registry) -> None:
+    """No key is handed out for a disabled device or its modules, and their connections are void."""
+    registry.create(EDGE)
+    module = Identity("edge", "m")
+    registry.create(module)
+    revoked: list[Identity] = []
+    registry.on_revoked.append(revoked.append)
+    registry.update(EDGE, {"statusReason": "only words"}, if_match="*")
+    assert revoked == []
+    registry.update(EDGE, {"status": "disabled"}, if_match="*")
+    assert revoked == [EDGE, module]
+    assert (registry.keys(EDGE), registry.keys(module)) == (None, None)
+
+
+def test_deleting_a_device_deletes_its_modules(registry: Registry, store: Store) -> None:
+    """Nothing of them stays, in memory or in the store, and everybody enrolled hears of each."""
+    registry.create(EDGE, EDGE_BODY)
+    removed: list[Identity] = []
+    registry.on_removed.append(removed.append)
+    registry.delete(EDGE)
+    assert [str(identity) for identity in removed] == ["edge", "edge/$edgeAgent", "edge/$edgeHub"]
+    assert (store.documents("identity"), store.documents("twin")) == ({}, {})
+    with pytest.raises(NotFound):
+        registry.twin(EDGE)
+
+
+def test_system_modules_stay(registry: Registry) -> None:
+    """`$edgeHub` cannot be removed from its device."""
+    registry.create(EDGE, EDGE_BODY)
+    with pytest.raises(SystemModule):
+        registry.delete(Identity("edge", "$edgeHub"))
+
+
+def test_a_missing_device_is_named_before_its_module(registry: Registry) -> None:
+    """NotFound says which of the two is missing: they are different errors of the service (ref 5.4)."""
+    registry.create(EDGE)
+    with pytest.raises(NotFound) as module:
+        registry.get(Identity("edge", "ghost"))
+    with pytest.raises(NotFound) as device:
+        registry.get(Identity("ghost", "m"))
+    assert (module.value.identity, device.value.identity) == (Identity("edge", "ghost"), Identity("ghost"))
+
+
+def test_twin_changes_are_told_with_their_version(registry: Registry) -> None:
+    """A patch is told as it was, a replacement as what changed; `$version` rises by one (65, 81)."""
+    registry.create(EDGE)
+    told: list[tuple[Identity, Mapping[str, Any]]] = []
+    registry.on_desired.append(lambda identity, patch: told.append((identity, patch)))
+    registry.patch_twin(EDGE, desired={"a": 1, "b": 2})
+    registry.replace_twin(EDGE, desired={"b": 3})
+    registry.patch_twin(EDGE, tags={"floor": 1})
+    assert told == [(EDGE, {"a": 1, "b": 2, "$version": 2}), (EDGE, {"a": None, "b": 3, "$version": 3})]
+    assert registry.twin(EDGE).desired == {"b": 3}
+
+
+def test_a_stale_twin_etag_is_refused(registry: Registry) -> None:
+    """Statement 80; what a module reports does not make an etag stale."""
+    registry.create(EDGE)
+    etag = registry.twin(EDGE).etag
+    registry.patch_reported(EDGE, {"temperature": 20})
+    registry.patch_twin(EDGE, desired={"a": 1}, if_match=etag)
+    with pytest.raises(PreconditionFailed):
+        registry.patch_twin(EDGE, desired={"a": 2}, if_match=etag)
+    assert registry.twin(EDGE).desired == {"a": 1}
+
+
+def test_a_deployment_makes_and_removes_modules(registry: Registry) -> None:
+    """The next deployment removes what the last one made, and nothing that somebody else made."""
+    registry.create(EDGE, EDGE_BODY)
+    registry.create(Identity("edge", "mine"))
+    registry.apply_configuration("edge", content("camera", "inference", camera={"fps": 10}))
+    assert names(registry) == ["$edgeAgent", "$edgeHub", "camera", "inference", "mine"]
+    assert registry.get(Identity("edge", "camera")).managed_by == "IotEdge"
+    registry.apply_configuration("edge", content("inference"))
+    assert names(registry) == ["$edgeAgent", "$edgeHub", "inference", "mine"]
+
+
+def test_a_deployment_replaces_desired_properties(registry: Registry) -> None:
+    """Every module named gets exactly what the manifest says (ref 8); others keep theirs."""
+    registry.create(EDGE, EDGE_BODY)
+    registry.apply_configuration("edge", content("camera", "inference", camera={"fps": 10, "old": 1}))
+    registry.patch_twin(Identity("edge", "inference"), desired={"model": {"name": "digits"}})
+    told: dict[str, Mapping[str, Any]] = {}
+    registry.on_desired.append(lambda identity, patch: told.update({str(identity): patch}))
+    registry.apply_configuration("edge", content("camera", "inference", camera={"fps": 20}))
+    assert told["edge/camera"] == {"fps": 20, "old": None, "$version": 3}
+    assert registry.twin(Identity("edge", "inference")).desired == {"model": {"name": "digits"}}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"$edgeHub": {"properties.desired": {}}}, "needs both"),
+        (content("camera", ghost={"a": 1}), "names 'ghost', which is no module of 'edge'"),
+    ],
+)
+def test_a_bad_deployment_changes_nothing(registry: Registry, wrong: dict[str, Any], said: str) -> None:
+    """All or nothing."""
+    registry.create(EDGE, EDGE_BODY)
+    registry.apply_configuration("edge", content("camera", camera={"fps": 10}))
+    with pytest.raises(InvalidConfiguration, match=said):
+        registry.apply_configuration("edge", wrong)
+    with pytest.raises(TwinRefused):
+        registry.apply_configuration("edge", content("other", "camera", camera={"text": "x" * 5000}))
+    assert names(registry) == ["$edgeAgent", "$edgeHub", "camera"]
+    assert registry.twin(Identity("edge", "camera")).desired == {"fps": 10}
+
+
+def test_only_edge_devices_are_deployed_to(registry: Registry) -> None:
+    """A plain device has no edgeAgent that could do it."""
+    registry.create(EDGE)
+    with pytest.raises(InvalidConfiguration, match="no IoT Edge device"):
+        registry.apply_configuration("edge", content())
+
+
+def test_everything_outlives_a_restart(registry: Registry, store: Store) -> None:
+    """A second registry on the same store knows the same identities, keys and twins."""
+    registry.create(EDGE, EDGE_BODY)
+    registry.apply_configuration("edge", content("camera", camera={"fps": 10}))
+    registry.patch_reported(Identity("edge", "camera"), {"sent": 7})
+    again = Registry(store, "127.0.0.1", lambda: 2000.0)
+    assert again.modules("edge") == registry.modules("edge")
+    assert again.twin(Identity("edge", "camera")) == registry.twin(Identity("edge", "camera"))
+
+
+def test_new_modules_are_told(registry: Registry) -> None:
+    """Whoever opens a workload socket for each module hears of each, once."""
+    created: list[str] = []
+    registry.on_created.append(lambda identity: created.append(str(identity)))
+    registry.create(EDGE, EDGE_BODY)
+    registry.apply_configuration("edge", content("camera"))
+    registry.apply_configuration("edge", content("camera"))
+    assert created == ["edge", "edge/$edgeAgent", "edge/$edgeHub", "edge/camera"]

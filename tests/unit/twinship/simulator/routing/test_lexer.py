@@ -1,0 +1,88 @@
+"""The words of a route, as edgeHub's lexer cuts them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twinship.simulator.routing.lexer import ConditionError, Kind, tokenise, unquote
+
+
+def words(text: str) -> list[tuple[str, str]]:
+    """Kind and text of each token but the last."""
+    return [(token.kind.name, token.text) for token in tokenise(text)[:-1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("sElEcT from Into", [("SELECT", "sElEcT"), ("FROM", "from"), ("INTO", "Into")]),
+        ("WHERE", [("WHERE", "WHERE")]),
+        ("and Or NOT", [("AND", "and"), ("OR", "Or"), ("NOT", "NOT")]),
+        ("true True", [("TRUE", "true"), ("NAME", "True")]),
+        ("null undefined", [("NULL", "null"), ("UNDEFINED", "undefined")]),
+        ("12 -12 0x1F", [("INTEGER", "12"), ("INTEGER", "-12"), ("HEX", "0x1F")]),
+        ("1.5 -.5 1e3", [("REAL", "1.5"), ("REAL", "-.5"), ("REAL", "1e3")]),
+        ("fromage", [("NAME", "fromage")]),
+        ("a || b", [("NAME", "a"), ("SYMBOL", "||"), ("NAME", "b")]),
+        ("a||b", [("NAME", "a||b")]),
+        ("3 - 1", [("INTEGER", "3"), ("SYMBOL", "-"), ("INTEGER", "1")]),
+        ("3-1", [("NAME", "3-1")]),
+        ("a=b", [("NAME", "a"), ("SYMBOL", "="), ("NAME", "b")]),
+        ("a<=b<>c", [("NAME", "a"), ("SYMBOL", "<="), ("NAME", "b"), ("SYMBOL", "<>"), ("NAME", "c")]),
+        ("$body.a[0].b", [("SYSTEM", "$body.a[0].b")]),
+        ("{ $name }", [("SYMBOL", "{"), ("SYSTEM", "$name"), ("SYMBOL", "}")]),
+        ("a[0]", [("PATH", "a[0]")]),
+        ("'it' \"is\"", [("STRING", "'it'"), ("STRING", '"is"')]),
+        ("a /* b */ c", [("NAME", "a"), ("NAME", "c")]),
+        ("/messages/*", [("SYMBOL", "/"), ("NAME", "messages"), ("SYMBOL", "/"), ("SYMBOL", "*")]),
+    ],
+)
+def test_the_longest_match_wins(text: str, expected: list[tuple[str, str]]) -> None:
+    """And the earlier rule on a tie: operators without spaces around them are part of a name."""
+    assert words(text) == expected
+
+
+def test_columns_count_from_one() -> None:
+    """The end has a column too, so that a missing word can be named."""
+    assert [token.column for token in tokenise("a  = 'b'")] == [1, 4, 6, 9]
+    assert tokenise("x")[-1].kind is Kind.END
+
+
+@pytest.mark.parametrize(
+    ("literal", "text"),
+    [
+        (r"'a\'b'", "a'b"),
+        (r'"a\"b"', 'a"b'),
+        (r"'a\\b'", "a\\b"),
+        (r"'\u00e4\u20AC'", "ä€"),
+        ("'\"'", '"'),
+        ("''", ""),
+    ],
+)
+def test_escapes_in_strings(literal: str, text: str) -> None:
+    """Quotes, the backslash and four hex digits can be escaped."""
+    assert words(literal) == [("STRING", literal)]
+    assert unquote(literal) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "column"), [("a = 'b", 5), ('"', 1), ("a ? b", 3), ("x @", 3), (r"'\n'", 1)]
+)
+def test_what_is_no_word_is_refused_with_its_column(text: str, column: int) -> None:
+    """An open string and a stray character say where they stand."""
+    with pytest.raises(ConditionError) as refused:
+        tokenise(text)
+    assert refused.value.column == column
+
+
+@given(st.text())
+def test_tokens_cover_the_text(text: str) -> None:
+    """Nothing is skipped but spaces and comments, and nothing but ConditionError is raised."""
+    try:
+        tokens = tokenise(text)
+    except ConditionError:
+        return
+    for token in tokens:
+        assert text[token.column - 1 :].startswith(token.text)

@@ -1,0 +1,65 @@
+"""A download ends in time, brings the right files or none, and says why."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from pathlib import Path
+
+import pytest
+
+from twinship_training.data.download import FILES, Remote, download, fetch
+
+KNOWN = Remote("pictures.npz", "sha256", hashlib.sha256(b"pictures").hexdigest())
+
+
+def address(folder: Path) -> str:
+    """A folder as a base address."""
+    return f"{folder.as_uri()}/"
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_a_server_that_never_answers_is_given_up(tmp_path: Path, name: str) -> None:
+    """Whatever hangs is killed in time, and nothing is left behind."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        base = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        why = download(name, tmp_path, timeout_s=0.5, base=base)
+    assert why == "nothing complete within 0.5 s"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_file_is_not_kept(tmp_path: Path) -> None:
+    """A login page is not MNIST: it is refused by its digest, in one line."""
+    (tmp_path / "mnist.npz").write_text("<html>please log in</html>")
+    target = tmp_path / "keras"
+    why = download("mnist", target, base=address(tmp_path))
+    assert why is not None
+    assert "not mnist.npz" in why
+    assert "\n" not in why
+    assert list(target.iterdir()) == []
+
+
+def test_no_server_is_said(tmp_path: Path) -> None:
+    """A refused connection ends at once with its reason."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    why = download("fashion_mnist", tmp_path, base=f"http://127.0.0.1:{port}/")
+    assert why is not None
+    assert "refused" in why
+
+
+def test_the_right_file_is_put_in_its_place(tmp_path: Path) -> None:
+    """Exactly the known bytes arrive under the file's name, in a folder that is made for them."""
+    (tmp_path / KNOWN.name).write_bytes(b"pictures")
+    folder = tmp_path / "new"
+    fetch(KNOWN, address(tmp_path), folder, ".part")
+    assert (folder / KNOWN.name).read_bytes() == b"pictures"
+    assert list(folder.iterdir()) == [folder / KNOWN.name]
+
+
+def test_a_wrong_digest_is_refused(tmp_path: Path) -> None:
+    """A file is trusted by its digest and not by its address."""
+    (tmp_path / KNOWN.name).write_bytes(b"pictures!")
+    with pytest.raises(OSError, match=r"not pictures\.npz"):
+        fetch(KNOWN, address(tmp_path), tmp_path / "new", ".part")
+    assert list((tmp_path / "new").iterdir()) == []

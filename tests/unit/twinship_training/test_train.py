@@ -1,0 +1,244 @@
+"""A training from end to end, on digits: its results, what is kept, and what is left after it failed."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inference.artefact import read
+from inference.engine import Engine
+from inference.frames.preprocess import decode_file, prepare
+from inference.runtimes import versions
+from tests.unit.twinship_training.conftest import Told
+from tests.unit.twinship_training.pictures import dataset
+from twinship_training.checkpoint import CheckpointError
+from twinship_training.data import Dataset
+from twinship_training.evaluate import NotAnswered, ask
+from twinship_training.train import TrainResult, TrainSettings, interrupted, train
+from twinship_training.verify import NotVerified, verify_file
+
+Progress = Callable[[str, float], None]
+
+
+def names(folder: Path) -> set[str]:
+    """What lies in a folder."""
+    return {path.name for path in folder.iterdir()}
+
+
+def test_the_results_are_complete(trained: TrainResult) -> None:
+    """model.tflite, card.md, metrics.json, frames/ and plots/, and nothing beside them."""
+    assert not trained.cached
+    assert names(trained.folder) == {"model.tflite", "card.md", "metrics.json", "frames", "plots"}
+    assert names(trained.folder.parent) == {trained.folder.name}
+
+
+def test_the_artefact_says_what_it_is(trained: TrainResult, settings: TrainSettings) -> None:
+    """Manifest, labels and ten probes travel with the model, and name no path of this machine."""
+    artefact = read(trained.artefact.read_bytes())
+    assert artefact.sha256 == trained.metrics.artefact_sha256
+    assert artefact.labels == tuple("0123456789")
+    assert artefact.probes.expected == artefact.labels
+    assert artefact.manifest.weightsSha256 == trained.metrics.weights_sha256
+    assert artefact.manifest.latencyBudgetMs == 20.0
+    assert set(artefact.manifest.minimumRuntime) == {"litert", "tflite_runtime"}
+    assert str(settings.out.parent).encode() not in artefact.data
+
+
+def test_micro_travels_inside_a_twin(trained: TrainResult) -> None:
+    """The small network fits inline with all that goes with it."""
+    assert trained.metrics.inline.fits
+    assert trained.metrics.inline.characters <= trained.metrics.inline.limit == 28_000
+    assert trained.metrics.sizes.parameters < 15_000
+
+
+def test_every_runtime_was_asked(trained: TrainResult, offline: Dataset) -> None:
+    """int8 accuracy is the device's engine's, runtime by runtime, and verifying again finds it again."""
+    assert set(trained.metrics.accuracy.shipped) == set(versions()) == set(trained.metrics.proof)
+    again = verify_file(trained.artefact, offline.labels, offline.test)
+    assert {
+        name: round(share, 6) for name, share in again.accuracy.items()
+    } == trained.metrics.accuracy.shipped
+    assert [list(row) for row in again.confusion] == trained.metrics.confusion
+    assert sum(map(sum, again.confusion)) == len(offline.test)
+
+
+def test_it_learnt_something(trained: TrainResult) -> None:
+    """One quick epoch knows most digits, and int8 loses next to nothing."""
+    assert trained.metrics.accuracy.float32 > 0.9
+    assert abs(trained.metrics.accuracy.drop) <= 0.01
+
+
+def test_the_frames_are_the_held_out_pictures(trained: TrainResult, offline: Dataset) -> None:
+    """500 PNG files with truth.csv, as a camera takes them, pixel for pixel the test pictures."""
+    with (trained.frames / "truth.csv").open() as file:
+        truth = list(csv.DictReader(file))
+    assert len(truth) == 500
+    assert {row["file"] for row in truth} | {"truth.csv"} == names(trained.frames)
+    assert [int(row["label"]) for row in truth] == offline.test.labels.tolist()
+    seventh = np.asarray(Image.open(trained.frames / truth[7]["file"]))
+    assert np.array_equal(seventh, offline.test.images[7, :, :, 0])
+
+
+def test_a_frame_goes_through_the_devices_code(trained: TrainResult) -> None:
+    """What lies in frames/ is what the module decodes, prepares and answers."""
+    artefact = read(trained.artefact.read_bytes())
+    engine = Engine(artefact, runtime="litert")
+    pixels = prepare(decode_file((trained.frames / "0000.png").read_bytes()), engine.input)
+    answer = engine.infer(pixels)
+    assert answer.shape == (10,)
+    assert abs(float(answer.sum()) - 1) < 0.05
+
+
+def test_metrics_say_how_it_was_made(trained: TrainResult) -> None:
+    """metrics.json holds the command, the data and why, the versions, and no confusion about names."""
+    document = json.loads((trained.folder / "metrics.json").read_text())
+    assert document["schema"] == "twinship.metrics.v1"
+    assert document["command"].startswith("twinship train --arch micro --dataset digits --profile quick")
+    assert document["dataset"]["why"] == "a test asked for them"
+    assert document["weightsSha256"] == trained.metrics.weights_sha256
+    assert {"keras", "numpy", "ai-edge-litert"} <= set(document["versions"])
+    assert document["seconds"]["total"] >= document["seconds"]["fit"]
+
+
+def test_the_plots_are_pictures(trained: TrainResult) -> None:
+    """Curve, confusion, reliability and mistakes, each a PNG that opens, and the card shows them."""
+    card = trained.card.read_text()
+    plots = sorted((trained.folder / "plots").iterdir())
+    assert [path.stem for path in plots] == ["confusion", "curve", "mistakes", "reliability"]
+    for path in plots:
+        with Image.open(path) as picture:
+            picture.load()
+            assert min(picture.size) >= 100
+        assert f"(plots/{path.name})" in card
+
+
+def test_metrics_hold_history_cost_and_calibration(trained: TrainResult) -> None:
+    """Each epoch's loss and accuracy, what an answer takes on each runtime, and how far confidence is off."""
+    metrics = trained.metrics
+    assert len(metrics.history.loss) == len(metrics.history.validation) == metrics.history.kept == 1
+    assert set(metrics.cost) == set(versions())
+    assert all(0 < cost.p50_ms < 1_000 and cost.memory_bytes < 2**30 for cost in metrics.cost.values())
+    assert sum(each.count for each in metrics.calibration.bins) == 500
+    assert 0 <= metrics.calibration.expected_error < 0.5
+
+
+def test_progress_goes_forward(trained: TrainResult, told: Told) -> None:
+    """The share only grows, ends at 1, and an epoch says how much of it is done and how long it will take."""
+    shares = [share for _, share in told]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
+    assert any("epoch 1 of 1, 100%, 0 s left" in text for text, _ in told)
+
+
+def test_a_training_is_not_repeated(
+    trained: TrainResult, settings: TrainSettings, offline: Dataset, untold: Progress
+) -> None:
+    """The same settings, code and data find the results that lie there."""
+    before = (trained.folder / "metrics.json").stat().st_mtime_ns
+    again = train(settings, untold, offline)
+    assert again.cached
+    assert again.metrics == trained.metrics
+    assert (trained.folder / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_the_same_command_gives_the_same_model_in_silence(
+    trained: TrainResult, settings: TrainSettings, tmp_path: Path
+) -> None:
+    """Another process and another folder: the same bits, and no word of TensorFlow's on the terminal."""
+    code = (
+        "import pickle, sys; from twinship_training.train import train\n"
+        "settings = pickle.load(sys.stdin.buffer)\n"
+        "sys.stdout.write(train(settings, lambda text, share: None).metrics.weights_sha256)"
+    )
+    out = tmp_path / "elsewhere"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=pickle.dumps(replace(settings, out=out)),
+        env={"PATH": os.defpath, "HOME": str(tmp_path)},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode() == trained.metrics.weights_sha256
+    again = read((out / "model.tflite").read_bytes())
+    assert again.tflite == read(trained.artefact.read_bytes()).tflite
+
+
+def test_below_the_target_nothing_is_left(untold: Progress, out: Path) -> None:
+    """A model that is not good enough is an error, and no file of it can be shipped by mistake."""
+    wanting = TrainSettings(architecture="svm", epochs=1, min_accuracy=1.01, out=out)
+    with pytest.raises(NotVerified, match=r"101.00% is wanted"):
+        train(wanting, untold, dataset(out.parent))
+    assert names(out.parent) == {"bars.npz"}
+
+
+def test_a_failed_training_leaves_the_last_result(
+    trained: TrainResult, settings: TrainSettings, offline: Dataset
+) -> None:
+    """Ctrl-C in the middle of an epoch: what lay there still lies there, whole, and nothing beside it."""
+
+    def interrupt(text: str, share: float) -> None:
+        if text.startswith("epoch"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(replace(settings, seed=3), interrupt, offline)
+    digest = hashlib.sha256(trained.artefact.read_bytes()).hexdigest()
+    assert digest == trained.metrics.artefact_sha256
+    assert names(trained.folder.parent) == {trained.folder.name}
+
+
+def test_an_interrupted_training_is_kept_for_its_own_resumption(
+    settings: TrainSettings, offline: Dataset, untold: Progress, out: Path
+) -> None:
+    """Ctrl-C in the second epoch keeps the first and says how to go on; another seed is refused it."""
+
+    def interrupt(text: str, share: float) -> None:
+        if text.startswith("epoch 2"):
+            raise KeyboardInterrupt
+
+    two = replace(settings, epochs=2, out=out)
+    assert interrupted(two) == "no epoch was complete, so nothing is kept"
+    with pytest.raises(KeyboardInterrupt):
+        train(two, interrupt, offline)
+    assert interrupted(two).endswith(f"go on with: {two.command} --resume")
+    with pytest.raises(CheckpointError, match="other settings"):
+        train(replace(two, seed=3, resume=True), untold, offline)
+    assert names(out.parent) == {"model.checkpoint"}
+    assert names(out.parent / "model.checkpoint") == {"micro.npz"}
+
+
+def test_a_damaged_artefact_is_not_verified(trained: TrainResult, offline: Dataset, tmp_path: Path) -> None:
+    """One byte in the middle of the weights, or the end cut off, is found before any picture is asked."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(trained.artefact.read_bytes()[:-100])
+    with pytest.raises(NotVerified, match="trailer"):
+        verify_file(path, offline.labels, offline.test)
+    path.write_bytes(b"")
+    with pytest.raises(NotVerified, match="TFL3"):
+        verify_file(path, offline.labels, offline.test)
+
+
+def test_a_runtime_that_fails_is_named(offline: Dataset) -> None:
+    """What a child process could not load is said in one line, with the runtime that said it."""
+    with pytest.raises(NotAnswered, match=r"^litert: not a TFLite flatbuffer"):
+        ask(b"nothing", offline.test.images[:1])
+
+
+def test_importing_the_room_is_quick() -> None:
+    """`twinship --help` imports this room: no TensorFlow, no scikit-learn."""
+    heavy = "{'tensorflow', 'keras', 'sklearn'}"
+    code = f"import sys, twinship_training.train; sys.exit(not {heavy}.isdisjoint(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

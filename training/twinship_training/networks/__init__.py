@@ -1,0 +1,1 @@
+"""The networks, their training settings, and how one training step runs."""

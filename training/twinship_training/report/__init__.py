@@ -1,0 +1,1 @@
+"""What a training writes: metrics.json, the model card and its plots."""

@@ -1,0 +1,1 @@
+"""The workbench: command line, demo, bench, operator commands and the simulator."""

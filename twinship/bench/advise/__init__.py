@@ -1,0 +1,1 @@
+"""Advice from measured figures: edge or cloud, which model, which device."""

@@ -1,0 +1,1 @@
+"""The other programs that the bench runs beside ours."""

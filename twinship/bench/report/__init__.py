@@ -1,0 +1,1 @@
+"""The report of the bench: figures, thresholds, comparison, HTML page."""

@@ -1,0 +1,1 @@
+"""Simulator and modules as processes for one measurement."""

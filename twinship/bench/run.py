@@ -1,0 +1,68 @@
+"""Run scenarios one after the other and keep what they measured."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from twinship.bench.catalogue import Bench, chosen
+from twinship.bench.report import page, report
+from twinship.bench.report.compare import HISTORY
+from twinship.bench.report.thresholds import standings
+from twinship.demo.models import ensure
+
+ROOT = Path(__file__).resolve().parents[2]
+Progress = Callable[[str, float], None]
+
+
+def run(
+    names: tuple[str, ...], folder: Path, models: Path, dataset: str, progress: Progress
+) -> dict[str, Any]:
+    """Measure these scenarios (none named: those of every day) and return the whole report.
+
+    `folder` takes the report and scratch space, `models` keeps the trained models. Raises BenchFailed, and
+    what training raises.
+    """
+    scenarios = chosen(names)
+    data = ensure(models, dataset, None, progress)
+    path = folder / "report.json"
+    model = {"sha256": hashlib.sha256(data.models[0].read_bytes()).hexdigest(), "dataset": data.dataset}
+    facts = {"machine": report.machine(), "commit": report.commit(ROOT), "model": model}
+    run = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "commit": facts["commit"]}
+    for place, (name, scenario) in enumerate(scenarios.items()):
+        scratch = folder / "scratch" / name
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+
+        def told(text: str, share: float, name: str = name, place: int = place) -> None:
+            progress(f"{name}: {text}", (place + share) / len(scenarios))
+
+        told(scenario.about, 0.0)
+        began = time.monotonic()
+        figures = scenario.measure(Bench(scratch, data.models, data.pictures, told))
+        measured = {
+            **report.read(path).get("measured", {}),
+            name: {**run, "took_s": round(time.monotonic() - began, 1)},
+        }
+        report.write(path, {**facts, "measured": measured}, {name: figures})
+        shutil.rmtree(scratch, ignore_errors=True)
+    whole = report.write(path, {"bars": [each.to_json() for each in standings(report.read(path))]}, {})
+    (folder / "report.html").write_text(page.html(whole))
+    _keep(folder, whole)
+    progress(f"done: {path}", 1.0)
+    return whole
+
+
+def _keep(folder: Path, whole: Mapping[str, Any]) -> None:
+    """What this commit was measured with, beside the reports of others, for `compare`."""
+    commit = whole["commit"]
+    others = {name for name, run in whole["measured"].items() if run["commit"] != commit}
+    ours = {name: value for name, value in whole.items() if name not in others}
+    path = folder / HISTORY / f"{commit or 'unknown'}.json"
+    path.unlink(missing_ok=True)  # `write` keeps what is there, which may be of an older measurement
+    report.write(path, ours, {})

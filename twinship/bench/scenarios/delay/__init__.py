@@ -1,0 +1,1 @@
+"""The two delay formulas of the article against measurements."""

@@ -1,0 +1,53 @@
+"""The bare interpreter: what the model alone costs here, with each runtime. Nothing can be faster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from inference.artefact import Artefact, read
+from inference.runtimes import interpreter, versions
+from twinship.bench.catalogue import Bench
+from twinship.bench.report.figures import blocks, median, spread
+from twinship.bench.rig.own_process import apart
+from twinship.demo.report import percentile
+
+WARM: Final = 500
+TIMES: Final = 10_000
+
+
+def measure(bench: Bench) -> Mapping[str, Any]:
+    """By runtime: one invocation on one thread, and how many fit into a second."""
+    return apart(_by_runtime, bench.models[0])
+
+
+def _by_runtime(model: Path) -> dict[str, Any]:
+    artefact = read(model.read_bytes())
+    return {runtime: _figures(invocations_us(artefact, runtime, TIMES)) for runtime in versions()}
+
+
+def invocations_us(artefact: Artefact, runtime: str, times: int) -> list[float]:
+    """How long each of `times` invocations took, µs, after a few that do not count."""
+    loaded = interpreter(runtime, artefact.tflite, 1)
+    loaded.allocate_tensors()
+    source = loaded.get_input_details()[0]
+    loaded.set_tensor(source["index"], np.zeros(source["shape"], source["dtype"]))
+    taken_us = []
+    for number in range(WARM + times):
+        began = time.perf_counter_ns()
+        loaded.invoke()
+        if number >= WARM:
+            taken_us.append((time.perf_counter_ns() - began) / 1e3)
+    return taken_us
+
+
+def _figures(taken_us: Sequence[float]) -> dict[str, Any]:
+    return {
+        "p50_us": round(percentile(taken_us, 50), 2),
+        "p50_range_us": spread([median(block) for block in blocks(taken_us)]),
+        "per_s": round(1e6 * len(taken_us) / sum(taken_us)),
+    }

@@ -1,0 +1,107 @@
+"""The inference module without a hub: message bytes in, prediction bytes out, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from edgekit.clock import boot_id, mono_ns, wall_ns
+from edgekit.frame.message import RAW, Frame, FrameId, Message
+from inference.artefact import Artefact, read
+from inference.engine import Engine
+from inference.frames.frame_path import FramePath
+from inference.frames.preprocess import decode_file
+from inference.frames.settings import Settings, TelemetrySection
+from inference.metrics import StageHistograms
+from inference.model_section import ModelRef
+from inference.models.active_model import Duty
+from inference.models.installer import Running
+from twinship.bench.catalogue import Bench
+from twinship.bench.report.figures import blocks, median, spread
+from twinship.bench.rig.own_process import apart
+from twinship.bench.scenarios.models.invoke import invocations_us
+from twinship.demo.report import percentile
+
+FRAMES: Final = 5_000
+WARM: Final = 500
+PART: Final = 500  # frames between two looks at the bare interpreter: both see the same machine
+
+
+def measure(bench: Bench) -> Mapping[str, Any]:
+    """Per frame, and what of it is not the interpreter's, as p50 beside p50 from the same seconds.
+
+    A frame is a PNG, as the camera sends it unless told otherwise; under `raw` it is the pixels themselves.
+    """
+    return apart(_measured, bench.models[0], bench.pictures)
+
+
+def _measured(model: Path, pictures: Path) -> dict[str, Any]:
+    artefact = read(model.read_bytes())
+    ref = ModelRef(artefact.manifest.name, artefact.manifest.version, artefact.size, artefact.sha256)
+    running = Running(ref, Engine(artefact), artefact.manifest)
+    files = [path.read_bytes() for path in sorted(pictures.glob("*.png"))]
+    pixels = [decode_file(each).tobytes() for each in files]
+    return {
+        **_figures(running, artefact, [(each, "image/png") for each in files]),
+        "raw": _figures(running, artefact, [(each, RAW) for each in pixels]),
+        "runtime": running.engine.runtime,
+    }
+
+
+def _figures(running: Running, artefact: Artefact, pictures: Sequence[tuple[bytes, str]]) -> dict[str, Any]:
+    walk = _walk(running)
+    frames_us: list[float] = []
+    bare_us: list[float] = []
+    for first in range(0, WARM + FRAMES, PART):
+        taken = [walk(_message(*pictures[seq % len(pictures)], seq)) for seq in range(first, first + PART)]
+        if first >= WARM:
+            frames_us += taken
+            bare_us += invocations_us(artefact, running.engine.runtime, PART)
+    whole, bare = percentile(frames_us, 50), percentile(bare_us, 50)
+    return {
+        "p50_us": round(whole, 2),
+        "invoke_p50_us": round(bare, 2),
+        "beyond_invoke_us": round(whole - bare, 2),
+        "p50_range_us": spread([median(block) for block in blocks(frames_us)]),
+    }
+
+
+def _walk(running: Running) -> Callable[[Message], float]:
+    """The frame path with all that it does, its hub storing at once; what it gives is the µs of a frame."""
+
+    def send(_output: str, _message: Message, on_stored: Callable[[int], None]) -> bool:
+        on_stored(mono_ns())
+        return True
+
+    duty = Duty(lambda _running, _ending: None)
+    duty.take_over(running, None)
+    path = FramePath(duty, send, instance="0123456789abcdef", observe=StageHistograms().observe)
+    path.apply(Settings(telemetry=TelemetrySection(predictions="all")))
+
+    def walk(message: Message) -> float:
+        began = mono_ns()
+        path.receive(message, began)
+        arrival = path.next(began)
+        assert arrival is not None  # it was received on this thread
+        path.answer(arrival)
+        return (mono_ns() - began) / 1e3
+
+    return walk
+
+
+def _message(image: bytes, content_type: str, seq: int) -> Message:
+    now = mono_ns()
+    frame = Frame(
+        FrameId("camera", "0123456789abcdef", seq),
+        image,
+        content_type,
+        width=28,
+        height=28,
+        channels=1,
+        captured=wall_ns(),
+        mono=now,
+        encoded=now,
+        boot=boot_id(),
+    )
+    return frame.to_message()

@@ -1,0 +1,1 @@
+"""Measurements of frames through the modules."""

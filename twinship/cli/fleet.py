@@ -1,0 +1,305 @@
+"""keys, deploy, publish, status, rollback, benchmark, monitor: the operator's side of any hub."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from twinship.cli.options import (
+    BUILD,
+    DOT_ENV,
+    TEMPLATE,
+    Condition,
+    Device,
+    EnvFile,
+    Fleet,
+    Json,
+    Key,
+    Module,
+    Template,
+    app,
+    device_of,
+    hub_of,
+    one_of,
+)
+from twinship.cli.show import draw, plain, say, say_json
+
+if TYPE_CHECKING:
+    from twinship.fleet.monitor import UpstreamMessage
+    from twinship.fleet.rollout import RollOut
+
+keys_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Signing keys.")
+app.add_typer(keys_app, name="keys")
+
+
+@keys_app.command("new")
+def keys_new() -> None:
+    """Make a signing key."""
+    from twinship.fleet import keys
+
+    say(f"key {keys.new(keys.keys_folder(os.environ)).key_id}; next: twinship keys show --env-file .env")
+
+
+@keys_app.command("show")
+def keys_show(
+    env_file: Annotated[
+        Path | None, typer.Option("--env-file", help="Write MODEL_TRUSTED_KEYS there.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the keys; public parts only."""
+    from twinship.fleet import keys
+
+    folder = keys.keys_folder(os.environ)
+    found = keys.show(folder)
+    if env_file is not None:
+        keys.write_trusted_keys(folder, env_file)
+    if as_json:
+        say_json([plain(key) for key in found])
+        return
+    draw(
+        ("id", "public", "made", "state"),
+        [(key.key_id, key.public, key.created, "retired" if key.retired else "trusted") for key in found],
+    )
+    if env_file is not None:
+        say(f"MODEL_TRUSTED_KEYS written to {env_file}; next: twinship deploy")
+
+
+@keys_app.command("retire")
+def keys_retire(key_id: Annotated[str, typer.Argument(help="As keys show lists it.")]) -> None:
+    """Trust a key no more, from the next deploy on."""
+    from twinship.fleet import keys
+
+    key = keys.retire(keys.keys_folder(os.environ), key_id)
+    say(f"key {key.key_id} is retired; next: twinship keys show --env-file .env, then twinship deploy")
+
+
+@app.command("deploy")
+def deploy_verb(
+    template: Template = TEMPLATE,
+    device: Device = None,
+    create: Annotated[bool, typer.Option("--create", help="Make the device if the hub lacks it.")] = False,
+    deployment: Fleet = None,
+    target_condition: Condition = "",
+    priority: Annotated[int, typer.Option(help="Of the automatic deployment.")] = 0,
+    env_file: EnvFile = DOT_ENV,
+    as_json: Json = False,
+) -> None:
+    """Set a device's modules, routes and twins from the manifest."""
+    from twinship.fleet import connection, deploy, rollout
+
+    # --env-file may name only a hub (the simulator's service.env): what the manifest needs stands in .env.
+    variables = connection.read_env_file(DOT_ENV) | connection.settings(os.environ, env_file)
+    if deployment is not None:
+        targeting = rollout.Targeting(deployment, target_condition, priority)
+        _say_roll_out(deploy.deploy_base(hub_of(env_file), template, variables, targeting), as_json)
+        return
+    result = deploy.deploy(hub_of(env_file), template, variables, device_of(device, env_file), create=create)
+    if as_json:
+        say_json(result.to_json())
+        return
+    draw(("module", "image"), list(result.images.items()))
+    say(f"deployed to {result.device} on {result.hub}; routes: {', '.join(result.routes)}")
+    if result.undefined:
+        say(f"not set, so deployed as they stand: {', '.join(result.undefined)}; cure: set them in .env")
+    for module in result.unassigned:
+        say(f"{module} keeps its model but is assigned none now; next: twinship publish")
+
+
+def _say_roll_out(done: RollOut, as_json: bool) -> None:
+    if as_json:
+        say_json(done.to_json())
+        return
+    say(f"deployment {done.configuration} {done.how} on {done.hub}: {done.targeting.condition}")
+    if done.replaced:
+        say(f"in the place of {', '.join(done.replaced)}")
+
+
+@app.command("publish")
+def publish_verb(
+    model: Annotated[Path, typer.Argument(help="An artefact: the model.tflite of a training.")],
+    device: Device = None,
+    module: Module = "inference",
+    key: Key = None,
+    url: Annotated[str | None, typer.Option(help="You host it there; devices fetch it by https.")] = None,
+    store: Annotated[str | None, typer.Option(help="blob or simulator: put it there first.")] = None,
+    container: Annotated[str, typer.Option(help="Of the blob store.")] = "models",
+    valid_days: Annotated[float, typer.Option(help="How long a blob's address is good.")] = 30.0,
+    deployment: Fleet = None,
+    target_condition: Condition = "",
+    priority: Annotated[int, typer.Option(help="Of the deployment; above the manifest's.")] = 10,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for the verdict; 0: do not.")] = 120.0,
+    print_patch: Annotated[
+        bool, typer.Option("--print", help="Only print the twin patch, for az or the portal.")
+    ] = False,
+    env_file: EnvFile = DOT_ENV,
+    as_json: Json = False,
+) -> None:
+    """Ship a model by module twin and wait until it answers frames."""
+    from twinship.fleet import connection, keys, places, publish, rollout, sources
+
+    variables = connection.settings(os.environ, env_file)
+    blob = places.BlobOptions(container, valid_days)
+    place = sources.chosen(url, one_of(sources.StoreKind, "--store", store), variables, blob)
+    signing = keys.signing_key(keys.keys_folder(os.environ), key)
+    if print_patch:
+        signed = publish.sign(model, signing, place)
+        layered = {"modulesContent": publish.layer(signed, module)}
+        say_json({"properties": {"desired": signed.patch()}} if deployment is None else layered)
+        return
+    if deployment is not None:
+        targeting = rollout.Targeting(deployment, target_condition, priority)
+        _say_roll_out(
+            publish.publish_layer(hub_of(env_file), model, signing, module, targeting, place=place), as_json
+        )
+        return
+    result = publish.publish(
+        hub_of(env_file),
+        model,
+        signing,
+        device_of(device, env_file),
+        module,
+        place=place,
+        wait_s=wait,
+        until_active=False,
+        progress=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    if as_json:
+        say_json(result.to_json())
+    if wait and not result.ok:
+        raise SystemExit(
+            f"twinship: {result.ref} is not in use: {result.verdict.state} after {result.waited_s:.0f} s"
+        )
+
+
+@app.command("status")
+def status_verb(
+    device: Device = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Again whenever it changes, until Ctrl-C.")] = False,
+    env_file: EnvFile = DOT_ENV,
+    as_json: Json = False,
+) -> None:
+    """What a device runs, wants and refused, and why."""
+    import time
+
+    from twinship.fleet import status
+
+    hub, name = hub_of(env_file), device_of(device, env_file)
+    found = status.changes(
+        lambda: status.status(hub, name),
+        pause=lambda: time.sleep(2),
+        away=lambda error: print(f"twinship: {error}", file=sys.stderr, flush=True),
+    )
+    for one in found:
+        if as_json:
+            say_json(one.to_json(), indent=None if watch else 2)
+        else:
+            draw(status.COLUMNS, list(one.rows()))
+        if not watch:
+            return
+
+
+@app.command("rollback")
+def rollback_verb(
+    device: Device = None, module: Module = "inference", env_file: EnvFile = DOT_ENV, as_json: Json = False
+) -> None:
+    """Go back to the model before, which the device still has; the present one is not tried again."""
+    from twinship.fleet import rollback
+
+    done = rollback.rollback(hub_of(env_file), device_of(device, env_file), module)
+    if as_json:
+        say_json(done.to_json())
+        return
+    say(f"{done.device}/{done.module} answers with {done.model} now (sha256 {done.model.sha256[:12]})")
+
+
+@app.command("benchmark")
+def benchmark_verb(
+    device: Device = None,
+    module: Module = "inference",
+    queries: Annotated[int, typer.Option(help="As many invokes, one after the other.")] = 1024,
+    seconds: Annotated[float, typer.Option(help="No longer than this, however many that makes.")] = 10.0,
+    out: Annotated[Path | None, typer.Option(help="Write the figures to this file, as JSON.")] = None,
+    env_file: EnvFile = DOT_ENV,
+    as_json: Json = False,
+) -> None:
+    """Measure the running model's bare speed on the device itself."""
+    from twinship.fleet import methods
+    from twinship.fleet.service import ServiceHub
+
+    with ServiceHub(hub_of(env_file)) as hub:
+        answer = methods.invoke(
+            hub,
+            device_of(device, env_file),
+            module,
+            "benchmark",
+            {"queries": queries, "seconds": seconds},
+            timeout_s=seconds + methods.START_S,
+        )
+    found = methods.accepted(answer, module, "benchmark")
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(found, indent=2) + "\n")
+    if as_json:
+        say_json(found)
+        return
+    model, machine, invoke = found["model"], found["device"], found["invoke_ms"]
+    say(f"{model['name']}:{model['version']} on {found['runtime']} {found['runtime_version']}")
+    say(f"{machine['processor']}, {machine['machine']}, {machine['cores']} cores, {machine['memory_mb']} MB")
+    draw(
+        ("queries", "a second", "p50 ms", "p90 ms", "p99 ms"),
+        [(str(found["queries"]), f"{found['per_s']:,.0f}", *(f"{ms:.3f}" for ms in invoke.values()))],
+    )
+
+
+@app.command("monitor")
+def monitor_verb(
+    upstream: Annotated[Path, typer.Option(help="The simulator's upstream.jsonl.")] = BUILD
+    / "simulator"
+    / "upstream.jsonl",
+    from_start: Annotated[bool, typer.Option("--from-start", help="Old messages too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Follow predictions and latency upstream, until Ctrl-C."""
+    from threading import Event
+
+    from twinship.fleet.monitor import Follower
+
+    follower = Follower(upstream, stop=Event(), from_start=from_start)
+    try:
+        for message in follower:
+            if as_json:
+                say_json(plain(message), indent=None)
+            else:
+                say(_told(message))
+    finally:
+        if follower.skipped:
+            print(f"twinship: {follower.skipped} lines could not be read", file=sys.stderr)
+
+
+def _told(message: UpstreamMessage) -> str:
+    """One message from upstream as one line."""
+    from twinship.fleet.monitor import Latency, Prediction
+
+    source = f"{message.source.enqueued} {message.source.device}/{message.source.module}"
+    match message:
+        case Prediction():
+            ms = sum(message.stages_ms.values())
+            sure = "?" if message.uncertain else ""
+            answer = f"{message.label}{sure} {message.confidence:.1%}"
+            return f"{source} {message.camera} #{message.seq}: {answer}, {message.model}, {ms:.1f} ms"
+        case Latency():
+            total = message.stages_ms.get("total", {})
+            drops = ", ".join(f"{count} {reason}" for reason, count in message.dropped.items() if count)
+            p50, p99 = total.get("p50", 0.0), total.get("p99", 0.0)
+            return (
+                f"{source} {message.frames} frames in {message.window_s:.0f} s: total p50 {p50:.1f} ms, "
+                f"p99 {p99:.1f} ms, dropped: {drops or 'none'}, repeats: {message.repeats}"
+            )
+        case _:
+            return f"{source} {len(str(message.body))} characters of an unknown schema"

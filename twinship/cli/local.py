@@ -1,0 +1,115 @@
+"""simulate, fault, demo: the edge on this machine."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twinship.cli.options import (
+    BUILD,
+    DOT_ENV,
+    EXIT_INTERRUPTED,
+    TEMPLATE,
+    Dataset,
+    EnvFile,
+    Json,
+    Template,
+    app,
+)
+from twinship.cli.show import draw, progress, say, say_json
+
+
+@app.command("simulate")
+def simulate_verb(
+    template: Template = TEMPLATE,
+    folder: Annotated[Path, typer.Option(help="State, logs, certificates, upstream.jsonl.")] = BUILD
+    / "simulator",
+    leave_out: Annotated[
+        list[str] | None, typer.Option("--except", help="Do not start this module; print its environment.")
+    ] = None,
+    delivery_window: Annotated[int, typer.Option(help="Messages outstanding for a module.", min=1)] = 1,
+    env_file: EnvFile = DOT_ENV,
+) -> None:
+    """Run IoT Hub, edgeHub and the manifest's modules on this machine, until Ctrl-C."""
+    from twinship.fleet import connection
+    from twinship.simulator.launcher import Simulator, SimulatorSettings
+
+    settings = SimulatorSettings(
+        template,
+        folder,
+        connection.settings(os.environ, env_file),
+        leave_out=frozenset(leave_out or ()),
+        delivery_window=delivery_window,
+    )
+    with Simulator(settings) as simulator:
+        simulator.start_modules()
+        for name in leave_out or ():
+            for variable, value in simulator.module_environment(name).items():
+                say(f"export {variable}={shlex.quote(value)}")
+        print(f"ready: --env-file {simulator.endpoints.service_env}; Ctrl-C ends it", file=sys.stderr)
+        signal.pause()
+
+
+@app.command("fault")
+def fault_verb(
+    name: Annotated[str | None, typer.Argument(help="Which; without one: what there is, and is on.")] = None,
+    value: Annotated[str | None, typer.Argument(help="A number, or off.")] = None,
+    folder: Annotated[Path, typer.Option(help="The simulator's.")] = BUILD / "simulator",
+    as_json: Json = False,
+) -> None:
+    """Switch a fault of the running simulator on or off; NAME `off` ends all."""
+    from twinship.simulator.faults import client
+    from twinship.simulator.faults.faults import ACTS, KNOBS, number
+
+    if name is None:
+        told = client.show(folder)
+    elif name == "off":
+        told = client.end_faults(folder)
+    else:
+        told = client.set_fault(folder, name, number(value))
+    if as_json:
+        say_json(told)
+        return
+    on = told["faults"]
+    rows = [(each, f"{on.get(each, 0):g}", knob.unit, knob.effect) for each, knob in KNOBS.items()]
+    draw(("fault", "now", "unit", "effect"), [*rows, *((act, "", "", does) for act, does in ACTS.items())])
+
+
+@app.command("demo")
+def demo_verb(
+    frames: Annotated[int, typer.Option(help="0: until Ctrl-C.", min=0)] = 300,
+    fps: Annotated[float, typer.Option(help="Frames in a second.")] = 10.0,
+    camera_folder: Annotated[Path | None, typer.Option(help="Your own pictures.")] = None,
+    dataset: Dataset = "auto",
+    template: Template = TEMPLATE,
+    folder: Annotated[Path, typer.Option(help="Emptied at start; the figures end up there.")] = BUILD
+    / "demo",
+    models: Annotated[Path, typer.Option(help="Where the two models are kept.")] = BUILD / "demo-models",
+    as_json: Json = False,
+) -> None:
+    """The whole path: train, ship by twin, run frames, swap the model, account for all."""
+    from rich.console import Console
+
+    from camera_sim.settings import MAX_RATE, MIN_RATE
+    from twinship.demo.models import ensure
+    from twinship.demo.run import DemoSettings, Run
+    from twinship.demo.show import Screen
+
+    if not MIN_RATE <= fps <= MAX_RATE:
+        raise typer.BadParameter(f"--fps {fps:g}: use {MIN_RATE:g} to {MAX_RATE:g} frames in a second")
+    screen = Screen(Console(stderr=as_json))
+    data = ensure(models, dataset, camera_folder, progress())
+    screen.step(f"data: {data.dataset}")
+    outcome = Run(DemoSettings(template, folder, frames, fps), data, screen).run()
+    if as_json:
+        say_json(outcome.summary.to_json())
+    screen.summary(outcome.summary, outcome.shortcomings)
+    screen.step(f"figures: {folder / 'summary.json'}")
+    if outcome.interrupted or outcome.shortcomings:
+        raise typer.Exit(EXIT_INTERRUPTED if outcome.interrupted else 1)

@@ -1,0 +1,66 @@
+"""The command itself, and the options and defaults that several verbs share."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from twinship.fleet.connection import Connection
+
+EXIT_INTERRUPTED = 130
+ROOT = Path(__file__).resolve().parents[2]  # the manifest and the modules' folders stand there
+TEMPLATE = ROOT / "deployment.template.json"
+BUILD = Path("build")
+Choice = TypeVar("Choice", bound=StrEnum)
+DOT_ENV = Path(".env")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Train an image model, ship it to an IoT Edge device by module twin, see every millisecond.",
+)
+
+EnvFile = Annotated[Path, typer.Option("--env-file", help="KEY=VALUE lines, as the simulator's service.env.")]
+Device = Annotated[str | None, typer.Option(help="Edge device [EDGE_DEVICE_ID, else twinship].")]
+Module = Annotated[str, typer.Option(help="The module whose twin is meant.")]
+Json = Annotated[bool, typer.Option("--json", help="For scripts.")]
+Template = Annotated[Path, typer.Option(help="The deployment manifest.")]
+Key = Annotated[str | None, typer.Option("--key", help="Id of the signing key, where there are several.")]
+Fleet = Annotated[
+    str | None, typer.Option("--deployment", help="For many devices: an automatic deployment of this id.")
+]
+Condition = Annotated[
+    str, typer.Option("--target-condition", help="Which devices, as \"tags.site='lab'\"; '*': all.")
+]
+Dataset = Annotated[
+    str,
+    typer.Option(
+        help="mnist, fashion_mnist, digits, folder:PATH, npz:FILE; auto: MNIST if it can be had, else digits."
+    ),
+]
+
+
+def one_of(kind: type[Choice], option: str, value: str | None) -> Choice | None:
+    """A word of a set that only a room knows, which is not loaded for --help."""
+    try:
+        return None if value is None else kind(value)
+    except ValueError:
+        raise typer.BadParameter(f"{option} {value}: use {' or '.join(kind)}") from None
+
+
+def hub_of(env_file: Path) -> Connection:
+    from twinship.fleet import connection
+
+    return connection.find(os.environ, env_file)
+
+
+def device_of(device: str | None, env_file: Path) -> str:
+    from twinship.fleet import connection
+
+    return device or connection.device_name(os.environ, env_file)

@@ -1,0 +1,251 @@
+"""Adds up one run from its two ledgers: what the camera knows was stored, and what arrived upstream.
+
+Pure: lines in, a summary out. It trusts no counter that it can recompute from the lines themselves. What an
+engineer is shown (`rows`) and what a script reads (`Summary.to_json`) are the same figures.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from inference.frames.ledger import STAGES
+
+PERCENTILES = (50, 90, 99)
+
+FrameKey = tuple[str, str, int]  # camera, run, seq
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One line of the camera's ledger: a frame whose PUBACK the camera saw."""
+
+    key: FrameKey
+    truth: str | None
+    captured_ns: int
+    stored_ns: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One prediction as it arrived upstream. `stages_ms` lacks `publish`: only the next message knows it."""
+
+    key: FrameKey
+    instance: str
+    label: str
+    version: str
+    sha256: str
+    weights: str
+    stages_ms: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """What `upstream.jsonl` says: answers in order of arrival, publish times, the newest counters."""
+
+    answers: tuple[Answer, ...]
+    publish_ms: Mapping[FrameKey, float]
+    counters: Mapping[str, Mapping[str, Any]]  # by inference process: its newest `latency` message
+    unreadable_lines: int
+
+
+@dataclass(frozen=True)
+class Version:
+    """What one model version did."""
+
+    frames: int
+    accuracy: float | None
+    sha256: str
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The figures of one run. `frames_dropped` counts named drops; `frames_lost` what nobody can account for.
+
+    `repeats` counts frames that inference received again and answers that arrived upstream again.
+    `foreign_frames` are answers to frames of another run: ignored, but never silently.
+    """
+
+    dataset: str
+    frames_sent: int
+    frames_answered: int
+    frames_lost: int
+    frames_dropped: int
+    repeats: int
+    foreign_frames: int
+    accuracy: float | None
+    latency_ms: Mapping[str, Mapping[str, float]]
+    by_version: Mapping[str, Version]
+    dropped_by_reason: Mapping[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as `summary.json` holds them."""
+        plain = {name: value for name, value in vars(self).items() if name != "by_version"}
+        return plain | {"by_version": {name: vars(version) for name, version in self.by_version.items()}}
+
+
+def _key(frame: Mapping[str, Any]) -> FrameKey:
+    return str(frame["camera"]), str(frame["run"]), int(frame["seq"])
+
+
+def read_sent(lines: Iterable[str]) -> tuple[Sent, ...]:
+    """The camera's ledger. A last line without its end (the camera was killed while writing) is left out."""
+    sent = []
+    for line in lines:
+        if line.endswith("\n"):
+            entry = json.loads(line)
+            sent.append(Sent(_key(entry), entry["truth"], int(entry["captured"]), int(entry["stored"])))
+    return tuple(sent)
+
+
+def read_upstream(lines: Iterable[str]) -> Upstream:
+    """Everything that the inference module said upstream; lines of other modules are passed over."""
+    answers: list[Answer] = []
+    publish_ms: dict[FrameKey, float] = {}
+    counters: dict[str, Mapping[str, Any]] = {}
+    batches: dict[FrameKey, list[FrameKey]] = {}
+    unreadable = 0
+    for line in lines:
+        try:
+            body = json.loads(line)["Body"]
+            schema = body.get("schema", "") if isinstance(body, dict) else ""
+            if schema == "twinship.prediction.v1":
+                answers.append(_answer(body))
+            elif schema == "twinship.predictions.v1":
+                batch = [_answer(record) for record in body["predictions"]]
+                answers += batch
+                batches[batch[0].key] = [answer.key for answer in batch]
+            elif schema == "twinship.latency.v1":
+                counters[str(body["instance"])] = body
+            if schema.startswith("twinship."):
+                publish_ms |= _published(body)
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+            unreadable += 1
+    for first, rest in batches.items():  # what was published together took the same time, and is told once
+        if first in publish_ms:
+            publish_ms |= dict.fromkeys(rest, publish_ms[first])
+    return Upstream(tuple(answers), publish_ms, counters, unreadable)
+
+
+def _published(body: Mapping[str, Any]) -> dict[FrameKey, float]:
+    """The publish times of predecessors: the newest in `before`, and in `earlier` those nobody told yet."""
+    told = [body.get("before"), *body.get("earlier", ())]
+    return {_key(one["frame"]): float(one["publish_ms"]) for one in told if one}
+
+
+def _answer(body: Mapping[str, Any]) -> Answer:
+    model = body["model"]
+    return Answer(
+        key=_key(body["frame"]),
+        instance=str(body["instance"]),
+        label=str(body["top"][0]["label"]),
+        version=str(model["version"]),
+        sha256=str(model["sha256"]),
+        weights=str(model["weights"]),
+        stages_ms={stage: float(ms) for stage, ms in body["stages_ms"].items()},
+    )
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The nearest-rank percentile of at least one value: an observed value, never one between two."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
+
+
+def _accuracy(answers: Iterable[Answer], truths: Mapping[FrameKey, str | None]) -> float | None:
+    judged = [answer.label == truths[answer.key] for answer in answers if truths[answer.key] is not None]
+    return sum(judged) / len(judged) if judged else None
+
+
+def _latency(
+    first: Mapping[FrameKey, Answer], publish_ms: Mapping[FrameKey, float]
+) -> dict[str, dict[str, float]]:
+    stages: dict[str, list[float]] = {stage: [] for stage in (*STAGES, "total")}
+    for key, answer in first.items():
+        known = dict(answer.stages_ms)
+        if key in publish_ms:
+            known["publish"] = publish_ms[key]
+            stages["total"].append(sum(known.values()))
+        for stage, ms in known.items():
+            stages[stage].append(ms)
+    return {
+        stage: {f"p{percent}": round(percentile(values, percent), 3) for percent in PERCENTILES}
+        for stage, values in stages.items()
+        if values
+    }
+
+
+def _never_stored(sent: Sequence[Sent]) -> int:
+    """Gaps in the sequence of each run: frames that the camera took and never got a PUBACK for."""
+    seqs: dict[tuple[str, str], set[int]] = {}
+    for frame in sent:
+        seqs.setdefault(frame.key[:2], set()).add(frame.key[2])
+    return sum(max(run) + 1 - len(run) for run in seqs.values())
+
+
+def summarise(dataset: str, sent: Sequence[Sent], upstream: Upstream) -> Summary:
+    """Join the two ledgers by frame identity and add them up."""
+    truths = {frame.key: frame.truth for frame in sent}
+    runs = {key[:2] for key in truths}
+    ours = [answer for answer in upstream.answers if answer.key in truths]
+    first: dict[FrameKey, Answer] = {}
+    for answer in ours:
+        first.setdefault(answer.key, answer)
+    reasons: dict[str, int] = {}
+    for counters in upstream.counters.values():
+        for reason, count in counters["dropped"].items():
+            reasons[reason] = reasons.get(reason, 0) + int(count)
+    named_drops = sum(reasons.values())
+    reasons["camera"] = _never_stored(sent)
+    by_version: dict[str, list[Answer]] = {}
+    for answer in first.values():
+        by_version.setdefault(answer.version, []).append(answer)
+    return Summary(
+        dataset=dataset,
+        frames_sent=len(truths),
+        frames_answered=len(first),
+        frames_lost=max(0, len(truths) - len(first) - named_drops),
+        frames_dropped=sum(reasons.values()),
+        repeats=len(ours)
+        - len(first)
+        + sum(int(counters["repeats"]) for counters in upstream.counters.values()),
+        foreign_frames=sum(answer.key[:2] not in runs for answer in upstream.answers),
+        accuracy=_accuracy(first.values(), truths),
+        latency_ms=_latency(first, upstream.publish_ms),
+        by_version={
+            version: Version(len(answers), _accuracy(answers, truths), answers[0].sha256, answers[0].weights)
+            for version, answers in by_version.items()
+        },
+        dropped_by_reason={reason: count for reason, count in sorted(reasons.items()) if count},
+    )
+
+
+def shortcomings(
+    summary: Summary,
+    *,
+    expected_frames: int,
+    expected_versions: Sequence[str],
+    minimum_accuracy: float | None,
+) -> list[str]:
+    """What keeps this run from being a success, one line each; empty when it is one."""
+    found = []
+    if not summary.frames_sent or summary.frames_sent < expected_frames:
+        found.append(f"{summary.frames_sent} of {expected_frames} frames were sent")
+    if summary.frames_lost:
+        found.append(f"{summary.frames_lost} frames were lost")
+    if summary.frames_dropped:
+        found.append(f"{summary.frames_dropped} frames were dropped: {dict(summary.dropped_by_reason)}")
+    found += [
+        f"version {version} answered nothing"
+        for version in expected_versions
+        if version not in summary.by_version
+    ]
+    if len({version.weights_sha256 for version in summary.by_version.values()}) < len(summary.by_version):
+        found.append("two versions have the same weights")
+    if minimum_accuracy is not None and (summary.accuracy is None or summary.accuracy < minimum_accuracy):
+        found.append(f"accuracy {summary.accuracy} is below {minimum_accuracy}")
+    return found

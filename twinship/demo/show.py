@@ -1,0 +1,107 @@
+"""What a person sees while the demo runs and when it is over. Draws; decides and measures nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from inference.frames.ledger import STAGES
+from twinship.demo.report import Summary
+
+PLAIN_LINE_EVERY = 50  # frames; where there is no terminal to redraw
+
+
+@dataclass(frozen=True)
+class Live:
+    """The numbers while frames flow."""
+
+    answered: int
+    version: str
+    answer_p50_ms: float | None  # capture to prediction, of the newest frames
+
+    def __str__(self) -> str:
+        latency = "" if self.answer_p50_ms is None else f", frame to answer p50 {self.answer_p50_ms:.1f} ms"
+        return f"model {self.version or '–'}{latency}"
+
+
+class Screen:
+    """A terminal, or a plain log where there is none."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+        self._last_line = -1
+
+    def step(self, text: str) -> None:
+        """One thing that has begun or is done."""
+        self.console.print(f"[bold]▸[/bold] {escape(text)}", highlight=False)
+
+    @contextmanager
+    def frames(self, expected: int) -> Iterator[None]:
+        """The frames under way; `expected` 0 = without end."""
+        columns = [BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")]
+        with Progress(*columns, console=self.console, disable=not self.console.is_terminal) as progress:
+            self._progress, self._task = progress, progress.add_task("", total=expected or None)
+            yield
+        self._progress = None
+
+    def live(self, numbers: Live) -> None:
+        """The newest numbers."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=numbers.answered, description=escape(str(numbers)))
+        line = numbers.answered // PLAIN_LINE_EVERY
+        if not self.console.is_terminal and line != self._last_line:
+            self._last_line = line
+            self.console.print(f"  {numbers.answered} answered, {escape(str(numbers))}", highlight=False)
+
+    def summary(self, summary: Summary, shortcomings: list[str]) -> None:
+        """The tables at the end, and why the run is no success when it is none."""
+        self.console.print(_counts(summary), _versions(summary), _stages(summary), sep="\n")
+        for line in shortcomings:
+            self.console.print(f"[red]✗[/red] {escape(line)}", highlight=False)
+        if not shortcomings:
+            self.console.print("[green]✓[/green] every frame is accounted for", highlight=False)
+
+
+def _counts(summary: Summary) -> Table:
+    table = Table(title=escape(summary.dataset), title_justify="left")
+    values = {
+        "sent": summary.frames_sent,
+        "answered": summary.frames_answered,
+        "lost": summary.frames_lost,
+        "dropped": summary.frames_dropped,
+        "repeated": summary.repeats,
+        "of other runs": summary.foreign_frames,
+    }
+    for name in values:
+        table.add_column(name, justify="right")
+    table.add_row(*(str(value) for value in values.values()))
+    return table
+
+
+def _versions(summary: Summary) -> Table:
+    table = Table("model version", "frames", "accuracy", "sha256", "weights")
+    for name, version in summary.by_version.items():
+        accuracy = "no truth" if version.accuracy is None else f"{version.accuracy:.2%}"
+        table.add_row(
+            escape(name), str(version.frames), accuracy, version.sha256[:12], version.weights_sha256[:12]
+        )
+    return table
+
+
+def _stages(summary: Summary) -> Table:
+    table = Table("stage", "p50 ms", "p90 ms", "p99 ms")
+    for stage in (*STAGES, "total"):
+        if stage in summary.latency_ms:
+            row = summary.latency_ms[stage]
+            table.add_row(
+                stage, *(f"{row[name]:.2f}" for name in ("p50", "p90", "p99")), end_section=stage == "publish"
+            )
+    return table

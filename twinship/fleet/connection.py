@@ -1,0 +1,157 @@
+"""Finds out which IoT Hub an operator means: environment, env file, connection string.
+It asks no hub (service.py does), and nothing that it raises holds a key."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from twinship.fleet import FleetError
+
+CONNECTION_VARIABLE = "IOTHUB_CONNECTION_STRING"
+CA_VARIABLE = "REQUESTS_CA_BUNDLE"
+DEVICE_VARIABLE = "EDGE_DEVICE_ID"
+DEFAULT_DEVICE = "twinship"
+PARTS = ("HostName", "SharedAccessKeyName", "SharedAccessKey")
+
+_PLACEHOLDER = re.compile(r"<[^<>]*>")  # how .env.example marks what must be filled in
+_HOST = re.compile(r"[A-Za-z0-9.\-]+(:\d{1,5})?")
+_IDENTIFIER = re.compile(r"[A-Za-z0-9\-:.+%_#*?!(),=@;$']{1,128}")
+
+
+class NotConfigured(FleetError):
+    """The operator's settings are missing, unfinished or malformed; asking again will not help."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Whom to ask and as whom: the three parts of a service connection string, already checked."""
+
+    host: str  # with its port, if the connection string has one
+    policy: str
+    key: str = field(repr=False)
+    ca_bundle: Path | None = None  # None: the public authorities
+    source: str = "the environment"  # where it was found, for messages
+
+    @property
+    def loopback(self) -> bool:
+        """True for a hub on this machine, the simulator's: no proxy can reach it."""
+        name = self.host.partition(":")[0]
+        try:
+            return ipaddress.ip_address(name).is_loopback
+        except ValueError:
+            return name.lower() == "localhost"
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """KEY=VALUE lines, `#` comments, an optional `export`, optional quotes; {} when there is no such file."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotConfigured(
+            f"{path} cannot be read ({type(error).__name__}); cure: it must be a readable UTF-8 text file"
+        ) from error
+    pairs = (line.strip().removeprefix("export ").partition("=") for line in lines)
+    return {
+        name.strip(): _unquoted(value.strip())
+        for name, equals, value in pairs
+        if equals and not name.startswith("#")
+    }
+
+
+def _unquoted(value: str) -> str:
+    if value[:1] in ("'", '"') and (end := value.find(value[0], 1)) > 0:
+        return value[1:end]
+    return value.split(" #", 1)[0].rstrip()
+
+
+def settings(environment: Mapping[str, str], env_file: Path) -> dict[str, str]:
+    """All variables that an operator's command sees: those of the file, overruled by the environment's."""
+    return {**read_env_file(env_file), **environment}
+
+
+def device_name(environment: Mapping[str, str], env_file: Path) -> str:
+    """The edge device to address: EDGE_DEVICE_ID, else `twinship`. Raises NotConfigured."""
+    name = settings(environment, env_file).get(DEVICE_VARIABLE) or DEFAULT_DEVICE
+    refuse_placeholder(DEVICE_VARIABLE, name)
+    check_identifier("device", name)
+    return name
+
+
+def refuse_placeholder(name: str, value: str) -> None:
+    """Raise NotConfigured, naming the variable, while its value still is the one of .env.example."""
+    if found := _PLACEHOLDER.search(value):
+        raise NotConfigured(
+            f"{name} still holds the placeholder {found.group()}; cure: put the real value there"
+        )
+
+
+def check_identifier(kind: str, name: str) -> None:
+    """Raise NotConfigured unless IoT Hub could have a device or module of this name."""
+    if not _IDENTIFIER.fullmatch(name):
+        raise NotConfigured(f"{kind} {name!r} is no name that IoT Hub allows; cure: 1 to 128 of A-Za-z0-9-._")
+
+
+def find(environment: Mapping[str, str], env_file: Path) -> Connection:
+    """The service connection: the environment's, else the file's; an empty `environment` asks the file only.
+
+    REQUESTS_CA_BUNDLE is taken from beside the connection string: the simulator writes the two as a pair.
+    Raises NotConfigured.
+    """
+    if text := environment.get(CONNECTION_VARIABLE):
+        return parse(text, environment.get(CA_VARIABLE), "the environment")
+    in_file = read_env_file(env_file)
+    if text := in_file.get(CONNECTION_VARIABLE):
+        return parse(text, in_file.get(CA_VARIABLE) or environment.get(CA_VARIABLE), str(env_file))
+    raise NotConfigured(
+        f"{CONNECTION_VARIABLE} is neither in the environment nor in {env_file}; cure: copy .env.example to "
+        ".env and fill it in, or name the simulator's file: --env-file build/simulator/service.env"
+    )
+
+
+def parse(text: str, ca_bundle: str | None, source: str) -> Connection:
+    """A service connection string, checked. Raises NotConfigured, which names the part, never its value."""
+    where = f"{CONNECTION_VARIABLE} in {source}"
+    refuse_placeholder(where, text)
+    pairs = (part.partition("=") for part in text.strip().split(";") if part.strip())
+    parts = {name.strip(): value.strip() for name, _, value in pairs}
+    if "DeviceId" in parts:
+        raise NotConfigured(f"{where} is a device's; cure: take the one of a service policy, as iothubowner")
+    if missing := [name for name in PARTS if not parts.get(name)]:
+        raise NotConfigured(f"{where} has no {' and no '.join(missing)}; cure: copy the whole string again")
+    host, policy, key = (parts[name] for name in PARTS)
+    if not _HOST.fullmatch(host):
+        raise NotConfigured(
+            f"{where}: HostName must be a name or name:port; cure: leave out https:// and slashes"
+        )
+    _refuse_bad_key(key, where)
+    return Connection(host, policy, key, _bundle(ca_bundle, source), source)
+
+
+def _refuse_bad_key(key: str, where: str) -> None:
+    try:
+        base64.b64decode(key, validate=True)
+    except (binascii.Error, ValueError):
+        # Not chained: the original is about the characters of the key.
+        raise NotConfigured(
+            f"{where}: SharedAccessKey is not base64; cure: copy it again, to its end"
+        ) from None
+
+
+def _bundle(ca_bundle: str | None, source: str) -> Path | None:
+    if not ca_bundle:
+        return None
+    path = Path(ca_bundle)
+    if not path.exists():
+        raise NotConfigured(
+            f"{CA_VARIABLE} in {source} names {path}, which is not there; "
+            "cure: start the simulator, or remove it"
+        )
+    return path

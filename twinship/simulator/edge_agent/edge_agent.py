@@ -1,0 +1,304 @@
+"""edgeAgent's part in the agent: applies the manifest, runs its modules as processes, reports what they do.
+
+Follows `$edgeAgent`'s desired properties, so that a later deployment starts, stops and restarts modules. Runs
+in the agent's event loop; starting and ending the hub is agent.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from twinship.simulator.edge_agent import methods
+from twinship.simulator.edge_agent.hub_process import Endpoints
+from twinship.simulator.edge_agent.methods import NotRestarted
+from twinship.simulator.edge_agent.processes import ProcessRecord
+from twinship.simulator.edge_agent.reported import LastDesired, reported
+from twinship.simulator.edge_agent.service_client import ServiceClient, ServiceRefused
+from twinship.simulator.edge_agent.supervisor import Program, RunState, Supervised
+from twinship.simulator.identity import Identity
+from twinship.simulator.manifest.manifest import Deployment, ManifestError, Module, deployment
+from twinship.simulator.workload.workload import API_VERSION, socket_path
+
+logger = logging.getLogger(__name__)
+
+ASK_AGAIN_S = 1.0  # after the hub could not be reached
+LONG_CALL_S = 60.0  # beyond the hub's own waiting time
+GATHER_S = 0.05  # changes that come together are reported together
+LEAST_GRACE_S = 1.0
+RESTART_GRACE_S = 10.0
+SOCKET_WITHIN_S = 5.0
+EDGE_HUB_MODULE = "edgeHub"  # as edgeAgent calls it
+SYSTEM_MODULES = ("edgeAgent", EDGE_HUB_MODULE)
+# What a module sees of the agent's own environment: no more than a container would have. No proxy of the
+# agent's own: the SDK would send loopback connections there (ref 0).
+INHERITED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
+
+
+class ModuleNotReady(Exception):
+    """A module cannot be started; one line says why."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """The simulated edge device: its name, its places, and what the command line says about its modules."""
+
+    name: str
+    folder: Path
+    sockets: Path
+    endpoints: Endpoints
+    leave_out: frozenset[str] = frozenset()
+    module_environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+
+
+class EdgeAgent:
+    """One device's modules. `apply` first; then `start_modules`; `close` at the end."""
+
+    def __init__(self, device: Device, hub: Supervised, client: ServiceClient, record: ProcessRecord) -> None:
+        self._device = device
+        self._hub = hub
+        self._client = client
+        self._record = record
+        self._modules: Mapping[str, Module] = {}
+        self._supervised: dict[str, Supervised] = {}
+        self._ended: dict[str, RunState] = {}
+        self._started = False
+        self._last = LastDesired()
+        self._reported_modules: set[str] = set()
+        self._changed = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._answers: set[asyncio.Task[None]] = set()
+
+    async def apply(self, wanted: Deployment) -> None:
+        """Create the edge device, if it is not there, and apply the manifest to it."""
+        name = self._device.name
+        identity = {"deviceId": name, "status": "enabled", "capabilities": {"iotEdge": True}}
+        try:
+            await self._client.call("PUT", "devices", name, body=identity)
+        except ServiceRefused as refused:
+            if refused.status != 409:
+                raise
+        content = {"modulesContent": wanted.modules_content}
+        await self._client.call("POST", "devices", name, "applyConfigurationContent", body=content)
+        await self._take(await self._client.call("GET", "edge-agent", name, after="0"))
+        self._tasks = [
+            asyncio.create_task(self._follow(), name="follow $edgeAgent"),
+            asyncio.create_task(self._report(), name="report $edgeAgent"),
+            asyncio.create_task(self._serve_calls(), name="methods of $edgeAgent"),
+        ]
+
+    async def environment(self, name: str) -> dict[str, str]:
+        """What edgeAgent sets for a module (ref 1.1), over the manifest's own; raises ModuleNotReady."""
+        if name not in self._modules:
+            raise ModuleNotReady(
+                f"the manifest has no module {name!r}; it has {', '.join(sorted(self._modules))}"
+            )
+        identity = await self._client.call("GET", "devices", self._device.name, "modules", name)
+        data = self._device.folder / "modules" / name
+        data.mkdir(parents=True, exist_ok=True)
+        return {
+            # What a person would set for a store with an authority of its own on this machine.
+            "SSL_CERT_FILE": str(self._device.endpoints.trusted_pem),
+            "MODEL_SOURCE_ALLOW": "loopback",
+            **self._modules[name].environment,
+            "IOTEDGE_WORKLOADURI": f"unix://{await self._socket(name)}",
+            "IOTEDGE_AUTHSCHEME": "sasToken",
+            "IOTEDGE_MODULEGENERATIONID": identity["generationId"],
+            "IOTEDGE_IOTHUBHOSTNAME": self._device.endpoints.hub_name,
+            "IOTEDGE_GATEWAYHOSTNAME": self._device.endpoints.gateway,
+            "IOTEDGE_DEVICEID": self._device.name,
+            "IOTEDGE_MODULEID": name,
+            "IOTEDGE_APIVERSION": API_VERSION,
+            "RuntimeLogLevel": "info",
+            "DATA_FOLDER": str(data),
+            **self._proxy(),
+            **self._device.module_environment.get(name, {}),
+        }
+
+    def _proxy(self) -> dict[str, str]:
+        proxy = self._device.endpoints.proxy
+        return {} if proxy is None else {"https_proxy": proxy}
+
+    async def start_modules(self) -> None:
+        """Start what the manifest wants running, in its order; what runs already is left alone."""
+        self._started = True
+        for module in sorted(self._modules.values(), key=lambda each: (each.startup_order, each.name)):
+            if self._is_wanted(module) and module.name not in self._supervised:
+                await self._start(module)
+
+    async def stop_modules(self, timeout_s: float) -> None:
+        """End the modules, the last started first; together they have `timeout_s` before they are killed."""
+        self._started = False
+        deadline = time.monotonic() + timeout_s
+        for name in reversed(list(self._supervised)):
+            await self._stop(name, max(LEAST_GRACE_S, deadline - time.monotonic()))
+
+    def states(self) -> dict[str, RunState]:
+        """How each module is."""
+        return self._ended | {name: supervised.state for name, supervised in self._supervised.items()}
+
+    def kill(self) -> None:
+        """SIGKILL every module, now."""
+        for supervised in self._supervised.values():
+            supervised.kill()
+
+    async def close(self, timeout_s: float) -> None:
+        """Stop the modules and following, report that they stopped."""
+        tasks = [*self._tasks, *self._answers]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.stop_modules(timeout_s)
+        with contextlib.suppress(OSError, ServiceRefused):
+            await self._send(timeout_s=LEAST_GRACE_S)
+
+    def hub_changed(self) -> None:
+        """The hub's state is part of the report."""
+        self._changed.set()
+
+    @property
+    def hub_name(self) -> str:
+        """The IoT Hub's name."""
+        return self._device.endpoints.hub_name
+
+    @property
+    def device_name(self) -> str:
+        """The edge device's name."""
+        return self._device.name
+
+    def logs(self) -> dict[str, Path]:
+        """The log file of each module, edgeHub's too; a module that never ran has none yet."""
+        folder = self._device.folder / "logs"
+        modules = {name: folder / f"{name}.log" for name in self._modules}
+        return {EDGE_HUB_MODULE: folder / "hub.log", **modules}
+
+    async def restart(self, name: str) -> None:
+        """End a module that runs and start it again; raises NotRestarted."""
+        if name in SYSTEM_MODULES:
+            raise NotRestarted(f"{name} is not restarted by a method in this simulator")
+        if name not in self._modules:
+            raise NotRestarted(f"Module {name} not found in the current environment")
+        supervised = self._supervised.get(name)
+        if supervised is None or not await supervised.restart(RESTART_GRACE_S):
+            raise NotRestarted(f"Module {name} cannot be restarted since it is not running")
+
+    def _is_wanted(self, module: Module) -> bool:
+        return module.status == "running" and module.name not in self._device.leave_out
+
+    async def _start(self, module: Module) -> None:
+        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        environment = {**inherited, "PYTHONUNBUFFERED": "1", **await self.environment(module.name)}
+        # -P: a file in the working directory must not pass for a library
+        command = (sys.executable, "-P", "-m", module.name)
+        program = Program(module.name, command, environment, module.restart_policy)
+        supervised = Supervised(program, self._device.folder / "logs", self._record, self._changed.set)
+        self._supervised[module.name] = supervised
+        supervised.start()
+
+    async def _stop(self, name: str, grace_s: float) -> None:
+        supervised = self._supervised[name]
+        await supervised.stop(grace_s)
+        self._ended[name] = supervised.state
+        self._supervised.pop(name, None)
+
+    async def _socket(self, name: str) -> Path:
+        """The module's workload socket; the hub makes it a moment after the identity."""
+        path = socket_path(self._device.sockets, Identity(self._device.name, name))
+        deadline = time.monotonic() + SOCKET_WITHIN_S
+        while not path.is_socket():
+            if time.monotonic() > deadline:
+                raise ModuleNotReady(f"the hub made no workload socket for module {name!r} ({path})")
+            await asyncio.sleep(0.01)
+        return path
+
+    async def _follow(self) -> None:
+        """Take every later deployment, as soon as the hub has it."""
+        while True:
+            try:
+                desired = await self._client.call(
+                    "GET",
+                    "edge-agent",
+                    self._device.name,
+                    timeout_s=LONG_CALL_S,
+                    after=str(self._last.version),
+                )
+            except (OSError, ServiceRefused) as error:
+                logger.debug("$edgeAgent's desired properties cannot be read: %s", error)
+                await asyncio.sleep(ASK_AGAIN_S)
+                continue
+            if desired is not None:
+                await self._take(desired)
+
+    async def _take(self, desired: dict[str, Any]) -> None:
+        version = desired.pop("$version")
+        content = {"$edgeAgent": {"properties.desired": desired}, "$edgeHub": {"properties.desired": {}}}
+        try:
+            modules = deployment(content).modules
+            before, self._modules = self._modules, modules
+            if self._started:
+                await self._reconcile(before)
+            self._last = LastDesired(version)
+        except (ManifestError, ModuleNotReady, OSError, ServiceRefused) as error:
+            logger.warning("the deployment of version %d cannot be applied: %s", version, error)
+            self._last = LastDesired(version, 400, str(error))
+        self._changed.set()
+
+    async def _reconcile(self, before: Mapping[str, Module]) -> None:
+        """Stop what is gone or has changed, start what is new or has changed."""
+        for name in list(self._supervised):
+            now = self._modules.get(name)
+            if now is None or now != before.get(name):
+                await self._stop(name, RESTART_GRACE_S)
+        await self.start_modules()
+
+    async def _serve_calls(self) -> None:
+        """Fetch each call of a direct method and answer it, several at a time."""
+        while True:
+            try:
+                call = await self._client.call(
+                    "GET", "edge-agent", self._device.name, "methods", timeout_s=LONG_CALL_S
+                )
+            except (OSError, ServiceRefused) as error:
+                logger.debug("$edgeAgent's methods cannot be fetched: %s", error)
+                await asyncio.sleep(ASK_AGAIN_S)
+                continue
+            if call is not None:
+                task = asyncio.create_task(self._answer(call))
+                self._answers.add(task)
+                task.add_done_callback(self._answers.discard)
+
+    async def _answer(self, call: dict[str, Any]) -> None:
+        answered = await methods.answer(self, call["name"], call["payload"])
+        path = ("edge-agent", self._device.name, "methods", call["id"])
+        try:
+            body = {"status": answered.status, "payload": answered.payload}
+            await self._client.call("POST", *path, body=body)
+        except (OSError, ServiceRefused) as error:
+            logger.warning("the answer to method %s could not be delivered: %s", call["name"], error)
+
+    async def _report(self) -> None:
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(GATHER_S)
+            self._changed.clear()
+            try:
+                await self._send(timeout_s=10.0)
+            except (OSError, ServiceRefused) as error:
+                logger.debug("$edgeAgent's state cannot be reported: %s", error)
+                self._changed.set()
+                await asyncio.sleep(ASK_AGAIN_S)
+
+    async def _send(self, *, timeout_s: float) -> None:
+        state = reported(self._modules, self.states(), self._hub.state, self._last)
+        modules = dict.fromkeys(self._reported_modules - self._modules.keys()) | state["modules"]
+        patch = {**state, "modules": modules}
+        await self._client.call("PATCH", "edge-agent", self._device.name, body=patch, timeout_s=timeout_s)
+        self._reported_modules = set(self._modules)

@@ -1,0 +1,90 @@
+"""What edgeAgent answers to its direct methods: ping, RestartModule, GetModuleLogs (ref 8).
+
+Reads the payload and says each outcome with edgeAgent's own status numbers. What a restart is, and where the
+logs are, is edge_agent.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from twinship.simulator.edge_agent.module_logs import LogsRequest, PayloadInvalid, module_logs
+from twinship.simulator.edge_hub.methods import MethodAnswer
+
+logger = logging.getLogger(__name__)
+
+#: edgeAgent has them, and they need a blob store, which is not here.
+NOT_HERE: Final = ("UploadModuleLogs", "UploadSupportBundle", "GetTaskStatus")
+
+
+class NotRestarted(Exception):
+    """The module is not known, or does not run; one line says which."""
+
+
+class Modules(Protocol):
+    """What the methods need of the agent."""
+
+    @property
+    def hub_name(self) -> str: ...
+
+    @property
+    def device_name(self) -> str: ...
+
+    def logs(self) -> Mapping[str, Path]:
+        """The log file of each module, edgeHub's too."""
+
+    async def restart(self, name: str) -> None:
+        """End the module and start it again; raises NotRestarted."""
+
+
+async def answer(modules: Modules, name: str, payload: Any) -> MethodAnswer:
+    """Never raises for what somebody sent. Names are read in any letter case, as edgeAgent does."""
+    known = {method.casefold(): handler for method, handler in _METHODS.items()}
+    if name.casefold() in {method.casefold() for method in NOT_HERE}:
+        return _error(501, f"{name} is not in this simulator: it needs a blob store")
+    if (handler := known.get(name.casefold())) is None:
+        return _error(400, f"Command '{name}' not found. The supported commands are - {','.join(_METHODS)}")
+    try:
+        return MethodAnswer(200, await handler(modules, payload))
+    except PayloadInvalid as error:
+        return _error(400, str(error))
+    except NotRestarted as error:
+        return _error(500, str(error))
+    except Exception:
+        logger.exception("method %s has failed", name)
+        return _error(500, "the simulator failed; its log says why")
+
+
+async def _ping(_modules: Modules, _payload: Any) -> None:
+    return None
+
+
+async def _restart(modules: Modules, payload: Any) -> None:
+    if not isinstance(payload, Mapping) or not payload.get("schemaVersion"):
+        raise PayloadInvalid("the payload must be an object with schemaVersion")
+    if not isinstance(payload.get("id"), str):
+        raise PayloadInvalid("id must be the name of a module")
+    await modules.restart(payload["id"])
+
+
+async def _logs(modules: Modules, payload: Any) -> list[Any]:
+    request = LogsRequest.parse(payload, time.time())
+    return await asyncio.to_thread(
+        module_logs, request, modules.logs(), hub=modules.hub_name, device=modules.device_name
+    )
+
+
+_METHODS: Final[Mapping[str, Callable[[Modules, Any], Awaitable[Any]]]] = {
+    "ping": _ping,
+    "GetModuleLogs": _logs,
+    "RestartModule": _restart,
+}
+
+
+def _error(status: int, message: str) -> MethodAnswer:
+    return MethodAnswer(status, {"message": message})

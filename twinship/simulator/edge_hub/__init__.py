@@ -1,0 +1,1 @@
+"""edgeHub: connections, sessions, queues, routing of messages, direct methods."""

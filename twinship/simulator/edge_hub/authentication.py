@@ -1,0 +1,83 @@
+"""Who is behind a CONNECT, and is it them (ref 4.2)? Pure: keys and time are handed in; opens no session."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from twinship.simulator import sas
+from twinship.simulator.identity import Identity
+from twinship.simulator.mqtt.packets import BAD_PROTOCOL_LEVEL, NOT_AUTHORIZED, Connect
+
+Keys: TypeAlias = Callable[[Identity], tuple[str, str] | None]
+
+PROTOCOL_LEVEL: Final = 4
+# `<hub>/<device>[/<module>]/?api-version=…`; the ids stand there raw.
+_USERNAME = re.compile(r"([^/]+)/([^/]+)(?:/([^/]+))?/\??([^/]*=.*)", re.DOTALL)
+
+
+class Refused(Exception):
+    """Answer this CONNECT with `code` and close. The text is for the log and holds no secret."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A client that is who it says, until its token expires (seconds since the epoch)."""
+
+    identity: Identity
+    expires: float
+
+
+def authenticate(connect: Connect, *, keys: Keys, hosts: Sequence[str], now: float) -> Accepted:
+    """Check level, names and token; raises Refused.
+
+    `hosts`: the names that a token may be made out for. A device's token opens its modules too.
+    """
+    if connect.level != PROTOCOL_LEVEL:
+        raise Refused(BAD_PROTOCOL_LEVEL, f"MQTT level {connect.level} is not 4 (3.1.1)")
+    identity = _identity(connect)
+    if keys(identity) is None:
+        raise Refused(NOT_AUTHORIZED, f"{identity}: unknown, or disabled")
+    if connect.password is None:
+        raise Refused(NOT_AUTHORIZED, f"{identity}: no SAS token (X.509 is not supported here)")
+    try:
+        token = connect.password.decode()
+        check_token(identity, token, keys=keys, hosts=hosts, now=now)
+        return Accepted(identity, sas.parse(token).expiry)
+    except UnicodeDecodeError:
+        raise Refused(NOT_AUTHORIZED, f"{identity}: the password is no SAS token") from None
+    except sas.SasRefused as refused:
+        raise Refused(NOT_AUTHORIZED, f"{identity}: {refused.reason}") from None
+
+
+def check_token(identity: Identity, token: str, *, keys: Keys, hosts: Sequence[str], now: float) -> None:
+    """Whether a token is this identity's, or its device's; raises SasRefused."""
+    allowed = [
+        (who.resource(host), found)
+        for who in dict.fromkeys((identity, identity.parent))
+        if (found := keys(who)) is not None
+        for host in hosts
+    ]
+    sas.verify(token, allowed=allowed, now=now)
+
+
+def _identity(connect: Connect) -> Identity:
+    match = _USERNAME.fullmatch(connect.username or "")
+    if match is None:
+        raise Refused(NOT_AUTHORIZED, "the user name is not <hub>/<device>[/<module>]/?api-version=…")
+    names = {pair.partition("=")[0] for pair in match[4].split("&")}
+    if "api-version" not in names:
+        raise Refused(NOT_AUTHORIZED, "the user name has no api-version")
+    try:
+        identity = Identity(match[2], match[3])
+    except ValueError as error:
+        raise Refused(NOT_AUTHORIZED, str(error)) from None
+    if connect.client_id != str(identity):
+        raise Refused(NOT_AUTHORIZED, f"{identity}: client id {connect.client_id[:256]!r} is another")
+    return identity

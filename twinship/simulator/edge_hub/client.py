@@ -1,0 +1,229 @@
+"""One accepted connection at the edgeHub: what each packet of it sets off. Reads no bytes, checks no token.
+
+Whatever changes state is answered after the commit. A twin's answer goes out before the PUBACK of its
+request: what was PUBACKed has been answered, whatever is cut off in between (the SDK asks only once). So the
+answer itself needs no acknowledgement and goes with QoS 0; with QoS 1 the client's PUBACK, Nagle on its side
+and delayed ACK on ours would hold its next request back for 40 ms.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Final
+
+from twinship.simulator.edge_hub import topics
+from twinship.simulator.edge_hub.connections import Attendance
+from twinship.simulator.edge_hub.methods import Methods
+from twinship.simulator.edge_hub.router import MessageRouter
+from twinship.simulator.edge_hub.sessions import Link, Session, Sessions
+from twinship.simulator.edge_hub.topics import Subscription
+from twinship.simulator.faults.faults import DELAY_PUBACK, LATE_TWIN, Faults
+from twinship.simulator.faults.shaping import HeldBack
+from twinship.simulator.identity import Identity
+from twinship.simulator.iot_hub.registry import NotFound, Registry
+from twinship.simulator.iot_hub.twin import TwinRefused
+from twinship.simulator.mqtt.packets import (
+    Disconnect,
+    Packet,
+    Pingreq,
+    Pingresp,
+    Puback,
+    Publish,
+    Suback,
+    Subscribe,
+    Unsuback,
+    Unsubscribe,
+)
+from twinship.simulator.routing.routes import StoreFull
+from twinship.simulator.store import Store
+
+logger = logging.getLogger(__name__)
+
+OK: Final = 200
+NO_CONTENT: Final = 204
+BAD_REQUEST: Final = 400
+NOT_FOUND: Final = 404
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What every connection of one edgeHub shares."""
+
+    store: Store
+    registry: Registry
+    sessions: Sessions
+    router: MessageRouter
+    methods: Methods
+    faults: Faults
+    late_pubacks: HeldBack
+    late_twins: HeldBack
+    attendance: Attendance
+
+
+class Client:
+    """A connection whose CONNECT was accepted. `expires`: when its token does, seconds since the epoch."""
+
+    def __init__(self, shared: Shared, session: Session, link: Link, expires: float) -> None:
+        self.session = session
+        self.expires = expires
+        self._shared = shared
+        self._link = link
+
+    @property
+    def identity(self) -> Identity:
+        """Who is on the line."""
+        return self.session.identity
+
+    def receive(self, packet: Packet) -> None:
+        """Do what a packet asks for."""
+        self._BY_PACKET[type(packet)](self, packet)
+
+    def closed(self) -> None:
+        """The connection is gone; the session stays unless it was a clean one."""
+        if self.session.link is not self._link:
+            return  # somebody newer has it
+        self.session.link = None
+        self._shared.attendance.went(self._link.gateway, self.identity)
+        if not self.session.persistent:
+            self._shared.sessions.forget(self.session)
+            self._shared.router.delivery(self.identity).begin_anew()
+
+    def _publish(self, packet: Publish) -> None:
+        try:
+            inbound = topics.parse(packet.topic)
+        except topics.TopicError as error:
+            logger.warning("%s: publish dropped: %s", self.identity, error)
+            self._shared.router.dropped["not_understood"] += 1
+            self._acknowledge(packet)
+        else:
+            self._BY_TOPIC[type(inbound)](self, inbound, packet)
+
+    def _telemetry(self, telemetry: topics.Telemetry, packet: Publish) -> None:
+        if packet.dup:
+            logger.info("%s: packet %s comes again", self.identity, packet.packet_id)
+        if telemetry.sender == self.identity:
+            try:
+                self._shared.router.telemetry(self._link.gateway, telemetry, packet.body)
+            except StoreFull as full:  # ref 4.4: no PUBACK, so that it comes again
+                self._shared.router.unacknowledged["storage_failure"] += 1
+                self._link.close(f"the store is full: {full}")
+                return
+        else:
+            logger.warning("%s: publish in the name of %s dropped", self.identity, telemetry.sender)
+            self._shared.router.dropped["foreign_sender"] += 1
+        self._shared.store.after_commit(partial(self._stored, packet))
+
+    def _stored(self, packet: Publish) -> None:
+        if delay_s := self._shared.faults.value(DELAY_PUBACK):
+            logger.info("%s: packet %s stored, its PUBACK held back", self.identity, packet.packet_id)
+        self._shared.late_pubacks.hold(delay_s, partial(self._acknowledge, packet))
+
+    def _twin_get(self, request: topics.TwinGet, packet: Publish) -> None:
+        try:
+            twin: Mapping[str, Any] = self._shared.registry.twin(self.identity).for_module()
+        except NotFound:
+            self._answer(NOT_FOUND, request.rid, b"", packet)
+        else:
+            self._shared.router.counts.twin_gets[self._link.gateway, str(self.identity)] += 1
+            self._answer(OK, request.rid, _json(twin), packet)
+
+    def _reported(self, request: topics.ReportedPatch, packet: Publish) -> None:
+        try:
+            patch = _object(packet.body)
+            twin = self._shared.registry.patch_reported(self.identity, patch)
+        except TwinRefused as refused:
+            logger.warning("%s: reported patch refused: %s", self.identity, refused)
+            self._answer(BAD_REQUEST, request.rid, b"", packet)
+        except NotFound:
+            self._answer(NOT_FOUND, request.rid, b"", packet)
+        else:
+            self._shared.router.counts.reported[self._link.gateway, str(self.identity)] += 1
+            self._shared.router.twin_change(self._link.gateway, self.identity, packet.body)
+            version = twin.reported_version if self._link.gateway is None else None
+            self._answer(NO_CONTENT, request.rid, b"", packet, version)
+
+    def _method_response(self, response: topics.MethodResponse, packet: Publish) -> None:
+        self._shared.methods.answered(self.identity, response, packet.body)
+        self._acknowledge(packet)
+
+    def _answer(
+        self, status: int, rid: str, body: bytes, packet: Publish, version: int | None = None
+    ) -> None:
+        answer = partial(self._answer_now, topics.twin_response(status, rid, version), body, packet)
+        self._shared.store.after_commit(
+            lambda: self._shared.late_twins.hold(self._shared.faults.value(LATE_TWIN), answer)
+        )
+
+    def _answer_now(self, topic: str, body: bytes, packet: Publish) -> None:
+        if self.session.publish(Subscription.TWIN_RESPONSES, topic, body, once=True) is None:
+            logger.info("%s: no filter covers the answer %s, discarded", self.identity, topic)
+        self._acknowledge(packet)
+
+    def _acknowledge(self, packet: Publish) -> None:
+        if packet.packet_id is not None:
+            self._link.send(Puback(packet.packet_id).encode())
+
+    def _puback(self, packet: Puback) -> None:
+        self.session.puback(packet.packet_id)
+
+    def _subscribe(self, packet: Subscribe) -> None:
+        for topic_filter, _ in packet.filters:
+            if topics.subscription(topic_filter) is None:
+                logger.info("%s: filter %r has no effect here", self.identity, topic_filter[:200])
+        granted = self.session.subscribe(packet.filters)
+        self._shared.sessions.save(self.session)
+        self._shared.store.after_commit(partial(self._subscribed, Suback(packet.packet_id, granted)))
+
+    def _subscribed(self, suback: Suback) -> None:
+        self._link.send(suback.encode())
+        self.serve()
+
+    def serve(self) -> None:
+        """Give the client what has waited for it, as far as its subscriptions go."""
+        self._shared.router.delivery(self.identity).pump()
+        if self.session.ready_for(Subscription.METHODS):
+            self._shared.methods.subscribed(self.identity)
+
+    def _unsubscribe(self, packet: Unsubscribe) -> None:
+        self.session.unsubscribe(packet.filters)
+        self._shared.sessions.save(self.session)
+        self._shared.store.after_commit(partial(self._link.send, Unsuback(packet.packet_id).encode()))
+
+    def _pingreq(self, _packet: Pingreq) -> None:
+        self._link.send(Pingresp().encode())
+
+    def _disconnect(self, _packet: Disconnect) -> None:
+        self._link.close("the client disconnected")
+
+    _BY_PACKET: ClassVar[Mapping[type[Packet], Callable[..., None]]] = {
+        Publish: _publish,
+        Puback: _puback,
+        Subscribe: _subscribe,
+        Unsubscribe: _unsubscribe,
+        Pingreq: _pingreq,
+        Disconnect: _disconnect,
+    }
+    _BY_TOPIC: ClassVar[Mapping[type[topics.Inbound], Callable[..., None]]] = {
+        topics.Telemetry: _telemetry,
+        topics.TwinGet: _twin_get,
+        topics.ReportedPatch: _reported,
+        topics.MethodResponse: _method_response,
+    }
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        patch = json.loads(body)
+    except (ValueError, RecursionError):
+        raise TwinRefused("the patch is not JSON") from None
+    if not isinstance(patch, dict):
+        raise TwinRefused("the patch is not a JSON object")
+    return patch
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()

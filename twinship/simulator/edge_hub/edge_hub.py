@@ -1,0 +1,264 @@
+"""The simulated edgeHub: who is connected, what goes where. Opens no socket and reads no clock of its own.
+
+One object serves every edge device ("gateway") of a simulator, and the clients that come to IoT Hub itself
+(gateway None): those have no routes and no inputs, and what they send is upstream at once. The parts, each on
+its own: who may enter (authentication), what a client is and was (sessions), what waits (queues), what is on
+its way (deliveries), where a message goes (message_router, upstream), calls (methods), what a packet sets off
+(client).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from twinship.simulator.clock import Clock
+from twinship.simulator.edge_hub import methods as edge_hub_methods
+from twinship.simulator.edge_hub import topics, upstream
+from twinship.simulator.edge_hub.authentication import Refused, authenticate
+from twinship.simulator.edge_hub.client import Client, Shared
+from twinship.simulator.edge_hub.connections import Attendance
+from twinship.simulator.edge_hub.deliveries import Delivery
+from twinship.simulator.edge_hub.methods import MethodAnswer, Methods, NoAnswer, NotConnected
+from twinship.simulator.edge_hub.queues import MessageQueue
+from twinship.simulator.edge_hub.router import Counts, MessageRouter
+from twinship.simulator.edge_hub.sessions import Link, Sessions
+from twinship.simulator.edge_hub.settings import EdgeHubSettings
+from twinship.simulator.edge_hub.topics import Subscription
+from twinship.simulator.edge_hub.upstream import UpstreamFile
+from twinship.simulator.faults.faults import CUT_UPSTREAM, DELAY_PUBACK, EXPIRE_TOKENS, LATE_TWIN, Faults
+from twinship.simulator.faults.shaping import HeldBack
+from twinship.simulator.identity import Identity
+from twinship.simulator.iot_hub.registry import EDGE_AGENT, EDGE_HUB, Registry
+from twinship.simulator.mqtt.packets import NOT_AUTHORIZED, SERVER_UNAVAILABLE, Connack, Connect
+from twinship.simulator.routing.routes import Routing
+from twinship.simulator.store import StorageFailed
+
+__all__ = ["EdgeHub", "MethodAnswer", "NoAnswer", "NotConnected"]
+
+logger = logging.getLogger(__name__)
+
+
+class EdgeHub:
+    """`gateways`: the address of each edge device by its name; tokens may name it or the hub."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        clock: Clock,
+        *,
+        gateways: Mapping[str, str],
+        upstream_path: Path,
+        settings: EdgeHubSettings,
+        faults: Faults | None = None,
+    ) -> None:
+        store = registry.store
+        self.dropped: Counter[str] = Counter()
+        self._faults = faults or Faults()
+        self._registry = registry
+        self._clock = clock
+        self._gateways = gateways
+        self._settings = settings
+        self._sessions = Sessions(store)
+        queue = MessageQueue(upstream.QUEUE, store, partial(self._count, "ttl_expiry"))
+        self._upstream = UpstreamFile(upstream_path, queue, store, clock)
+        router = MessageRouter(
+            store, clock, settings, self._upstream, self._sessions.get, self.dropped, self._faults
+        )
+        methods = Methods(self._sessions.get, settings.method_connect_grace_s)
+        self.attendance = Attendance(registry, clock)
+        late_pubacks, late_twins = HeldBack(clock), HeldBack(clock)
+        self._shared = Shared(
+            store,
+            registry,
+            self._sessions,
+            router,
+            methods,
+            self._faults,
+            late_pubacks,
+            late_twins,
+            self.attendance,
+        )
+        self._faults.on_change.append(self._faults_changed)
+        self._restore(queue)
+        self._upstream.start()
+        for gateway in gateways:
+            self.attendance.begin(gateway)
+        self._sweep_later()
+
+    def connect(self, connect: Connect, link: Link) -> Client:
+        """Let a client in: CONNACK, takeover of its session, what has waited for it. Raises Refused."""
+        try:
+            return self._admit(connect, link)
+        except Refused as refused:
+            self.attendance.refused(link.gateway, refused.code)
+            raise
+
+    def _admit(self, connect: Connect, link: Link) -> Client:
+        accepted = authenticate(
+            connect,
+            keys=self._registry.keys,
+            hosts=self._hosts(link.gateway),
+            now=self._clock.wall() + self._faults.value(EXPIRE_TOKENS),
+        )
+        identity = accepted.identity
+        self._check_place(identity, link.gateway)
+        if (before := self._sessions.get(identity)) is not None and before.link is not None:
+            before.link.close("taken over by a newer connection of the same identity")
+        session, present = self._sessions.open(identity, link.gateway, clean=connect.clean_session)
+        session.link = link
+        self.attendance.came(link.gateway, identity)
+        link.send(Connack(0, present).encode())
+        logger.info("%s: connected, session %s", identity, "present" if present else "new")
+        if connect.will is not None:
+            logger.warning("%s: its will is ignored, wills are not in this simulator", identity)
+        client = Client(self._shared, session, link, accepted.expires)
+        self._resume(client, present)
+        return client
+
+    def connected(self, identity: Identity) -> bool:
+        """Whether a device or module is on the line; an edge device and its system modules always are."""
+        if identity.device in self._gateways and identity.module in (None, EDGE_AGENT, EDGE_HUB):
+            return True
+        session = self._sessions.get(identity)
+        return session is not None and session.link is not None
+
+    @property
+    def counts(self) -> Counts:
+        """What was counted so far."""
+        return self._shared.router.counts
+
+    def deliveries(self, device: str) -> list[Delivery]:
+        """What is on its way to the modules of one edge device."""
+        return self._shared.router.deliveries(device)
+
+    def connected_clients(self, gateway: str) -> int:
+        """How many are on the line to one edge device."""
+        return sum(
+            each.link is not None and each.link.gateway == gateway for each in self._sessions.connected()
+        )
+
+    async def invoke_method(
+        self,
+        target: Identity,
+        name: str,
+        payload: Any,
+        *,
+        response_timeout_s: float,
+        connect_timeout_s: float,
+    ) -> MethodAnswer:
+        """Call a direct method; raises NotConnected or NoAnswer, ArgumentInvalid for one of `$edgeHub`'s."""
+        if target.module == EDGE_HUB and target.device in self._gateways:
+            return edge_hub_methods.invoke(name, payload)
+        self.counts.methods[target] += 1
+        return await self._shared.methods.invoke(
+            target, name, payload, response_timeout_s=response_timeout_s, connect_timeout_s=connect_timeout_s
+        )
+
+    def reconfigure(self, gateway: str, routing: Routing, max_store_bytes: int | None = None) -> None:
+        """Put an edge device's routes in force; no client notices (ref statement 56)."""
+        self._shared.router.reconfigure(gateway, routing, max_store_bytes)
+
+    def desired_changed(self, identity: Identity, patch: Mapping[str, Any]) -> None:
+        """Tell a client of a change to its desired properties, if it has subscribed; `$version` is in it."""
+        self._registry.store.after_commit(partial(self._tell_desired, identity, patch))
+
+    def revoke(self, identity: Identity) -> None:
+        """Close an identity's connection: it is gone, disabled, or has other keys."""
+        session = self._sessions.get(identity)
+        if session is not None and session.link is not None:
+            session.link.close("its identity was removed, disabled or given other keys")
+
+    def remove(self, identity: Identity) -> None:
+        """Forget the session of an identity that is gone."""
+        self.revoke(identity)
+        self._sessions.remove(identity)
+
+    def counters(self) -> dict[str, Any]:
+        """What was counted since the start of the process, and how many clients are connected."""
+        return {
+            "dropped": dict(self.dropped),
+            "unacknowledged": dict(self._shared.router.unacknowledged),
+            "connected": len(self._sessions.connected()),
+            "message_bytes": self._registry.store.message_bytes,
+        }
+
+    def close(self) -> None:
+        """Write what is upstream; close every connection."""
+        with contextlib.suppress(StorageFailed):  # then the process ends for that very reason
+            self._registry.store.commit()
+            self._upstream.close()
+        for session in self._sessions.connected():
+            if session.link is not None:
+                session.link.close("the hub stops")
+        self.attendance.report()
+
+    def _hosts(self, gateway: str | None) -> tuple[str, ...]:
+        hub = self._registry.hub_name
+        return (hub,) if gateway is None else (hub, self._gateways[gateway])
+
+    def _check_place(self, identity: Identity, gateway: str | None) -> None:
+        if gateway is None:
+            return  # IoT Hub lets every identity in, those of edge devices too
+        if identity.device in self._gateways and identity.device != gateway:
+            raise Refused(NOT_AUTHORIZED, f"{identity}: belongs to another edge device than {gateway}")
+        most = self._settings.max_connected_clients
+        if not self._known(identity, gateway) and self._connected_at(gateway) >= most:
+            # 3, not 5: the SDK gives up on 5 (ref statement 24), and there may be room later
+            raise Refused(SERVER_UNAVAILABLE, f"{identity}: MaxConnectedClients ({most}) are connected")
+
+    def _known(self, identity: Identity, gateway: str) -> bool:
+        session = self._sessions.get(identity)
+        return session is not None and session.gateway == gateway
+
+    def _connected_at(self, gateway: str) -> int:
+        return sum(session.gateway == gateway for session in self._sessions.connected())
+
+    def _resume(self, client: Client, present: bool) -> None:
+        delivery = self._shared.router.delivery(client.identity)
+        if present:
+            client.session.resume()
+            delivery.resumed()
+        else:
+            delivery.begin_anew()
+        client.serve()
+
+    def _tell_desired(self, identity: Identity, patch: Mapping[str, Any]) -> None:
+        if (session := self._sessions.get(identity)) is not None:
+            body = json.dumps(patch, separators=(",", ":")).encode()
+            topic = topics.desired_patch(patch["$version"])
+            tell = partial(session.publish, Subscription.DESIRED, topic, body)
+            self._shared.late_twins.hold(self._faults.value(LATE_TWIN), tell)
+
+    def _faults_changed(self) -> None:
+        for name, late in (
+            (DELAY_PUBACK, self._shared.late_pubacks),
+            (LATE_TWIN, self._shared.late_twins),
+        ):
+            if not self._faults.value(name):
+                late.release()
+        self._upstream.cut = bool(self._faults.value(CUT_UPSTREAM))
+        self._upstream.drain()
+
+    def _restore(self, upstream_queue: MessageQueue) -> None:
+        for stored in self._registry.store.messages():
+            if stored.queue == upstream_queue.name:
+                upstream_queue.restore(stored)
+            else:
+                self._shared.router.delivery(Identity.parse(stored.queue)).queue.restore(stored)
+
+    def _sweep_later(self) -> None:
+        self._clock.later(self._settings.message_cleanup_interval_s, self._sweep)
+
+    def _sweep(self) -> None:
+        self._shared.router.sweep()
+        self._sweep_later()
+
+    def _count(self, reason: str) -> None:
+        self.dropped[reason] += 1

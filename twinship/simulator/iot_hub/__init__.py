@@ -1,0 +1,1 @@
+"""IoT Hub: registry, twins, automatic deployments."""

@@ -1,0 +1,185 @@
+"""Automatic deployments: keeps the configurations, and sees that each edge device has what they say (ref 8).
+
+Looks at a device again when its twin changes or a configuration does, in the event loop's next turn, and
+applies what is in force when that is something else than before. A device that no configuration targets any
+more keeps its modules, as on IoT Hub. What configurations mean is configuration.py's, HTTP is not here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, Final
+
+from twinship.simulator.identity import Identity
+from twinship.simulator.iot_hub.configuration import Configuration, compile_target, in_force
+from twinship.simulator.iot_hub.configuration import merged as merged_content
+from twinship.simulator.iot_hub.identity_document import ArgumentInvalid
+from twinship.simulator.iot_hub.query.terms import Evaluate
+from twinship.simulator.iot_hub.registry import EDGE_AGENT, InvalidConfiguration, Registry
+from twinship.simulator.iot_hub.twin import TwinRefused
+
+logger = logging.getLogger(__name__)
+
+CONFIGURATION: Final = "configuration"  # kinds of documents in the store
+DEPLOYED: Final = "deployed"
+MOST_CONFIGURATIONS: Final = 100
+
+Later = Callable[[Callable[[], None]], object]
+
+
+class NoConfiguration(LookupError):
+    """There is no configuration of this id."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"there is no configuration {id!r}")
+
+
+class ConfigurationExists(Exception):
+    """It is there already, and no If-Match said that it should be changed."""
+
+
+class ConfigurationChanged(Exception):
+    """If-Match does not name the present etag: read again, then try again."""
+
+
+class Deployments:
+    """`later` runs a function in a turn of its own, when the change under way is complete."""
+
+    def __init__(self, registry: Registry, later: Later) -> None:
+        self._registry = registry
+        self._later = later
+        store = registry.store
+        self._targets: dict[str, Evaluate] = {}
+        self._configurations: dict[str, Configuration] = {}
+        for kept in store.documents(CONFIGURATION).values():
+            self._know(Configuration(**kept))
+        #: Edge device -> what was applied to it last: id and generation, the base first.
+        self._deployed: dict[str, list[list[str]]] = store.documents(DEPLOYED)
+        self._due: set[str] = set()
+        registry.on_twin.append(self._twin_changed)
+        registry.on_created.append(self._created)
+        registry.on_removed.append(self._removed)
+        self._look_everywhere()
+
+    def all(self) -> list[Configuration]:
+        """By id."""
+        return [self._configurations[id] for id in sorted(self._configurations)]
+
+    def get(self, id: str) -> Configuration:
+        """Raises NoConfiguration."""
+        if id not in self._configurations:
+            raise NoConfiguration(id)
+        return self._configurations[id]
+
+    def create(self, id: str, body: Mapping[str, Any]) -> Configuration:
+        """Raises ConfigurationExists, and what Configuration.from_body raises."""
+        if id in self._configurations:
+            raise ConfigurationExists(f"configuration {id!r} exists already")
+        if len(self._configurations) >= MOST_CONFIGURATIONS:
+            raise ArgumentInvalid(f"there are {MOST_CONFIGURATIONS} configurations, the most")
+        return self._keep(Configuration.from_body(id, body, self._registry.now()))
+
+    def update(self, id: str, body: Mapping[str, Any], *, if_match: str) -> Configuration:
+        """Raises NoConfiguration, ConfigurationChanged, and what Configuration.with_body raises."""
+        before = self.get(id)
+        _check_etag(before, if_match)
+        return self._keep(before.with_body(body, self._registry.now()))
+
+    def delete(self, id: str, *, if_match: str | None) -> None:
+        """Devices that had it get what is next in line. Raises NoConfiguration, ConfigurationChanged."""
+        _check_etag(self.get(id), if_match)
+        del self._configurations[id], self._targets[id]
+        self._registry.store.delete(CONFIGURATION, id)
+        self._look_everywhere()
+
+    def statuses(self, identity: Identity) -> dict[str, dict[str, str]]:
+        """`configurations` of the twins of an edge device and of its `$edgeAgent`; of others, nothing."""
+        if identity.module not in (None, EDGE_AGENT) or not self._configurations:
+            return {}
+        applied = [id for id, _ in self._deployed.get(identity.device, ())]
+        targeting = sorted(each.id for each in self._targeting(identity.device))
+        return {id: {"status": "Applied" if id in applied else "Targeted"} for id in targeting}
+
+    def governs(self, device: str) -> bool:
+        """Whether automatic deployments say what this device has: then nobody else does."""
+        return bool(in_force(self._targeting(device)))
+
+    def _know(self, configuration: Configuration) -> None:
+        self._configurations[configuration.id] = configuration
+        self._targets[configuration.id] = compile_target(configuration.target_condition)
+
+    def _keep(self, configuration: Configuration) -> Configuration:
+        self._know(configuration)
+        self._registry.store.put(CONFIGURATION, configuration.id, asdict(configuration))
+        self._look_everywhere()
+        return configuration
+
+    def _targeting(self, device: str) -> list[Configuration]:
+        identity = Identity(device)
+        document = self._registry.get(identity)
+        if not document.edge:
+            return []
+        twin = self._registry.twin(identity)
+        view = twin.for_service(identity, **document.twin_attributes(connected=False))
+        return [each for id, each in self._configurations.items() if self._targets[id](view) is True]
+
+    def _twin_changed(self, identity: Identity) -> None:
+        if identity.module is None:
+            self._created(identity)
+
+    def _created(self, identity: Identity) -> None:
+        # `$edgeAgent` comes into being when a device becomes an edge device
+        if self._configurations and identity.module in (None, EDGE_AGENT):
+            self._look_at(identity.device)
+
+    def _removed(self, identity: Identity) -> None:
+        if identity.module is None:
+            self._forget(identity.device)
+
+    def _look_everywhere(self) -> None:
+        if self._configurations or self._deployed:
+            for document in self._registry.devices():
+                self._look_at(document.identity.device)
+
+    def _look_at(self, device: str) -> None:
+        if not self._due:
+            self._later(self._look)
+        self._due.add(device)
+
+    def _look(self) -> None:
+        due, self._due = sorted(self._due), set()
+        edges = {document.identity.device for document in self._registry.devices() if document.edge}
+        for device in due:
+            if device in edges:
+                self._settle(device)
+
+    def _settle(self, device: str) -> None:
+        """Apply what is in force, if it is not what was applied last."""
+        wanted = in_force(self._targeting(device))
+        names = [[each.id, each.generation] for each in wanted]
+        if not wanted:
+            self._forget(device)
+        elif names != self._deployed.get(device):
+            self._apply(device, wanted, names)
+
+    def _apply(self, device: str, wanted: list[Configuration], names: list[list[str]]) -> None:
+        shown = ", ".join(each.id for each in wanted)
+        try:
+            self._registry.apply_configuration(device, merged_content(each.content for each in wanted))
+        except (InvalidConfiguration, TwinRefused) as error:
+            logger.warning("%s: configurations %s cannot be applied: %s", device, shown, error)
+        else:
+            logger.info("%s: configurations in force: %s", device, shown)
+            self._deployed[device] = names
+            self._registry.store.put(DEPLOYED, device, names)
+
+    def _forget(self, device: str) -> None:
+        if self._deployed.pop(device, None) is not None:
+            self._registry.store.delete(DEPLOYED, device)
+
+
+def _check_etag(present: Configuration, if_match: str | None) -> None:
+    if if_match not in (None, "*", present.etag):
+        raise ConfigurationChanged(f"If-Match does not name the present etag of {present.id!r}")

@@ -1,0 +1,197 @@
+"""One identity of the registry: its keys, status and etag, and the service's JSON of it (ref 5.3).
+
+Holds nothing but the values; creating and storing is registry.py's, HTTP is rest.py's.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from twinship.simulator.identity import Identity
+
+KEY_BYTES = 64
+NEVER = "0001-01-01T00:00:00Z"  # how IoT Hub says that something has not happened yet (ref 5.3)
+MIN_KEY_BYTES, MAX_KEY_BYTES = 16, 64
+MAX_REASON_CHARACTERS = 128
+
+
+class ArgumentInvalid(ValueError):
+    """What the caller sent cannot be used; one line says why. Never repeats a key."""
+
+
+class Unsupported(Exception):
+    """IoT Hub can do this, the simulator does not."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"not in this simulator: {what}")
+
+
+@dataclass(frozen=True)
+class IdentityDocument:
+    """A device or module as the registry keeps it. Times are seconds since the epoch; keys are base64."""
+
+    identity: Identity
+    primary_key: str = field(repr=False)
+    secondary_key: str = field(repr=False)
+    generation_id: str
+    etag: str
+    status: str = "enabled"
+    status_reason: str | None = None
+    status_updated: float | None = None
+    edge: bool = False
+    managed_by: str = ""
+
+    @classmethod
+    def fresh(cls, identity: Identity, *, edge: bool = False, managed_by: str = "") -> IdentityDocument:
+        """A new identity with keys of its own."""
+        generation_id = str(10**17 + secrets.randbelow(9 * 10**17))
+        return cls(identity, _key(), _key(), generation_id, _etag(), edge=edge, managed_by=managed_by)
+
+    def updated(self, body: Mapping[str, Any], now: float) -> IdentityDocument:
+        """Take over what a PUT names; what it leaves out stays. Raises ArgumentInvalid and Unsupported."""
+        primary, secondary = _keys(body, self)
+        status = body.get("status") or self.status
+        if status not in ("enabled", "disabled"):
+            raise ArgumentInvalid(f"status {status!r} is neither 'enabled' nor 'disabled'")
+        reason = _text(body, "statusReason", self.status_reason)
+        changed = (status, reason) != (self.status, self.status_reason)
+        return replace(
+            self,
+            primary_key=primary,
+            secondary_key=secondary,
+            etag=_etag(),
+            status=status,
+            status_reason=reason,
+            status_updated=now if changed else self.status_updated,
+            edge=_edge(body, self.edge),
+            managed_by=_text(body, "managedBy", self.managed_by) or "",
+        )
+
+    def for_service(self, *, connected: bool) -> dict[str, Any]:
+        """The Device or Module object of the REST API, keys included."""
+        return {
+            **self._names(),
+            "generationId": self.generation_id,
+            "etag": self.etag,
+            "connectionState": _connection_state(connected),
+            "connectionStateUpdatedTime": NEVER,
+            "lastActivityTime": NEVER,
+            "cloudToDeviceMessageCount": 0,
+            "authentication": {
+                "symmetricKey": {"primaryKey": self.primary_key, "secondaryKey": self.secondary_key},
+                "x509Thumbprint": {"primaryThumbprint": None, "secondaryThumbprint": None},
+                "type": "sas",
+            },
+            **self._status(),
+        }
+
+    def twin_attributes(self, *, connected: bool) -> dict[str, Any]:
+        """What a twin shows of its identity, beside properties and tags."""
+        return {
+            "deviceEtag": self.etag,
+            "status": self.status,
+            "statusReason": self.status_reason,
+            "statusUpdateTime": _time(self.status_updated),
+            "connectionState": _connection_state(connected),
+            "lastActivityTime": NEVER,
+            "cloudToDeviceMessageCount": 0,
+            "authenticationType": "sas",
+            "x509Thumbprint": {"primaryThumbprint": None, "secondaryThumbprint": None},
+            **({"capabilities": {"iotEdge": self.edge}} if self.identity.module is None else {}),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything there is to keep; the exact inverse of from_json."""
+        return {**self.__dict__, "identity": str(self.identity)}
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> IdentityDocument:
+        """Read what to_json wrote."""
+        return cls(**{**kept, "identity": Identity.parse(kept["identity"])})
+
+    def _names(self) -> dict[str, Any]:
+        if self.identity.module is None:
+            return {"deviceId": self.identity.device}
+        return {
+            "deviceId": self.identity.device,
+            "moduleId": self.identity.module,
+            "managedBy": self.managed_by or None,
+        }
+
+    def _status(self) -> dict[str, Any]:
+        if self.identity.module is not None:
+            return {}
+        return {
+            "status": self.status,
+            "statusReason": self.status_reason,
+            "statusUpdatedTime": _time(self.status_updated),
+            "capabilities": {"iotEdge": self.edge},
+        }
+
+
+def _connection_state(connected: bool) -> str:
+    return "Connected" if connected else "Disconnected"
+
+
+def _time(seconds: float | None) -> str:
+    return (
+        NEVER if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    )
+
+
+def _key() -> str:
+    return base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode("ascii")
+
+
+def _etag() -> str:
+    return base64.b64encode(secrets.token_bytes(8)).decode("ascii")
+
+
+def _text(body: Mapping[str, Any], name: str, present: str | None) -> str | None:
+    value = body.get(name, present)
+    if value is not None and (not isinstance(value, str) or len(value) > MAX_REASON_CHARACTERS):
+        raise ArgumentInvalid(f"{name} must be text of at most {MAX_REASON_CHARACTERS} characters")
+    return value
+
+
+def _edge(body: Mapping[str, Any], present: bool) -> bool:
+    match body.get("capabilities"):
+        case None:
+            return present
+        case {"iotEdge": bool(edge)}:
+            return edge
+    raise ArgumentInvalid("capabilities must be an object with iotEdge true or false")
+
+
+def _keys(body: Mapping[str, Any], present: IdentityDocument) -> tuple[str, str]:
+    """Both keys of the body or neither; a body without keys keeps those there are."""
+    authentication = body.get("authentication") or {}
+    if not isinstance(authentication, Mapping):
+        raise ArgumentInvalid("authentication must be an object")
+    if (kind := authentication.get("type") or "sas") != "sas":
+        raise Unsupported(f"authentication type {kind!r}; identities have keys ('sas')")
+    given = authentication.get("symmetricKey") or {}
+    if not isinstance(given, Mapping):
+        raise ArgumentInvalid("symmetricKey must be an object")
+    primary, secondary = given.get("primaryKey") or None, given.get("secondaryKey") or None
+    if primary is None and secondary is None:
+        return present.primary_key, present.secondary_key
+    return _checked_key(primary, "primaryKey"), _checked_key(secondary, "secondaryKey")
+
+
+def _checked_key(value: object, name: str) -> str:
+    try:
+        length = len(base64.b64decode(value, validate=True)) if isinstance(value, str) else 0
+    except (binascii.Error, ValueError):
+        length = 0
+    if not MIN_KEY_BYTES <= length <= MAX_KEY_BYTES:
+        raise ArgumentInvalid(
+            f"{name} must be base64 of {MIN_KEY_BYTES} to {MAX_KEY_BYTES} bytes; give both keys"
+        )
+    return str(value)

@@ -1,0 +1,185 @@
+"""The parts of a twin query's condition, each a closure over one twin's JSON: paths, operators, functions.
+
+Three values: what is not there, or of another type, is undefined, and only true lets a twin through.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from twinship.simulator.iot_hub.query.lexer import QueryError, Token, segments
+
+Evaluate = Callable[[Mapping[str, Any]], Any]
+
+
+class Undefined:
+    """The one value of what is not there."""
+
+    def __repr__(self) -> str:
+        return "undefined"
+
+
+UNDEFINED: Final = Undefined()
+
+#: What a twin has at its top (ref 5.3), by lower case: there, letter case does not matter.
+ATTRIBUTES: Final = {
+    name.lower(): name
+    for name in (
+        *("deviceId", "moduleId", "etag", "version", "deviceEtag", "status", "statusReason"),
+        *("statusUpdateTime", "connectionState", "lastActivityTime", "cloudToDeviceMessageCount"),
+        *("authenticationType", "x509Thumbprint", "capabilities", "deviceScope", "parentScopes", "modelId"),
+        *("tags", "properties", "configurations"),
+    )
+}
+
+_ORDER: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+def path_of(token: Token) -> tuple[str, ...]:
+    """The path that a name means; raises QueryError when a twin has nothing of that name at its top."""
+    first, *rest = segments(token.text)
+    if first.lower() not in ATTRIBUTES:
+        raise QueryError(token.column, f"a twin has no {first!r}; it has {', '.join(ATTRIBUTES.values())}")
+    return ATTRIBUTES[first.lower()], *rest
+
+
+def value_at(path: Sequence[str]) -> Evaluate:
+    """What stands at a path of a twin."""
+
+    def evaluate(twin: Mapping[str, Any]) -> Any:
+        value: Any = twin
+        for name in path:
+            if not isinstance(value, Mapping) or name not in value:
+                return UNDEFINED
+            value = value[name]
+        return value
+
+    return evaluate
+
+
+def constant(value: Any) -> Evaluate:
+    """A literal."""
+    return lambda _twin: value
+
+
+def comparison(symbol: str, left: Evaluate, right: Evaluate) -> Evaluate:
+    """`left symbol right`; undefined between different types, and for what has no order."""
+    if symbol in ("!=", "<>"):
+        return inverted(lambda twin: equal(left(twin), right(twin)))
+    if symbol == "=":
+        return lambda twin: equal(left(twin), right(twin))
+    holds = _ORDER[symbol]
+
+    def evaluate(twin: Mapping[str, Any]) -> Any:
+        one, other = left(twin), right(twin)
+        if _type(one) is _type(other) and _type(one) in (float, str):
+            return holds(one, other)
+        return UNDEFINED
+
+    return evaluate
+
+
+def equal(one: Any, other: Any) -> Any:
+    """Whether two values are the same; undefined between different types."""
+    if UNDEFINED in (one, other) or _type(one) is not _type(other):
+        return UNDEFINED
+    return one == other
+
+
+def member(value: Evaluate, members: Sequence[Any]) -> Evaluate:
+    """`value IN [members]`."""
+
+    def evaluate(twin: Mapping[str, Any]) -> Any:
+        found = value(twin)
+        return UNDEFINED if found is UNDEFINED else any(equal(found, each) is True for each in members)
+
+    return evaluate
+
+
+def inverted(term: Evaluate) -> Evaluate:
+    """NOT."""
+
+    def evaluate(twin: Mapping[str, Any]) -> Any:
+        value = term(twin)
+        return not value if isinstance(value, bool) else UNDEFINED
+
+    return evaluate
+
+
+def every(terms: Sequence[Evaluate]) -> Evaluate:
+    """AND: false decides."""
+    return _decided(terms, by=False)
+
+
+def some(terms: Sequence[Evaluate]) -> Evaluate:
+    """OR: true decides."""
+    return _decided(terms, by=True)
+
+
+def _decided(terms: Sequence[Evaluate], *, by: bool) -> Evaluate:
+    def evaluate(twin: Mapping[str, Any]) -> Any:
+        values = [term(twin) for term in terms]
+        if any(value is by for value in values):
+            return by
+        return (not by) if all(isinstance(value, bool) for value in values) else UNDEFINED
+
+    return evaluate
+
+
+def call(name: Token, arguments: Sequence[Evaluate]) -> Evaluate:
+    """A function call; raises QueryError for one that there is not, or with other arguments."""
+    takes, function = FUNCTIONS.get(name.word, (0, None))
+    if function is None:
+        raise QueryError(name.column, f"there is no function {name.text!r}; there are {', '.join(FUNCTIONS)}")
+    if len(arguments) != takes:
+        raise QueryError(
+            name.column, f"{name.text} takes {takes} value{'s'[: takes - 1]}, found {len(arguments)}"
+        )
+    return lambda twin: function(*[argument(twin) for argument in arguments])
+
+
+def is_number(value: Any) -> bool:
+    """A JSON number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _type(value: Any) -> type:
+    return float if is_number(value) else type(value)
+
+
+def _of_texts(holds: Callable[[str, str], bool]) -> Callable[[Any, Any], Any]:
+    def evaluate(text: Any, part: Any) -> Any:
+        return holds(text, part) if isinstance(text, str) and isinstance(part, str) else UNDEFINED
+
+    return evaluate
+
+
+def _is(*types: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, types)
+
+
+_TEXTS: Final = {
+    "starts_with": _of_texts(str.startswith),
+    "ends_with": _of_texts(str.endswith),
+    "contains": _of_texts(str.__contains__),
+}
+#: Name -> how many values it takes, and what it says of them. The text functions also without underscore.
+FUNCTIONS: Final[Mapping[str, tuple[int, Callable[..., Any]]]] = {
+    "is_defined": (1, lambda value: value is not UNDEFINED),
+    "is_null": (1, lambda value: value is None),
+    "is_bool": (1, _is(bool)),
+    "is_number": (1, is_number),
+    "is_string": (1, _is(str)),
+    "is_object": (1, _is(Mapping)),
+    "is_array": (1, _is(list)),
+    "is_primitive": (1, _is(str, int, float, bool, type(None))),
+    **{name: (2, function) for name, function in _TEXTS.items()},
+    **{name.replace("_", ""): (2, function) for name, function in _TEXTS.items()},
+}

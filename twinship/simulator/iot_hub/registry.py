@@ -1,0 +1,308 @@
+"""What the hub knows: devices, modules, their keys and twins, in memory and written through to the store.
+
+The one place that changes an identity or a twin. Speaks neither HTTP nor MQTT; who is told of a change is
+decided by those who enrol in its `on_…` lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twinship.simulator.identity import Identity
+from twinship.simulator.iot_hub.identity_document import ArgumentInvalid, IdentityDocument
+from twinship.simulator.iot_hub.twin import TwinDocument
+from twinship.simulator.manifest.manifest import ManifestError, deployment
+from twinship.simulator.store import Store
+
+EDGE_AGENT, EDGE_HUB = "$edgeAgent", "$edgeHub"
+BY_EDGE = "IotEdge"  # managedBy of the modules that a deployment made, and that the next one may remove
+MAX_MODULES_OF_A_DEVICE = 50
+
+Section = Mapping[str, Any]
+
+
+class NotFound(LookupError):
+    """No such device or module."""
+
+    def __init__(self, identity: Identity) -> None:
+        super().__init__(f"there is no {_noun(identity)} {str(identity)!r}")
+        self.identity = identity
+
+
+class AlreadyExists(Exception):
+    """The device or module is there already, and no If-Match said that it should be changed."""
+
+    def __init__(self, identity: Identity) -> None:
+        super().__init__(f"{_noun(identity)} {str(identity)!r} exists already")
+        self.identity = identity
+
+
+class PreconditionFailed(Exception):
+    """Somebody else was faster: the etag is not the one that If-Match named. Read again, then try again."""
+
+    def __init__(self, identity: Identity) -> None:
+        super().__init__(f"If-Match does not name the present etag of {str(identity)!r}")
+        self.identity = identity
+
+
+class SystemModule(Exception):
+    """`$edgeAgent` and `$edgeHub` belong to their edge device and go with it only."""
+
+
+class InvalidConfiguration(ValueError):
+    """A deployment that cannot be applied; nothing was changed."""
+
+
+class Registry:
+    """All identities and twins. `now` is seconds since the epoch; every method raises NotFound by itself."""
+
+    def __init__(self, store: Store, hub_name: str, now: Callable[[], float]) -> None:
+        self.store = store
+        self.hub_name = hub_name
+        self.now = now
+        #: Told of each change of desired properties, with the patch to deliver (`$version` included).
+        self.on_desired: list[Callable[[Identity, Mapping[str, Any]], None]] = []
+        #: Told of each twin that changed, whoever changed it.
+        self.on_twin: list[Callable[[Identity], None]] = []
+        #: Told of each new identity.
+        self.on_created: list[Callable[[Identity], None]] = []
+        #: Told of each identity that is gone.
+        self.on_removed: list[Callable[[Identity], None]] = []
+        #: Told of each identity that is gone or whose keys or status changed: its connections are void.
+        self.on_revoked: list[Callable[[Identity], None]] = []
+        self._documents = {
+            Identity.parse(key): IdentityDocument.from_json(kept)
+            for key, kept in store.documents("identity").items()
+        }
+        self._twins = {
+            Identity.parse(key): TwinDocument.from_json(kept) for key, kept in store.documents("twin").items()
+        }
+
+    # identities
+
+    def get(self, identity: Identity) -> IdentityDocument:
+        """The identity's document."""
+        try:
+            return self._documents[identity]
+        except KeyError:
+            raise NotFound(_missing(identity, self._documents)) from None
+
+    def devices(self) -> list[IdentityDocument]:
+        """All devices, by name."""
+        return [self._documents[identity] for identity in sorted(self._documents) if identity.module is None]
+
+    def every(self) -> list[IdentityDocument]:
+        """All devices and modules, by name, a device before its modules."""
+        return [self._documents[identity] for identity in sorted(self._documents)]
+
+    def modules(self, device: str) -> list[IdentityDocument]:
+        """The modules of a device, by name."""
+        self.get(Identity(device))
+        return [self._documents[identity] for identity in self._of(device) if identity.module is not None]
+
+    def keys(self, identity: Identity) -> tuple[str, str] | None:
+        """Primary and secondary key; None when there is no such identity, or it or its device is disabled."""
+        document, device = self._documents.get(identity), self._documents.get(identity.parent)
+        if document is None or device is None or "disabled" in (document.status, device.status):
+            return None
+        return document.primary_key, document.secondary_key
+
+    def create(self, identity: Identity, body: Section | None = None) -> IdentityDocument:
+        """Add a device or module; an edge device gets `$edgeAgent` and `$edgeHub` with it.
+
+        Raises AlreadyExists, ArgumentInvalid, Unsupported (of identity_document).
+        """
+        if identity.module is not None:
+            self.get(identity.parent)
+            if len(self._of(identity.device)) > MAX_MODULES_OF_A_DEVICE:
+                raise ArgumentInvalid(
+                    f"device {identity.device!r} has {MAX_MODULES_OF_A_DEVICE} modules, the most"
+                )
+        if identity in self._documents:
+            raise AlreadyExists(identity)
+        document = IdentityDocument.fresh(identity).updated(body or {}, self.now())
+        self._add(document)
+        self._add_system_modules(document)
+        return document
+
+    def update(self, identity: Identity, body: Section, *, if_match: str | None = None) -> IdentityDocument:
+        """Change keys, status or capabilities. Raises PreconditionFailed, ArgumentInvalid, Unsupported."""
+        before = self.get(identity)
+        _check_etag(identity, before.etag, if_match)
+        after = before.updated(body, self.now())
+        self._keep(after)
+        self._add_system_modules(after)
+        if _access(before) != _access(after):
+            _tell(self.on_revoked, [identity] if identity.module is not None else self._of(identity.device))
+        return after
+
+    def delete(self, identity: Identity, *, if_match: str | None = None) -> None:
+        """Remove a module, or a device with its modules. Raises PreconditionFailed, SystemModule."""
+        if identity.module in (EDGE_AGENT, EDGE_HUB):
+            raise SystemModule(f"{identity.module} cannot be removed from device {identity.device!r}")
+        _check_etag(identity, self.get(identity).etag, if_match)
+        gone = [identity] if identity.module is not None else self._of(identity.device)
+        for each in gone:
+            del self._documents[each], self._twins[each]
+            self.store.delete("identity", str(each))
+            self.store.delete("twin", str(each))
+        _tell(self.on_revoked, gone)
+        _tell(self.on_removed, gone)
+
+    # twins
+
+    def twin(self, identity: Identity) -> TwinDocument:
+        """The identity's twin."""
+        self.get(identity)
+        return self._twins[identity]
+
+    def patch_reported(self, identity: Identity, patch: Section) -> TwinDocument:
+        """Merge what a module reports; raises TwinRefused."""
+        document = self.twin(identity).patch_reported(patch, self.now())
+        self._keep_twin(identity, document)
+        return document
+
+    def patch_twin(
+        self,
+        identity: Identity,
+        *,
+        desired: Section | None = None,
+        tags: Section | None = None,
+        if_match: str | None = None,
+    ) -> TwinDocument:
+        """Merge into desired properties and tags, in one step. Raises PreconditionFailed, TwinRefused."""
+        before = self.twin(identity)
+        _check_etag(identity, before.etag, if_match)
+        document, delivered = before.patch_service(self.now(), desired=desired, tags=tags)
+        return self._changed(identity, document, delivered)
+
+    def replace_twin(
+        self,
+        identity: Identity,
+        *,
+        desired: Section | None = None,
+        tags: Section | None = None,
+        if_match: str | None = None,
+    ) -> TwinDocument:
+        """Replace desired properties and tags where given, in one step.
+
+        Raises PreconditionFailed, TwinRefused.
+        """
+        before = self.twin(identity)
+        _check_etag(identity, before.etag, if_match)
+        document, delivered = before.replace_service(self.now(), desired=desired, tags=tags)
+        return self._changed(identity, document, delivered)
+
+    def patch_desired(
+        self, identity: Identity, patch: Section, *, if_match: str | None = None
+    ) -> TwinDocument:
+        """Merge into desired properties. Raises PreconditionFailed, TwinRefused."""
+        return self.patch_twin(identity, desired=patch, if_match=if_match)
+
+    # deployments
+
+    def apply_configuration(self, device: str, modules_content: Section) -> None:
+        """Set an edge device's modules and replace the desired properties of every module named (ref 8).
+
+        Modules of an earlier deployment that this one lacks are removed. All or nothing: raises
+        InvalidConfiguration or TwinRefused with nothing changed.
+        """
+        if not self.get(Identity(device)).edge:
+            raise InvalidConfiguration(f"device {device!r} is no IoT Edge device (capabilities.iotEdge)")
+        try:
+            wanted = deployment(modules_content)
+        except ManifestError as error:
+            raise InvalidConfiguration(str(error)) from None
+        content = wanted.modules_content
+        present = {identity.module for identity in self._of(device)}
+        if strangers := sorted(content.keys() - wanted.modules.keys() - present):
+            raise InvalidConfiguration(
+                f"modulesContent names {strangers[0]!r}, which is no module of {device!r}"
+            )
+        twins = {
+            Identity(device, name): self._twins.get(Identity(device, name), TwinDocument()).replace_service(
+                self.now(), desired=entry["properties.desired"]
+            )
+            for name, entry in content.items()
+        }
+        self._set_modules(device, set(wanted.modules))
+        for identity, (document, delivered) in twins.items():
+            self._changed(identity, document, delivered)
+
+    def _set_modules(self, device: str, wanted: set[str]) -> None:
+        for identity in self._of(device):
+            if self._documents[identity].managed_by == BY_EDGE and identity.module not in wanted:
+                self.delete(identity)
+        for name in sorted(wanted):
+            if Identity(device, name) not in self._documents:
+                self._add(IdentityDocument.fresh(Identity(device, name), managed_by=BY_EDGE))
+
+    # what everything above comes down to
+
+    def _of(self, device: str) -> list[Identity]:
+        return sorted(identity for identity in self._documents if identity.device == device)
+
+    def _add(self, document: IdentityDocument) -> None:
+        self._keep(document)
+        self._keep_twin(document.identity, TwinDocument())
+        _tell(self.on_created, [document.identity])
+
+    def _add_system_modules(self, device: IdentityDocument) -> None:
+        if device.edge and device.identity.module is None:
+            for name in (EDGE_AGENT, EDGE_HUB):
+                identity = Identity(device.identity.device, name)
+                if identity not in self._documents:
+                    self._add(IdentityDocument.fresh(identity))
+
+    def _keep(self, document: IdentityDocument) -> None:
+        self._documents[document.identity] = document
+        self.store.put("identity", str(document.identity), document.to_json())
+
+    def _keep_twin(self, identity: Identity, document: TwinDocument) -> None:
+        self._twins[identity] = document
+        self.store.put("twin", str(identity), document.to_json())
+        _tell(self.on_twin, [identity])
+
+    def _changed(self, identity: Identity, document: TwinDocument, delivered: Section | None) -> TwinDocument:
+        self._keep_twin(identity, document)
+        if delivered is not None:
+            for told in self.on_desired:
+                told(identity, delivered)
+        return document
+
+
+def _tell(enrolled: list[Callable[[Identity], None]], identities: list[Identity]) -> None:
+    for identity in identities:
+        for told in enrolled:
+            told(identity)
+
+
+def _noun(identity: Identity) -> str:
+    return "device" if identity.module is None else "module"
+
+
+def _missing(identity: Identity, documents: Mapping[Identity, object]) -> Identity:
+    """Which of a module and its device is the one that is not there."""
+    return identity if identity.parent in documents else identity.parent
+
+
+def _access(document: IdentityDocument) -> tuple[str, str, str]:
+    return document.primary_key, document.secondary_key, document.status
+
+
+def _check_etag(identity: Identity, present: str, if_match: str | None) -> None:
+    """`if_match` without quotes; None and `*` match anything."""
+    if if_match not in (None, "*", present):
+        raise PreconditionFailed(identity)
+
+
+__all__ = [
+    "AlreadyExists",
+    "ArgumentInvalid",
+    "InvalidConfiguration",
+    "NotFound",
+    "PreconditionFailed",
+    "Registry",
+    "SystemModule",
+]

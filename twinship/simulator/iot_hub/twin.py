@@ -1,0 +1,236 @@
+"""A twin's rules: merge, limits, versions, metadata. Stores nothing, sends nothing, reads no clock."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from twinship.simulator.identity import Identity
+from twinship.simulator.iot_hub.twin_limits import (
+    TwinRefused,
+    validate_desired,
+    validate_reported,
+    validate_reported_whole,
+    validate_tags,
+)
+
+__all__ = [
+    "TwinDocument",
+    "TwinRefused",
+    "changes",
+    "merge",
+    "validate_desired",
+    "validate_reported",
+    "validate_tags",
+]
+
+Section = Mapping[str, Any]
+_NEVER = "0001-01-01T00:00:00Z"  # what IoT Hub shows before the first change
+
+
+def merge(document: Section, patch: Section) -> dict[str, Any]:
+    """Apply a merge patch (RFC 7396, as IoT Hub): null removes, objects merge, everything else replaces."""
+    merged = dict(document)
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, Mapping):
+            under = merged.get(key)
+            merged[key] = merge(under if isinstance(under, Mapping) else {}, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def changes(before: Section, after: Section) -> dict[str, Any]:
+    """The smallest patch that merges `before` into `after`: new values, null for what is gone."""
+    patch: dict[str, Any] = {key: None for key in before if key not in after}
+    for key, value in after.items():
+        old = before.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            if inner := changes(old, value):
+                patch[key] = inner
+        elif key not in before or not _identical(old, value):
+            patch[key] = value
+    return patch
+
+
+def _identical(one: object, other: object) -> bool:
+    # as JSON text: in Python 1 == True == 1.0
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class TwinDocument:
+    """One twin. Transitions return a new document; sections never hold `$version` or `$metadata`.
+
+    `now` is seconds since the epoch. `etag` follows what the service changes (tags and desired), so that a
+    module that reports does not invalidate a publisher's `If-Match`; `version` counts everything.
+    """
+
+    desired: Section = field(default_factory=dict)
+    reported: Section = field(default_factory=dict)
+    tags: Section = field(default_factory=dict)
+    desired_version: int = 1
+    reported_version: int = 1
+    version: int = 2
+    service_changes: int = 1
+    desired_metadata: Section = field(default_factory=dict)
+    reported_metadata: Section = field(default_factory=dict)
+
+    @property
+    def etag(self) -> str:
+        """Opaque base64, without quotes (ref 5.1)."""
+        return base64.b64encode(self.service_changes.to_bytes(8, "big")).decode("ascii")
+
+    def patch_service(
+        self, now: float, *, desired: Section | None = None, tags: Section | None = None
+    ) -> tuple[TwinDocument, dict[str, Any] | None]:
+        """What one service PATCH does: both sections or neither, one step of version and etag.
+
+        Returns the patch to deliver (with `$version`), None when desired was not touched. Raises TwinRefused.
+        """
+        document, delivered = self, None
+        if tags is not None:
+            document = document._with_tags(tags, self.tags)
+        if desired is not None:
+            patch = _plain(desired)
+            document = document._with_desired(patch, self.desired, now)
+            delivered = {**patch, "$version": document.desired_version}
+        return document._changed_by_service(), delivered
+
+    def replace_service(
+        self, now: float, *, desired: Section | None = None, tags: Section | None = None
+    ) -> tuple[TwinDocument, dict[str, Any] | None]:
+        """What one service PUT does: as patch_service, but a given section loses what it does not mention."""
+        document, delivered = self, None
+        if tags is not None:
+            document = document._with_tags(tags, {})
+        if desired is not None:
+            document = document._with_desired(_plain(desired), {}, now)
+            delivered = {**changes(self.desired, document.desired), "$version": document.desired_version}
+        return document._changed_by_service(), delivered
+
+    def patch_desired(self, patch: Section, now: float) -> tuple[TwinDocument, dict[str, Any]]:
+        """Merge into desired; returns the new document and the patch to deliver, `$version` included."""
+        document, delivered = self.patch_service(now, desired=patch)
+        assert delivered is not None
+        return document, delivered
+
+    def replace_desired(self, desired: Section, now: float) -> tuple[TwinDocument, dict[str, Any]]:
+        """Replace desired; the delivered patch holds what changed, null for each key that went."""
+        document, delivered = self.replace_service(now, desired=desired)
+        assert delivered is not None
+        return document, delivered
+
+    def patch_tags(self, patch: Section) -> TwinDocument:
+        """Merge into tags; raises TwinRefused."""
+        return self._with_tags(patch, self.tags)._changed_by_service()
+
+    def replace_tags(self, tags: Section) -> TwinDocument:
+        """Replace tags; raises TwinRefused."""
+        return self._with_tags(tags, {})._changed_by_service()
+
+    def patch_reported(self, patch: Section, now: float) -> TwinDocument:
+        """Merge what a module reports; raises TwinRefused (ref 4.9), also when the whole grows too large."""
+        validate_reported(patch)
+        reported = merge(self.reported, patch)
+        validate_reported_whole(reported)
+        return replace(
+            self,
+            reported=reported,
+            reported_version=self.reported_version + 1,
+            reported_metadata=_stamped(self.reported_metadata, reported, patch, {"$lastUpdated": _iso(now)}),
+            version=self.version + 1,
+        )
+
+    def for_module(self) -> dict[str, Any]:
+        """What a module's GET answers (ref 4.9): desired and reported, each with `$version`, no metadata."""
+        return {
+            "desired": {**self.desired, "$version": self.desired_version},
+            "reported": {**self.reported, "$version": self.reported_version},
+        }
+
+    def for_service(self, identity: Identity, **attributes: Any) -> dict[str, Any]:
+        """The service's view (ref 5.3); `attributes` are the identity's (status, connectionState, ...)."""
+        names = {"deviceId": identity.device}
+        if identity.module is not None:
+            names["moduleId"] = identity.module
+        return {
+            **names,
+            "etag": self.etag,
+            "version": self.version,
+            **attributes,
+            "tags": dict(self.tags),
+            "properties": {
+                "desired": _with_metadata(self.desired, self.desired_metadata, self.desired_version),
+                "reported": _with_metadata(self.reported, self.reported_metadata, self.reported_version),
+            },
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything there is to keep, as JSON values; the exact inverse of from_json."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> TwinDocument:
+        """Read what to_json wrote; raises TypeError for a field that is not one."""
+        return cls(**kept)
+
+    def _with_tags(self, patch: Section, before: Section) -> TwinDocument:
+        patch = _plain(patch)
+        validate_tags(patch)
+        tags = merge(before, patch)
+        validate_tags(tags)
+        return replace(self, tags=tags)
+
+    def _with_desired(self, given: Section, before: Section, now: float) -> TwinDocument:
+        validate_desired(given)
+        desired = merge(before, given)
+        validate_desired(desired)
+        version = self.desired_version + 1
+        stamp = {"$lastUpdated": _iso(now), "$lastUpdatedVersion": version}
+        old = self.desired_metadata if before else {}
+        return replace(
+            self,
+            desired=desired,
+            desired_version=version,
+            desired_metadata=_stamped(old, desired, given, stamp),
+        )
+
+    def _changed_by_service(self) -> TwinDocument:
+        return replace(self, version=self.version + 1, service_changes=self.service_changes + 1)
+
+
+def _plain(section: object) -> dict[str, Any]:
+    """Without the `$version` and `$metadata` of a twin that was read, changed and sent back whole."""
+    if not isinstance(section, Mapping):
+        raise TwinRefused("a twin section is not a JSON object")
+    return {key: value for key, value in section.items() if key not in ("$version", "$metadata")}
+
+
+def _stamped(old: Section, after: Section, patch: Section, stamp: Section) -> dict[str, Any]:
+    """The metadata tree of `after`: what the patch mentions gets the stamp, the rest keeps its own."""
+    tree: dict[str, Any] = dict(stamp)
+    for key, value in after.items():
+        under = old.get(key, {})
+        if key not in patch:
+            tree[key] = under
+        elif isinstance(value, Mapping):
+            inner = patch[key]
+            tree[key] = _stamped(under, value, inner, stamp)
+        else:
+            tree[key] = dict(stamp)
+    return tree
+
+
+def _with_metadata(section: Section, metadata: Section, version: int) -> dict[str, Any]:
+    return {**section, "$metadata": metadata or {"$lastUpdated": _NEVER}, "$version": version}
+
+
+def _iso(now: float) -> str:
+    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

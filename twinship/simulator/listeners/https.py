@@ -1,0 +1,79 @@
+"""Where an edge device's HTTPS is reached: on 443, else behind an HTTP CONNECT listener.
+
+The device SDK knows no other port than 443 and takes `https_proxy` (ref 0). Serves what it is handed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import ssl
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+from twinship.simulator.listeners.connect_proxy import ConnectProxy
+from twinship.simulator.listeners.mqtt_protocol import MQTT_PORT, AddressUnusable, explain
+from twinship.simulator.store import Store
+
+logger = logging.getLogger(__name__)
+
+HTTPS_PORT: Final = 443
+STOP_WITHIN_S: Final = 2.0
+
+
+@dataclass(frozen=True)
+class EdgeAddress:
+    """The port of the HTTPS, and the URL of the proxy that modules need to reach it, if any."""
+
+    https_port: int
+    proxy: str | None
+
+
+async def serve_edge_https(
+    application: web.Application,
+    store: Store,
+    *,
+    device: str,
+    address: str,
+    context: ssl.SSLContext,
+    running: contextlib.AsyncExitStack,
+) -> EdgeAddress:
+    """Serve until `running` ends; raises AddressUnusable."""
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=STOP_WITHIN_S)
+    await runner.setup()
+    running.push_async_callback(runner.cleanup)
+    try:
+        await serve_port(runner, address, HTTPS_PORT, context)
+        return EdgeAddress(HTTPS_PORT, None)
+    except AddressUnusable as error:
+        logger.info("direct methods of %s through a proxy: %s", device, error)
+    await serve_port(runner, address, 0, context)
+    port = int(runner.addresses[-1][1])
+    proxy = ConnectProxy(
+        {f"{address}:{HTTPS_PORT}": (address, port), f"{address}:{MQTT_PORT}": (address, MQTT_PORT)}
+    )
+    running.push_async_callback(proxy.close)
+    return EdgeAddress(port, f"http://{address}:{await _listen(proxy, store, device, address)}")
+
+
+async def serve_port(runner: web.AppRunner, address: str, port: int, context: ssl.SSLContext) -> None:
+    """Add a TLS listener to a running application; raises AddressUnusable."""
+    try:
+        await web.TCPSite(runner, address, port, ssl_context=context).start()
+    except OSError as error:
+        raise AddressUnusable(explain(error, address, port)) from error
+
+
+async def _listen(proxy: ConnectProxy, store: Store, device: str, address: str) -> int:
+    """On the port of the last time: modules that outlive a killed hub have it in their environment."""
+    kept = store.documents("proxy_port").get(device, 0)
+    try:
+        port = await proxy.start(address, kept)
+    except OSError as error:
+        logger.warning("the proxy gets another port than before: %s", explain(error, address, kept))
+        port = await proxy.start(address, 0)
+    if port != kept:
+        store.put("proxy_port", device, port)
+    return port

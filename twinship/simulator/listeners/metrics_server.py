@@ -1,0 +1,66 @@
+"""Serves the metrics pages on each edge device's own loopback address, in clear text as edgeHub does.
+
+GET /metrics             edgeHub's
+GET /edgeAgent/metrics   edgeAgent's, which on a device has a container and a port 9600 of its own
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Final
+
+from aiohttp import web
+
+from twinship.simulator.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+PORT: Final = 9600  # ref 9; another one when somebody has it
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+STOP_WITHIN_S: Final = 1.0
+
+
+async def serve_metrics(
+    metrics: Metrics, edges: Mapping[str, str], running: AsyncExitStack
+) -> dict[str, dict[str, str]]:
+    """Serve until `running` ends; returns the URLs by edge device and runtime module.
+
+    Metrics are not worth a hub that does not start: a device without a listener is named in the log.
+    """
+    urls = {}
+    for device, address in edges.items():
+        runner = web.AppRunner(_application(metrics, device), access_log=None, shutdown_timeout=STOP_WITHIN_S)
+        await runner.setup()
+        running.push_async_callback(runner.cleanup)
+        if (port := await _listen(runner, address)) is not None:
+            page = f"http://{address}:{port}"
+            urls[device] = {"edgeHub": f"{page}/metrics", "edgeAgent": f"{page}/edgeAgent/metrics"}
+    return urls
+
+
+async def _listen(runner: web.AppRunner, address: str) -> int | None:
+    for port in (PORT, 0):
+        try:
+            await web.TCPSite(runner, address, port).start()
+        except OSError as error:
+            logger.info("no metrics on %s:%d: %s", address, port, error.strerror or error)
+        else:
+            return int(runner.addresses[0][1])
+    return None
+
+
+def _application(metrics: Metrics, device: str) -> web.Application:
+    application = web.Application()
+    application.router.add_get("/metrics", _page(partial(metrics.edge_hub, device)))
+    application.router.add_get("/edgeAgent/metrics", _page(partial(metrics.edge_agent, device)))
+    return application
+
+
+def _page(render: Callable[[], str]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(body=render().encode(), headers={"Content-Type": CONTENT_TYPE})
+
+    return answer

@@ -1,0 +1,75 @@
+"""Serves a folder of files over HTTPS on IoT Hub's loopback address, as a blob store stands beside a hub.
+
+It knows no account, no signature and no file's meaning: whoever can reach the address may read, and whoever
+may write into the folder publishes. Its certificate is by an authority of its own, so that a module which
+trusts that one (SSL_CERT_FILE) must still find the hub's in the trust bundle, as on a device.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from twinship.simulator.certificates import Authority
+from twinship.simulator.listeners.https import STOP_WITHIN_S, serve_port
+from twinship.simulator.listeners.mqtt_protocol import AddressUnusable
+from twinship.simulator.store import Store
+
+logger = logging.getLogger(__name__)
+
+PATH: Final = "/files"
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """Where it is: the folder to put files into, the address under which they are then found."""
+
+    folder: Path
+    url: str
+    trusted_pem: Path  # its authority, and those of the machine that stand in one file
+
+
+async def serve_model_files(
+    folder: Path, address: str, store: Store, now: datetime, running: AsyncExitStack
+) -> ModelFiles:
+    """Serve `folder`/files until `running` ends; raises AddressUnusable."""
+    files = folder / "files"
+    files.mkdir(parents=True, exist_ok=True)
+    authority = Authority.open(folder, now)
+    application = web.Application()
+    application.router.add_static(PATH, files)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=STOP_WITHIN_S)
+    await runner.setup()
+    running.push_async_callback(runner.cleanup)
+    port = await _listen(runner, address, authority.server_context([address]), store)
+    return ModelFiles(files, f"https://{address}:{port}{PATH}", _trusted(folder, authority))
+
+
+async def _listen(runner: web.AppRunner, address: str, context: ssl.SSLContext, store: Store) -> int:
+    """On the port of the last time: twins name it."""
+    kept = store.documents("model_files").get("port", 0)
+    try:
+        await serve_port(runner, address, kept, context)
+    except AddressUnusable as error:
+        logger.warning("model files get another port than before: %s", error)
+        await serve_port(runner, address, 0, context)
+    port = int(runner.addresses[-1][1])
+    if port != kept:
+        store.put("model_files", "port", port)
+    return port
+
+
+def _trusted(folder: Path, authority: Authority) -> Path:
+    """SSL_CERT_FILE takes the place of the machine's file, so that one is in it too."""
+    path = folder / "trusted.pem"
+    machine = ssl.get_default_verify_paths().cafile
+    others = Path(machine).read_text(encoding="utf-8") if machine else ""
+    path.write_text(f"{authority.ca_pem}\n{others}", encoding="utf-8")
+    return path

@@ -1,0 +1,1 @@
+"""The deployment template: placeholders, create options, modules, routes."""

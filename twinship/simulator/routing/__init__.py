@@ -1,0 +1,1 @@
+"""Routes and their conditions, as edgeHub reads them."""

@@ -1,0 +1,237 @@
+"""Routes: which endpoints a message goes to, with which priority and for how long (ref 4.6, 4.7).
+
+Reads `$edgeHub`'s desired properties as a whole and refuses them as a whole. Queues nothing, sends nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from twinship.simulator.routing.condition import Predicate, parse_condition
+from twinship.simulator.routing.lexer import ConditionError, Kind, Token, tokenise
+from twinship.simulator.routing.message import RoutedMessage
+
+__all__ = ["LOWEST_PRIORITY", "Route", "RouteError", "RoutedMessage", "Routing", "Sink", "parse_route"]
+
+LOWEST_PRIORITY = 2_000_000_000  # of a route that names none (ref 4.7)
+MAX_PRIORITY = 9
+DEFAULT_TIME_TO_LIVE_S = 7200.0
+MAX_SECONDS = 2**32 - 1
+UPSTREAM = "$upstream"
+TWIN_SOURCE = "/twinchangenotifications/"
+REMEMBERED_SOURCES = 1024
+_SCHEMA_VERSION = re.compile(r"([0-9]+)\.([0-9]+)(\.[0-9]+){0,2}")
+_LAST_MINOR = 3
+
+
+class RouteError(ValueError):
+    """`$edgeHub`'s desired properties are not a configuration: status 400, the old one stays in force."""
+
+
+@dataclass(frozen=True)
+class Sink:
+    """An endpoint and how a route reaches it. Two sinks with the same endpoint are one."""
+
+    module: str | None  # None: $upstream
+    input: str
+    priority: int = LOWEST_PRIORITY  # 0 goes first
+    ttl_s: float | None = None  # None: for ever
+
+    @property
+    def endpoint(self) -> tuple[str | None, str]:
+        """What makes it the same place (ref statements 52, 53)."""
+        return (self.module, self.input)
+
+
+@dataclass(frozen=True)
+class Route:
+    """One compiled route. `source` is a prefix, lower-case, closed by '/'."""
+
+    name: str
+    source: str
+    condition: Predicate | None
+    sink: Sink
+
+
+class Routing:
+    """All routes of one configuration, ready to be asked."""
+
+    def __init__(self, routes: Sequence[Route] = ()) -> None:
+        self.routes = tuple(routes)
+        # A module chooses its output names, so what is remembered is bounded.
+        self._from = lru_cache(maxsize=REMEMBERED_SOURCES)(self._routes_from)
+
+    @classmethod
+    def parse(
+        cls, desired_edge_hub: Mapping[str, Any], known_modules: Collection[str] | None = None
+    ) -> Routing:
+        """Compile `$edgeHub`'s desired properties; raises RouteError for the first fault.
+
+        With `known_modules`, a route into any other module is a fault too.
+        """
+        minor = _schema_minor(desired_edge_hub.get("schemaVersion"))
+        if "mqttBroker" in desired_edge_hub:
+            raise RouteError("mqttBroker is not supported: the feature was withdrawn; remove the section")
+        default_ttl_s = _default_time_to_live_s(desired_edge_hub.get("storeAndForwardConfiguration"))
+        routes = desired_edge_hub.get("routes", {})
+        if not isinstance(routes, Mapping):
+            raise RouteError("routes is not an object of routes by name")
+        compiled = []
+        for name, value in routes.items():
+            try:
+                route = _route(name, value, minor, default_ttl_s)
+                if route is not None:
+                    _check_module(route.sink.module, known_modules)
+                    compiled.append(route)
+            except (ConditionError, _BadRoute) as error:
+                raise RouteError(f"route {name!r}: {error}") from None
+        return cls(compiled)
+
+    def match(self, message: RoutedMessage) -> tuple[Sink, ...]:
+        """Where this message goes: each endpoint once, by its matching route of lowest priority number."""
+        found: dict[tuple[str | None, str], Sink] = {}
+        for route in self._from(message.source):
+            if route.condition is None or route.condition(message):
+                sink = route.sink
+                other = found.get(sink.endpoint)
+                if other is None or sink.priority < other.priority:
+                    found[sink.endpoint] = sink
+        return tuple(found.values())
+
+    def _routes_from(self, source: str) -> tuple[Route, ...]:
+        closed = _closed(source)
+        return tuple(route for route in self.routes if closed.startswith(route.source))
+
+
+def parse_route(name: str, text: str, priority: int = LOWEST_PRIORITY, ttl_s: float | None = None) -> Route:
+    """Compile `[SELECT *] FROM <source> [WHERE <condition>] INTO <sink>`; raises ConditionError."""
+    tokens = tokenise(text)
+    at = 0
+    if tokens[at].kind is Kind.SELECT:
+        _expect(tokens[at + 1], tokens[at + 1].text == "*", "'*' after SELECT")
+        at += 2
+    _expect(tokens[at], tokens[at].kind is Kind.FROM, "FROM")
+    source, at = _source(tokens, at + 1)
+    condition = None
+    if tokens[at].kind is Kind.WHERE:
+        twin_source = source == TWIN_SOURCE
+        condition, at = parse_condition(tokens, at + 1, twin_source=twin_source)
+    wanted = "WHERE or INTO" if condition is None else "an operator or INTO"
+    _expect(tokens[at], tokens[at].kind is Kind.INTO, wanted)
+    module, input_name, at = _sink(tokens, at + 1)
+    _expect(tokens[at], tokens[at].kind is Kind.END, "nothing after the sink")
+    return Route(name, source, condition, Sink(module, input_name, priority, ttl_s))
+
+
+class _BadRoute(Exception):
+    """The route's object, not its text, is at fault."""
+
+
+def _source(tokens: Sequence[Token], at: int) -> tuple[str, int]:
+    """The prefix that a message's source must have, and the index after the path."""
+    _expect(tokens[at], tokens[at].text == "/", "a source such as /messages/*")
+    path = ""
+    while tokens[at].text == "/":
+        item = tokens[at + 1]
+        _expect(item, item.kind is Kind.NAME or item.text == "*", "a name or '*' in the source")
+        path += "/" + item.text
+        at += 2
+    return _closed(path.rstrip("*")), at
+
+
+def _sink(tokens: Sequence[Token], at: int) -> tuple[str | None, str, int]:
+    """Module, input and the index after the sink; `$upstream` is (None, "")."""
+    first = tokens[at]
+    if first.kind is Kind.SYSTEM:
+        _expect(first, first.text.lower() == UPSTREAM, f"{UPSTREAM} or BrokeredEndpoint(...)")
+        return None, "", at + 1
+    _expect(first, first.text.lower() == "brokeredendpoint", f"{UPSTREAM} or BrokeredEndpoint(...)")
+    opening, address, closing = (*tokens[at + 1 : at + 4], tokens[-1], tokens[-1], tokens[-1])[:3]
+    _expect(opening, opening.text == "(", "'('")
+    _expect(address, address.kind is Kind.STRING, "an address in quotes")
+    _expect(closing, closing.text == ")", "')'")
+    segments = address.text[1:-1].strip().removeprefix("/").removesuffix("/").split("/")
+    right = len(segments) == 4 and all(segments) and (segments[0], segments[2]) == ("modules", "inputs")
+    _expect(address, right, "an address like /modules/<module>/inputs/<input>")
+    return segments[1], segments[3], at + 4
+
+
+def _expect(token: Token, right: bool, wanted: str) -> None:
+    if not right:
+        raise ConditionError(token.column, f"expected {wanted}, found {token}")
+
+
+def _closed(path: str) -> str:
+    return path.strip().rstrip("/").lower() + "/"
+
+
+def _route(name: str, value: object, minor: int, default_ttl_s: float | None) -> Route | None:
+    if isinstance(value, str):
+        if minor == 0 and not value.strip():
+            return None  # schema 1.0 passes over an empty route
+        return parse_route(name, value, LOWEST_PRIORITY, default_ttl_s)
+    if not isinstance(value, Mapping):
+        raise _BadRoute("is neither text nor an object with route, priority, timeToLiveSecs")
+    if minor == 0:
+        raise _BadRoute("is an object; schemaVersion 1.0 takes text only, say 1.1")
+    text = value.get("route")
+    if not isinstance(text, str):
+        raise _BadRoute("has no text under 'route'")
+    priority = _whole(value, "priority", MAX_PRIORITY, LOWEST_PRIORITY)
+    own_ttl_s = _whole(value, "timeToLiveSecs", MAX_SECONDS, 0)
+    return parse_route(name, text, priority, float(own_ttl_s) if own_ttl_s else default_ttl_s)
+
+
+def _whole(value: Mapping[str, Any], key: str, largest: int, default: int) -> int:
+    if key not in value:
+        return default
+    number = value[key]
+    if type(number) is not int or not 0 <= number <= largest:
+        raise _BadRoute(f"{key} is {number!r}, not a whole number from 0 to {largest}")
+    return number
+
+
+def _schema_minor(version: object) -> int:
+    match = _SCHEMA_VERSION.fullmatch(str(version))
+    if match is None:
+        raise RouteError(f"schemaVersion is {version!r}, not one of 1.0 to 1.{_LAST_MINOR}")
+    if match[1] != "1" or int(match[2]) > _LAST_MINOR:
+        raise RouteError(f"schemaVersion {version} is not supported: 1.0 to 1.{_LAST_MINOR} are")
+    return int(match[2])
+
+
+def _default_time_to_live_s(section: object) -> float | None:
+    """storeAndForwardConfiguration.timeToLiveSecs: negative is for ever (ref 4.7)."""
+    if section is None:
+        return DEFAULT_TIME_TO_LIVE_S
+    seconds = section.get("timeToLiveSecs", 7200) if isinstance(section, Mapping) else None
+    if type(seconds) is not int:
+        raise RouteError(f"storeAndForwardConfiguration.timeToLiveSecs is {seconds!r}, not a whole number")
+    return None if seconds < 0 else float(seconds)
+
+
+def _check_module(module: str | None, known_modules: Collection[str] | None) -> None:
+    if module is not None and known_modules is not None and module not in known_modules:
+        raise _BadRoute(f"names module {module!r}, which is not there")
+
+
+class StoreFull(Exception):
+    """The store holds as much as it may: this message is not stored and must not be acknowledged."""
+
+
+def max_size_bytes(desired_edge_hub: Mapping[str, Any]) -> int | None:
+    """The limit in `$edgeHub`'s desired properties, None = none; raises RouteError."""
+    section = desired_edge_hub.get("storeAndForwardConfiguration")
+    limits = section.get("storeLimits") if isinstance(section, Mapping) else None
+    if limits is None:
+        return None
+    limit = limits.get("maxSizeBytes") if isinstance(limits, Mapping) else None
+    if type(limit) is not int or limit <= 0:
+        raise RouteError(
+            f"storeAndForwardConfiguration.storeLimits.maxSizeBytes is {limit!r}, not a whole number above 0"
+        )
+    return limit

@@ -1,0 +1,1 @@
+"""IoT Hub's REST API for services."""

@@ -1,0 +1,153 @@
+"""edgeHub's HTTPS on an edge device's address (ref 3): a module calls another's direct methods.
+
+Who may call, which target is meant, what each outcome is in HTTP. How a call travels is methods.py's, where
+this is served edge_listeners.py's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+from urllib.parse import unquote_plus
+
+from aiohttp import web
+
+from twinship.simulator.edge_hub.authentication import check_token
+from twinship.simulator.edge_hub.methods import (
+    MethodAnswer,
+    MethodRequest,
+    MethodRequestInvalid,
+    NoAnswer,
+    NotConnected,
+)
+from twinship.simulator.identity import Identity
+from twinship.simulator.iot_hub.identity_document import ArgumentInvalid
+from twinship.simulator.iot_hub.registry import Registry
+from twinship.simulator.sas import SasRefused
+from twinship.simulator.service_api.app import EdgeHubMethods
+from twinship.simulator.service_api.requests import json_object
+
+logger = logging.getLogger(__name__)
+
+CALLER_HEADER: Final = "x-ms-edge-moduleId"
+MAX_BODY_BYTES: Final = 1024 * 1024  # a payload of 128 KiB, however it is escaped
+
+
+class CallerRefused(Exception):
+    """Nobody who may call here: 401."""
+
+
+class CallerUnnamed(Exception):
+    """The header that must name the caller does not: 400."""
+
+
+_STATUS: Final[Mapping[type[Exception], int]] = {
+    CallerUnnamed: 400,
+    MethodRequestInvalid: 400,
+    ArgumentInvalid: 400,
+    CallerRefused: 401,
+    SasRefused: 401,
+    NotConnected: 404,
+    NoAnswer: 504,
+}
+
+
+def edge_https(
+    registry: Registry, edge_hub: EdgeHubMethods, *, gateway: str, edges: Mapping[str, str]
+) -> web.Application:
+    """The application of one edge device, `gateway`; `edges` are all that there are, with their addresses."""
+    calls = _Calls(registry, edge_hub, gateway, edges)
+    application = web.Application(client_max_size=MAX_BODY_BYTES)
+    for path in ("/twins/{device}/methods", "/twins/{device}/modules/{module}/methods"):
+        application.router.add_post(path, calls.invoke)
+    # What edgeHub has and this simulator has not is refused by name.
+    application.router.add_route("*", "/$iothub/websocket{rest:.*}", _refused(501, "MQTT over WebSocket"))
+    application.router.add_route("*", "/{rest:.*}", _refused(404, "this address"))
+    return application
+
+
+class _Calls:
+    def __init__(
+        self, registry: Registry, edge_hub: EdgeHubMethods, gateway: str, edges: Mapping[str, str]
+    ) -> None:
+        self._registry = registry
+        self._edge_hub = edge_hub
+        self._gateway = gateway
+        self._edges = edges
+
+    async def invoke(self, request: web.Request) -> web.Response:
+        """200 with the module's own status inside, or an error with one sentence of text."""
+        try:
+            caller = self._caller(request)
+            call = MethodRequest.parse(await json_object(request))
+            answer = await self._invoke(_target(request), call)
+        except web.HTTPRequestEntityTooLarge:
+            return _error(400, f"the body is larger than {MAX_BODY_BYTES} bytes")
+        except tuple(_STATUS) as error:
+            status = _STATUS[type(error)]
+            logger.info("%s %s: %d: %s", request.method, request.path, status, error)
+            return _error(status, str(error))
+        logger.debug("%s has called method %r at %s", caller, call.name, request.path)
+        return web.json_response({"status": answer.status, "payload": answer.payload})
+
+    def _caller(self, request: web.Request) -> Identity:
+        """The module that asks, with a token of its own or of its device."""
+        device, slash, module = request.headers.get(CALLER_HEADER, "").partition("/")
+        if not (device and slash and module):
+            raise CallerUnnamed(f"Invalid header value for {CALLER_HEADER}")
+        if device != self._gateway:
+            raise CallerRefused("Only modules on the same device can invoke DirectMethods")
+        try:
+            caller = Identity(device, module)
+        except ValueError as error:
+            raise CallerRefused(str(error)) from None
+        check_token(
+            caller,
+            request.headers.get("Authorization", ""),
+            keys=self._registry.keys,
+            hosts=(self._registry.hub_name, self._edges[self._gateway]),
+            now=self._registry.now(),
+        )
+        return caller
+
+    async def _invoke(self, target: Identity, call: MethodRequest) -> MethodAnswer:
+        if target.device in self._edges and target.device != self._gateway:
+            raise _not_found(str(target))  # another edge device: nothing connects to it from here
+        try:
+            return await self._edge_hub.invoke_method(
+                target,
+                call.name,
+                call.payload,
+                response_timeout_s=call.response_timeout_s,
+                connect_timeout_s=call.connect_timeout_s,
+            )
+        except NoAnswer as silent:
+            raise NoAnswer(
+                f"Timed out waiting for device to respond to method request {silent.request_id}"
+            ) from None
+
+
+def _target(request: web.Request) -> Identity:
+    """From the path as it was sent: '+' in it is a space, which a path does not know by itself."""
+    ids = [unquote_plus(part) for part in request.raw_path.partition("?")[0].split("/")[2::2]]
+    try:
+        return Identity(*ids)
+    except ValueError:
+        raise _not_found("/".join(ids)) from None
+
+
+def _not_found(client: str) -> NotConnected:
+    return NotConnected(f"Client {client} not found")
+
+
+def _error(status: int, message: str) -> web.Response:
+    return web.json_response({"message": message}, status=status)
+
+
+def _refused(status: int, what: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def refuse(request: web.Request) -> web.Response:
+        logger.info("%s %s: %d, %s is not in this simulator", request.method, request.path, status, what)
+        return _error(status, f"{request.method} {request.path}: {what} is not in this simulator")
+
+    return refuse

@@ -1,0 +1,64 @@
+"""POST /devices/query (ref 5.2), and the two answers that the SDK needs where there is nothing to ask for.
+
+The language is query.py's, pages are query_rows.py's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from twinship.simulator.iot_hub.identity_document import ArgumentInvalid
+from twinship.simulator.iot_hub.query.language import parse_query
+from twinship.simulator.iot_hub.query.rows import page
+from twinship.simulator.iot_hub.twin_views import TwinViews
+from twinship.simulator.service_api.requests import json_object
+
+DEFAULT_ROWS = 100
+MOST_ROWS = 1000
+
+
+class QueryApi:
+    """Answers queries from the twins as they are now."""
+
+    def __init__(self, views: TwinViews) -> None:
+        self._views = views
+
+    def routes(self) -> list[tuple[str, str, Callable[[web.Request], Awaitable[web.Response]]]]:
+        """Method, path and handler of each."""
+        return [
+            ("POST", "/devices/query", self.query),
+            ("GET", "/jobs/v2/query", self.jobs),
+            ("GET", "/messages/serviceBound/feedback", self.feedback),
+        ]
+
+    async def query(self, request: web.Request) -> web.Response:
+        """One page; x-ms-continuation is there when there is another."""
+        text = (await json_object(request)).get("query")
+        if not isinstance(text, str):
+            raise ArgumentInvalid("the body has no 'query' text")
+        query = parse_query(text)
+        found = page(
+            text, self._views.rows(query), request.headers.get("x-ms-continuation"), _most_rows(request)
+        )
+        headers = {"x-ms-item-type": "twin" if query.columns is None else "raw"}
+        if found.continuation is not None:
+            headers["x-ms-continuation"] = found.continuation
+        return web.json_response(list(found.rows), headers=headers)
+
+    async def jobs(self, request: web.Request) -> web.Response:
+        """There are no jobs; the SDK takes this as an object only (statement 86)."""
+        return web.json_response({"type": "deviceJob", "items": [], "continuationToken": None})
+
+    async def feedback(self, request: web.Request) -> web.Response:
+        """There is never any feedback: nothing is sent to devices (statement 86)."""
+        return web.Response(status=204)
+
+
+def _most_rows(request: web.Request) -> int:
+    text = request.headers.get("x-ms-max-item-count", str(DEFAULT_ROWS))
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
+        raise ArgumentInvalid("x-ms-max-item-count must be a whole number above 0")
+    return min(int(text), MOST_ROWS)  # a page may hold less than was asked for

@@ -1,0 +1,46 @@
+"""What a request to the service holds, or the caller's mistake. Knows no route."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from aiohttp import web
+
+from twinship.simulator.iot_hub.identity_document import ArgumentInvalid
+
+
+async def json_object(request: web.Request) -> dict[str, Any]:
+    """The body as an object; raises ArgumentInvalid."""
+    body = await _parsed(request)
+    if not isinstance(body, dict):
+        raise ArgumentInvalid("the body must be an object")
+    return body
+
+
+async def json_array(request: web.Request) -> list[Any]:
+    """The body as an array; raises ArgumentInvalid."""
+    body = await _parsed(request)
+    if not isinstance(body, list):
+        raise ArgumentInvalid("the body must be an array")
+    return body
+
+
+def whole_number(request: web.Request, name: str, *, default: int) -> int:
+    """A number of the query, not negative; raises ArgumentInvalid."""
+    text = request.query.get(name, str(default))
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise ArgumentInvalid(f"{name} must be a whole number")
+    return int(text)
+
+
+async def _parsed(request: web.Request) -> Any:
+    try:
+        return json.loads(await request.read(), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ArgumentInvalid(f"the body is not JSON: {error}") from None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value")

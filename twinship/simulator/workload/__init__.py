@@ -1,0 +1,1 @@
+"""The workload API that modules use to sign tokens."""

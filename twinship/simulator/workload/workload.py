@@ -1,0 +1,146 @@
+"""The workload API of ref 1.4 as modules use it: trust bundle and sign, on a unix socket for each module.
+
+The socket is the credential: it lies in a folder that only this user can enter, and signs for its own module
+only. Who listens when, and where tokens are checked, is hub.py's and edge_hub.py's.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import tempfile
+from pathlib import Path
+from urllib.parse import quote
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from twinship.simulator import sas
+from twinship.simulator.identity import Identity
+from twinship.simulator.iot_hub.registry import NotFound, Registry
+
+API_VERSION = "2021-12-07"  # what modules are given as IOTEDGE_APIVERSION
+API_VERSIONS = frozenset(
+    {"2018-06-28", "2019-01-30", "2019-10-22", "2019-11-05", "2020-07-07", API_VERSION, "2022-08-03"}
+)
+MAX_SOCKET_PATH_BYTES = 107  # sun_path holds 108 with the closing zero
+MAX_BODY_BYTES = 64 * 1024
+
+
+class SocketFolderError(Exception):
+    """There is no place for the sockets; one line with the cure."""
+
+
+def socket_folder(simulator_folder: Path) -> Path:
+    """The folder for the sockets of a simulator: short, private, the same at each start.
+
+    It must stay the same over a restart of the hub, because running modules hold the path. Creates it; raises
+    SocketFolderError if somebody else owns that name.
+    """
+    digest = hashlib.sha256(os.fsencode(simulator_folder.resolve())).hexdigest()[:12]
+    folder = _temporary() / f"twinship-{os.getuid()}-{digest}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise SocketFolderError(
+            f"{folder} is not a private folder of yours: remove it, or set TMPDIR to another place"
+        )
+    return folder
+
+
+def socket_path(folder: Path, identity: Identity) -> Path:
+    """Where a module's socket is: the same name each time, short enough for a socket's path."""
+    name = hashlib.sha256(str(identity).encode()).hexdigest()[:16]
+    return folder / f"{name}.sock"
+
+
+async def serve_workload(
+    registry: Registry, folder: Path, identity: Identity, *, trust_bundle: str
+) -> web.AppRunner:
+    """Serve one module's socket in `folder`; `await runner.cleanup()` ends it and removes the socket."""
+    path = _free_path(folder, identity)
+    application = workload_api(registry, identity, trust_bundle)
+
+    async def remove(_application: web.Application) -> None:
+        _remove(path)
+
+    application.on_cleanup.append(remove)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.UnixSite(runner, str(path)).start()
+    return runner
+
+
+def _free_path(folder: Path, identity: Identity) -> Path:
+    path = socket_path(folder, identity)
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+        raise SocketFolderError(f"{path} is too long for a socket: set TMPDIR to a shorter place")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path.unlink(missing_ok=True)  # left by a hub that was killed
+    return path
+
+
+def _remove(path: Path) -> None:
+    """asyncio leaves the socket. The last one takes its folder along, for a hub that has no agent."""
+    path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()
+
+
+def workload_api(registry: Registry, identity: Identity, trust_bundle: str) -> web.Application:
+    """The HTTP routes of one module's socket."""
+
+    async def bundle(_request: web.Request) -> web.Response:
+        return web.json_response({"certificate": trust_bundle})
+
+    async def sign(request: web.Request) -> web.Response:
+        if request.match_info["module"] != identity.module:
+            return _error(403, f"this socket signs for module {identity.module!r} only")
+        try:
+            document, keys = registry.get(identity), registry.keys(identity)
+        except NotFound as error:
+            return _error(404, str(error))
+        if keys is None or request.match_info["generation"] != document.generation_id:
+            return _error(404, f"module {identity.module!r} has no such generation, or is disabled")
+        return _signed(keys[0], await request.read())
+
+    application = web.Application(middlewares=[_known_version], client_max_size=MAX_BODY_BYTES)
+    application.router.add_get("/trust-bundle", bundle)
+    application.router.add_post("/modules/{module}/genid/{generation}/sign", sign)
+    application.router.add_route("*", "/{rest:.*}", _not_here)
+    return application
+
+
+def _signed(key: str, body: bytes) -> web.Response:
+    """`keyId` and `algo` are ignored, as in the real server (ref 1.4)."""
+    try:
+        data = base64.b64decode(json.loads(body)["data"], validate=True)
+    except (ValueError, KeyError, TypeError, binascii.Error):
+        return _error(400, "the body must be JSON with base64 'data'")
+    return web.json_response({"digest": base64.b64encode(sas.digest(key, data)).decode("ascii")})
+
+
+@web.middleware
+async def _known_version(request: web.Request, handler: Handler) -> web.StreamResponse:
+    version = request.query.get("api-version")
+    if version not in API_VERSIONS:
+        return _error(400, f"api-version {version!r} is none of {', '.join(sorted(API_VERSIONS))}")
+    return await handler(request)
+
+
+async def _not_here(request: web.Request) -> web.Response:
+    return _error(501, f"{request.method} {quote(request.path)} of the workload API is not in this simulator")
+
+
+def _error(status: int, message: str) -> web.Response:
+    return web.json_response({"message": message}, status=status)
+
+
+def _temporary() -> Path:
+    wanted = Path(tempfile.gettempdir())
+    return wanted if len(os.fsencode(wanted)) <= 40 else Path("/tmp")

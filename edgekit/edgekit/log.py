@@ -129,7 +129,7 @@ class Thinning(logging.Filter):
         return count < _PER_MINUTE
 
 
-class Seldom:
+class RateLimiter:
     """At most one line for each kind in `interval_s`. Kinds are words of ours, never what a sender chose."""
 
     def __init__(self, interval_s: float = 10) -> None:
@@ -137,7 +137,7 @@ class Seldom:
         self._said: dict[str, int] = {}
         self._unsaid: dict[str, int] = {}
 
-    def worth(self, kind: str, now: int) -> int | None:
+    def allow(self, kind: str, now: int) -> int | None:
         """How many times it went unsaid since the last line, if a line is due at `now` (ns); else None."""
         if kind in self._said and now - self._said[kind] < self._interval_ns:
             self._unsaid[kind] = self._unsaid.get(kind, 0) + 1

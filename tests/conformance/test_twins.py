@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.conformance, pytest.mark.e2e]
 
 TWIN_RESPONSES, DESIRED_PATCHES = "$iothub/twin/res/#", "$iothub/twin/PATCH/properties/desired/#"
 MODULES = ("plain", "limits", "fresh", "away", "versions", "listening", "deaf", "asking", "quick")
-Place = HubUnderTest | IotHub
+ArtefactStore = HubUnderTest | IotHub
 KIB = 1024
 
 
@@ -34,9 +34,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubUnderTest]:
 
 
 @pytest.fixture(params=["edge", pytest.param("iot hub", marks=pytest.mark.verified)])
-def place(request: pytest.FixtureRequest) -> Place:
+def place(request: pytest.FixtureRequest) -> ArtefactStore:
     """Where a module comes to: an edge device, or IoT Hub itself."""
-    fixture: Place = request.getfixturevalue("hub" if request.param == "edge" else "iot_hub")
+    fixture: ArtefactStore = request.getfixturevalue("hub" if request.param == "edge" else "iot_hub")
     return fixture
 
 
@@ -63,7 +63,7 @@ def twins_read(hub: HubUnderTest) -> int:
     return sum(int(n) for n in re.findall(r"^edgehub_gettwin_total{.*} ([0-9]+)$", page, re.MULTILINE))
 
 
-def desire(hub: Place, module: str, patch: object) -> int:
+def desire(hub: ArtefactStore, module: str, patch: object) -> int:
     """Change a module's desired properties as the service does; returns the new $version."""
     path = f"/twins/{hub.device_id}/modules/{module}"
     twin = hub.service("PATCH", path, {"properties": {"desired": patch}})
@@ -75,7 +75,7 @@ def nested(levels: int) -> dict[str, Any]:
     return {"n": nested(levels - 1) if levels > 1 else 1}
 
 
-def test_59_a_twin_is_desired_and_reported_with_versions(place: Place) -> None:
+def test_59_a_twin_is_desired_and_reported_with_versions(place: ArtefactStore) -> None:
     """Exactly these two, each with a whole `$version` and nowhere `$metadata`."""
     with place.module("plain") as module:
         desire(place, "plain", {"a": {"b": 1}})
@@ -88,7 +88,7 @@ def test_59_a_twin_is_desired_and_reported_with_versions(place: Place) -> None:
     assert "$metadata" not in json.dumps(twin)
 
 
-def test_60_a_reported_patch_merges_and_null_removes(place: Place) -> None:
+def test_60_a_reported_patch_merges_and_null_removes(place: ArtefactStore) -> None:
     """The next get_twin shows it, and the version has risen."""
     with place.module("plain") as module:
         module.call("report", patch={"keep": 1, "gone": 2, "deep": {"keep": 3, "gone": 4}})
@@ -181,7 +181,7 @@ def test_64_a_change_while_away_is_one_patch_on_return(hub: HubUnderTest) -> Non
         assert module.heard_nothing("patch")
 
 
-def test_65_each_change_raises_the_version_by_one(place: Place) -> None:
+def test_65_each_change_raises_the_version_by_one(place: ArtefactStore) -> None:
     """And every patch says which version it makes."""
     with place.module("versions") as module:
         module.call("connect")

@@ -150,7 +150,7 @@ class Delivered:
     def refused(self, source: str | Serve, **signed: Any) -> tuple[str, str, int]:
         """State, code, and how often the server was asked. The good model answers on."""
         section, _ = self.wished(source, **signed)
-        version = self.edge.wish(section)
+        version = self.edge.section(section)
         wait_until(lambda: self.is_judged(version), f"a verdict on version {version}")
         self.keeps_answering()
         return *self.edge.shown(), len(self.server.asked)
@@ -158,7 +158,7 @@ class Delivered:
     def mended(self, serve: Serve, code: str, mends: Serve) -> tuple[str, str]:
         """State and code of a wish that nobody repeats, when the server is well again after this code."""
         section, data = self.wished(serve)
-        version = self.edge.wish(section)
+        version = self.edge.section(section)
         wait_until(lambda: self.shows(version, S.UNAVAILABLE, code), f"unavailable, {code}")
         self.keeps_answering()
         return self.becomes_active(version, section, mends(data))
@@ -285,7 +285,7 @@ def went_on_where_it_was(server: ModelServer) -> None:
 def nobody_resolves_it(device: Delivered) -> None:
     """A name without an address is looked up again and again; the model that answers does not mind."""
     section, _ = device.wished(f"https://no-such.invalid{PATH}")
-    version = device.edge.wish(section)
+    version = device.edge.section(section)
     wait_until(lambda: device.shows(version, S.UNAVAILABLE, "source-unavailable"), "unavailable")
     tried = check_ms(device.edge)
     wait_until(lambda: check_ms(device.edge) != tried, "another try")
@@ -301,7 +301,7 @@ def check_ms(edge: Edge) -> float:
 def found_after_all(device: Delivered) -> None:
     """What was not there is not asked for again, until a person says so."""
     section, data = device.wished(always(only(404)))
-    version = device.edge.wish(section)
+    version = device.edge.section(section)
     wait_until(lambda: device.shows(version, S.REFUSED, "source-missing"), "refused, source-missing")
     device.server.answer = whole(data)
     device.keeps_answering()
@@ -328,7 +328,7 @@ def test_no_loopback_without_permission(tmp_path: Path) -> None:
             assert led == (S.REFUSED, "source-forbidden", 1)
             # The counter-proof: where it led from is an address that may be asked.
             section, data = device.wished(whole)
-            version = device.edge.wish(section)
+            version = device.edge.section(section)
             assert device.becomes_active(version, section, whole(data)) == (S.ACTIVE, "")
         assert not inner.asked
 

@@ -181,14 +181,14 @@ class Edge:
         """A merge patch, as any twin client sends it; the desired `$version` after it."""
         return int(self.hub.patch_desired(DEVICE, MODULE, desired, "*").desired["$version"])
 
-    def wish(self, wanted: object) -> int:
+    def section(self, wanted: object) -> int:
         """Write exactly this section."""
         before = self.desired().get("model")
         return self.patch({"model": replacing(before, wanted) if isinstance(wanted, Mapping) else wanted})
 
     def verdict(self, wanted: object, *passing: ModelState) -> tuple[str, str]:
         """What the twin shows in the end: state and error code."""
-        return self.answered(self.wish(wanted), *passing)
+        return self.answered(self.section(wanted), *passing)
 
     def answered(self, version: int, *passing: ModelState) -> tuple[str, str]:
         """The same of the section that has this desired version; `passing` are states that will not last."""
@@ -282,7 +282,7 @@ def what_the_hub_refuses(edge: Edge) -> None:
         inline(found, count=9, parts={f"{number:02}": "A" * 4000 for number in range(9)}),
     ):
         with pytest.raises(HubRefused) as refused:
-            edge.wish(bad)
+            edge.section(bad)
         assert refused.value.status == 400
     edge.keeps_answering()
     assert edge.desired() == before
@@ -341,7 +341,7 @@ def test_the_older_runtime_meets_them_too(tmp_path: Path) -> None:
 def test_a_model_that_hangs_the_runtime(tmp_path: Path, runtime: str) -> None:
     """An endless loop ends with the proof's time, while the good model answers."""
     with running(tmp_path, runtime) as edge:
-        version = edge.wish(section(artefact(harmful.hangs())))
+        version = edge.section(section(artefact(harmful.hangs())))
         edge.keeps_answering()
         assert edge.answered(version) == (S.REFUSED, "hangs-runtime")
         edge.keeps_answering()

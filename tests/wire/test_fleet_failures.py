@@ -264,8 +264,8 @@ def test_a_name_that_iot_hub_cannot_have_is_not_sent(authority: Authority, tmp_p
 
 def test_no_sdk_is_loaded_before_a_hub_is_asked() -> None:
     """Help, keys and --print stay quick, and work where azure-iot-hub has no wheel."""
-    rooms = "connection deploy keys monitor publish service status"
-    code = f"import sys\nfor room in {rooms.split()!r}: __import__('fleet.' + room)\n"
+    modules = "connection deploy keys monitor publish service status"
+    code = f"import sys\nfor name in {modules.split()!r}: __import__('twinship.fleet.' + name)\n"
     code += (
         "print([name for name in ('azure', 'uamqp', 'msrest', 'requests', 'numpy') if name in sys.modules])"
     )

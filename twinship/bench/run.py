@@ -13,7 +13,7 @@ from typing import Any
 from twinship.bench.catalogue import Bench, chosen
 from twinship.bench.report import page, report
 from twinship.bench.report.compare import HISTORY
-from twinship.bench.report.thresholds import standings
+from twinship.bench.report.thresholds import results
 from twinship.demo.models import ensure
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +51,7 @@ def run(
         }
         report.write(path, {**facts, "measured": measured}, {name: figures})
         shutil.rmtree(scratch, ignore_errors=True)
-    whole = report.write(path, {"bars": [each.to_json() for each in standings(report.read(path))]}, {})
+    whole = report.write(path, {"bars": [each.to_json() for each in results(report.read(path))]}, {})
     (folder / "report.html").write_text(page.html(whole))
     _keep(folder, whole)
     progress(f"done: {path}", 1.0)

@@ -86,17 +86,17 @@ def advise_verb(
 ) -> None:
     """Edge or cloud, which model, which measured device, and how many messages a day."""
     from twinship.bench.advise import advice
-    from twinship.bench.advise.advise import FRAME_BYTES, HOP_MS, Wish, advise, gather
+    from twinship.bench.advise.advise import FRAME_BYTES, HOP_MS, ModelSection, advise, gather
     from twinship.bench.advise.quantities import bandwidth as parsed
 
     size = FRAME_BYTES if frame_bytes is None else frame_bytes
     hop = HOP_MS if hop_ms is None else hop_ms
-    wish = Wish(fps, max_latency_ms, parsed(bandwidth), rtt_ms, size, hop, accuracy)
-    found = advise(wish, *gather(build))
+    section = ModelSection(fps, max_latency_ms, parsed(bandwidth), rtt_ms, size, hop, accuracy)
+    found = advise(section, *gather(build))
     if as_json:
-        say_json(advice.to_json(wish, found))
+        say_json(advice.to_json(section, found))
     else:
-        for line in advice.verdict(wish, found):
+        for line in advice.verdict(section, found):
             say(line)
         for title, columns, rows in advice.tables(found, cost=cost):
             say(f"\n{title}")

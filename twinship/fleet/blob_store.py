@@ -10,7 +10,7 @@ from typing import Any
 
 from inference.model_section import ModelRef
 from twinship.fleet.connection import refuse_placeholder
-from twinship.fleet.places import BlobOptions, CannotStore, Place
+from twinship.fleet.places import ArtefactStore, BlobOptions, CannotStore
 
 CONNECTION_VARIABLE = "AZURE_STORAGE_CONNECTION_STRING"
 CONNECT_TIMEOUT_S = 5
@@ -18,7 +18,7 @@ READ_TIMEOUT_S = 20
 CLOCK_SKEW = timedelta(minutes=15)  # the account's clock may be behind ours
 
 
-def uploading(variables: Mapping[str, str], options: BlobOptions) -> Place:
+def uploading(variables: Mapping[str, str], options: BlobOptions) -> ArtefactStore:
     """Puts artefacts into the account of AZURE_STORAGE_CONNECTION_STRING. Raises CannotStore, NotConfigured.
 
     A blob's name holds the digest, so that publishing again uploads nothing and changes nothing.

@@ -15,7 +15,7 @@ DEFAULT_DAYS = 30
 
 
 #: Puts a signed artefact somewhere; its address, or None for inside the twin.
-Place = Callable[[ModelRef, bytes], str | None]
+ArtefactStore = Callable[[ModelRef, bytes], str | None]
 
 
 class CannotStore(FleetError):

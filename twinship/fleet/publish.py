@@ -18,7 +18,7 @@ from inference.model_section import ModelRef, ModelState
 from twinship.fleet import FleetError
 from twinship.fleet.connection import Connection
 from twinship.fleet.keys import SigningKey
-from twinship.fleet.places import Place
+from twinship.fleet.places import ArtefactStore
 from twinship.fleet.rollout import RollOut, Targeting, roll_out
 from twinship.fleet.service import HubUnavailable, ModuleTwin, PreconditionFailed, ServiceHub
 from twinship.fleet.sources import inline
@@ -133,7 +133,7 @@ class PublishResult:
 # -- before any hub is asked --------------------------------------------------------------------------------
 
 
-def sign(path: Path, key: SigningKey, place: Place = inline) -> Signed:
+def sign(path: Path, key: SigningKey, place: ArtefactStore = inline) -> Signed:
     """Read an artefact, sign it, put it in its place. Raises CannotPublish when it is none or does not fit
     there, CannotStore."""
     data = _read(path)
@@ -172,7 +172,7 @@ def _refuse_misfit(path: Path, signed: Signed) -> None:
             "cure: --store blob (Azure Storage), --store simulator, --url URL (you host it at that https "
             "address), or a smaller model (twinship train --arch micro)"
         ) from error
-    except model_section.BadWish as error:
+    except model_section.InvalidSection as error:
         raise CannotPublish(f"devices do not take this address ({error}); cure: --url https://…") from error
 
 
@@ -192,7 +192,7 @@ def publish_layer(
     module: str,
     targeting: Targeting,
     *,
-    place: Place = inline,
+    place: ArtefactStore = inline,
 ) -> RollOut:
     """Sign an artefact, put it in its `place`, lay it over the manifests of all targeted devices.
 
@@ -277,7 +277,7 @@ def publish(
     device: str,
     module: str,
     *,
-    place: Place = inline,
+    place: ArtefactStore = inline,
     wait_s: float = 120.0,
     until_active: bool = True,
     attempt: int | None = None,

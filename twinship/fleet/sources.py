@@ -14,7 +14,7 @@ from pathlib import Path
 
 from inference.model_section import ModelRef
 from twinship.fleet.connection import refuse_placeholder
-from twinship.fleet.places import BlobOptions, CannotStore, Place
+from twinship.fleet.places import ArtefactStore, BlobOptions, CannotStore
 
 FOLDER_VARIABLE = "MODEL_STORE_FOLDER"
 URL_VARIABLE = "MODEL_STORE_URL"
@@ -33,7 +33,7 @@ def inline(ref: ModelRef, data: bytes) -> None:
 
 def chosen(
     url: str | None, store: StoreKind | None, variables: Mapping[str, str], blob: BlobOptions
-) -> Place:
+) -> ArtefactStore:
     """What the command line asks for. Raises CannotStore, NotConfigured."""
     if url is not None and store is not None:
         raise CannotStore("--url and --store name two places; cure: leave one out")
@@ -48,7 +48,7 @@ def chosen(
     return inline
 
 
-def _served_folder(variables: Mapping[str, str]) -> Place:
+def _served_folder(variables: Mapping[str, str]) -> ArtefactStore:
     folder, url = variables.get(FOLDER_VARIABLE, ""), variables.get(URL_VARIABLE, "")
     for name, value in ((FOLDER_VARIABLE, folder), (URL_VARIABLE, url)):
         if not value:

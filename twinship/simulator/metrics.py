@@ -124,14 +124,14 @@ class Counted:
 
 
 COUNTED: Final = (
-    Counted("edgehub_client_connect_success", "Clients let in", lambda hub: hub.attendance.connects),
+    Counted("edgehub_client_connect_success", "Clients let in", lambda hub: hub.connections.connects),
     Counted(
         "edgehub_client_connect_failed",
         "Clients refused, by CONNACK code",
-        lambda hub: hub.attendance.refusals,
+        lambda hub: hub.connections.refusals,
         ("reason",),
     ),
-    Counted("edgehub_client_disconnect", "Connections that ended", lambda hub: hub.attendance.disconnects),
+    Counted("edgehub_client_disconnect", "Connections that ended", lambda hub: hub.connections.disconnects),
     Counted(
         "edgehub_messages_received",
         "Messages from clients",

@@ -15,7 +15,7 @@ class TooManyUnanswered(NoAnswer):
     """As many calls hang as we are willing to keep; only a new process gets rid of them."""
 
 
-class Asker:
+class BoundedCaller:
     """Runs each call on a thread of its own, and no more than `max_hanging` that do not return."""
 
     def __init__(self, max_hanging: int) -> None:

@@ -21,7 +21,7 @@ from edgekit.hub import gateway, inputs, nagle
 from edgekit.hub.bounded_calls import TooManyUnanswered
 from edgekit.hub.outbox import Outbox, Outgoing, too_large
 from edgekit.hub.twin import Twin, TwinCalls, TwinLink
-from edgekit.hub.watchdog import Pending, Silence
+from edgekit.hub.watchdog import Pending, Watchdog
 from edgekit.log import one_line
 
 __all__ = ["Hub", "HubSettings", "MethodAnswer", "Twin"]
@@ -88,7 +88,7 @@ class Hub:
         self._settings = settings
         self._client: IoTHubModuleClient | None = None
         self._outbox = Outbox(settings.outbox_messages, settings.outbox_bytes)
-        self._silence = Silence(settings.silence_s)
+        self._silence = Watchdog(settings.silence_s)
         self._twin = TwinLink(
             on_twin, self._silence, timeout_s=settings.twin_timeout_s, max_hanging=settings.max_hanging
         )
@@ -270,7 +270,7 @@ class Hub:
 
     def _deliver(self, outgoing: Outgoing) -> None:
         """Send until it is acknowledged; only what no hub takes is given up."""
-        message = _InTurn(outgoing.message, functools.partial(self._outbox.begun, outgoing))
+        message = OnWireMessage(outgoing.message, functools.partial(self._outbox.begun, outgoing))
         for attempt in itertools.count(1):
             self._up.wait()
             if self._closing.is_set():
@@ -378,7 +378,7 @@ class Hub:
         self.stuck.set()
 
 
-class _InTurn(SdkMessage):
+class OnWireMessage(SdkMessage):
     """Tells when the SDK puts it on the wire: its one thread for that reads the id, and nobody else does."""
 
     def __init__(self, message: Message, begun: Callable[[], None]) -> None:

@@ -10,9 +10,9 @@ from threading import Event, Lock
 from typing import Any
 
 from edgekit.clock import mono_ns
-from edgekit.hub.bounded_calls import Asker, NoAnswer, TooManyUnanswered
+from edgekit.hub.bounded_calls import BoundedCaller, NoAnswer, TooManyUnanswered
 from edgekit.hub.reports import Patch, queued, split
-from edgekit.hub.watchdog import Silence
+from edgekit.hub.watchdog import Watchdog
 from edgekit.log import one_line
 
 logger = logging.getLogger(__name__)
@@ -44,12 +44,12 @@ class TwinLink:
     """One doorbell for everything that may have changed the twin: whoever rings twice is answered once."""
 
     def __init__(
-        self, tell: Callable[[Twin], None], silence: Silence, *, timeout_s: float, max_hanging: int
+        self, tell: Callable[[Twin], None], silence: Watchdog, *, timeout_s: float, max_hanging: int
     ) -> None:
         self._tell = tell
         self._silence = silence
         self._timeout_s = timeout_s
-        self._asker = Asker(max_hanging)
+        self._asker = BoundedCaller(max_hanging)
         self._asked: int | None = (
             None  # what `_silence` has been counting since the first request without answer
         )

@@ -14,7 +14,7 @@ class Pending:
     connects: bool  # part of connecting: counts without a connection too
 
 
-class Silence:
+class Watchdog:
     """What waits for an answer, and for how long. Safe to call from any thread.
 
     Requests other than those of connecting are silent only while there is a connection: without one the SDK

@@ -7,7 +7,7 @@ from edgekit.frame.message import MAX_BODY_BYTES, Frame, Message
 
 
 @dataclass
-class Collected:
+class BatchBuffer:
     """Up to a batch of frames in the order of seq. The wait for the others counts as transit."""
 
     frames: list[Frame] = field(default_factory=list)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from prometheus_client import Counter
 
-from camera_sim.batch_buffer import Collected
+from camera_sim.batch_buffer import BatchBuffer
 from camera_sim.credit import Credit
 from camera_sim.encoding import CannotEncode, Encoded, encode, within
 from camera_sim.pacing import Pacer
@@ -73,7 +73,7 @@ class Camera:
         self._changed = Condition()
         self._pacer = Pacer()
         self._credit = Credit()
-        self._collected = Collected()  # the camera thread's own
+        self._collected = BatchBuffer()  # the camera thread's own
         self._counts = Counts()
         self._no_picture_until_ns = 0
         self._refusal = ""
@@ -268,7 +268,7 @@ class Camera:
         """What was taken and not sent yet, as one message."""
         if not (frames := self._collected.frames):
             return
-        message, self._collected = self._collected.to_message(), Collected()
+        message, self._collected = self._collected.to_message(), BatchBuffer()
         sent = [Sent(each.id, each.truth, each.captured, len(each.image)) for each in frames]
         assert self._hub is not None
         taken = self._hub.send("frames", message, functools.partial(self._stored, sent))

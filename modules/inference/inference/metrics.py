@@ -11,7 +11,7 @@ import numpy as np
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from inference.frames.ledger import STAGES, Walk
+from inference.frames.ledger import STAGES, StageTimes
 from inference.models.installer import Running
 
 #: Milliseconds: from a small model on a quick machine to a hub that was away.
@@ -33,7 +33,7 @@ class StageHistograms(Collector):
         self._counts = np.zeros((len(STAGES), len(BUCKETS) + 1), np.int64)
         self._sums = np.zeros(len(STAGES))
 
-    def observe(self, done: Walk, publish_ns: int | None) -> None:
+    def observe(self, done: StageTimes, publish_ns: int | None) -> None:
         """Count a frame in, from any thread; publish_ns is None when its answer was suppressed."""
         self._unsorted.append((*done.stages, publish_ns))
         if len(self._unsorted) >= MAX_UNSORTED:

@@ -44,7 +44,7 @@ class ModelState(StrEnum):
     WITHDRAWN = "withdrawn"  # it ran and was taken back; not tried again until the section changes
 
 
-class BadWish(ValueError):
+class InvalidSection(ValueError):
     """The section cannot be understood; `errors` maps the path of a field to what is wrong with it."""
 
     def __init__(self, errors: Mapping[str, str]) -> None:
@@ -94,7 +94,7 @@ class Inline:
     data_parts: tuple[str, ...] = field(repr=False)
 
     def inflate(self, size: int) -> bytes:
-        """The artefact's bytes, at most size + 1 of them. Raises BadWish.
+        """The artefact's bytes, at most size + 1 of them. Raises InvalidSection.
 
         size + 1 bytes come back when there is more: the size check then says so, and a bomb stays small.
         """
@@ -103,9 +103,9 @@ class Inline:
             packed = base64.b64decode("".join(self.data_parts), validate=True)
             return zlib.decompressobj().decompress(packed, size + 1)
         except binascii.Error as error:
-            raise BadWish({path: f"not base64: {error}"}) from error
+            raise InvalidSection({path: f"not base64: {error}"}) from error
         except zlib.error as error:
-            raise BadWish({path: f"not zlib: {error}"}) from error
+            raise InvalidSection({path: f"not zlib: {error}"}) from error
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Uri:
 
 
 @dataclass(frozen=True)
-class Wish:
+class ModelSection:
     """One readable `model` section."""
 
     ref: ModelRef
@@ -164,14 +164,14 @@ class _SectionShape(_Shape):
     source: _SourceShape
 
 
-def parse(section: object) -> Wish:
-    """Read the twin's desired `model` section. Raises BadWish with an error for each field."""
+def parse(section: object) -> ModelSection:
+    """Read the twin's desired `model` section. Raises InvalidSection with an error for each field."""
     try:
         shape = _SectionShape.model_validate(section)
     except ValidationError as error:
-        raise BadWish(_field_errors(error)) from error
+        raise InvalidSection(_field_errors(error)) from error
     ref = ModelRef(shape.name, shape.version, shape.size, shape.sha256, shape.signature, shape.keyId)
-    return Wish(ref, shape.attempt, _source(shape.source))
+    return ModelSection(ref, shape.attempt, _source(shape.source))
 
 
 def section_for(ref: ModelRef, artefact: bytes, attempt: int = 1) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def section_for(ref: ModelRef, artefact: bytes, attempt: int = 1) -> dict[str, A
 
 
 def section_at(ref: ModelRef, uri: str, attempt: int = 1) -> dict[str, Any]:
-    """The desired `model` section with the artefact behind an https address. Raises BadWish."""
+    """The desired `model` section with the artefact behind an https address. Raises InvalidSection."""
     section = _section(ref, {"uri": uri}, attempt)
     parse(section)
     return section
@@ -241,12 +241,12 @@ def _field_errors(error: ValidationError) -> dict[str, str]:
 
 def _source(shape: _SourceShape) -> Inline | Uri:
     if (shape.inline is None) == (shape.uri is None):
-        raise BadWish({"source": "needs exactly one of inline and uri"})
+        raise InvalidSection({"source": "needs exactly one of inline and uri"})
     if shape.uri is not None:
         return Uri(shape.uri)
     assert shape.inline is not None
     if errors := _part_errors(shape.inline.count, shape.inline.parts):
-        raise BadWish(errors)
+        raise InvalidSection(errors)
     return Inline(tuple(shape.inline.parts[name] for name in _part_names(shape.inline.count)))
 
 

@@ -161,7 +161,7 @@ class Service:
         news = {name: section for name, section in patch.items() if twin.reported.get(name) != section}
         if news:
             self.hub.report(news)
-        self.delivery.wish(twin.desired.get("model"), version, twin.rung)
+        self.delivery.section(twin.desired.get("model"), version, twin.rung)
 
     def _status(self, _payload: Any) -> MethodAnswer:
         running = self.delivery.current

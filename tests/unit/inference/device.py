@@ -135,13 +135,13 @@ class Device:
             )
         )
 
-    def wish(self, section: object) -> None:
+    def section(self, section: object) -> None:
         self.version += 1
-        self.delivery.wish(section, self.version)
+        self.delivery.section(section, self.version)
 
     def install(self, section: object) -> Running:
         """Wish for it and let it pass probation."""
-        self.wish(section)
+        self.section(section)
         self.until(ModelState.PROBATION)
         self.answer(self.settings.probation_frames)
         self.until(ModelState.ACTIVE)

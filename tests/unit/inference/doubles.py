@@ -171,7 +171,7 @@ class FakeDelivery:
     def reload(self) -> bool:
         return bool(self.wishes)
 
-    def wish(self, section: object, version: int, rung: int | None = None) -> None:
+    def section(self, section: object, version: int, rung: int | None = None) -> None:
         self.wishes.append((section, version))
 
     def file_of(self, running: Running) -> Path:

@@ -146,6 +146,6 @@ def test_the_twin_says_what_computes(tmp_path: Path) -> None:
         assert "delegate" not in engine
         assert library in engine["whyNotDelegate"]
         compiled = tiny_artefact("tiny", "2.0.0", tflite=tiny_model.for_edge_tpu(SPEC, QUADRANTS))
-        device.wish(OURS.section_of(compiled, "2.0.0"))
+        device.section(OURS.section_of(compiled, "2.0.0"))
         assert device.until(ModelState.REFUSED)["error"]["code"] == "needs-delegate"
         assert device.active() == "1.0.0"

@@ -7,16 +7,16 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.registry import Collector
 
 from edgekit.frame.message import FrameId
-from inference.frames.ledger import Walk
-from inference.frames.outcomes import Outcome, Tally
+from inference.frames.ledger import StageTimes
+from inference.frames.outcomes import Outcome, Outcomes
 from inference.metrics import BUCKETS, MAX_UNSORTED, FrameCounters, ModelInfo, StageHistograms
 from inference.models.installer import Running
 from tests.unit.inference.doubles import running
 
 
-def walked(*stages: int) -> Walk:
+def walked(*stages: int) -> StageTimes:
     a, b, c, d, e, f = stages
-    return Walk(FrameId("camera", "0123456789abcdef", 0), (a, b, c, d, e, f), "monotonic", 0)
+    return StageTimes(FrameId("camera", "0123456789abcdef", 0), (a, b, c, d, e, f), "monotonic", 0)
 
 
 def exposed(*collectors: Collector) -> CollectorRegistry:
@@ -28,10 +28,10 @@ def exposed(*collectors: Collector) -> CollectorRegistry:
 
 def test_each_outcome_is_a_label() -> None:
     """One counter family, read from the same tally as everything else."""
-    tally = Tally()
+    outcomes = Outcomes()
     for outcome in (Outcome.ANSWERED, Outcome.ANSWERED, Outcome.BAD_FRAME):
-        tally.end(outcome)
-    registry = exposed(FrameCounters(tally.body, lambda: 3))
+        outcomes.end(outcome)
+    registry = exposed(FrameCounters(outcomes.body, lambda: 3))
     assert registry.get_sample_value("inference_frames_total", {"outcome": "answered"}) == 2
     assert registry.get_sample_value("inference_frames_total", {"outcome": "bad_frame"}) == 1
     assert registry.get_sample_value("inference_frames_total", {"outcome": "dropped"}) is None

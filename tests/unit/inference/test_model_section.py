@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from inference.model_section import (
     MAX_INLINE_CHARACTERS,
-    BadWish,
     DoesNotFit,
     Inline,
+    InvalidSection,
     ModelRef,
     Uri,
     digest,
@@ -45,7 +45,7 @@ def with_parts(**parts: str | None) -> dict[str, Any]:
 
 
 def errors(wanted: object) -> dict[str, str]:
-    with pytest.raises(BadWish) as raised:
+    with pytest.raises(InvalidSection) as raised:
         parse(wanted)
     assert "\n" not in str(raised.value)
     return raised.value.errors
@@ -53,11 +53,11 @@ def errors(wanted: object) -> dict[str, str]:
 
 def test_what_was_published_is_what_is_read() -> None:
     """The section carries the reference and the artefact, byte for byte."""
-    wish = parse(section_for(REF, DATA, attempt=3))
-    assert wish.ref == REF
-    assert wish.attempt == 3
-    assert isinstance(wish.source, Inline)
-    assert wish.source.inflate(REF.size) == DATA
+    section = parse(section_for(REF, DATA, attempt=3))
+    assert section.ref == REF
+    assert section.attempt == 3
+    assert isinstance(section.source, Inline)
+    assert section.source.inflate(REF.size) == DATA
 
 
 def test_the_signed_bytes_are_these() -> None:
@@ -154,7 +154,7 @@ def test_inflating_stops_one_byte_past_the_size() -> None:
 @pytest.mark.parametrize("text", ["AAAA", "A", "eJwDAAA"])
 def test_parts_that_are_no_zlib_stream_are_refused(text: str) -> None:
     """What cannot be inflated is the section's fault."""
-    with pytest.raises(BadWish, match=r"source\.inline\.parts"):
+    with pytest.raises(InvalidSection, match=r"source\.inline\.parts"):
         Inline((text,)).inflate(10)
 
 
@@ -212,5 +212,5 @@ def test_parse_reads_or_raises_bad_wish(path: str, value: object) -> None:
         place = place[key]
     place[last] = value
     digest(wanted)
-    with contextlib.suppress(BadWish):
+    with contextlib.suppress(InvalidSection):
         parse(wanted)

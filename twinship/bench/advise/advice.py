@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Final
 
-from twinship.bench.advise.advise import Advice, Cloud, Edge, Load, Wish
+from twinship.bench.advise.advise import Advice, Cloud, Edge, Load, ModelSection
 from twinship.bench.advise.quantities import spoken
 from twinship.bench.advise.tiers import Need
 
@@ -17,26 +17,30 @@ _ORIGIN: Final = {"benchmark": "", "training": "*"}
 Rows = list[tuple[str, ...]]
 
 
-def to_json(wish: Wish, advice: Advice) -> dict[str, Any]:
+def to_json(section: ModelSection, advice: Advice) -> dict[str, Any]:
     """For scripts: the wish with every assumption, and the advice; `sooner_from` null: at no bandwidth."""
-    told: dict[str, Any] = {"schema": SCHEMA, "wish": asdict(wish), **asdict(advice)}
+    told: dict[str, Any] = {"schema": SCHEMA, "wish": asdict(section), **asdict(advice)}
     if math.isinf(advice.cloud.sooner_from):
         told["cloud"]["sooner_from"] = None
     return dict(json.loads(json.dumps(told)))
 
 
-def verdict(wish: Wish, advice: Advice) -> list[str]:
+def verdict(section: ModelSection, advice: Advice) -> list[str]:
     """Where, with which model on which device, by which margin, and why not the other."""
     heads = {
         "edge": "at the edge",
         "cloud": "in the cloud",
         "neither": "neither at the edge nor in the cloud",
     }
-    asked = f"{wish.fps:g} frames/s, each answered within {wish.max_latency_ms:g} ms"
-    return [f"{asked}: {heads[advice.place]}", _edge_line(wish, advice), _cloud_line(wish, advice.cloud)]
+    asked = f"{section.fps:g} frames/s, each answered within {section.max_latency_ms:g} ms"
+    return [
+        f"{asked}: {heads[advice.place]}",
+        _edge_line(section, advice),
+        _cloud_line(section, advice.cloud),
+    ]
 
 
-def _edge_line(wish: Wish, advice: Advice) -> str:
+def _edge_line(section: ModelSection, advice: Advice) -> str:
     if (best := advice.best) is None:
         return (
             "edge: no model that was measured meets it: see the table; "
@@ -45,12 +49,12 @@ def _edge_line(wish: Wish, advice: Advice) -> str:
     right = "" if best.accuracy is None else f", {best.accuracy:.2%} right"
     return (
         f"edge: {best.model}, {best.size:,} bytes{right}, on {best.device}: {best.latency_ms:.1f} ms, "
-        f"of which {wish.hop_ms:g} ms are edgeHub's hop; margin {best.margin_ms:.1f} ms"
+        f"of which {section.hop_ms:g} ms are edgeHub's hop; margin {best.margin_ms:.1f} ms"
     )
 
 
-def _cloud_line(wish: Wish, cloud: Cloud) -> str:
-    link = f"{wish.frame_bytes:,} bytes a frame over {spoken(wish.bandwidth)}, round trip {wish.rtt_ms:g} ms"
+def _cloud_line(section: ModelSection, cloud: Cloud) -> str:
+    link = f"{section.frame_bytes:,} bytes a frame over {spoken(section.bandwidth)}, round trip {section.rtt_ms:g} ms"
     if cloud.link_share >= 1:
         return f"cloud: {link}: the frames would take {cloud.link_share:.0%} of the link and pile up"
     sooner = f"sooner than the edge from {spoken(cloud.sooner_from)} on"

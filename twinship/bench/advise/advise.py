@@ -28,11 +28,11 @@ LATENCY_BYTES: Final = 1_300
 LATENCY_EVERY_S: Final = 10
 
 Origin = Literal["benchmark", "training"]
-Place = Literal["edge", "cloud", "neither"]
+ArtefactStore = Literal["edge", "cloud", "neither"]
 
 
 @dataclass(frozen=True)
-class Wish:
+class ModelSection:
     """What is asked for. Bandwidth in bytes/s; `accuracy` as a share of 1, 0: any."""
 
     fps: float
@@ -121,7 +121,7 @@ class Load:
 class Advice:
     """`edges` smallest model first; `best` is the first that meets the wish, those of benchmarks before."""
 
-    place: Place
+    place: ArtefactStore
     best: Edge | None
     edges: tuple[Edge, ...]
     cloud: Cloud
@@ -149,87 +149,97 @@ def _model(metrics: Metrics) -> Model:
     )
 
 
-def advise(wish: Wish, models: Sequence[Model], devices: Sequence[Measured], table: Table) -> Advice:
+def advise(
+    section: ModelSection, models: Sequence[Model], devices: Sequence[Measured], table: Table
+) -> Advice:
     """Raises BenchFailed where nothing at all was measured."""
-    edges = sorted(_edges(wish, models, devices), key=lambda edge: (edge.size, edge.invoke_ms))
+    edges = sorted(_edges(section, models, devices), key=lambda edge: (edge.size, edge.invoke_ms))
     if not edges:
         raise BenchFailed("nothing was measured: cure: twinship train, or twinship benchmark --out FILE")
     meeting = sorted((edge for edge in edges if edge.meets), key=lambda edge: edge.origin != "benchmark")
     best = meeting[0] if meeting else None
     judged = [edge for edge in edges if edge.origin == "benchmark"] or edges
-    cloud = _cloud(wish, best or edges[0], min(edge.invoke_ms for edge in judged))
+    cloud = _cloud(section, best or edges[0], min(edge.invoke_ms for edge in judged))
     return Advice(
         place=_place(best, cloud),
         best=best,
         edges=tuple(edges),
         cloud=cloud,
-        extrapolated=tuple(_extrapolated(wish, table)),
+        extrapolated=tuple(_extrapolated(section, table)),
         extrapolated_task=table.task,
-        loads=loads(wish),
+        loads=loads(section),
     )
 
 
-def _place(best: Edge | None, cloud: Cloud) -> Place:
+def _place(best: Edge | None, cloud: Cloud) -> ArtefactStore:
     """Where the margin is larger; the edge on a tie."""
     if best is not None and not (cloud.meets and cloud.margin_ms > best.margin_ms):
         return "edge"
     return "cloud" if cloud.meets else "neither"
 
 
-def _edges(wish: Wish, models: Sequence[Model], devices: Sequence[Measured]) -> Iterable[Edge]:
+def _edges(section: ModelSection, models: Sequence[Model], devices: Sequence[Measured]) -> Iterable[Edge]:
     known = {model.sha256: model for model in models}
     for device in devices:
         model = known.get(device.model.sha256)
         name = model.name if model else f"{device.model.name}:{device.model.version}"
         accuracy = model.accuracy if model else None
-        yield _edge(wish, device.name, name, device.model.size, accuracy, device.invoke_ms.p99, "benchmark")
+        yield _edge(
+            section, device.name, name, device.model.size, accuracy, device.invoke_ms.p99, "benchmark"
+        )
     for sha256 in known.keys() - {device.model.sha256 for device in devices}:
         model = known[sha256]
         where = f"this machine, {model.runtime}"
-        yield _edge(wish, where, model.name, model.size, model.accuracy, model.p95_ms, "training")
+        yield _edge(section, where, model.name, model.size, model.accuracy, model.p95_ms, "training")
 
 
 def _edge(
-    wish: Wish, device: str, model: str, size: int, accuracy: float | None, invoke_ms: float, origin: Origin
+    section: ModelSection,
+    device: str,
+    model: str,
+    size: int,
+    accuracy: float | None,
+    invoke_ms: float,
+    origin: Origin,
 ) -> Edge:
-    latency_ms = wish.hop_ms + invoke_ms
-    right = wish.accuracy == 0 or (accuracy is not None and accuracy >= wish.accuracy)
-    keeps_up = invoke_ms * wish.fps <= 1e3
-    meets = right and keeps_up and latency_ms <= wish.max_latency_ms
-    margin_ms = wish.max_latency_ms - latency_ms
+    latency_ms = section.hop_ms + invoke_ms
+    right = section.accuracy == 0 or (accuracy is not None and accuracy >= section.accuracy)
+    keeps_up = invoke_ms * section.fps <= 1e3
+    meets = right and keeps_up and latency_ms <= section.max_latency_ms
+    margin_ms = section.max_latency_ms - latency_ms
     return Edge(device, model, size, accuracy, invoke_ms, latency_ms, margin_ms, meets, origin)
 
 
-def _cloud(wish: Wish, edge: Edge, invoke_ms: float) -> Cloud:
-    processing_s = (wish.hop_ms + wish.rtt_ms + invoke_ms) / 1e3
-    latency_ms = 1e3 * delay_s(wish.frame_bytes, wish.bandwidth, processing_s)
-    share = wish.fps * wish.frame_bytes / wish.bandwidth
+def _cloud(section: ModelSection, edge: Edge, invoke_ms: float) -> Cloud:
+    processing_s = (section.hop_ms + section.rtt_ms + invoke_ms) / 1e3
+    latency_ms = 1e3 * delay_s(section.frame_bytes, section.bandwidth, processing_s)
+    share = section.fps * section.frame_bytes / section.bandwidth
     return Cloud(
         latency_ms,
-        wish.max_latency_ms - latency_ms,
+        section.max_latency_ms - latency_ms,
         share,
-        break_even(wish.frame_bytes, edge.latency_ms / 1e3, processing_s),
-        share < 1 and latency_ms <= wish.max_latency_ms,
+        break_even(section.frame_bytes, edge.latency_ms / 1e3, processing_s),
+        share < 1 and latency_ms <= section.max_latency_ms,
     )
 
 
-def _extrapolated(wish: Wish, table: Table) -> Iterable[Extrapolated]:
+def _extrapolated(section: ModelSection, table: Table) -> Iterable[Extrapolated]:
     for row in table.rows:
-        latency_ms = wish.hop_ms + row.invoke_ms
-        would_meet = latency_ms <= wish.max_latency_ms and row.per_s >= wish.fps
+        latency_ms = section.hop_ms + row.invoke_ms
+        would_meet = latency_ms <= section.max_latency_ms and row.per_s >= section.fps
         yield Extrapolated(row.device, row.invoke_ms, latency_ms, would_meet, row.source)
 
 
-def loads(wish: Wish) -> tuple[Load, ...]:
+def loads(section: ModelSection) -> tuple[Load, ...]:
     """What one device sends in a day: by the twin's telemetry.predictions, and with the frames themselves."""
     latency = Stream(DAY_S / LATENCY_EVERY_S, LATENCY_BYTES)
-    a_frame_each = DAY_S * wish.fps
+    a_frame_each = DAY_S * section.fps
     ways = (
         ("edge, predictions: none, intervalSeconds: 60", (Stream(DAY_S / 60, LATENCY_BYTES),)),
         ("edge, predictions: none", (latency,)),
         ("edge, predictions: changes, one a minute", (latency, Stream(DAY_S / 60, PREDICTION_BYTES))),
         ("edge, predictions: all", (latency, Stream(a_frame_each, PREDICTION_BYTES))),
-        ("cloud, every frame", (Stream(a_frame_each, wish.frame_bytes),)),
+        ("cloud, every frame", (Stream(a_frame_each, section.frame_bytes),)),
     )
     return tuple(
         Load(what, round(sum(stream.per_day for stream in streams)), needs(streams)) for what, streams in ways

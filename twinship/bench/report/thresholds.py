@@ -56,7 +56,7 @@ BARS: Final = (
 
 
 @dataclass(frozen=True)
-class Standing:
+class Result:
     """Where a report stands to a bar. `verdict`: goal, met, missed or not measured."""
 
     name: str
@@ -72,7 +72,7 @@ class Standing:
         return asdict(self)
 
 
-def standings(report: Mapping[str, Any]) -> list[Standing]:
+def results(report: Mapping[str, Any]) -> list[Result]:
     """One for each bar."""
     return [_standing(bar, _value(bar, report)) for bar in BARS]
 
@@ -100,13 +100,13 @@ def _run(path: str, report: Mapping[str, Any]) -> str | None:
     return measured.get(path.partition(".")[0], {}).get("at")
 
 
-def _standing(bar: Bar, value: float | None) -> Standing:
+def _standing(bar: Bar, value: float | None) -> Result:
     verdict = "not measured"
     if value is not None:
         verdict = "missed" if not _reaches(bar, value, bar.must) else "met"
         if bar.goal is not None and _reaches(bar, value, bar.goal):
             verdict = "goal"
-    return Standing(bar.name, value, bar.unit, bar.must, bar.goal, bar.more_is_better, verdict)
+    return Result(bar.name, value, bar.unit, bar.must, bar.goal, bar.more_is_better, verdict)
 
 
 def _reaches(bar: Bar, value: float, bound: float) -> bool:

@@ -11,7 +11,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def apart(measure: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+def own_process(measure: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     """What it gives. This process may just have trained: beside TensorFlow tflite-runtime loads no model."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(measure, *arguments, **named).result()

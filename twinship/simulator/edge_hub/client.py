@@ -16,13 +16,13 @@ from functools import partial
 from typing import Any, ClassVar, Final
 
 from twinship.simulator.edge_hub import topics
-from twinship.simulator.edge_hub.connections import Attendance
+from twinship.simulator.edge_hub.connections import Connections
 from twinship.simulator.edge_hub.methods import Methods
 from twinship.simulator.edge_hub.router import MessageRouter
 from twinship.simulator.edge_hub.sessions import Link, Session, Sessions
 from twinship.simulator.edge_hub.topics import Subscription
 from twinship.simulator.faults.faults import DELAY_PUBACK, LATE_TWIN, Faults
-from twinship.simulator.faults.shaping import HeldBack
+from twinship.simulator.faults.shaping import DelayQueue
 from twinship.simulator.identity import Identity
 from twinship.simulator.iot_hub.registry import NotFound, Registry
 from twinship.simulator.iot_hub.twin import TwinRefused
@@ -59,9 +59,9 @@ class Shared:
     router: MessageRouter
     methods: Methods
     faults: Faults
-    late_pubacks: HeldBack
-    late_twins: HeldBack
-    attendance: Attendance
+    late_pubacks: DelayQueue
+    late_twins: DelayQueue
+    connections: Connections
 
 
 class Client:
@@ -87,7 +87,7 @@ class Client:
         if self.session.link is not self._link:
             return  # somebody newer has it
         self.session.link = None
-        self._shared.attendance.went(self._link.gateway, self.identity)
+        self._shared.connections.went(self._link.gateway, self.identity)
         if not self.session.persistent:
             self._shared.sessions.forget(self.session)
             self._shared.router.delivery(self.identity).begin_anew()

@@ -24,7 +24,7 @@ CONNECTED, DISCONNECTED = "Connected", "Disconnected"
 _ESCAPED: Final = str.maketrans({".": "%2E", "$": "%24", " ": "%20", "#": "%23"})
 
 
-class Attendance:
+class Connections:
     """The clients of every edge device ("gateway") of a simulator."""
 
     def __init__(self, registry: Registry, clock: Clock) -> None:

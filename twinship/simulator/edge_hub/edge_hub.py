@@ -23,7 +23,7 @@ from twinship.simulator.edge_hub import methods as edge_hub_methods
 from twinship.simulator.edge_hub import topics, upstream
 from twinship.simulator.edge_hub.authentication import Refused, authenticate
 from twinship.simulator.edge_hub.client import Client, Shared
-from twinship.simulator.edge_hub.connections import Attendance
+from twinship.simulator.edge_hub.connections import Connections
 from twinship.simulator.edge_hub.deliveries import Delivery
 from twinship.simulator.edge_hub.methods import MethodAnswer, Methods, NoAnswer, NotConnected
 from twinship.simulator.edge_hub.queues import MessageQueue
@@ -33,7 +33,7 @@ from twinship.simulator.edge_hub.settings import EdgeHubSettings
 from twinship.simulator.edge_hub.topics import Subscription
 from twinship.simulator.edge_hub.upstream import UpstreamFile
 from twinship.simulator.faults.faults import CUT_UPSTREAM, DELAY_PUBACK, EXPIRE_TOKENS, LATE_TWIN, Faults
-from twinship.simulator.faults.shaping import HeldBack
+from twinship.simulator.faults.shaping import DelayQueue
 from twinship.simulator.identity import Identity
 from twinship.simulator.iot_hub.registry import EDGE_AGENT, EDGE_HUB, Registry
 from twinship.simulator.mqtt.packets import NOT_AUTHORIZED, SERVER_UNAVAILABLE, Connack, Connect
@@ -72,8 +72,8 @@ class EdgeHub:
             store, clock, settings, self._upstream, self._sessions.get, self.dropped, self._faults
         )
         methods = Methods(self._sessions.get, settings.method_connect_grace_s)
-        self.attendance = Attendance(registry, clock)
-        late_pubacks, late_twins = HeldBack(clock), HeldBack(clock)
+        self.connections = Connections(registry, clock)
+        late_pubacks, late_twins = DelayQueue(clock), DelayQueue(clock)
         self._shared = Shared(
             store,
             registry,
@@ -83,13 +83,13 @@ class EdgeHub:
             self._faults,
             late_pubacks,
             late_twins,
-            self.attendance,
+            self.connections,
         )
         self._faults.on_change.append(self._faults_changed)
         self._restore(queue)
         self._upstream.start()
         for gateway in gateways:
-            self.attendance.begin(gateway)
+            self.connections.begin(gateway)
         self._sweep_later()
 
     def connect(self, connect: Connect, link: Link) -> Client:
@@ -97,7 +97,7 @@ class EdgeHub:
         try:
             return self._admit(connect, link)
         except Refused as refused:
-            self.attendance.refused(link.gateway, refused.code)
+            self.connections.refused(link.gateway, refused.code)
             raise
 
     def _admit(self, connect: Connect, link: Link) -> Client:
@@ -113,7 +113,7 @@ class EdgeHub:
             before.link.close("taken over by a newer connection of the same identity")
         session, present = self._sessions.open(identity, link.gateway, clean=connect.clean_session)
         session.link = link
-        self.attendance.came(link.gateway, identity)
+        self.connections.came(link.gateway, identity)
         link.send(Connack(0, present).encode())
         logger.info("%s: connected, session %s", identity, "present" if present else "new")
         if connect.will is not None:
@@ -197,7 +197,7 @@ class EdgeHub:
         for session in self._sessions.connected():
             if session.link is not None:
                 session.link.close("the hub stops")
-        self.attendance.report()
+        self.connections.report()
 
     def _hosts(self, gateway: str | None) -> tuple[str, ...]:
         hub = self._registry.hub_name

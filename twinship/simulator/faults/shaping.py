@@ -15,7 +15,7 @@ from twinship.simulator.clock import Alarm, Clock
 SLICE_BYTES: Final = 1460  # a link carries segments: a short packet need not wait for the end of a long read
 
 
-class HeldBack:
+class DelayQueue:
     """A line of callbacks, each due at its time and never before the one in front of it."""
 
     def __init__(self, clock: Clock) -> None:
@@ -60,7 +60,7 @@ class HeldBack:
         self._watch()
 
 
-class ShapedLine:
+class LinkShaper:
     """One direction of a connection: bytes go in, and come out in order at a rate and after a delay.
 
     A token bucket without depth: a byte leaves when those before it have left. `black_hole`: nothing does.

@@ -20,7 +20,7 @@ from twinship.simulator.edge_hub.authentication import Refused
 from twinship.simulator.edge_hub.client import Client
 from twinship.simulator.edge_hub.edge_hub import EdgeHub
 from twinship.simulator.faults.faults import BLACK_HOLE, EXPIRE_TOKENS, LINK_DELAY, LINK_RATE, Faults
-from twinship.simulator.faults.shaping import ShapedLine
+from twinship.simulator.faults.shaping import LinkShaper
 from twinship.simulator.loopback import holder
 from twinship.simulator.mqtt.connection import ServerConnection, State
 from twinship.simulator.mqtt.fields import ProtocolError
@@ -77,8 +77,8 @@ class MqttProtocol(asyncio.Protocol):
         self.gateway = gateway
         self._faults = faults
         self._live = live
-        self._inbound = ShapedLine(clock, self._received)
-        self._outbound = ShapedLine(clock, self._write)
+        self._inbound = LinkShaper(clock, self._received)
+        self._outbound = LinkShaper(clock, self._write)
         self._writing_paused = self._reading_paused = False
         self._edge_hub = edge_hub
         self._clock = clock

@@ -19,14 +19,22 @@ from numpy.typing import NDArray
 from edgekit.clock import boot_id, mono_ns, wall_ns
 from edgekit.frame.batch import frames_of
 from edgekit.frame.message import BadFrame, Flow, Frame, FrameId, Message
-from edgekit.log import Seldom
-from inference.frames.ledger import Here, Ledger, Published, Stamps, Walk, Window, walk
-from inference.frames.outcomes import Outcome, Tally
-from inference.frames.prediction import Answer, Prediction, Told, batch_messages, best
+from edgekit.log import RateLimiter
+from inference.frames.ledger import (
+    ClockReference,
+    Ledger,
+    Published,
+    StageTimes,
+    Timestamps,
+    Window,
+    stage_times,
+)
+from inference.frames.outcomes import Outcome, Outcomes
+from inference.frames.prediction import Answer, ChangeFilter, Prediction, batch_messages, best
 from inference.frames.preprocess import decode, prepare
-from inference.frames.queue import Arrival, Intake
+from inference.frames.queue import Arrival, FrameQueue
 from inference.frames.settings import Settings
-from inference.models.active_model import Duty
+from inference.models.active_model import ActiveModel
 from inference.models.delivery import Delivery, Running
 
 log = logging.getLogger(__name__)
@@ -36,7 +44,7 @@ log = logging.getLogger(__name__)
 FLOW_FRAMES: Final = 16
 
 Send = Callable[[str, Message, Callable[[int], None]], bool]
-Observe = Callable[[Walk, int | None], None]
+Observe = Callable[[StageTimes, int | None], None]
 
 
 @dataclass(slots=True)
@@ -48,9 +56,9 @@ class _Inferred:
     prepared: int
     inferred: int
 
-    def stamps(self, arrived: int, answered: int) -> Stamps:
+    def stamps(self, arrived: int, answered: int) -> Timestamps:
         """With when its message came, and when the answer to that was made."""
-        return Stamps(arrived, self.taken, self.prepared, self.inferred, answered)
+        return Timestamps(arrived, self.taken, self.prepared, self.inferred, answered)
 
 
 class FramePath:
@@ -58,7 +66,7 @@ class FramePath:
 
     def __init__(
         self,
-        delivery: Delivery | Duty,
+        delivery: Delivery | ActiveModel,
         send: Send,
         *,
         instance: str,
@@ -72,13 +80,13 @@ class FramePath:
         self._boot = boot_id()
         self._lock = threading.RLock()  # guards the five below
         self._changed = threading.Condition(self._lock)  # wakes the worker; slower to enter than its lock
-        self._intake = Intake()
-        self._tally = Tally()
+        self._intake = FrameQueue()
+        self._tally = Outcomes()
         self._ledger = Ledger(mono_ns())
         self._closed = False
         self._unstored = 0  # predictions in the hub's outbox
-        self._told = Told()  # the worker's own
-        self._seldom = Seldom()
+        self._told = ChangeFilter()  # the worker's own
+        self._seldom = RateLimiter()
         self._settings = Settings()
 
     # -- the SDK's handler threads
@@ -186,17 +194,17 @@ class FramePath:
         predictions = [self._predict(each) for each in done]
         answered, here = mono_ns(), self._here()
         answers = [
-            Answer(prediction, walk(each.frame, each.stamps(arrived, answered), here))
+            Answer(prediction, stage_times(each.frame, each.stamps(arrived, answered), here))
             for prediction, each in zip(predictions, done, strict=True)
         ]
         wanted = self._told.wanted(self._settings.telemetry.predictions, predictions)
         if all(wanted):
             return self._send_answers(answers)
-        self._suppress([each.walk for each, yes in zip(answers, wanted, strict=True) if not yes])
+        self._suppress([each.stage_times for each, yes in zip(answers, wanted, strict=True) if not yes])
         sent = iter(self._send_answers([each for each, yes in zip(answers, wanted, strict=True) if yes]))
         return [next(sent) if yes else Outcome.SUPPRESSED for yes in wanted]
 
-    def _suppress(self, done: Sequence[Walk]) -> None:
+    def _suppress(self, done: Sequence[StageTimes]) -> None:
         with self._lock:
             for each in done:
                 self._ledger.suppressed(each)
@@ -212,7 +220,9 @@ class FramePath:
             self._unstored += len(answers)
         sent: list[Outcome] = []
         for message, part in batch_messages(answers, told, self._instance):
-            taken = self._send("predictions", message, partial(self._stored, [each.walk for each in part]))
+            taken = self._send(
+                "predictions", message, partial(self._stored, [each.stage_times for each in part])
+            )
             if taken:
                 self._told.sent(part[-1].prediction)
             else:
@@ -226,12 +236,12 @@ class FramePath:
             self._ledger.untell(told)
             self._unstored -= answers
 
-    def _here(self) -> Here:
-        return Here(self._boot, wall_ns() - mono_ns())  # asked each time: the wall clock may be set
+    def _here(self) -> ClockReference:
+        return ClockReference(self._boot, wall_ns() - mono_ns())  # asked each time: the wall clock may be set
 
     # -- the hub's sending threads
 
-    def _stored(self, done: Sequence[Walk], puback: int) -> None:
+    def _stored(self, done: Sequence[StageTimes], puback: int) -> None:
         with self._lock:
             self._ledger.stored(done, puback)
             self._unstored -= len(done)
@@ -329,6 +339,6 @@ class FramePath:
             self._ledger.untell(told)
 
     def _complain(self, name: FrameId | str, error: BadFrame) -> None:
-        unsaid = self._seldom.worth(error.reason, mono_ns())
+        unsaid = self._seldom.allow(error.reason, mono_ns())
         if unsaid is not None:
             log.warning("bad frame %s: %s (%d more like it since the last such line)", name, error, unsaid)

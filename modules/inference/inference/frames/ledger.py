@@ -31,7 +31,7 @@ _NS_PER_MS: Final = 1e6
 
 
 @dataclass(slots=True)
-class Here:
+class ClockReference:
     """This process's clocks: its boot, and what to add to CLOCK_MONOTONIC to get ns since the epoch."""
 
     boot: str
@@ -39,7 +39,7 @@ class Here:
 
 
 @dataclass(slots=True)
-class Stamps:
+class Timestamps:
     """When this process did what with a frame, CLOCK_MONOTONIC ns, in this order."""
 
     arrived: int
@@ -50,7 +50,7 @@ class Stamps:
 
 
 @dataclass(slots=True)
-class Walk:
+class StageTimes:
     """A frame's stages up to its answer, in ns and in the order of STAGES without the last."""
 
     frame: FrameId
@@ -88,7 +88,7 @@ def frame_body(frame: FrameId) -> dict[str, Any]:
     return {"camera": frame.camera, "run": frame.run, "seq": frame.seq}
 
 
-def walk(frame: Frame, stamps: Stamps, here: Here) -> Walk:
+def stage_times(frame: Frame, stamps: Timestamps, here: ClockReference) -> StageTimes:
     """The stages of a frame that is answered.
 
     Monotonic stamps of one boot compare. Those of another boot, or out of order, do not: then encode and
@@ -109,7 +109,7 @@ def walk(frame: Frame, stamps: Stamps, here: Here) -> Walk:
         stamps.inferred - stamps.prepared,
         stamps.answered - stamps.inferred,
     )
-    return Walk(frame.id, stages, clock, stamps.answered)
+    return StageTimes(frame.id, stages, clock, stamps.answered)
 
 
 class Window:
@@ -125,7 +125,7 @@ class Window:
         """How many frames are in it, published or suppressed."""
         return len(self._published) // len(STAGES) + len(self._suppressed) // (len(STAGES) - 1)
 
-    def add(self, done: Walk, publish_ns: int | None) -> None:
+    def add(self, done: StageTimes, publish_ns: int | None) -> None:
         """A frame stored at the hub; with None one whose answer was suppressed, which has no total."""
         # Into an array of its own first: one that does not fit in whole must not shift those after it.
         if publish_ns is None:
@@ -170,11 +170,11 @@ class Ledger:
         """Whether the window should be closed before its time."""
         return self.frames >= MAX_WINDOW_FRAMES
 
-    def suppressed(self, done: Walk) -> None:
+    def suppressed(self, done: StageTimes) -> None:
         """A frame whose answer nobody asked for."""
         self._window.add(done, None)
 
-    def stored(self, done: Sequence[Walk], puback: int) -> None:
+    def stored(self, done: Sequence[StageTimes], puback: int) -> None:
         """The frames of one message whose prediction is stored at the hub since `puback`, CLOCK_MONOTONIC ns.
 
         They were published together: the time is told once, under the first one's name.

@@ -35,7 +35,7 @@ DROPS = (
 )
 
 
-class Tally:
+class Outcomes:
     """Counters since this process began. received = the sum of all outcomes + frames that still wait."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from pydantic_core import to_json
 
 from edgekit.frame.message import MAX_BODY_BYTES, Frame, Message
 from inference.artefact import Manifest
-from inference.frames.ledger import Published, Walk, before_body, frame_body
+from inference.frames.ledger import Published, StageTimes, before_body, frame_body
 from inference.model_section import ModelRef
 
 SCHEMA: Final = "twinship.prediction.v1"
@@ -60,7 +60,7 @@ class Prediction:
         """The answer in one word: "" when uncertain."""
         return "" if self.uncertain else self.top[0].label
 
-    def record(self, walk: Walk, instance: str) -> dict[str, Any]:
+    def record(self, stage_times: StageTimes, instance: str) -> dict[str, Any]:
         """What there is to say of this frame alone."""
         body: dict[str, Any] = {
             "schema": SCHEMA,
@@ -69,16 +69,16 @@ class Prediction:
             "captured": self.frame.captured,
             "model": _model_body(self.ref, self.manifest.weightsSha256),
             "top": [{"label": scored.label, "confidence": scored.confidence} for scored in self.top],
-            "stages_ms": walk.stages_ms(),
-            "clock": walk.clock,
+            "stages_ms": stage_times.stages_ms(),
+            "clock": stage_times.clock,
         }
         if self.uncertain:
             body["uncertain"] = True
         return body
 
-    def to_message(self, walk: Walk, told: Sequence[Published], instance: str) -> Message:
+    def to_message(self, stage_times: StageTimes, told: Sequence[Published], instance: str) -> Message:
         """The message for output `predictions`, with the frame's own message id."""
-        body = self.record(walk, instance)
+        body = self.record(stage_times, instance)
         body.update(before_body(told))
         properties = {
             "label": self.label,
@@ -98,7 +98,7 @@ class Answer:
     """A prediction and the way to it."""
 
     prediction: Prediction
-    walk: Walk
+    stage_times: StageTimes
 
 
 def batch_messages(
@@ -110,8 +110,8 @@ def batch_messages(
     """
     first = answers[0]
     if len(answers) == 1:
-        return [(first.prediction.to_message(first.walk, told, instance), answers)]
-    records = [each.prediction.record(each.walk, instance) for each in answers]
+        return [(first.prediction.to_message(first.stage_times, told, instance), answers)]
+    records = [each.prediction.record(each.stage_times, instance) for each in answers]
     body = _encode({"schema": BATCH_SCHEMA, "predictions": records, **before_body(told)})
     if len(body) > MAX_BODY_BYTES:
         half = len(answers) // 2
@@ -131,7 +131,7 @@ def _encode(body: dict[str, Any]) -> bytes:
     return to_json(body, inf_nan_mode="null")  # a quarter of the time that json takes
 
 
-class Told:
+class ChangeFilter:
     """What was last said of each camera: decides whether the next answer is news."""
 
     def __init__(self) -> None:

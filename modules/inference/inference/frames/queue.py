@@ -59,7 +59,7 @@ class _Run:
         return True
 
 
-class Intake:
+class FrameQueue:
     """The queue in front of the one worker. Its bound counts messages.
 
     Messages of one run leave in the order of seq, not of arrival: the SDK's four handler threads overtake

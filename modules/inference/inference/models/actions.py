@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 from time import monotonic, monotonic_ns, perf_counter
 
 from inference.model_section import ModelState
-from inference.models.active_model import Duty
+from inference.models.active_model import ActiveModel
 from inference.models.download import FetchSettings
 from inference.models.errors import CODES, ModelRefused, ModelUnavailable
 from inference.models.installer import Candidate, Installer, Running
-from inference.models.probation import Ending, Probation
-from inference.models.states import Effect, Event, retry_delay_s
+from inference.models.probation import Probation, ProbationResult
+from inference.models.states import Action, Event, retry_delay_s
 from inference.models.status import Reason
-from inference.models.store import Kept, Memory, ModelStore, Verdict
+from inference.models.store import Memory, ModelStore, StoredModel, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class DeliverySettings:
 
 
 @dataclass(frozen=True)
-class Subject:
+class DesiredModel:
     """The desired `model` section as it came; `digest` is empty when the twin has none."""
 
     section: object
@@ -57,48 +57,48 @@ class Subject:
         return {k: v for k, v in found.items() if isinstance(v, str) and len(v) <= 64 and v.isprintable()}
 
 
-class Effects:
+class Actions:
     """The delivery thread's hands and memory. `limit_ms` is the operator's latency budget."""
 
     def __init__(
-        self, installer: Installer, store: ModelStore, duty: Duty, settings: DeliverySettings
+        self, installer: Installer, store: ModelStore, active_model: ActiveModel, settings: DeliverySettings
     ) -> None:
         self.limit_ms = float("inf")
-        self.subject: Subject | None = None
-        self.turned_down: Mapping[str, str] | None = None  # the candidate, while it is one and afterwards
+        self.subject: DesiredModel | None = None
+        self.rejected: Mapping[str, str] | None = None  # the candidate, while it is one and afterwards
         self.reason: Reason | None = None  # why the wish does not run, or ran and does not any more
         self.disk: Reason | None = None  # what is wrong with the disk, and no model's fault
         self.failures = 0  # of the wish, one after the other, that were not its fault
-        self.ended: tuple[Running, Ending] | None = None  # the last probation that ended
+        self.ended: tuple[Running, ProbationResult] | None = None  # the last probation that ended
         self.retry_at_s: float | None = None  # CLOCK_MONOTONIC
         self.timings_ms: dict[str, float] = {}
         self._installer = installer
         self._store = store
-        self._duty = duty
+        self._duty = active_model
         self._settings = settings
         self._memory = Memory()
         self._refusals: dict[str, Verdict] = {}  # those that a restart may mend
         self._candidate: Candidate | None = None
         self._loaded: Running | None = None
-        self._attempting: Kept | None = None  # its attempt is on disk, it is not promoted yet
-        self._do: Mapping[Effect, Callable[[], Event | None]] = {
-            Effect.NOTHING: lambda: None,
-            Effect.RESTORE: self._restore,
-            Effect.CHECK: self._check,
-            Effect.PROVE: self._prove,
-            Effect.LOAD: self._load,
-            Effect.PROMOTE: self._promote,
-            Effect.CONDEMN: self._condemn,
-            Effect.RETRY_LATER: self._retry_later,
-            Effect.SETTLE: self._settle,
-            Effect.WITHDRAW: self._withdraw,
-            Effect.ROLL_BACK: self._roll_back,
+        self._attempting: StoredModel | None = None  # its attempt is on disk, it is not promoted yet
+        self._do: Mapping[Action, Callable[[], Event | None]] = {
+            Action.NOTHING: lambda: None,
+            Action.RESTORE: self._restore,
+            Action.CHECK: self._check,
+            Action.PROVE: self._prove,
+            Action.LOAD: self._load,
+            Action.PROMOTE: self._promote,
+            Action.QUARANTINE: self._condemn,
+            Action.RETRY_LATER: self._retry_later,
+            Action.SETTLE: self._settle,
+            Action.WITHDRAW: self._withdraw,
+            Action.ROLL_BACK: self._roll_back,
         }
 
-    def perform(self, effect: Effect) -> Event | None:
+    def perform(self, action: Action) -> Event | None:
         """Do it. Never raises."""
         try:
-            return self._do[effect]()
+            return self._do[action]()
         except ModelRefused as error:
             self.reason = Reason(error.code, str(error))
             return Event.REFUSED
@@ -106,25 +106,25 @@ class Effects:
             self.reason = Reason(error.code, str(error))
             return Event.UNAVAILABLE
         except Exception as error:  # ours to mend; the frame path goes on with what it has
-            log.exception("effect %s", effect.value)
+            log.exception("effect %s", action.value)
             self.reason = Reason(
-                "internal", f"{type(error).__name__} in {effect.value}: see the module's log"
+                "internal", f"{type(error).__name__} in {action.value}: see the module's log"
             )
-            return Event.UNAVAILABLE if effect in (Effect.CHECK, Effect.PROVE, Effect.LOAD) else None
+            return Event.UNAVAILABLE if action in (Action.CHECK, Action.PROVE, Action.LOAD) else None
 
     # -- what comes from outside
 
-    def take(self, subject: Subject) -> Event:
+    def take(self, subject: DesiredModel) -> Event:
         """The twin has another section now."""
         self._drop_candidate()
         self.subject = subject
         self.retry_at_s, self.failures = None, 0
-        self.reason = self.turned_down = None
+        self.reason = self.rejected = None
         if not subject.digest:
             return Event.SECTION_ABSENT
         if self._runs(subject):
             return self._satisfied()
-        self.turned_down = subject.words()
+        self.rejected = subject.words()
         verdict = self._memory.quarantine.get(subject.digest) or self._refusals.get(subject.digest)
         if verdict is None:
             self.timings_ms = {}
@@ -141,7 +141,7 @@ class Effects:
         self._remember(self._memory.released(self.subject.digest))
         return self.take(replace(self.subject, rung=monotonic_ns()))
 
-    def take_ending(self, running: Running, ending: Ending) -> Event:
+    def take_ending(self, running: Running, ending: ProbationResult) -> Event:
         """A probation has ended. What failed does not answer any more: `duty` saw to that."""
         self.ended = running, ending
         return Event.PASSED if ending.passed else Event.FAILED
@@ -157,7 +157,7 @@ class Effects:
 
     def find_previous(self) -> None:
         """Have the model to go back to loaded, so that going back is one assignment."""
-        for kept in self._memory.ways_back:
+        for kept in self._memory.rollback_candidates:
             previous = self._duty.previous
             if previous is not None and previous.ref.sha256 == kept.ref.sha256:
                 return
@@ -211,7 +211,7 @@ class Effects:
 
     def _load(self) -> Event:
         assert self._candidate is not None
-        kept = Kept(self._candidate.ref, self._wanted.digest)
+        kept = StoredModel(self._candidate.ref, self._wanted.digest)
         memory = self._memory.attempting(kept)
         self._store.save(memory)  # without this on disk a model that kills the process would do so for ever
         self._memory, self._attempting, self.disk = memory, kept, None
@@ -223,12 +223,12 @@ class Effects:
         assert self._loaded is not None
         assert self._attempting is not None
         memory = self._memory.promoted(self._attempting)
-        back = memory.ways_back[0].ref.sha256 if memory.ways_back else ""
+        back = memory.rollback_candidates[0].ref.sha256 if memory.rollback_candidates else ""
         at_hand = (self._duty.current, self._duty.previous)
         previous = next((each for each in at_hand if each is not None and each.ref.sha256 == back), None)
         self._duty.take_over(self._loaded, previous, self._probation(self._loaded))
         self.timings_ms["installMs"] = (monotonic_ns() - self._wanted.rung) / 1e6
-        self._candidate = self._loaded = self._attempting = self.turned_down = self.reason = None
+        self._candidate = self._loaded = self._attempting = self.rejected = self.reason = None
         self._remember(memory)
         self._tidy()
 
@@ -290,22 +290,22 @@ class Effects:
     # -- their parts
 
     @property
-    def _wanted(self) -> Subject:
+    def _wanted(self) -> DesiredModel:
         assert self.subject is not None
         return self.subject
 
-    def _runs(self, subject: Subject) -> bool:
+    def _runs(self, subject: DesiredModel) -> bool:
         active, current = self._memory.active, self._duty.current
         if active is None or current is None or active.ref.sha256 != current.ref.sha256:
             return False
         return active.section == subject.digest
 
     def _satisfied(self) -> Event:
-        self.reason = self.turned_down = None
+        self.reason = self.rejected = None
         return Event.SATISFIED_UNPROVEN if self._duty.on_probation else Event.SATISFIED
 
     def _turn_down(self, words: Mapping[str, str], reason: Reason) -> None:
-        self.turned_down, self.reason = words, reason
+        self.rejected, self.reason = words, reason
 
     def _drop_candidate(self) -> None:
         """It is not going to be promoted. The file goes with the next tidying."""
@@ -326,7 +326,7 @@ class Effects:
             self.find_previous()
         self._tidy()
 
-    def _restore_one(self, kept: Kept) -> Running | Reason:
+    def _restore_one(self, kept: StoredModel) -> Running | Reason:
         """Loaded from disk, or why not. A damaged file is forgotten; what lacks its key may yet come back."""
         try:
             running = self._installer.restore(

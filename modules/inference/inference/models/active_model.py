@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from inference.models.installer import Running
-from inference.models.probation import Ending, Probation
+from inference.models.probation import Probation, ProbationResult
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,10 @@ class _Watch:
     probation: Probation
 
 
-class Duty:
+class ActiveModel:
     """`on_ending` is called once for each probation that ends, on the frame path: it must not block."""
 
-    def __init__(self, on_ending: Callable[[Running, Ending], None]) -> None:
+    def __init__(self, on_ending: Callable[[Running, ProbationResult], None]) -> None:
         self.current: Running | None = None
         self.previous: Running | None = None
         self._on_ending = on_ending
@@ -55,7 +55,7 @@ class Duty:
         previous = self.previous
         return None if previous is running else previous
 
-    def _end(self, watch: _Watch, ending: Ending | None) -> None:
+    def _end(self, watch: _Watch, ending: ProbationResult | None) -> None:
         if ending is None:
             return
         with self._lock:

@@ -18,15 +18,15 @@ from time import monotonic, monotonic_ns
 from typing import Any, TypeVar
 
 from inference.model_section import ModelRef, ModelState, digest
-from inference.models.actions import DeliverySettings, Effects, Subject
-from inference.models.active_model import Duty
+from inference.models.actions import Actions, DeliverySettings, DesiredModel
+from inference.models.active_model import ActiveModel
 from inference.models.child_process import ChildProcess
 from inference.models.download import Fetcher
 from inference.models.installer import Installer, Running
-from inference.models.probation import Ending
+from inference.models.probation import ProbationResult
 from inference.models.prove import Prover
-from inference.models.states import BUSY, START, Effect, Event, step
-from inference.models.status import MAX_HISTORY, Happened, Status
+from inference.models.states import BUSY, START, Action, Event, step
+from inference.models.status import MAX_HISTORY, HistoryEntry, Status
 from inference.models.store import ModelStore
 from inference.models.verification import Keyring
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 _START_S = 10.0  # how long start() waits for the last good model
 _METHOD_S = 15.0  # a proof under way is cancelled first, a load under way is not
 _STOP_S = 1.0
-_LONG = frozenset({Effect.CHECK, Effect.PROVE, Effect.LOAD})
+_LONG = frozenset({Action.CHECK, Action.PROVE, Action.LOAD})
 _CURRENT = frozenset({ModelState.ACTIVE, ModelState.PROBATION, ModelState.UNASSIGNED})  # about what runs
 T = TypeVar("T")
 
@@ -68,22 +68,22 @@ class Delivery:
         store = ModelStore(folder)
         self._store = store
         self._report_patch = report
-        self._duty = Duty(self._on_ending)
+        self._duty = ActiveModel(self._on_ending)
         self._child = ChildProcess(self._overtaken)
         prover = Prover(runtime, settings.proof_timeout_s, settings.proof_command, self._child, delegate)
         fetcher = Fetcher(store, self._child, settings.fetch)
         installer = Installer(keyring, store, fetcher, prover, runtime, delegate)
-        self._effects = Effects(installer, store, self._duty, settings)
+        self._effects = Actions(installer, store, self._duty, settings)
         self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
         self._restored = threading.Event()
         self._bell = threading.Condition()  # guards the next four
         self._inbox: deque[_Item] = deque()
-        self._newest: Subject | None = None
+        self._newest: DesiredModel | None = None
         self._wish_waits = False
         self._stopping = False
         self._state = START.state
         self._asked: list[Future[ModelRef | None]] = []
-        self._history: deque[Happened] = deque(maxlen=MAX_HISTORY)
+        self._history: deque[HistoryEntry] = deque(maxlen=MAX_HISTORY)
         self._told: Mapping[str, Any] = {}
 
     # -- the module's life
@@ -124,13 +124,13 @@ class Delivery:
 
     # -- the twin and the methods
 
-    def wish(self, section: object, version: int, rung: int | None = None) -> None:
+    def section(self, section: object, version: int, rung: int | None = None) -> None:
         """The twin's desired `model` section (None: absent) at desired `$version`. The newest one counts.
 
         `rung`: when the module heard of it, CLOCK_MONOTONIC ns; None: now. `installMs` counts from there.
         """
         rung = monotonic_ns() if rung is None else rung
-        subject = Subject(section, version, "" if section is None else digest(section), rung)
+        subject = DesiredModel(section, version, "" if section is None else digest(section), rung)
         with self._bell:
             last, self._newest = self._newest, subject
             if last is not None and last.digest == subject.digest:
@@ -174,17 +174,17 @@ class Delivery:
         except FutureTimeout:
             return None
 
-    def _on_ending(self, running: Running, ending: Ending) -> None:
+    def _on_ending(self, running: Running, ending: ProbationResult) -> None:
         with self._bell:
             self._put(_Item(partial(self._take_ending, running, ending), urgent=False))
 
-    def _take_ending(self, running: Running, ending: Ending) -> Event | None:
+    def _take_ending(self, running: Running, ending: ProbationResult) -> Event | None:
         log.info("model %s: probation ended: %s", running.ref, ending.code or "passed")
         event = self._effects.take_ending(running, ending)
         if self._state not in BUSY:
             return event
         # The candidate goes on. Only what is remembered changes, and before another wish can be taken.
-        self._perform(Effect.SETTLE if ending.passed else Effect.WITHDRAW)
+        self._perform(Action.SETTLE if ending.passed else Action.WITHDRAW)
         return None
 
     def _take_wish(self) -> Event:
@@ -215,9 +215,9 @@ class Delivery:
     # -- the thread
 
     def _run(self) -> None:
-        effect = START.effect
+        action = START.action
         while True:
-            event = self._perform(effect)
+            event = self._perform(action)
             if not self._restored.is_set():
                 self._begin(event or Event.NOTHING_KEPT)
                 event = None
@@ -225,24 +225,24 @@ class Delivery:
             if event is None:
                 break
             transition = step(self._state, event)
-            self._state, effect = transition.state, transition.effect
+            self._state, action = transition.state, transition.action
         self._effects.stop()
 
-    def _perform(self, effect: Effect) -> Event | None:
-        if effect not in _LONG:
-            event = self._effects.perform(effect)
-            self._note(effect)
+    def _perform(self, action: Action) -> Event | None:
+        if action not in _LONG:
+            event = self._effects.perform(action)
+            self._note(action)
             self._answer_asked()
             return event
-        self._note(effect)
+        self._note(action)
         self._report()
-        event = self._effects.perform(effect)
+        event = self._effects.perform(action)
         return self._next() or event
 
     def _begin(self, event: Event) -> None:
         """The last good model answers, which is what start() waits for; then going back is prepared."""
         self._state = step(self._state, event).state
-        self._note(Effect.NOTHING)
+        self._note(Action.NOTHING)
         self._restored.set()
         self._effects.find_previous()
 
@@ -285,37 +285,37 @@ class Delivery:
 
     # -- the report
 
-    def _note(self, effect: Effect) -> None:
+    def _note(self, action: Action) -> None:
         """Write the present state into the history, if it is news."""
         if self._state is ModelState.STARTING or (self._state in BUSY and self._effects.failures):
             return  # trying again each minute would push out what matters
         current, reason = self._duty.current, self._effects.reason
-        words = current.ref.reported() if self._state in _CURRENT and current else self._effects.turned_down
+        words = current.ref.reported() if self._state in _CURRENT and current else self._effects.rejected
         code = reason.code if reason and self._state not in BUSY else ""
         self._happened(self._state, words or {}, code)
-        if effect is Effect.WITHDRAW and self._state is not ModelState.WITHDRAWN and self._effects.ended:
+        if action is Action.WITHDRAW and self._state is not ModelState.WITHDRAWN and self._effects.ended:
             running, ending = self._effects.ended
             self._happened(ModelState.WITHDRAWN, running.ref.reported(), ending.code)
 
     def _happened(self, state: ModelState, words: Mapping[str, str], code: str) -> None:
         at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        happened = Happened(state, at, words.get("name", ""), words.get("version", ""), code)
+        happened = HistoryEntry(state, at, words.get("name", ""), words.get("version", ""), code)
         if not self._history or replace(self._history[-1], at=at) != happened:
             self._history.append(happened)
             log.info("model %s:%s %s %s", happened.name, happened.version, state.value, code)
 
     def _report(self) -> None:
         """Tell the twin, unless it knows."""
-        effects, current, previous = self._effects, self._duty.current, self._duty.previous
+        actions, current, previous = self._effects, self._duty.current, self._duty.previous
         status = Status(
             state=self._state,
-            desired_version=effects.subject.version if effects.subject else None,
+            desired_version=actions.subject.version if actions.subject else None,
             active=current.ref if current else None,
             engine=current.engine.reported() if current else None,
-            candidate=effects.turned_down,
+            candidate=actions.rejected,
             previous=previous.ref if previous else None,
-            error=effects.reason or effects.disk,
-            timings=effects.timings_ms,
+            error=actions.reason or actions.disk,
+            timings=actions.timings_ms,
             history=tuple(self._history),
         )
         patch = status.reported()

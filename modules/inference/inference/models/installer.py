@@ -12,11 +12,11 @@ from pathlib import Path
 
 from inference.artefact import MAX_ARTEFACT_BYTES, Artefact, BadArtefact, Manifest, read
 from inference.engine import Engine, NeedsDelegate
-from inference.model_section import BadWish, Inline, ModelRef, Wish, parse
+from inference.model_section import Inline, InvalidSection, ModelRef, ModelSection, parse
 from inference.models.download import Fetcher
 from inference.models.errors import ModelRefused, ModelUnavailable
 from inference.models.prove import Proved, Prover
-from inference.models.store import Kept, ModelStore
+from inference.models.store import ModelStore, StoredModel
 from inference.models.verification import Keyring, check
 
 log = logging.getLogger(__name__)
@@ -64,14 +64,14 @@ class Installer:
         What lies behind an address is fetched before its bytes are counted, and after the signature.
         """
         try:
-            wish = parse(section)
-            if wish.ref.size > MAX_ARTEFACT_BYTES:
-                message = f"{wish.ref.size} bytes; {MAX_ARTEFACT_BYTES} are allowed"
-                raise ModelRefused("too-large", f"{wish.ref}: {message}")
-            data = self._fetch(wish)
-        except BadWish as error:
+            section = parse(section)
+            if section.ref.size > MAX_ARTEFACT_BYTES:
+                message = f"{section.ref.size} bytes; {MAX_ARTEFACT_BYTES} are allowed"
+                raise ModelRefused("too-large", f"{section.ref}: {message}")
+            data = self._fetch(section)
+        except InvalidSection as error:
             raise ModelRefused("bad-section", str(error)) from error
-        return self._candidate(wish.ref, data)
+        return self._candidate(section.ref, data)
 
     def prove(self, candidate: Candidate) -> Proved:
         """Store it and try it in a child process."""
@@ -95,7 +95,7 @@ class Installer:
             log.info("model %s runs %s", candidate.ref, where)
         return Running(candidate.ref, engine, candidate.artefact.manifest)
 
-    def restore(self, kept: Kept, before_load: Callable[[], None]) -> Running:
+    def restore(self, kept: StoredModel, before_load: Callable[[], None]) -> Running:
         """From disk: checked again, keys included, as disks and keys change. It was proved when it came.
 
         ModelRefused with `wrong-size` or `wrong-digest` says that the file is gone or damaged.
@@ -104,16 +104,16 @@ class Installer:
         before_load()
         return self.load(candidate)
 
-    def _fetch(self, wish: Wish) -> bytes:
-        if isinstance(wish.source, Inline):
-            return wish.source.inflate(wish.ref.size)
+    def _fetch(self, section: ModelSection) -> bytes:
+        if isinstance(section.source, Inline):
+            return section.source.inflate(section.ref.size)
         # What is kept needs no download, unless the disk has changed it.
-        kept = self._store.get(wish.ref.sha256)
-        if kept is not None and hashlib.sha256(kept).hexdigest() == wish.ref.sha256:
+        kept = self._store.get(section.ref.sha256)
+        if kept is not None and hashlib.sha256(kept).hexdigest() == section.ref.sha256:
             return kept
         # The address itself is not signed: nobody is asked on the word of an unsigned section.
-        self._keyring.verifies(wish.ref)
-        return self._fetcher.fetch(wish.ref, wish.source.uri)
+        self._keyring.verifies(section.ref)
+        return self._fetcher.fetch(section.ref, section.source.uri)
 
     def _candidate(self, ref: ModelRef, data: bytes) -> Candidate:
         check(ref, data, self._keyring)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Ending:
+class ProbationResult:
     """How probation ended: an empty code for well, else one of reconcile.CODES."""
 
     code: str = ""
@@ -29,7 +29,7 @@ class Probation:
     errors: int = field(default=0, init=False)
     _invokes_ms: list[float] = field(default_factory=list, init=False, repr=False)
 
-    def answered(self, invoke_ms: float) -> Ending | None:
+    def answered(self, invoke_ms: float) -> ProbationResult | None:
         """The model answered one frame."""
         self._invokes_ms.append(invoke_ms)
         # With `frames` answers, p95 (nearest rank) is over the budget exactly when this many are.
@@ -38,13 +38,13 @@ class Probation:
         if len(slow) >= too_many:
             counted = len(self._invokes_ms)
             took = f"{len(slow)} of {counted} frames took {slow[0]:.3g} ms or more"
-            return Ending("too-slow", f"{took}; the budget is {self.budget_ms:g} ms for 95 in 100")
-        return Ending() if len(self._invokes_ms) >= self.frames else None
+            return ProbationResult("too-slow", f"{took}; the budget is {self.budget_ms:g} ms for 95 in 100")
+        return ProbationResult() if len(self._invokes_ms) >= self.frames else None
 
-    def failed(self, error: Exception) -> Ending | None:
+    def failed(self, error: Exception) -> ProbationResult | None:
         """The engine raised on one frame."""
         self.errors += 1
         if self.errors < self.max_errors:
             return None
         text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        return Ending("engine-errors", f"{self.errors} frames failed; the last one with {text}")
+        return ProbationResult("engine-errors", f"{self.errors} frames failed; the last one with {text}")

@@ -35,7 +35,7 @@ class Event(StrEnum):
     ROLL_BACK_ASKED = "rollback asked"
 
 
-class Effect(StrEnum):
+class Action(StrEnum):
     """What is then to be done. ENDS says in which event it ends."""
 
     NOTHING = "nothing"
@@ -44,7 +44,7 @@ class Effect(StrEnum):
     PROVE = "prove"  # in a child process
     LOAD = "load"  # write the attempt down, load, warm
     PROMOTE = "promote"  # one assignment
-    CONDEMN = "condemn"  # remember the refusal under the section's digest
+    QUARANTINE = "condemn"  # remember the refusal under the section's digest
     RETRY_LATER = "retry later"  # with back-off
     SETTLE = "settle"  # remember that probation is over
     WITHDRAW = "withdraw"  # remember the failure under the digest of the model's section
@@ -58,17 +58,17 @@ class Row:
     states: frozenset[ModelState]
     event: Event
     to: ModelState | None
-    effect: Effect
+    action: Action
 
 
-S, E, D = ModelState, Event, Effect  # the table below is read across
+S, E, D = ModelState, Event, Action  # the table below is read across
 BUSY = frozenset({S.CHECKING, S.PROVING, S.LOADING})
 ANY = frozenset(S) - {S.STARTING}
 AT_REST = ANY - BUSY
 _RUNS = frozenset({S.PROBATION, S.ACTIVE})
 
 
-def _row(states: ModelState | frozenset[ModelState], event: Event, to: ModelState | None, do: Effect) -> Row:
+def _row(states: ModelState | frozenset[ModelState], event: Event, to: ModelState | None, do: Action) -> Row:
     return Row(states if isinstance(states, frozenset) else frozenset({states}), event, to, do)
 
 
@@ -88,7 +88,7 @@ TRANSITIONS: tuple[Row, ...] = (
     _row(S.CHECKING, E.VERIFIED, S.PROVING, D.PROVE),
     _row(S.PROVING, E.PROVED, S.LOADING, D.LOAD),
     _row(S.LOADING, E.LOADED, S.PROBATION, D.PROMOTE),
-    _row(BUSY, E.REFUSED, S.REFUSED, D.CONDEMN),
+    _row(BUSY, E.REFUSED, S.REFUSED, D.QUARANTINE),
     _row(BUSY, E.UNAVAILABLE, S.UNAVAILABLE, D.RETRY_LATER),
     _row(S.UNAVAILABLE, E.RETRY_DUE, S.CHECKING, D.CHECK),
     _row(S.PROBATION, E.PASSED, S.ACTIVE, D.SETTLE),
@@ -100,7 +100,7 @@ TRANSITIONS: tuple[Row, ...] = (
 
 _TURNED_DOWN = frozenset({E.REFUSED, E.UNAVAILABLE})
 #: The events in which an effect may end. After the others the machine waits for something from outside.
-ENDS: Mapping[Effect, frozenset[Event]] = {
+ENDS: Mapping[Action, frozenset[Event]] = {
     D.RESTORE: frozenset({E.RESTORED, E.RESTORED_UNPROVEN, E.RESTORED_ANOTHER, E.NOTHING_KEPT}),
     D.CHECK: frozenset({E.VERIFIED, E.SATISFIED, E.SATISFIED_UNPROVEN}) | _TURNED_DOWN,
     D.PROVE: frozenset({E.PROVED}) | _TURNED_DOWN,
@@ -115,10 +115,10 @@ class Transition:
     """Where the machine is now, and what is to be done there."""
 
     state: ModelState
-    effect: Effect
+    action: Action
 
 
-START = Transition(ModelState.STARTING, Effect.RESTORE)
+START = Transition(ModelState.STARTING, Action.RESTORE)
 
 
 def step(state: ModelState, event: Event) -> Transition:
@@ -126,7 +126,7 @@ def step(state: ModelState, event: Event) -> Transition:
     row = _TABLE.get((state, event))
     if row is None:
         raise LookupError(f"no transition from {state.value!r} on {event.value!r}")
-    return Transition(row.to or state, row.effect)
+    return Transition(row.to or state, row.action)
 
 
 def retry_delay_s(failures: int, jitter: float, first_s: float = 1.0, cap_s: float = 60.0) -> float:
@@ -165,4 +165,4 @@ def _drawn(source: ModelState | str) -> str:
 
 
 def _label(row: Row) -> str:
-    return row.event.value if row.effect is Effect.NOTHING else f"{row.event.value} / {row.effect.value}"
+    return row.event.value if row.action is Action.NOTHING else f"{row.event.value} / {row.action.value}"

@@ -46,7 +46,7 @@ class Reason:
 
 
 @dataclass(frozen=True)
-class Happened:
+class HistoryEntry:
     """One line of the history. `at` is ISO 8601 in UTC; name, version and code may be empty."""
 
     state: ModelState
@@ -72,7 +72,7 @@ class Status:
     previous: ModelRef | None = None
     error: Reason | None = None
     timings: Mapping[str, float] = field(default_factory=dict)  # of _TIMINGS, in ms
-    history: tuple[Happened, ...] = ()
+    history: tuple[HistoryEntry, ...] = ()
     engine: Mapping[str, str | None] | None = None  # what computes the active one
 
     def reported(self) -> dict[str, Any]:

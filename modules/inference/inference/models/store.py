@@ -48,7 +48,7 @@ _DISK_CODES = {
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredModel:
     """An artefact on disk. `section` is the digest of the desired section that asked for it."""
 
     ref: ModelRef
@@ -77,32 +77,32 @@ class Verdict:
 class Memory:
     """The durable state. Each method returns the next one; both maps are keyed by digests of sections."""
 
-    active: Kept | None = None
-    others: tuple[Kept, ...] = ()  # in the order of going back
+    active: StoredModel | None = None
+    others: tuple[StoredModel, ...] = ()  # in the order of going back
     attempts: Mapping[str, Attempt] = field(default_factory=dict)
     quarantine: Mapping[str, Verdict] = field(default_factory=dict)
 
     @property
-    def kept(self) -> tuple[Kept, ...]:
+    def kept(self) -> tuple[StoredModel, ...]:
         return ((self.active,) if self.active else ()) + self.others
 
     @property
-    def ways_back(self) -> tuple[Kept, ...]:
+    def rollback_candidates(self) -> tuple[StoredModel, ...]:
         """The other models that finished probation and were not withdrawn since; the first is `previous`."""
         return tuple(kept for kept in self.others if kept.proven and kept.section not in self.quarantine)
 
     @property
-    def restorable(self) -> tuple[Kept, ...]:
+    def restorable(self) -> tuple[StoredModel, ...]:
         """What may run at a start, best first. What may have killed the last process is the last resort."""
-        able = ((self.active,) if self.active else ()) + self.ways_back
+        able = ((self.active,) if self.active else ()) + self.rollback_candidates
         return tuple(sorted(able, key=self.doubtful))
 
-    def find(self, sha256: str) -> Kept | None:
+    def find(self, sha256: str) -> StoredModel | None:
         return next((kept for kept in self.kept if kept.ref.sha256 == sha256), None)
 
     # -- attempts and verdicts
 
-    def attempting(self, kept: Kept) -> "Memory":
+    def attempting(self, kept: StoredModel) -> "Memory":
         """About to load it. An attempt that an earlier start found goes on counting."""
         before = self.attempts.get(kept.section)
         attempt = Attempt(kept.ref, before.starts if before else 0)
@@ -130,7 +130,7 @@ class Memory:
 
     # -- who answers
 
-    def promoted(self, kept: Kept) -> "Memory":
+    def promoted(self, kept: StoredModel) -> "Memory":
         """It answers from now on; what answered before comes next in the order of going back."""
         others = [each for each in self.kept if each.ref.sha256 != kept.ref.sha256]
         while len(others) > MAX_KEPT - 1:
@@ -199,7 +199,7 @@ class Memory:
             memory = memory.abandoned(section)
         return memory
 
-    def doubtful(self, kept: Kept) -> bool:
+    def doubtful(self, kept: StoredModel) -> bool:
         """A process died with it loaded, and nobody knows yet of what."""
         attempt = self.attempts.get(kept.section)
         return attempt is not None and attempt.starts > 0

@@ -11,7 +11,7 @@ import pytest
 from edgekit.hub import twin as twin_module
 from edgekit.hub.bounded_calls import TooManyUnanswered
 from edgekit.hub.twin import Twin, TwinCalls, TwinLink
-from edgekit.hub.watchdog import Silence
+from edgekit.hub.watchdog import Watchdog
 
 DOCUMENT: dict[str, Any] = {"desired": {"$version": 3, "camera": {}}, "reported": {"$version": 1}}
 
@@ -61,7 +61,7 @@ class Bench:
     def __init__(self) -> None:
         self.service = Service()
         self.told: SimpleQueue[Twin] = SimpleQueue()
-        self.link = TwinLink(self.told.put, Silence(40), timeout_s=5, max_hanging=2)
+        self.link = TwinLink(self.told.put, Watchdog(40), timeout_s=5, max_hanging=2)
         self.thread = threading.Thread(target=self.link.run, args=(self.service.calls(),), daemon=True)
         self.thread.start()
 
@@ -148,7 +148,7 @@ def test_a_refused_section_takes_no_other_with_it(bench: Bench) -> None:
 def test_requests_that_are_never_answered_end_the_link() -> None:
     """Each holds a thread; when there are too many, only a new process helps."""
     never = threading.Event()
-    link = TwinLink(lambda _twin: None, Silence(40), timeout_s=0.01, max_hanging=1)
+    link = TwinLink(lambda _twin: None, Watchdog(40), timeout_s=0.01, max_hanging=1)
 
     def get() -> Mapping[str, Any]:
         never.wait()
@@ -163,7 +163,7 @@ def test_requests_that_are_never_answered_end_the_link() -> None:
 def test_an_answer_after_unanswered_requests_ends_the_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that was lost with the last connection hangs for ever, and says nothing about this one."""
     monkeypatch.setattr(twin_module, "_PAUSE_S", 0.01)
-    silence, release, told = Silence(0.0), threading.Event(), SimpleQueue[Twin]()
+    silence, release, told = Watchdog(0.0), threading.Event(), SimpleQueue[Twin]()
     lost = iter([True, False])
 
     def get() -> Mapping[str, Any]:

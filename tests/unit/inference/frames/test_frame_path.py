@@ -19,7 +19,7 @@ from edgekit.clock import mono_ns
 from edgekit.frame.message import Flow, Message
 from inference.engine import Engine
 from inference.frames.frame_path import FramePath
-from inference.frames.ledger import STAGES, Walk
+from inference.frames.ledger import STAGES, StageTimes
 from inference.frames.settings import InferenceSection, Settings, TelemetrySection
 from tests.unit.inference import tiny_model
 from tests.unit.inference.doubles import (
@@ -43,7 +43,7 @@ class Bench:
     def __init__(self, current: Any = None, *, in_force: Settings = ALL) -> None:
         self.hub = FakeHub()
         self.delivery = FakeDelivery(current=current)
-        self.observed: list[tuple[Walk, int | None]] = []
+        self.observed: list[tuple[StageTimes, int | None]] = []
         self.path = FramePath(
             self.delivery.as_delivery(),
             self.hub.send,

@@ -13,18 +13,18 @@ from inference.frames.ledger import (
     MAX_UNTOLD,
     MAX_WINDOW_FRAMES,
     STAGES,
-    Here,
+    ClockReference,
     Ledger,
     Published,
-    Stamps,
-    Walk,
+    StageTimes,
+    Timestamps,
     before_body,
+    stage_times,
     summary,
-    walk,
 )
 
 EPOCH = 1_700_000_000_000_000_000
-HERE = Here("this boot", EPOCH)
+HERE = ClockReference("this boot", EPOCH)
 FRAME = Frame(
     id=FrameId("camera", "0123456789abcdef", 7),
     image=b"\0",
@@ -37,16 +37,16 @@ FRAME = Frame(
     encoded=1_400,
     boot="this boot",
 )
-STAMPS = Stamps(arrived=2_500, taken=2_550, prepared=2_750, inferred=2_850, answered=2_900)
+STAMPS = Timestamps(arrived=2_500, taken=2_550, prepared=2_750, inferred=2_850, answered=2_900)
 
 
-def walked(seq: int = 0, answered: int = 100) -> Walk:
-    return Walk(FrameId("camera", "0123456789abcdef", seq), (1, 2, 3, 4, 5, 6), "monotonic", answered)
+def walked(seq: int = 0, answered: int = 100) -> StageTimes:
+    return StageTimes(FrameId("camera", "0123456789abcdef", seq), (1, 2, 3, 4, 5, 6), "monotonic", answered)
 
 
 def test_stages_are_the_differences_of_neighbouring_stamps() -> None:
     """Each stage by its name, in ms."""
-    done = walk(FRAME, STAMPS, HERE)
+    done = stage_times(FRAME, STAMPS, HERE)
     assert done.clock == "monotonic"
     assert done.stages_ms() == {
         "encode": 0.0004,
@@ -62,7 +62,7 @@ def test_stages_are_the_differences_of_neighbouring_stamps() -> None:
 def test_a_frames_stages_add_up_to_its_total(steps: list[int]) -> None:
     """total = captured → PUBACK, to the nanosecond, whatever the stamps."""
     at = [sum(steps[: place + 1]) for place in range(8)]
-    done = walk(replace(FRAME, mono=at[0], encoded=at[1]), Stamps(*at[2:7]), HERE)
+    done = stage_times(replace(FRAME, mono=at[0], encoded=at[1]), Timestamps(*at[2:7]), HERE)
     ledger = Ledger(0)
     ledger.stored([done], at[7])
     total = ledger.cut(0).stages_ms()["total"]
@@ -79,7 +79,9 @@ def test_stamps_of_another_machine_never_break_the_ledger(
     encode: int, captured: int, mono: int, boot: str
 ) -> None:
     """Any stamps that a message can carry fit the window, and encode + transit is the wall clock's."""
-    done = walk(replace(FRAME, mono=mono, encoded=mono + encode, captured=captured, boot=boot), STAMPS, HERE)
+    done = stage_times(
+        replace(FRAME, mono=mono, encoded=mono + encode, captured=captured, boot=boot), STAMPS, HERE
+    )
     if done.clock == "wall":
         assert done.stages[0] + done.stages[1] == EPOCH + STAMPS.arrived - captured
         assert done.stages[0] >= 0
@@ -92,13 +94,13 @@ def test_stamps_of_another_machine_never_break_the_ledger(
 
 def test_another_boot_falls_back_to_the_wall_clock() -> None:
     """Two machines' monotonic clocks do not compare: transit is the wall clocks', and the record says so."""
-    done = walk(replace(FRAME, boot="another", mono=5_000_000, encoded=5_000_400), STAMPS, HERE)
+    done = stage_times(replace(FRAME, boot="another", mono=5_000_000, encoded=5_000_400), STAMPS, HERE)
     assert (done.clock, done.stages[:2]) == ("wall", (400, 1_100))
 
 
 def test_stamps_out_of_order_fall_back_too() -> None:
     """A camera that claims to have encoded after we received is not believed."""
-    done = walk(replace(FRAME, encoded=9_000), STAMPS, HERE)
+    done = stage_times(replace(FRAME, encoded=9_000), STAMPS, HERE)
     assert (done.clock, sum(done.stages[:2])) == ("wall", 1_500)
 
 

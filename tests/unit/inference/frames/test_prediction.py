@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from edgekit.frame.message import Frame, FrameId
-from inference.frames.ledger import Published, Walk
+from inference.frames.ledger import Published, StageTimes
 from inference.frames.prediction import (
     REMEMBERED_CAMERAS,
+    ChangeFilter,
     Prediction,
     Predictions,
     Scored,
-    Told,
     best,
     json_message,
 )
@@ -44,8 +44,8 @@ def prediction(
     return Prediction(source, ref, MANIFEST, (Scored(label, 0.75), Scored("1", 0.25)), uncertain)
 
 
-def walked() -> Walk:
-    return Walk(
+def walked() -> StageTimes:
+    return StageTimes(
         FrameId("camera", RUN, 7), (400_000, 1_100_000, 50_000, 200_000, 100_000, 50_000), "monotonic", 0
     )
 
@@ -114,14 +114,14 @@ def test_among_equals_the_models_order_decides() -> None:
 @pytest.mark.parametrize(("mode", "wanted"), [("all", True), ("none", False), ("changes", False)])
 def test_what_was_said_already_is_no_news(mode: Predictions, wanted: bool) -> None:
     """Of the same answer again, "all" is told, "changes" and "none" are not."""
-    told = Told()
+    told = ChangeFilter()
     told.sent(prediction())
     assert told.wanted(mode, [prediction()]) == [wanted]
 
 
 def test_news_is_another_label_model_camera_or_doubt() -> None:
     """A change of any of them is told; what could not be sent stays news."""
-    told = Told()
+    told = ChangeFilter()
     assert told.wanted("changes", [prediction()]) == [True]
     assert told.wanted("changes", [prediction()]) == [True]
     told.sent(prediction())
@@ -136,7 +136,7 @@ def test_news_is_another_label_model_camera_or_doubt() -> None:
 
 def test_cameras_are_remembered_up_to_a_bound() -> None:
     """The longest silent is forgotten, which costs one message more."""
-    told = Told()
+    told = ChangeFilter()
     for number in range(REMEMBERED_CAMERAS + 1):
         told.sent(prediction(camera=f"camera{number}"))
     assert told.wanted("changes", [prediction(camera="camera0")]) == [True]

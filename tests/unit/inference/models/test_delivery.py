@@ -49,7 +49,7 @@ def proofs(device: Device) -> int:
 def test_the_first_model_is_installed_and_answers(proving: Device) -> None:
     """From an empty proving to a model that has passed probation, told in the Plug and Play shape."""
     assert proving.delivery.current is None
-    proving.wish(OURS.section("1.0.0"))
+    proving.section(OURS.section("1.0.0"))
     status = proving.until(S.PROBATION)
     assert proving.classify(2) == LABELS[2]
     assert proving.reported["model"]["ac"] == 202
@@ -70,7 +70,7 @@ def test_the_old_model_answers_until_the_new_one_does(proving: Device) -> None:
     proving.install(OURS.section("1.0.0"))
     held = proving.running
     seen: set[str] = set()
-    proving.wish(OURS.section("2.0.0"))
+    proving.section(OURS.section("2.0.0"))
     while "2.0.0" not in seen:
         seen.add(proving.active())
         time.sleep(0.001)
@@ -98,7 +98,7 @@ def test_swaps_under_load_lose_no_frame(proving: Device) -> None:
     worker = threading.Thread(target=frames)
     worker.start()
     for version in ("1", "2", "3"):
-        proving.wish(OURS.section(version))
+        proving.section(OURS.section(version))
         proving.until(S.ACTIVE)
     stop.set()
     worker.join()
@@ -176,7 +176,7 @@ def test_each_fault_is_refused_by_its_own_check(
     proving: Device, fault: Callable[[], object], code: str
 ) -> None:
     """The twin says which check refused what, and nothing runs."""
-    proving.wish(fault())
+    proving.section(fault())
     status = proving.until(S.REFUSED)
     assert status["error"]["code"] == code
     assert proving.reported["model"]["ac"] == 400
@@ -190,7 +190,7 @@ def test_a_refused_model_leaves_the_running_one_alone(proving: Device) -> None:
     """One bad model after the other: the good one answers, and the twin names both."""
     proving.install(OURS.section("1.0.0"))
     for section in (OURS.section("1.1.0", tflite=tiny_tflite()[:900]), THEIRS.section("1.2.0")):
-        proving.wish(section)
+        proving.section(section)
         status = proving.until(S.REFUSED)
         assert status["active"]["version"] == "1.0.0"
         assert status["candidate"]["version"] == section["version"]
@@ -201,7 +201,7 @@ def test_a_model_that_kills_the_runtime_kills_only_its_proof(tmp_path: Path) -> 
     """On the older runtime half a flatbuffer is a segmentation fault; the module lives to tell."""
     with Device(tmp_path, settings=PROVING, runtime="tflite_runtime") as device:
         device.install(OURS.section("1.0.0"))
-        device.wish(OURS.section("2.0.0", tflite=tiny_tflite()[: len(tiny_tflite()) // 2]))
+        device.section(OURS.section("2.0.0", tflite=tiny_tflite()[: len(tiny_tflite()) // 2]))
         assert device.until(S.REFUSED)["error"]["code"] == "crashes-runtime"
         assert device.active() == "1.0.0"
 
@@ -209,9 +209,9 @@ def test_a_model_that_kills_the_runtime_kills_only_its_proof(tmp_path: Path) -> 
 def test_a_refusal_is_answered_again_but_not_tried_again(proving: Device) -> None:
     """The same section under a new $version gets its answer at once, without a second proof."""
     wrong = OURS.section(expected=LABELS[::-1])
-    proving.wish(wrong)
+    proving.section(wrong)
     proving.until(S.REFUSED)
-    proving.wish(dict(reversed(wrong.items())))
+    proving.section(dict(reversed(wrong.items())))
     proving.until(S.REFUSED)
     assert proving.reported["model"]["av"] == 2
     assert proofs(proving) == 1
@@ -220,13 +220,13 @@ def test_a_refusal_is_answered_again_but_not_tried_again(proving: Device) -> Non
 def test_a_refusal_outlives_a_restart(tmp_path: Path) -> None:
     """The quarantine is durable: the next process does not even try; a raised attempt does."""
     with Device(tmp_path, settings=PROVING) as device:
-        device.wish(OURS.section(expected=LABELS[::-1]))
+        device.section(OURS.section(expected=LABELS[::-1]))
         device.until(S.REFUSED)
     with Device(tmp_path, settings=PROVING) as device:
-        device.wish(OURS.section(expected=LABELS[::-1]))
+        device.section(OURS.section(expected=LABELS[::-1]))
         assert device.until(S.REFUSED)["error"]["code"] == "wrong-answers"
         assert proofs(device) == 0
-        device.wish(OURS.section(expected=LABELS[::-1], attempt=2))
+        device.section(OURS.section(expected=LABELS[::-1], attempt=2))
         device.until(S.REFUSED)
         assert proofs(device) == 1
 
@@ -234,7 +234,7 @@ def test_a_refusal_outlives_a_restart(tmp_path: Path) -> None:
 def test_reload_tries_a_refused_section_again(proving: Device) -> None:
     """A person may ask for another try; without a section there is nothing to try."""
     assert proving.delivery.reload() is False
-    proving.wish(OURS.section(expected=LABELS[::-1]))
+    proving.section(OURS.section(expected=LABELS[::-1]))
     proving.until(S.REFUSED)
     assert proving.delivery.reload() is True
     eventually(lambda: proofs(proving) == 2)
@@ -244,17 +244,17 @@ def test_reload_tries_a_refused_section_again(proving: Device) -> None:
 def test_what_a_restart_may_mend_is_judged_again(tmp_path: Path) -> None:
     """A model refused for an unknown key runs once the key is there: keys are the device's own."""
     with Device(tmp_path) as device:
-        device.wish(THEIRS.section())
+        device.section(THEIRS.section())
         device.until(S.REFUSED)
     with Device(tmp_path, THEIRS.keyring) as device:
-        device.wish(THEIRS.section())
+        device.section(THEIRS.section())
         device.until(S.PROBATION)
 
 
 def test_a_device_without_keys_says_so(tmp_path: Path) -> None:
     """The literal of a variable that nobody replaced is named in the twin."""
     with Device(tmp_path, Keyring.from_environment("$MODEL_TRUSTED_KEYS", required=True)) as device:
-        device.wish(OURS.section())
+        device.section(OURS.section())
         assert device.until(S.REFUSED)["error"]["code"] == "keys-literal"
 
 
@@ -265,7 +265,7 @@ def test_three_exceptions_withdraw_a_model(device: Device) -> None:
     """Frames on which it throws are answered by the model before it; after the third it is gone for good."""
     good = device.install(OURS.section("1.0.0"))
     wrong = OURS.section("2.0.0")
-    device.wish(wrong)
+    device.section(wrong)
     device.until(S.PROBATION)
     bad = device.running
     for _ in range(3):
@@ -276,7 +276,7 @@ def test_three_exceptions_withdraw_a_model(device: Device) -> None:
     assert status["error"]["code"] == "engine-errors"
     assert status["candidate"]["version"] == "2.0.0"
     assert status["active"]["version"] == "1.0.0"
-    device.wish({**wrong})
+    device.section({**wrong})
     device.until(S.WITHDRAWN)
     assert proofs(device) == 2
 
@@ -284,7 +284,7 @@ def test_three_exceptions_withdraw_a_model(device: Device) -> None:
 def test_a_slow_model_is_withdrawn(device: Device) -> None:
     """p95 of invoke over the model's own budget ends probation badly."""
     device.install(OURS.section("1.0.0"))
-    device.wish(OURS.section("2.0.0", latency_budget_ms=10))
+    device.section(OURS.section("2.0.0", latency_budget_ms=10))
     device.until(S.PROBATION)
     device.answer(1, invoke_ms=11)
     assert device.until(S.WITHDRAWN)["error"]["code"] == "too-slow"
@@ -294,7 +294,7 @@ def test_a_slow_model_is_withdrawn(device: Device) -> None:
 def test_the_operators_budget_holds_too(device: Device) -> None:
     """The tighter of the two budgets decides."""
     device.delivery.limit_latency(5)
-    device.wish(OURS.section("1.0.0", latency_budget_ms=10))
+    device.section(OURS.section("1.0.0", latency_budget_ms=10))
     device.until(S.PROBATION)
     device.answer(1, invoke_ms=7)
     assert device.until(S.WITHDRAWN)["error"]["code"] == "too-slow"
@@ -302,7 +302,7 @@ def test_the_operators_budget_holds_too(device: Device) -> None:
 
 def test_without_a_model_before_it_nobody_answers(device: Device) -> None:
     """The first model fails probation: there is none to go back to, and the twin says so."""
-    device.wish(OURS.section("1.0.0"))
+    device.section(OURS.section("1.0.0"))
     device.until(S.PROBATION)
     running = device.running
     for _ in range(3):
@@ -316,14 +316,14 @@ def test_a_withdrawal_outlives_a_restart(tmp_path: Path) -> None:
     """What failed probation is not tried by the next process; what was good is."""
     with Device(tmp_path) as device:
         device.install(OURS.section("1.0.0"))
-        device.wish(OURS.section("2.0.0"))
+        device.section(OURS.section("2.0.0"))
         device.until(S.PROBATION)
         for _ in range(3):
             device.delivery.failed(device.running, RuntimeError("no"))
         device.until(S.WITHDRAWN)
     with Device(tmp_path) as device:
         assert device.active() == "1.0.0"
-        device.wish(OURS.section("2.0.0"))
+        device.section(OURS.section("2.0.0"))
         assert device.until(S.WITHDRAWN)["error"]["code"] == "engine-errors"
 
 
@@ -339,9 +339,9 @@ def test_errors_after_probation_are_answered_by_the_model_before(device: Device)
 def test_a_model_on_probation_is_watched_while_another_is_refused(device: Device) -> None:
     """The twin tells of the newest wish; the older one's probation still ends as it ends."""
     device.install(OURS.section("1.0.0"))
-    device.wish(OURS.section("2.0.0"))
+    device.section(OURS.section("2.0.0"))
     device.until(S.PROBATION)
-    device.wish(THEIRS.section("3.0.0"))
+    device.section(THEIRS.section("3.0.0"))
     device.until(S.REFUSED)
     for _ in range(3):
         device.delivery.failed(device.running, RuntimeError("no"))
@@ -360,10 +360,10 @@ def test_a_probation_may_end_while_another_model_is_proved(tmp_path: Path) -> No
     settings = replace(ENDLESS, probation_frames=5, proof_command=unless(flag, wait))
     with Device(tmp_path, settings=settings) as device:
         device.install(OURS.section("1.0.0"))
-        device.wish(OURS.section("2.0.0"))
+        device.section(OURS.section("2.0.0"))
         device.until(S.PROBATION)
         flag.touch()
-        device.wish(OURS.section("3.0.0"))
+        device.section(OURS.section("3.0.0"))
         device.until(S.PROVING)
         for _ in range(3):
             device.delivery.failed(device.running, RuntimeError("no"))
@@ -372,7 +372,7 @@ def test_a_probation_may_end_while_another_model_is_proved(tmp_path: Path) -> No
         device.until(S.PROBATION)
         device.answer(5)
         assert device.until(S.ACTIVE)["previous"]["version"] == "1.0.0"
-        device.wish(OURS.section("2.0.0"))
+        device.section(OURS.section("2.0.0"))
         assert device.until(S.WITHDRAWN)["error"]["code"] == "engine-errors"
     with Device(tmp_path) as device:
         assert device.active() == "3.0.0"
@@ -382,7 +382,7 @@ def test_a_model_replaced_on_probation_is_no_way_back(device: Device) -> None:
     """`previous` is the last model that finished probation, not the last that ran."""
     device.install(OURS.section("1.0.0"))
     for version in ("2.0.0", "3.0.0"):
-        device.wish(OURS.section(version))
+        device.section(OURS.section(version))
         device.until(S.PROBATION)
     assert device.active() == "3.0.0"
     assert device.until(S.PROBATION)["previous"]["version"] == "1.0.0"
@@ -407,7 +407,7 @@ def test_rollback_goes_back_and_stays_there(tmp_path: Path) -> None:
         assert device.delivery.rollback() is None
     with Device(tmp_path) as device:
         assert device.active() == "1.0.0"
-        device.wish(OURS.section("3.0.0"))
+        device.section(OURS.section("3.0.0"))
         device.until(S.WITHDRAWN)
         device.install(OURS.section("3.0.0", attempt=2))
         assert device.active() == "3.0.0"
@@ -427,7 +427,7 @@ def test_rollback_ends_a_proof_under_way(tmp_path: Path) -> None:
         device.install(OURS.section("1.0.0"))
         device.install(OURS.section("2.0.0"))
     with Device(tmp_path, settings=ENDLESS) as device:
-        device.wish(OURS.section("3.0.0"))
+        device.section(OURS.section("3.0.0"))
         device.until(S.PROVING)
         ref = device.delivery.rollback()
         assert ref is not None
@@ -449,7 +449,7 @@ def test_going_back_needs_no_download(device: Device) -> None:
     elsewhere = {"source": {"uri": "https://127.0.0.1:9/gone"}}
     device.install({**OURS.section("1.0.0"), **elsewhere})
     assert device.active() == "1.0.0"
-    device.wish({**OURS.section("4.0.0"), **elsewhere})
+    device.section({**OURS.section("4.0.0"), **elsewhere})
     assert device.until(S.REFUSED)["error"]["code"] == "source-forbidden"
     assert len(list(device.folder.glob("models/*"))) == 3
 
@@ -462,7 +462,7 @@ def test_an_absent_section_keeps_what_runs(device: Device, before: bool) -> None
     """A manifest that is applied again names no model: the device goes on and reports `unassigned`."""
     if before:
         device.install(OURS.section("1.0.0"))
-    device.wish(None)
+    device.section(None)
     status = device.until(S.UNASSIGNED)
     assert device.active() == ("1.0.0" if before else "")
     assert "error" not in status
@@ -472,9 +472,9 @@ def test_an_absent_section_keeps_what_runs(device: Device, before: bool) -> None
 def test_a_section_that_comes_back_finds_its_model_running(device: Device) -> None:
     """Nothing is proved or loaded again for what runs already."""
     running = device.install(OURS.section("1.0.0"))
-    device.wish(None)
+    device.section(None)
     device.until(S.UNASSIGNED)
-    device.wish(OURS.section("1.0.0"))
+    device.section(OURS.section("1.0.0"))
     device.until(S.ACTIVE)
     assert device.delivery.current is running
     assert proofs(device) == 1
@@ -485,12 +485,12 @@ def test_another_section_for_the_running_model_changes_nothing(tmp_path: Path) -
     both = Keyring.from_environment(f"{OURS.trusted},{THEIRS.trusted}", required=True)
     with Device(tmp_path, both) as device:
         running = device.install(OURS.section("1.0.0"))
-        device.wish(THEIRS.section("1.0.0"))
+        device.section(THEIRS.section("1.0.0"))
         device.until(S.ACTIVE)
         assert device.delivery.current is running
     with Device(tmp_path, THEIRS.keyring) as device:
         assert device.active() == "1.0.0"
-        device.wish(THEIRS.section("1.0.0"))
+        device.section(THEIRS.section("1.0.0"))
         device.until(S.ACTIVE)
         assert proofs(device) == 0
 
@@ -499,7 +499,7 @@ def test_fifty_quick_changes_end_at_the_last(proving: Device) -> None:
     """Only the newest wish counts, and most of those before it are never tried."""
     proving.install(OURS.section("0"))
     for section in [OURS.section(str(number)) for number in range(1, 51)]:  # signing takes time: all before
-        proving.wish(section)
+        proving.section(section)
     proving.until(S.PROBATION)
     assert proving.active() == "50"
     assert proofs(proving) < 25
@@ -513,7 +513,7 @@ def test_a_newer_wish_replaces_the_candidate_only(tmp_path: Path) -> None:
     with Device(tmp_path, settings=settings) as device:
         device.install(OURS.section("1.0.0"))
         flag.touch()
-        device.wish(OURS.section("2.0.0"))
+        device.section(OURS.section("2.0.0"))
         eventually((tmp_path / "begun").exists)
         assert device.active() == "1.0.0"
         flag.unlink()
@@ -530,7 +530,7 @@ def test_the_same_wish_again_disturbs_nothing(tmp_path: Path) -> None:
     with Device(tmp_path, settings=settings) as device:
         flag.touch()
         for _ in range(3):
-            device.wish(OURS.section("1.0.0"))
+            device.section(OURS.section("1.0.0"))
             eventually(begun.exists)
         flag.unlink()
         device.until(S.PROBATION)
@@ -548,9 +548,9 @@ def unless(flag: Path, command: str) -> tuple[str, ...]:
 )
 def test_a_bad_twin_never_ends_the_process(device: Device, section: object) -> None:
     """Whatever the twin holds, the next good section is installed."""
-    device.wish(section)
+    device.section(section)
     device.until(S.REFUSED)
-    device.wish(OURS.section())
+    device.section(OURS.section())
     device.until(S.PROBATION)
 
 
@@ -563,7 +563,7 @@ def test_what_is_unavailable_is_tried_again(tmp_path: Path) -> None:
     flag.touch()
     settings = replace(BLIND, retry_first_s=0.05, proof_command=unless(flag, "exit 7"))
     with Device(tmp_path, settings=settings) as device:
-        device.wish(OURS.section())
+        device.section(OURS.section())
         status = device.until(S.UNAVAILABLE)
         assert status["error"]["code"] == "no-proof"
         assert device.reported["model"]["ac"] == 503
@@ -579,7 +579,7 @@ def test_going_back_ends_the_retries(tmp_path: Path) -> None:
         device.install(OURS.section("1.0.0"))
         device.install(OURS.section("2.0.0"))
         flag.touch()
-        device.wish(OURS.section("3.0.0"))
+        device.section(OURS.section("3.0.0"))
         device.until(S.UNAVAILABLE)
         device.delivery.rollback()
         flag.unlink()
@@ -593,7 +593,7 @@ def test_a_disk_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file where the folder should be")
     settings = replace(BLIND, retry_first_s=0.05)
     with Device(tmp_path / "data", settings=settings) as device:
-        device.wish(OURS.section())
+        device.section(OURS.section())
         assert device.until(S.UNAVAILABLE)["error"]["code"] == "disk-error"
         assert device.delivery.current is None
         (tmp_path / "data").unlink()
@@ -604,7 +604,7 @@ def test_a_newer_versions_state_is_named_in_the_twin(tmp_path: Path) -> None:
     """An older image cannot read what is kept; it runs the model that the twin names all the same."""
     (tmp_path / "models.json").write_text('{"schema": 7}')
     with Device(tmp_path) as device:
-        device.delivery.wish(None, 0)
+        device.delivery.section(None, 0)
         assert device.patches[0]["modelStatus"]["error"] == {
             "code": "state-too-new",
             "message": "models.json has schema 7, this version knows 1",
@@ -658,12 +658,12 @@ def test_a_damaged_file_is_never_loaded(tmp_path: Path, damage: bytes) -> None:
 def test_stopping_on_probation_is_no_crash(tmp_path: Path) -> None:
     """Orderly restarts with a model on probation do not condemn it; it goes on where it can."""
     with Device(tmp_path) as device:
-        device.wish(OURS.section("1.0.0"))
+        device.section(OURS.section("1.0.0"))
         device.until(S.PROBATION)
     for _ in range(3):
         with Device(tmp_path) as device:
             assert device.active() == "1.0.0"
-            device.wish(OURS.section("1.0.0"))
+            device.section(OURS.section("1.0.0"))
             device.until(S.PROBATION)
     with Device(tmp_path) as device:
         device.answer(5)
@@ -673,7 +673,7 @@ def test_stopping_on_probation_is_no_crash(tmp_path: Path) -> None:
 def test_stop_does_not_wait_for_a_proof(tmp_path: Path) -> None:
     """A module that is told to stop ends, hang or not."""
     with Device(tmp_path, settings=ENDLESS) as device:
-        device.wish(OURS.section())
+        device.section(OURS.section())
         device.until(S.PROVING)
     assert "delivery" not in [thread.name for thread in threading.enumerate()]
 

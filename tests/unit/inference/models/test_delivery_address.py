@@ -53,7 +53,7 @@ def test_a_model_behind_an_address_is_installed(server: ModelServer, tmp_path: P
 
 def test_nobody_is_asked_on_the_word_of_a_stranger(device: Device, server: ModelServer) -> None:
     """The signature comes before the download."""
-    device.wish(at(server, THEIRS))
+    device.section(at(server, THEIRS))
     assert device.until(S.REFUSED)["error"]["code"] == "unknown-key"
     assert not server.asked
 
@@ -80,7 +80,7 @@ def test_what_is_kept_is_not_fetched_again_unless_the_disk_has_changed_it(
 def test_a_server_in_trouble_is_asked_until_it_is_well(device: Device, server: ModelServer) -> None:
     """Unavailable is not refused, and the address's secret is in no report."""
     server.answer = only(503)
-    device.wish(at(server))
+    device.section(at(server))
     assert device.until(S.UNAVAILABLE)["error"]["code"] == "source-unavailable"
     server.answer = whole(DATA)
     device.until(S.PROBATION)
@@ -90,11 +90,11 @@ def test_a_server_in_trouble_is_asked_until_it_is_well(device: Device, server: M
 def test_what_is_missing_is_asked_for_once(device: Device, server: ModelServer) -> None:
     """404 is the section's fault: no polling, until the section changes."""
     server.answer = only(404)
-    device.wish(at(server))
+    device.section(at(server))
     assert device.until(S.REFUSED)["error"]["code"] == "source-missing"
     assert len(server.asked) == 1
     server.answer = whole(DATA)
-    device.wish({**at(server), "attempt": 2})
+    device.section({**at(server), "attempt": 2})
     device.until(S.PROBATION)
 
 
@@ -105,9 +105,9 @@ def test_a_newer_wish_ends_the_download(device: Device, server: ModelServer) -> 
         server.ended.wait(60)
 
     server.answer = waits
-    device.wish(at(server))
+    device.section(at(server))
     eventually(lambda: server.asked)
-    device.wish(OURS.section("3.0.0"))
+    device.section(OURS.section("3.0.0"))
     device.until(S.PROBATION)
     assert device.active() == "3.0.0"
     assert not server.ended.is_set()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from inference.model_section import ModelState, digest, section_for
-from inference.models.store import Kept, Memory, ModelStore
+from inference.models.store import Memory, ModelStore, StoredModel
 from tests.models import ROOT, tiny_artefact, tiny_tflite
 from tests.unit.inference.device import PROVING, Device, Publisher
 
@@ -50,7 +50,7 @@ def test_two_crashes_condemn_a_model(tmp_path: Path, way: str) -> None:
     with Device(folder, runtime="tflite_runtime") as device:
         assert device.active() == "1.0.0"
         assert device.until(ModelState.WITHDRAWN)["error"]["code"] == "crashed"
-        device.wish(section)
+        device.section(section)
         status = device.until(ModelState.WITHDRAWN)
         assert status["error"]["code"] == "crashed"
         assert status["candidate"]["version"] == "2.0.0"
@@ -65,7 +65,10 @@ def test_a_proven_model_that_kills_a_new_runtime_does_so_once(tmp_path: Path) ->
         tiny_artefact(version="2.0.0", tflite=tiny_tflite()[: len(tiny_tflite()) // 2]),
     )
     section = section_for(OURS.ref(bad, version="2.0.0"), bad)
-    kept = [Kept(OURS.ref(good), "good", True), Kept(OURS.ref(bad, version="2.0.0"), digest(section), True)]
+    kept = [
+        StoredModel(OURS.ref(good), "good", True),
+        StoredModel(OURS.ref(bad, version="2.0.0"), digest(section), True),
+    ]
     for each, data in zip(kept, (good, bad), strict=True):
         store.put(each.ref.sha256, data)
     store.save(Memory().promoted(kept[0]).promoted(kept[1]))
@@ -73,7 +76,7 @@ def test_a_proven_model_that_kills_a_new_runtime_does_so_once(tmp_path: Path) ->
     assert module(folder, section) == -signal.SIGSEGV
     with Device(folder, settings=PROVING, runtime="tflite_runtime") as device:
         assert device.active() == "1.0.0"
-        device.wish(section)
+        device.section(section)
         assert device.until(ModelState.REFUSED)["error"]["code"] == "crashes-runtime"
 
 

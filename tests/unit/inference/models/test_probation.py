@@ -2,10 +2,10 @@
 
 import pytest
 
-from inference.models.probation import Ending, Probation
+from inference.models.probation import Probation, ProbationResult
 
 
-def run(probation: Probation, *invokes_ms: float) -> list[Ending | None]:
+def run(probation: Probation, *invokes_ms: float) -> list[ProbationResult | None]:
     return [probation.answered(each) for each in invokes_ms]
 
 
@@ -13,8 +13,8 @@ def test_fifty_good_frames_end_it_well() -> None:
     """The fiftieth answer ends probation, no earlier one does."""
     endings = run(Probation(5.0), *[4.9] * 50)
     assert endings[:49] == [None] * 49
-    assert endings[49] == Ending()
-    assert Ending().passed
+    assert endings[49] == ProbationResult()
+    assert ProbationResult().passed
 
 
 def test_three_exceptions_end_it_badly() -> None:
@@ -34,7 +34,7 @@ def test_an_exception_is_no_answer() -> None:
     probation = Probation(5.0)
     probation.failed(RuntimeError())
     assert run(probation, *[1.0] * 49)[-1] is None
-    assert probation.answered(1.0) == Ending()
+    assert probation.answered(1.0) == ProbationResult()
 
 
 @pytest.mark.parametrize("slow", range(5))
@@ -55,4 +55,4 @@ def test_it_does_not_wait_for_what_is_settled() -> None:
 
 def test_the_budget_itself_is_within_the_budget() -> None:
     """Exactly the budget is not over it."""
-    assert run(Probation(5.0), *[5.0] * 50)[-1] == Ending()
+    assert run(Probation(5.0), *[5.0] * 50)[-1] == ProbationResult()

@@ -16,13 +16,13 @@ from inference.models.states import (
     ENDS,
     START,
     TRANSITIONS,
-    Effect,
+    Action,
     Event,
     diagram,
     retry_delay_s,
     step,
 )
-from inference.models.status import MAX_HISTORY, Happened, Reason, Status
+from inference.models.status import MAX_HISTORY, HistoryEntry, Reason, Status
 
 S, E = ModelState, Event
 OUTSIDE = [
@@ -46,9 +46,9 @@ def test_no_state_and_event_stand_twice() -> None:
 @pytest.mark.parametrize("state", [S.CHECKING, S.PROVING, S.LOADING, S.STARTING])
 def test_every_end_of_an_effect_is_expected(state: ModelState) -> None:
     """Whatever an effect ends in, the state that ordered it knows what to do."""
-    effects = {row.effect for row in TRANSITIONS if row.to is state} or {START.effect}
-    for effect in effects:
-        for event in ENDS[effect]:
+    actions = {row.action for row in TRANSITIONS if row.to is state} or {START.action}
+    for action in actions:
+        for event in ENDS[action]:
             step(state, event)
 
 
@@ -64,7 +64,7 @@ def test_the_twin_may_change_at_any_time(state: ModelState, event: Event) -> Non
 def test_probation_may_end_while_the_twin_asks_for_something_else(state: ModelState, event: Event) -> None:
     """What is on probation is watched to the end; only its own state is changed by that."""
     if (state, event) == (S.ACTIVE, E.PASSED):
-        assert step(state, event).effect is Effect.SETTLE
+        assert step(state, event).action is Action.SETTLE
     after = step(state, event)
     if state not in (S.PROBATION, S.ACTIVE):
         assert after.state is state
@@ -72,11 +72,11 @@ def test_probation_may_end_while_the_twin_asks_for_something_else(state: ModelSt
 
 def test_the_straight_way() -> None:
     """Check, prove, load, promote, settle: in this order and no other."""
-    state, effects = S.EMPTY, []
+    state, actions = S.EMPTY, []
     for event in (E.WISHED, E.VERIFIED, E.PROVED, E.LOADED, E.PASSED):
-        state, effect = (after := step(state, event)).state, after.effect
-        effects.append(effect)
-    assert effects == [Effect.CHECK, Effect.PROVE, Effect.LOAD, Effect.PROMOTE, Effect.SETTLE]
+        state, action = (after := step(state, event)).state, after.action
+        actions.append(action)
+    assert actions == [Action.CHECK, Action.PROVE, Action.LOAD, Action.PROMOTE, Action.SETTLE]
     assert state is S.ACTIVE
 
 
@@ -145,7 +145,7 @@ def limits(value: Any, depth: int = 1, in_array: bool = False) -> None:
 @pytest.mark.parametrize("state", list(S))
 def test_every_report_fits_into_a_twin(state: ModelState) -> None:
     """Long messages are cut, nothing unknown stands in an array, and the last 8 transitions are told."""
-    happened = tuple(Happened(state, f"2024-01-01T00:00:{n:02}Z", code="x" * (n % 2)) for n in range(20))
+    happened = tuple(HistoryEntry(state, f"2024-01-01T00:00:{n:02}Z", code="x" * (n % 2)) for n in range(20))
     full = Status(
         state, 7, REF, REF.reported(), REF, Reason("bad-section", "ä" * 9000), {"loadMs": 1.23456}, happened
     )

@@ -15,13 +15,13 @@ import pytest
 
 from inference.model_section import ModelRef
 from inference.models.errors import CODES, ModelUnavailable
-from inference.models.store import MAX_KEPT, MAX_QUARANTINED, Kept, Memory, ModelStore, Verdict
+from inference.models.store import MAX_KEPT, MAX_QUARANTINED, Memory, ModelStore, StoredModel, Verdict
 
 BAD = Verdict("too-slow", "it was")
 
 
-def kept(name: str, *, proven: bool = True) -> Kept:
-    return Kept(ModelRef("digits", name, 1, f"sha-{name}"), f"section-{name}", proven)
+def kept(name: str, *, proven: bool = True) -> StoredModel:
+    return StoredModel(ModelRef("digits", name, 1, f"sha-{name}"), f"section-{name}", proven)
 
 
 def after(*names: str) -> Memory:
@@ -32,7 +32,7 @@ def after(*names: str) -> Memory:
     return memory
 
 
-def names(entries: tuple[Kept, ...]) -> list[str]:
+def names(entries: tuple[StoredModel, ...]) -> list[str]:
     return [entry.ref.version for entry in entries]
 
 
@@ -43,7 +43,7 @@ def test_the_last_three_are_kept() -> None:
     """The fourth model pushes out the first."""
     memory = after("a", "b", "c", "d")
     assert names(memory.kept) == ["d", "c", "b"]
-    assert names(memory.ways_back) == ["c", "b"]
+    assert names(memory.rollback_candidates) == ["c", "b"]
 
 
 def test_going_back_by_twin_reorders_and_loses_nothing() -> None:
@@ -56,7 +56,7 @@ def test_previous_is_the_last_that_finished_probation() -> None:
     memory = after("good")
     for name in ("x", "y", "z"):
         memory = memory.promoted(kept(name, proven=False))
-    assert names(memory.ways_back) == ["good"]
+    assert names(memory.rollback_candidates) == ["good"]
     assert len(memory.kept) == MAX_KEPT
 
 
@@ -71,15 +71,15 @@ def test_a_quarantined_model_is_no_way_back() -> None:
     """Going back twice goes back two models, not to and fro."""
     memory = after("a", "b", "c").quarantined("section-c", BAD).withdrawn("sha-c").resumed("sha-b")
     assert memory.active == kept("b")
-    assert names(memory.ways_back) == ["a"]
+    assert names(memory.rollback_candidates) == ["a"]
     assert "c" in names(memory.kept)
 
 
 def test_a_released_section_may_be_gone_back_to() -> None:
     """A release undoes a verdict."""
     memory = after("a", "b").quarantined("section-a", BAD)
-    assert names(memory.ways_back) == []
-    assert names(memory.released("section-a").ways_back) == ["a"]
+    assert names(memory.rollback_candidates) == []
+    assert names(memory.released("section-a").rollback_candidates) == ["a"]
 
 
 def test_the_quarantine_is_bounded() -> None:
@@ -148,7 +148,7 @@ def test_another_section_for_the_same_model_takes_its_attempt_along() -> None:
     ref = memory.attempts["section-new"].ref
     memory = memory.asked_by("section-again", ref)
     assert list(memory.attempts) == ["section-again"]
-    assert memory.active == Kept(ref, "section-again", False)
+    assert memory.active == StoredModel(ref, "section-again", False)
 
 
 # -- the disk

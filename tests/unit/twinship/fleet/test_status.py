@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from inference import model_section
 from inference.model_section import ModelRef, ModelState
 from inference.models.errors import CODES
-from inference.models.status import Happened, Reason
+from inference.models.status import HistoryEntry, Reason
 from inference.models.status import Status as DeviceStatus
 from tests.unit.twinship.fleet.conftest import FakeHub
 from twinship.fleet.service import HubUnavailable, ModuleTwin
@@ -37,8 +37,8 @@ def refused() -> dict[str, Any]:
         candidate=NEW.reported(),
         error=Reason("wrong-digest", "digits:1.1.0: sha256 is cc, not bb"),
         history=(
-            Happened(ModelState.CHECKING, "2026-11-23T06:30:00Z", "digits", "1.1.0"),
-            Happened(ModelState.REFUSED, "2026-11-23T06:30:01Z", "digits", "1.1.0", "wrong-digest"),
+            HistoryEntry(ModelState.CHECKING, "2026-11-23T06:30:00Z", "digits", "1.1.0"),
+            HistoryEntry(ModelState.REFUSED, "2026-11-23T06:30:01Z", "digits", "1.1.0", "wrong-digest"),
         ),
     )
     assert "wrong-digest" in CODES

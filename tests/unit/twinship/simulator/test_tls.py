@@ -50,7 +50,7 @@ class Application(asyncio.Protocol):
 
 
 @dataclass
-class Place:
+class ArtefactStore:
     """A server for one application, and what its clients trust."""
 
     port: int
@@ -66,11 +66,11 @@ async def serving(
     folder: Path,
     make: Callable[[], Application] = Application,
     newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
-) -> AsyncIterator[Place]:
+) -> AsyncIterator[ArtefactStore]:
     authority = Authority.open(folder, datetime.now(UTC))
     trusted = ssl.create_default_context(cadata=authority.ca_pem)
     trusted.maximum_version = newest
-    place = Place(0, trusted)
+    place = ArtefactStore(0, trusted)
 
     def application() -> Application:
         place.made.append(make())
@@ -272,7 +272,7 @@ def test_the_application_is_told_when_nobody_reads(tmp_path: Path) -> None:
 
 
 @contextlib.contextmanager
-def deaf_client(place: Place) -> Iterator[ssl.SSLSocket]:
+def deaf_client(place: ArtefactStore) -> Iterator[ssl.SSLSocket]:
     with (
         socket.create_connection((ADDRESS, place.port), timeout=WITHIN_S) as plain,
         place.trusted.wrap_socket(plain, server_hostname=ADDRESS, do_handshake_on_connect=False) as client,

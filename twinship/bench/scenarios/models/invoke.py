@@ -13,7 +13,7 @@ from inference.artefact import Artefact, read
 from inference.runtimes import interpreter, versions
 from twinship.bench.catalogue import Bench
 from twinship.bench.report.figures import blocks, median, spread
-from twinship.bench.rig.own_process import apart
+from twinship.bench.rig.own_process import own_process
 from twinship.demo.report import percentile
 
 WARM: Final = 500
@@ -22,7 +22,7 @@ TIMES: Final = 10_000
 
 def measure(bench: Bench) -> Mapping[str, Any]:
     """By runtime: one invocation on one thread, and how many fit into a second."""
-    return apart(_by_runtime, bench.models[0])
+    return own_process(_by_runtime, bench.models[0])
 
 
 def _by_runtime(model: Path) -> dict[str, Any]:

@@ -15,11 +15,11 @@ from inference.frames.preprocess import decode_file
 from inference.frames.settings import Settings, TelemetrySection
 from inference.metrics import StageHistograms
 from inference.model_section import ModelRef
-from inference.models.active_model import Duty
+from inference.models.active_model import ActiveModel
 from inference.models.installer import Running
 from twinship.bench.catalogue import Bench
 from twinship.bench.report.figures import blocks, median, spread
-from twinship.bench.rig.own_process import apart
+from twinship.bench.rig.own_process import own_process
 from twinship.bench.scenarios.models.invoke import invocations_us
 from twinship.demo.report import percentile
 
@@ -33,7 +33,7 @@ def measure(bench: Bench) -> Mapping[str, Any]:
 
     A frame is a PNG, as the camera sends it unless told otherwise; under `raw` it is the pixels themselves.
     """
-    return apart(_measured, bench.models[0], bench.pictures)
+    return own_process(_measured, bench.models[0], bench.pictures)
 
 
 def _measured(model: Path, pictures: Path) -> dict[str, Any]:
@@ -74,9 +74,9 @@ def _walk(running: Running) -> Callable[[Message], float]:
         on_stored(mono_ns())
         return True
 
-    duty = Duty(lambda _running, _ending: None)
-    duty.take_over(running, None)
-    path = FramePath(duty, send, instance="0123456789abcdef", observe=StageHistograms().observe)
+    active_model = ActiveModel(lambda _running, _ending: None)
+    active_model.take_over(running, None)
+    path = FramePath(active_model, send, instance="0123456789abcdef", observe=StageHistograms().observe)
     path.apply(Settings(telemetry=TelemetrySection(predictions="all")))
 
     def walk(message: Message) -> float:

@@ -8,12 +8,12 @@ import pytest
 
 from twinship.bench import BenchFailed
 from twinship.bench.advise import advice
-from twinship.bench.advise.advise import HOP_MS, Advice, Model, Wish, advise, loads
+from twinship.bench.advise.advise import HOP_MS, Advice, Model, ModelSection, advise, loads
 from twinship.bench.advise.hardware import Measured, Published, Table, measured, published
 from twinship.bench.advise.quantities import bandwidth, spoken
 from twinship.bench.advise.tiers import Stream, needs
 
-WISH = Wish(fps=30, max_latency_ms=20, bandwidth=250_000, frame_bytes=1_000)
+WISH = ModelSection(fps=30, max_latency_ms=20, bandwidth=250_000, frame_bytes=1_000)
 TABLE = Table("another task", (Published(device="board", per_s=100, source="their table, row 1"),))
 SMALL = Model("digits:1.0.0 micro", "aa", 30_000, 0.98, 0.2, "litert")
 LARGE = Model("digits:2.0.0 seed", "bb", 250_000, 0.99, 1.0, "litert")
@@ -36,9 +36,9 @@ def record(sha256: str = "aa", size: int = 30_000, p99: float = 0.3) -> Measured
     )
 
 
-def asked(wish: Wish = WISH, models: tuple[Model, ...] = (SMALL, LARGE)) -> Advice:
+def asked(section: ModelSection = WISH, models: tuple[Model, ...] = (SMALL, LARGE)) -> Advice:
     """Advice from two trained models and one measured device."""
-    return advise(wish, models, (record(),), TABLE)
+    return advise(section, models, (record(),), TABLE)
 
 
 @pytest.mark.parametrize(

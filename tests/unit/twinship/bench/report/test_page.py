@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 from twinship.bench.report.page import html
 from twinship.bench.report.svg_bars import Row, bars
-from twinship.bench.report.thresholds import standings
+from twinship.bench.report.thresholds import results
 
 REPORT = {
     "commit": "abc",
@@ -20,7 +20,7 @@ REPORT = {
 
 def page() -> str:
     """The page of a small report."""
-    return html({**REPORT, "bars": [each.to_json() for each in standings(REPORT)]})
+    return html({**REPORT, "bars": [each.to_json() for each in results(REPORT)]})
 
 
 def test_figures_and_bars_are_on_the_page() -> None:

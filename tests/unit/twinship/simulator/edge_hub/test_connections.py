@@ -55,8 +55,8 @@ def test_a_client_that_flaps_costs_one_patch_a_second(edge: Edge) -> None:
         edge.connect("a").drop()
     edge.clock.advance(5)
     assert version(edge) == before + 1
-    assert edge.hub.attendance.connects[EDGE, f"{EDGE}/a"] == 60
-    assert edge.hub.attendance.disconnects[EDGE, f"{EDGE}/a"] == 60
+    assert edge.hub.connections.connects[EDGE, f"{EDGE}/a"] == 60
+    assert edge.hub.connections.disconnects[EDGE, f"{EDGE}/a"] == 60
 
 
 def test_after_a_kill_nobody_is_there(edge: Edge) -> None:
@@ -81,5 +81,5 @@ def test_who_is_refused_is_counted(edge: Edge) -> None:
     packet = edge.connect_packet("a", ttl_s=-10)
     with pytest.raises(Refused):
         edge.hub.connect(packet, RecordingLink())
-    assert edge.hub.attendance.refusals == {(EDGE, 5): 1}
+    assert edge.hub.connections.refusals == {(EDGE, 5): 1}
     assert clients(edge) == {}

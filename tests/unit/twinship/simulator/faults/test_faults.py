@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.twinship.simulator.edge import ManualClock
 from twinship.simulator.faults.faults import KNOBS, FaultRefused, Faults, number
-from twinship.simulator.faults.shaping import SLICE_BYTES, HeldBack, ShapedLine
+from twinship.simulator.faults.shaping import SLICE_BYTES, DelayQueue, LinkShaper
 
 
 def test_the_same_traffic_meets_the_same_faults_again() -> None:
@@ -56,7 +56,7 @@ def test_values_are_read_as_people_write_them() -> None:
 def test_what_is_held_back_keeps_its_order() -> None:
     """Also when the delay gets shorter; release() lets all go at once, and the next delay counts again."""
     clock, said = ManualClock(), []
-    line = HeldBack(clock)
+    line = DelayQueue(clock)
     line.hold(0, lambda: said.append(0))
     line.hold(5, lambda: said.append(1))
     line.hold(1, lambda: said.append(2))
@@ -74,7 +74,7 @@ def test_what_is_held_back_keeps_its_order() -> None:
 def test_a_line_carries_at_its_rate_after_its_delay() -> None:
     """1,000 bytes at 100 bytes/s and 2 s: the whole is there after 12 s, in order, and not before."""
     clock, out = ManualClock(), bytearray()
-    line = ShapedLine(clock, out.extend)
+    line = LinkShaper(clock, out.extend)
     line.shape(100, 2, black_hole=False)
     line.put(b"a" * 400)
     line.put(b"b" * 600)
@@ -92,7 +92,7 @@ def test_a_line_carries_at_its_rate_after_its_delay() -> None:
 def test_a_long_read_is_carried_in_segments() -> None:
     """A short packet at its front need not wait for its end."""
     clock, out = ManualClock(), bytearray()
-    line = ShapedLine(clock, out.extend)
+    line = LinkShaper(clock, out.extend)
     line.shape(SLICE_BYTES, 0, black_hole=False)
     line.put(bytes(10 * SLICE_BYTES))
     clock.advance(3.01)
@@ -102,7 +102,7 @@ def test_a_long_read_is_carried_in_segments() -> None:
 def test_a_black_hole_keeps_all_and_its_end_lets_it_through() -> None:
     """Nothing for any time; then everything, in order, and later bytes at once."""
     clock, out = ManualClock(), bytearray()
-    line = ShapedLine(clock, out.extend)
+    line = LinkShaper(clock, out.extend)
     line.shape(0, 0, black_hole=True)
     line.put(b"1")
     clock.advance(1e6)
@@ -116,7 +116,7 @@ def test_a_black_hole_keeps_all_and_its_end_lets_it_through() -> None:
 def test_another_shape_counts_for_what_waits() -> None:
     """From slow to fast: what waits goes at the new rate, and the old alarm rings for nobody."""
     clock, out = ManualClock(), bytearray()
-    line = ShapedLine(clock, out.extend)
+    line = LinkShaper(clock, out.extend)
     line.shape(1, 0, black_hole=False)
     line.put(b"x" * 100)
     line.shape(100, 0, black_hole=False)
@@ -127,7 +127,7 @@ def test_another_shape_counts_for_what_waits() -> None:
 def test_every_byte_that_is_put_in_counts_once() -> None:
     """On a free line, on a slow one, and when its shape changes while some wait."""
     clock, out = ManualClock(), bytearray()
-    line = ShapedLine(clock, out.extend)
+    line = LinkShaper(clock, out.extend)
     line.put(b"x" * 7)
     line.shape(1, 0, black_hole=False)
     line.put(b"x" * 100)

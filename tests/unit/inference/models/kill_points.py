@@ -1,6 +1,6 @@
 """A program that changes models and is killed before the n-th thing that it does to its folder, for every n.
 
-`python -m tests.unit.inference.kill_points WAY BASE SCRATCH SECTION` copies the folder BASE to SCRATCH/1,
+`python -m tests.unit.inference.models.kill_points WAY BASE SCRATCH SECTION` copies the folder BASE to SCRATCH/1,
 SCRATCH/2, … and prints the steps, one a line, at which it was killed there. WAY: `start`, `install` (the
 section in the file SECTION, through probation) or `rollback`. It forks: the runtime is loaded once.
 """

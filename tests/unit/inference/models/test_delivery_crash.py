@@ -21,7 +21,7 @@ from pathlib import Path
 from tests.unit.inference.device import Device
 with Device(Path(sys.argv[1]), runtime="tflite_runtime") as device:
     section = json.loads(Path(sys.argv[2]).read_text())
-    device.wish(section)
+    device.section(section)
     device.wait(lambda twin: twin.get("modelStatus", {}).get("state") in ("probation", "withdrawn"))
     if device.active() == section["version"]:
         os.kill(os.getpid(), signal.SIGKILL)

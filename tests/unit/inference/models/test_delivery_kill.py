@@ -31,7 +31,7 @@ def killed(way: str, base: Path, scratch: Path) -> list[str]:
     """The steps at which a process was killed; what it left is in scratch/1, scratch/2, …"""
     section = scratch / "section.json"
     section.write_text(json.dumps(OURS.section(NEW)))
-    program = [sys.executable, "-m", "tests.unit.inference.kill_points", way]
+    program = [sys.executable, "-m", "tests.unit.inference.models.kill_points", way]
     words = [*program, str(base), str(scratch), str(section)]
     ended = subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, timeout=240)
     said: str = ended.stdout

@@ -26,7 +26,7 @@ def test_a_full_and_a_read_only_disk(tmp_path: Path) -> None:
         or subprocess.run([*OWN_MOUNTS, "true"], capture_output=True).returncode
     ):
         pytest.skip("needs a mount namespace: elsewhere a full disk would be everybody's")
-    words = [*OWN_MOUNTS, sys.executable, "-m", "tests.unit.inference.test_disk", str(tmp_path)]
+    words = [*OWN_MOUNTS, sys.executable, "-m", "tests.unit.inference.models.test_disk", str(tmp_path)]
     ended = subprocess.run(words, cwd=ROOT, check=False, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout.splitlines()[-1]) == {

@@ -97,7 +97,7 @@ def test_a_truncated_flatbuffer_kills_the_child_only(tmp_path: Path) -> None:
 
 ONE_SECOND = """
 import sys
-from inference import prove
+from inference.models import prove
 prove._CPU_S = 1  # of processor time, which a busy machine does not shorten
 sys.exit(prove.main(sys.argv[1:]))
 """

@@ -1,7 +1,7 @@
-"""One processor core for all of a module's threads.
+"""Pins all threads of a module to one processor core.
 
-They take turns as it is: a frame passes a dozen threads of the SDK and paho, one of which runs at a time
-(GIL). Handing the turn over to another core costs more than the work it could do meanwhile.
+A frame passes through a dozen threads of the SDK and paho, and the GIL runs one of them at a time. Passing
+the GIL to a thread on another core costs more than the parallel work could save.
 """
 
 import logging
@@ -10,23 +10,24 @@ from typing import Final
 
 logger = logging.getLogger(__name__)
 
-#: The cores that this process was given, before it kept to one; a child with work of its own gets them all.
-GIVEN: Final = frozenset(os.sched_getaffinity(0))
-ANY: Final = "any"
+#: The cores that the system allowed this process before it was pinned; child processes may use them all.
+ALLOWED_CORES: Final = frozenset(os.sched_getaffinity(0))
+ANY_CORE: Final = "any"
 
 
-def keep_to_one(default: int, named: str | None = None) -> None:
-    """Run this thread, and those that it starts from now on, on one core.
+def pin_to_one_core(default: int, requested: str | None = None) -> None:
+    """Run this thread, and every thread that it starts from now on, on one core.
 
-    `default`: which of those given, -1 is the last. `named`: its number as the system counts, or "any" for
-    all of them; what cannot be is logged, and all are used.
+    `default` indexes the allowed cores; -1 is the last. `requested` overrides it with a core number of the
+    system, or with "any", which pins nothing. An unusable value is logged and pins nothing either.
     """
-    if named == ANY:
+    if requested == ANY_CORE:
         return
-    core = sorted(GIVEN)[default % len(GIVEN)]
-    if named:
-        core = int(named) if named.isdecimal() else -1
-    if core in GIVEN:
+    core = sorted(ALLOWED_CORES)[default % len(ALLOWED_CORES)]
+    if requested:
+        core = int(requested) if requested.isdecimal() else -1
+    if core in ALLOWED_CORES:
         os.sched_setaffinity(0, {core})
     else:
-        logger.error("MODULE_CORE=%s: cure: one of %s, or %s", named, ", ".join(map(str, sorted(GIVEN))), ANY)
+        cores = ", ".join(map(str, sorted(ALLOWED_CORES)))
+        logger.error("MODULE_CORE=%s: cure: one of %s, or %s", requested, cores, ANY_CORE)

@@ -17,7 +17,7 @@ logger = logging.getLogger("camera_sim")
 def main() -> None:
     """Run until told to stop."""
     log.setup("camera_sim")
-    cpu_affinity.keep_to_one(0, os.environ.get("MODULE_CORE"))  # inference has the last
+    cpu_affinity.pin_to_one_core(0, os.environ.get("MODULE_CORE"))  # inference has the last
     try:
         environment = CameraEnvironment.read(os.environ)
     except SettingsError as error:

@@ -25,7 +25,7 @@ EXIT_SETTINGS = 2
 def main() -> NoReturn:
     """Run until told to stop; exits with 2 when the environment cannot be used."""
     log.setup("inference")
-    cpu_affinity.keep_to_one(
+    cpu_affinity.pin_to_one_core(
         -1, os.environ.get("MODULE_CORE")
     )  # the last: a device's interrupts are the first one's
     try:

@@ -1,4 +1,4 @@
-"""Which core a module keeps to; each in a process of its own, whose threads inherit it."""
+"""Pinning a module to one core; each case runs in its own process, whose new threads inherit the core."""
 
 import os
 import subprocess
@@ -6,46 +6,46 @@ import sys
 
 import pytest
 
-from edgekit.cpu_affinity import ANY, GIVEN
+from edgekit.cpu_affinity import ALLOWED_CORES, ANY_CORE
 
 SCRIPT = """
 import os, sys, threading
-from edgekit import cores, log
+from edgekit import cpu_affinity, log
 log.setup("test")
-cores.keep_to_one(int(sys.argv[1]), sys.argv[2] or None)
-say = lambda: sys.stderr.write(f"{sorted(os.sched_getaffinity(0))} {sorted(cores.GIVEN)}")
-thread = threading.Thread(target=say)
+cpu_affinity.pin_to_one_core(int(sys.argv[1]), sys.argv[2] or None)
+cores = lambda: f"{sorted(os.sched_getaffinity(0))} {sorted(cpu_affinity.ALLOWED_CORES)}"
+thread = threading.Thread(target=lambda: sys.stderr.write(cores()))
 thread.start()
 thread.join()
 """
-ALL = sorted(GIVEN)
+ALL = sorted(ALLOWED_CORES)
 
 
-def kept(default: int, named: str = "") -> tuple[str, str]:
-    """What a thread that starts afterwards runs on and what was given; the log."""
+def pinned(default: int, requested: str = "") -> tuple[str, str]:
+    """The cores of a thread started after the call and the cores allowed before it; the log."""
     ended = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(default), named], capture_output=True, text=True, check=True
+        [sys.executable, "-c", SCRIPT, str(default), requested], capture_output=True, text=True, check=True
     )
     return ended.stderr.strip(), ended.stdout
 
 
 @pytest.mark.parametrize(
-    ("default", "named", "core"),
+    ("default", "requested", "core"),
     [(0, "", ALL[0]), (-1, "", ALL[-1]), (len(ALL), "", ALL[0]), (0, str(ALL[-1]), ALL[-1])],
 )
-def test_a_module_keeps_to_one_core(default: int, named: str, core: int) -> None:
-    """The one of its own choice, or of the deployment's; what was given is still known."""
-    assert kept(default, named) == (f"[{core}] {ALL}", "")
+def test_a_module_runs_on_one_core(default: int, requested: str, core: int) -> None:
+    """The core is the module's default or the one that the deployment requests."""
+    assert pinned(default, requested) == (f"[{core}] {ALL}", "")
 
 
-def test_any_leaves_it_to_the_system() -> None:
-    """For a device whose cores are somebody else's to share out."""
-    assert kept(0, ANY) == (f"{ALL} {ALL}", "")
+def test_any_leaves_the_cores_to_the_system() -> None:
+    """`any` does not pin the module."""
+    assert pinned(0, ANY_CORE) == (f"{ALL} {ALL}", "")
 
 
-@pytest.mark.parametrize("named", ["all", "-1", "1.5", str(max(os.cpu_count() or 1, 999))])
-def test_a_core_that_is_none_is_named(named: str) -> None:
-    """A module does not die of it."""
-    found, said = kept(0, named)
-    assert found == f"{ALL} {ALL}"
-    assert f"MODULE_CORE={named}: cure: one of {ALL[0]}" in said
+@pytest.mark.parametrize("requested", ["all", "-1", "1.5", str(max(os.cpu_count() or 1, 999))])
+def test_an_unusable_core_is_logged_and_not_fatal(requested: str) -> None:
+    """The module runs on all its cores, and the log lists the valid values."""
+    cores, log = pinned(0, requested)
+    assert cores == f"{ALL} {ALL}"
+    assert f"MODULE_CORE={requested}: cure: one of {ALL[0]}" in log

@@ -43,7 +43,7 @@ def message(body: bytes, content_type: str, properties: dict[str, str]) -> Messa
 
 def camera() -> None:
     """Send until there were as many as the twin says under `frames`; it may say more later."""
-    cpu_affinity.keep_to_one(0)
+    cpu_affinity.pin_to_one_core(0)
     link, changed = client(), threading.Condition()
     wanted = sent = 0
 
@@ -80,7 +80,7 @@ def frame(seq: int) -> Message:
 
 def inference() -> None:
     """Answer whatever comes."""
-    cpu_affinity.keep_to_one(-1)
+    cpu_affinity.pin_to_one_core(-1)
     link = client()
 
     def answer(_message: Any) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekit.cpu_affinity import GIVEN
+from edgekit.cpu_affinity import ALLOWED_CORES
 from inference.models.errors import ModelRefused, ModelUnavailable
 
 _NICE = 10
@@ -143,7 +143,7 @@ def _yield_to_frames(pid: int, *, idle: bool) -> None:
     with contextlib.suppress(OSError):  # it may have ended already
         # Not the core that the frames have, if there is another: a thread that has just worked much may have
         # to wait there for milliseconds even behind an idle child (EEVDF).
-        os.sched_setaffinity(pid, GIVEN - os.sched_getaffinity(0) or GIVEN)
+        os.sched_setaffinity(pid, ALLOWED_CORES - os.sched_getaffinity(0) or ALLOWED_CORES)
         os.setpriority(os.PRIO_PROCESS, pid, min(19, os.getpriority(os.PRIO_PROCESS, 0) + _NICE))
         if idle:  # gives its processor up at once; a nice one keeps it for a slice, 3 ms that a frame waits
             os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))

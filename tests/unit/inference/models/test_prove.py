@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgekit.cpu_affinity import GIVEN
+from edgekit.cpu_affinity import ALLOWED_CORES
 from inference.models import child_process as child
 from inference.models.child_process import ChildProcess
 from inference.models.errors import CODES, ModelRefused, ModelUnavailable
@@ -274,9 +274,9 @@ def test_cancelling_nothing_is_nothing() -> None:
 @contextmanager
 def on_one_core() -> Iterator[None]:
     """As a module's threads are."""
-    os.sched_setaffinity(0, {min(GIVEN)})
+    os.sched_setaffinity(0, {min(ALLOWED_CORES)})
     yield
-    os.sched_setaffinity(0, GIVEN)
+    os.sched_setaffinity(0, ALLOWED_CORES)
 
 
 CONFINED = """
@@ -296,7 +296,7 @@ def test_the_child_of_a_module_on_all_cores_may_use_them_all(artefact: Path) -> 
     """As with MODULE_CORE=any, and where there is only one."""
     with pytest.raises(ModelRefused) as raised:
         Prover("auto", command=python(CONFINED), timeout_s=60).run(artefact)
-    assert json.loads(str(raised.value))[-1] == sorted(GIVEN)
+    assert json.loads(str(raised.value))[-1] == sorted(ALLOWED_CORES)
 
 
 def test_the_child_is_confined(artefact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,7 +313,7 @@ def test_the_child_is_confined(artefact: Path, monkeypatch: pytest.MonkeyPatch) 
     assert nice >= 10
     assert idle, "a frame would wait until its slice has ended"
     assert own_group, "a Ctrl-C at the terminal is not the model's fault"
-    assert cores == (sorted(GIVEN)[1:] or sorted(GIVEN)), "the frames have one to themselves"
+    assert cores == (sorted(ALLOWED_CORES)[1:] or sorted(ALLOWED_CORES)), "the frames have one to themselves"
     assert session == os.getsid(0), "in another session Linux would not mind how nice it is"
     assert set(environment) <= {"PATH", "LANG", "LC_CTYPE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"}
 

@@ -1,4 +1,13 @@
-"""Logs as one JSON line an event on stdout: secrets taken out, floods thinned; decides no event's level."""
+"""JSON-lines logging to stdout with redaction and rate limiting.
+
+No secret may reach a line, not even from a message or an exception that somebody else wrote.
+
+>>> redact("HostName=h;SharedAccessKey=abc;ModuleId=m")
+'HostName=h;SharedAccessKey=***;ModuleId=m'
+>>> limiter = RateLimiter(interval_s=10)
+>>> [limiter.allow("bad size", second * 10**9) for second in (0, 1, 2, 11)]
+[0, None, None, 2]
+"""
 
 from __future__ import annotations
 
@@ -8,11 +17,12 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
 from threading import Lock
 
 _LEVEL = "RuntimeLogLevel"
-# What edgeAgent may put into RuntimeLogLevel, in its words and in Python's.
+# edgeAgent's names for a level, and Python's.
 _LEVELS = {
     "verbose": logging.DEBUG,
     "debug": logging.DEBUG,
@@ -31,21 +41,21 @@ _SECRETS = (
     ),
     re.compile(r"(\bsig(?:=|%3D))[^&;\s\"']+", re.IGNORECASE),
     re.compile(r"(\"?(?:primary|secondary)_?key\"?\s*[:=]\s*\"?)[^\",}\s]+", re.IGNORECASE),
-    # 32 bytes and more in base64, as every key of the hub looks; a hexadecimal digest has no padding.
+    # Base64 of 32 bytes or more, the form of every IoT Hub key; a hexadecimal digest has no padding.
     re.compile(r"()(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{42,}={1,2}"),
 )
-# These repeat themselves for as long as a hub is away, the SDK with a traceback each second (ref 2.8).
-_THINNED = ("azure", "paho", "edgekit")
+# These loggers repeat themselves while a hub is away, the SDK with a traceback each second (ref 2.8).
+_REPETITIVE = ("azure", "paho", "edgekit")
 _PER_MINUTE = 5
-# What the standard library puts into a record; everything else was passed as `extra`.
-_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "repeats"}
+# The fields of every log record; all other fields were passed as `extra`.
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
 def setup(module: str) -> None:
-    """Send every event of this process to stdout, at the level that RuntimeLogLevel names (info without)."""
+    """Log to stdout as `module`, at the level that RuntimeLogLevel names (default info)."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonLines(module))
-    handler.addFilter(Thinning())
+    handler.addFilter(FloodFilter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS.get(os.environ.get(_LEVEL, "").lower(), logging.INFO))
@@ -54,14 +64,14 @@ def setup(module: str) -> None:
 
 
 def redact(text: str) -> str:
-    """The text without anything that looks like a key, a signature or a password."""
+    """Replace everything in the text that looks like a key, a signature or a password."""
     for secret in _SECRETS:
         text = secret.sub(rf"\1{_HIDDEN}", text)
     return text
 
 
 def one_line(error: BaseException) -> str:
-    """An error and its causes in one line, as the SDK hides the reason in the innermost."""
+    """An error and its causes on one line, redacted; the SDK hides the reason in the innermost cause."""
     seen: list[str] = []
     each: BaseException | None = error
     while each is not None and len(seen) < 4:
@@ -72,7 +82,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _clean(value: object) -> object:
-    """The value as JSON can say it, every text in it redacted."""
+    """Convert a value to JSON types and redact its strings."""
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping):
@@ -83,7 +93,7 @@ def _clean(value: object) -> object:
 
 
 class JsonLines(logging.Formatter):
-    """`{"time", "level", "module", "logger", "event"}` and whatever was passed as `extra`, one line each."""
+    """Formats a record as one line of JSON: time, level, module, logger, event and its `extra` fields."""
 
     def __init__(self, module: str) -> None:
         super().__init__()
@@ -100,47 +110,52 @@ class JsonLines(logging.Formatter):
             "event": redact(record.getMessage()),
         }
         event |= {name: _clean(value) for name, value in record.__dict__.items() if name not in _STANDARD}
-        if (repeats := getattr(record, "repeats", 0)) > 0:
-            event["repeats"] = repeats
         if record.exc_info:
             event["error"] = redact(self.formatException(record.exc_info))
         return json.dumps(event, ensure_ascii=False)
 
 
-class Thinning(logging.Filter):
-    """At most 5 events a minute from one place of the connection's code; the next counts those left out."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lock = Lock()
-        self._minutes: dict[tuple[str, int], tuple[int, int]] = {}  # place → (minute, events in it)
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the event is to be written."""
-        if not record.name.startswith(_THINNED):
-            return True
-        place, minute = (record.name, record.lineno), int(record.created // 60)
-        with self._lock:
-            last_minute, count = self._minutes.get(place, (minute, 0))
-            if last_minute != minute:
-                record.repeats = max(0, count - _PER_MINUTE)
-                count = 0
-            self._minutes[place] = (minute, count + 1)
-        return count < _PER_MINUTE
+@dataclass(slots=True)
+class _Interval:
+    begin_ns: int
+    count: int = 0
 
 
 class RateLimiter:
-    """At most one line for each kind in `interval_s`. Kinds are words of ours, never what a sender chose."""
+    """Lets `limit` events of each kind pass in `interval_s` and counts the others. Thread-safe.
 
-    def __init__(self, interval_s: float = 10) -> None:
+    It keeps every kind for ever, so a kind must not come from the text of a message.
+    """
+
+    def __init__(self, limit: int = 1, interval_s: float = 10) -> None:
+        self._limit = limit
         self._interval_ns = int(interval_s * 1e9)
-        self._said: dict[str, int] = {}
-        self._unsaid: dict[str, int] = {}
+        self._lock = Lock()
+        self._intervals: dict[Hashable, _Interval] = {}
 
-    def allow(self, kind: str, now: int) -> int | None:
-        """How many times it went unsaid since the last line, if a line is due at `now` (ns); else None."""
-        if kind in self._said and now - self._said[kind] < self._interval_ns:
-            self._unsaid[kind] = self._unsaid.get(kind, 0) + 1
-            return None
-        self._said[kind] = now
-        return self._unsaid.pop(kind, 0)
+    def allow(self, kind: Hashable, now_ns: int) -> int | None:
+        """None: suppress the event. Otherwise log it; the number counts those suppressed before it."""
+        with self._lock:
+            last = self._intervals.get(kind)
+            if last is None or now_ns - last.begin_ns >= self._interval_ns:
+                self._intervals[kind] = _Interval(now_ns, count=1)
+                return max(0, last.count - self._limit) if last else 0
+            last.count += 1
+            return 0 if last.count <= self._limit else None
+
+
+class FloodFilter(logging.Filter):
+    """Lets 5 events a minute pass from each line of the connection's code; `repeats` counts the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._limiter = RateLimiter(_PER_MINUTE, interval_s=60)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to write the event."""
+        if not record.name.startswith(_REPETITIVE):
+            return True
+        suppressed = self._limiter.allow((record.name, record.lineno), int(record.created * 1e9))
+        if suppressed:
+            record.repeats = suppressed
+        return suppressed is not None

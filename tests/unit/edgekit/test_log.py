@@ -1,4 +1,4 @@
-"""What a log line holds, and what it must not."""
+"""Log lines: their form, their redaction and their rate."""
 
 import io
 import json
@@ -6,8 +6,9 @@ import logging
 
 import pytest
 
-from edgekit.log import JsonLines, Thinning, one_line, redact
+from edgekit.log import FloodFilter, JsonLines, RateLimiter, one_line, redact
 
+SECOND = 10**9
 KEY = "q6ZJkXkO0V6Xy1n2c3b4m5a6s7d8f9g0hjklqwertyu="
 
 
@@ -22,8 +23,8 @@ KEY = "q6ZJkXkO0V6Xy1n2c3b4m5a6s7d8f9g0hjklqwertyu="
         f"Password={KEY[:-1]}",
     ],
 )
-def test_secrets_do_not_reach_a_line(text: str) -> None:
-    """Whoever logs a connection string or a token by mistake logs its shape only."""
+def test_redact_removes_secrets(text: str) -> None:
+    """A connection string or token that is logged by mistake shows its form only."""
     assert KEY[:-1] not in redact(text)
 
 
@@ -35,23 +36,23 @@ def test_secrets_do_not_reach_a_line(text: str) -> None:
         "/data/models/" + "a" * 60,
     ],
 )
-def test_what_is_no_secret_stays(text: str) -> None:
-    """A digest, a frame and a path are what a log is read for."""
+def test_redact_keeps_other_text(text: str) -> None:
+    """Digests, frame ids and paths stay readable."""
     assert redact(text) == text
 
 
 def records(*events: tuple[str, int, float]) -> list[logging.LogRecord]:
-    """Records of (logger, line number, time)."""
-    made = []
+    """Log records of (logger, line number, time in seconds)."""
+    result = []
     for name, number, created in events:
         record = logging.LogRecord(name, logging.WARNING, "f.py", number, "event %s", ("x",), None)
         record.created = created
-        made.append(record)
-    return made
+        result.append(record)
+    return result
 
 
-def test_a_line_is_json_with_its_extras() -> None:
-    """One event, one line, however many lines its text has."""
+def test_an_event_is_one_json_line_with_its_extra_fields() -> None:
+    """A text of several lines is still one line in the log."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines("camera_sim"))
@@ -70,8 +71,8 @@ def test_a_line_is_json_with_its_extras() -> None:
     }
 
 
-def test_a_line_stays_json_when_a_secret_is_taken_out() -> None:
-    """A quote right after a secret is part of the text, not of the line; extras are redacted too."""
+def test_redaction_keeps_the_line_valid_json() -> None:
+    """A quote right after a secret belongs to the text; extra fields are redacted too."""
     record = logging.LogRecord("a", logging.INFO, "f.py", 1, 'sig=%s" and so on', (KEY,), None)
     record.tokens = {"x": [f"SharedAccessKey={KEY}", 1.5, None], "y": ValueError(f"sig={KEY}")}
     text = JsonLines("m").format(record)
@@ -81,24 +82,51 @@ def test_a_line_stays_json_when_a_secret_is_taken_out() -> None:
     assert event["tokens"] == {"x": ["SharedAccessKey=***", 1.5, None], "y": "sig=***"}
 
 
-def test_the_sdk_cannot_flood_the_log() -> None:
-    """Five a minute from one place, and the next minute says how many there were."""
-    thinning = Thinning()
+def test_a_repetitive_logger_writes_five_events_a_minute() -> None:
+    """The first event of the next minute says how many were suppressed."""
+    flood_filter = FloodFilter()
     flood = records(*[("azure.iot.device.common", 7, 60.0 + second / 10) for second in range(100)])
-    assert sum(thinning.filter(record) for record in flood) == 5
+    assert sum(flood_filter.filter(record) for record in flood) == 5
     later = records(("azure.iot.device.common", 7, 130.0))[0]
-    assert thinning.filter(later)
+    assert flood_filter.filter(later)
     assert json.loads(JsonLines("m").format(later))["repeats"] == 95
 
 
-def test_a_modules_own_events_are_never_thinned() -> None:
-    """Only a connection's troubles repeat themselves each second."""
-    thinning = Thinning()
-    assert all(thinning.filter(record) for record in records(*[("camera_sim.camera", 7, 60.0)] * 50))
+def test_each_line_of_code_has_its_own_limit() -> None:
+    """A flood from one line does not hide an event from another."""
+    flood_filter = FloodFilter()
+    flood = records(*[("edgekit.hub.twin", 7, 60.0)] * 10)
+    assert sum(flood_filter.filter(record) for record in flood) == 5
+    assert flood_filter.filter(records(("edgekit.hub.twin", 8, 60.0))[0])
+
+
+def test_a_modules_own_events_are_never_suppressed() -> None:
+    """Only the loggers of the connection are limited."""
+    flood_filter = FloodFilter()
+    assert all(flood_filter.filter(record) for record in records(*[("camera_sim.camera", 7, 60.0)] * 50))
+
+
+def test_the_rate_limiter_counts_suppressed_events() -> None:
+    """The first event passes at once, the next one after the interval, with the count between them."""
+    limiter = RateLimiter(interval_s=10)
+    assert [limiter.allow("size", at * SECOND) for at in (0, 1, 9, 10, 11)] == [0, None, None, 2, None]
+
+
+def test_the_rate_limiter_allows_a_number_of_events_per_interval() -> None:
+    """`limit` events pass in each interval."""
+    limiter = RateLimiter(2, interval_s=10)
+    assert [limiter.allow("size", at * SECOND) for at in (0, 1, 2, 10, 11, 12)] == [0, 0, None, 1, 0, None]
+
+
+def test_the_rate_limiter_separates_kinds() -> None:
+    """A flood of one kind does not hide another kind."""
+    limiter = RateLimiter()
+    limiter.allow("size", 0)
+    assert limiter.allow("image", 1) == 0
 
 
 def test_an_error_is_one_line_with_its_causes() -> None:
-    """The SDK hides the reason in the innermost of its errors."""
+    """The SDK hides the reason in the innermost cause."""
     outer, inner = ValueError("Could not\nconnect"), OSError(f"sig={KEY}")
     outer.__cause__ = inner
     assert one_line(outer) == "ValueError: Could not connect; because of OSError: sig=***"

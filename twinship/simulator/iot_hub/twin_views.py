@@ -1,4 +1,4 @@
-"""Twins as the service shows them: with what their identity and deployments add (ref 5.3)."""
+"""Twins as the service shows them: with the attributes of their identity and their deployments (ref 5.3)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Statuses = Callable[[Identity], Mapping[str, Any]]
 
 
 class TwinViews:
-    """`statuses`: the `configurations` of a twin, by id; nothing where no configuration targets it."""
+    """`statuses` returns the `configurations` of a twin by id; empty if no configuration targets it."""
 
     def __init__(self, registry: Registry, connected: Callable[[Identity], bool], statuses: Statuses) -> None:
         self._registry = registry
@@ -30,7 +30,7 @@ class TwinViews:
         return document.for_service(identity, **attributes, **configurations)
 
     def rows(self, query: Query) -> list[tuple[Key, Mapping[str, Any]]]:
-        """What a query finds now, with the keys to page by."""
+        """The rows that a query finds now, each with the key for paging."""
         return rows(query, self._every(modules=query.source == MODULES))
 
     def _every(self, *, modules: bool) -> Iterator[dict[str, Any]]:

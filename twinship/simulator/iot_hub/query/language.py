@@ -1,27 +1,39 @@
-"""IoT Hub's query language for twins: text to a compiled query (ref 5.2). Grammar only.
+"""IoT Hub's query language for twins: parses a text into a compiled query (ref 5.2).
 
-    SELECT [TOP n] * | column, ... FROM devices | devices.modules [WHERE condition] [GROUP BY path, ...]
+    SELECT * | path [AS name], ... | COUNT() [AS name] FROM devices | devices.modules [WHERE condition]
 
-A column is a path or COUNT/SUM/AVG/MIN/MAX, with AS and a name. Conditions have = != <> < <= > >=, AND, OR,
-NOT, IN [...], NIN [...] and the functions of query_terms.py. What rows come out is query_rows.py's.
+A condition has = != <> < <= > >=, AND, OR, NOT, IN [...], NIN [...] and the functions of terms.py. IoT Hub
+also has TOP, GROUP BY and other aggregates; the parser refuses them by name.
+
+>>> query = parse_query("SELECT deviceId, tags.floor AS storey FROM devices WHERE tags.floor > 1")
+>>> query.where({"deviceId": "a", "tags": {"floor": 2}})
+True
+>>> query.where({"deviceId": "b"})
+undefined
+>>> list(query.columns)
+['deviceId', 'storey']
+>>> parse_query("SELECT TOP 3 * FROM devices")
+Traceback (most recent call last):
+    ...
+twinship.simulator.iot_hub.query.lexer.QueryError: column 8: TOP is not in this simulator; \
+SELECT takes *, paths, or COUNT() alone
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from twinship.simulator.iot_hub.query import terms
 from twinship.simulator.iot_hub.query.lexer import Kind, QueryError, Token, segments, tokenise, unquote
 from twinship.simulator.iot_hub.query.terms import Evaluate
 
-__all__ = ["Column", "Query", "QueryError", "parse_condition", "parse_query"]
+__all__ = ["Query", "QueryError", "parse_condition", "parse_query"]
 
 MAX_NESTING: Final = 50  # keeps parsing far from Python's recursion limit
-AGGREGATES: Final = ("count", "sum", "avg", "min", "max")
 MODULES: Final = "devices.modules"
+COUNT: Final = "$1"  # IoT Hub's name of the first column when the query gives it none
 _SOURCES: Final = ("devices", MODULES)
 _COMPARISONS: Final = ("=", "!=", "<>", "<", "<=", ">", ">=")
 _WORDS: Final = {"true": True, "false": False, "null": None}
@@ -30,28 +42,13 @@ Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True)
-class Column:
-    """One column of a projection. `aggregate` is one of AGGREGATES or nothing; `path` None: COUNT()."""
-
-    name: str
-    path: tuple[str, ...] | None
-    aggregate: str = ""
-
-
-@dataclass(frozen=True)
 class Query:
-    """What to take of which twins. `columns` None: whole twins; `where` is true for those that count."""
+    """A compiled query: a twin matches when `where` returns true for it."""
 
     source: str
-    columns: tuple[Column, ...] | None
     where: Evaluate
-    groups: tuple[tuple[str, ...], ...] = ()
-    top: int | None = None
-
-    @property
-    def aggregated(self) -> bool:
-        """Whether rows are groups of twins and not twins."""
-        return bool(self.groups) or any(column.aggregate for column in self.columns or ())
+    columns: Mapping[str, Evaluate] | None = None  # by name; None: the whole twin
+    count: str | None = None  # the name of COUNT(): the result is one row with the number of matches
 
 
 def parse_query(text: str) -> Query:
@@ -102,6 +99,8 @@ class _Parser:
     def end(self) -> None:
         if self.next.word == "order":
             raise QueryError(self.next.column, "IoT Hub's queries have no ORDER BY")
+        if self.next.word == "group":
+            raise _not_supported(self.next, "GROUP BY")
         if self.next.kind is not Kind.END:
             raise QueryError(self.next.column, f"expected the end, found {self.next}")
 
@@ -115,22 +114,49 @@ class _Parser:
 
     def query(self) -> Query:
         self.expect("select")
-        top = self.top() if self.found("top") else None
-        placed = None if self.found("*") else self.listed(self.column)
+        columns, count = self.selection()
         self.expect("from")
         source = self.source()
         where = self.condition() if self.found("where") else terms.constant(True)
-        groups = self.groups() if self.found("group") else ()
-        columns = _columns(placed, groups)
-        if columns is None and groups:
-            raise QueryError(self.next.column, "SELECT * does not go with GROUP BY")
-        return Query(source, columns, where, groups, top)
+        return Query(source, where, columns, count)
 
-    def top(self) -> int:
+    def selection(self) -> tuple[dict[str, Evaluate] | None, str | None]:
+        """The columns by name, or the name of COUNT(); neither for `*`."""
+        if self.found("*"):
+            return None, None
+        if self.next.word == "top":
+            raise _not_supported(self.next, "TOP")
+        if self.next.word == "count":
+            return {}, self.count()
+        columns: dict[str, Evaluate] = {}
+        for column, name, value in self.listed(self.column):
+            if name in columns:
+                raise QueryError(column, f"two columns are called {name!r}; name one with AS")
+            columns[name] = value
+        return columns, None
+
+    def count(self) -> str:
+        """COUNT() or COUNT(*), the only column; returns its name."""
         token = self.take()
-        if not re.fullmatch(r"[1-9][0-9]{0,8}", token.text):
-            raise QueryError(token.column, f"TOP takes a whole number above 0, found {token}")
-        return int(token.text)
+        self.expect("(")
+        self.found("*")
+        if not self.found(")"):
+            raise _not_supported(token, "COUNT() of a path")
+        name = self.alias() or COUNT
+        if self.next.text == ",":
+            raise _not_supported(self.next, "COUNT() beside another column")
+        return name
+
+    def column(self) -> tuple[int, str, Evaluate]:
+        """Where a column stands in the text, its name, and how to read it from a twin."""
+        token = self.name()
+        if self.next.text == "(":
+            raise _not_supported(token, f"{token.text.upper()}() as a column")
+        path = terms.path_of(token)
+        return token.column, self.alias() or path[-1], terms.value_at(path)
+
+    def alias(self) -> str:
+        return ".".join(segments(self.name().text)) if self.found("as") else ""
 
     def source(self) -> str:
         token = self.take()
@@ -139,29 +165,6 @@ class _Parser:
         if token.word not in _SOURCES:
             raise QueryError(token.column, f"expected {' or '.join(_SOURCES)}, found {token}")
         return token.word
-
-    def groups(self) -> tuple[tuple[str, ...], ...]:
-        self.expect("by")
-        return tuple(self.listed(lambda: terms.path_of(self.name())))
-
-    def column(self) -> tuple[Token, Column]:
-        token = self.name()
-        aggregate, path = "", None
-        if self.found("("):
-            aggregate, path = self.aggregate(token)
-        else:
-            path = terms.path_of(token)
-        if self.found("as"):
-            return token, Column(".".join(segments(self.name().text)), path, aggregate)
-        return token, Column("" if aggregate or path is None else path[-1], path, aggregate)
-
-    def aggregate(self, token: Token) -> tuple[str, tuple[str, ...] | None]:
-        if token.word not in AGGREGATES:
-            raise QueryError(token.column, f"SELECT has no function {token.text!r}; it has {_listed()}")
-        everything = token.word == "count" and (self.found("*") or self.next.text == ")")
-        path = None if everything else terms.path_of(self.name())
-        self.expect(")")
-        return token.word, path
 
     def name(self) -> Token:
         token = self.take()
@@ -243,23 +246,7 @@ def _literal(token: Token) -> Any:
     raise QueryError(token.column, f"expected a value, found {token}")
 
 
-def _columns(
-    placed: list[tuple[Token, Column]] | None, groups: tuple[tuple[str, ...], ...]
-) -> tuple[Column, ...] | None:
-    """Names for columns that have none; raises QueryError for what cannot be told apart or grouped."""
-    if placed is None:
-        return None
-    grouped = bool(groups) or any(column.aggregate for _, column in placed)
-    columns: dict[str, Column] = {}
-    for number, (token, column) in enumerate(placed, 1):
-        name = column.name or f"${number}"
-        if name in columns:
-            raise QueryError(token.column, f"two columns are called {name!r}; name one with AS")
-        if grouped and not column.aggregate and column.path not in groups:
-            raise QueryError(token.column, f"{token.text} is neither in GROUP BY nor in an aggregate")
-        columns[name] = replace(column, name=name)
-    return tuple(columns.values())
-
-
-def _listed() -> str:
-    return ", ".join(name.upper() for name in AGGREGATES)
+def _not_supported(token: Token, what: str) -> QueryError:
+    return QueryError(
+        token.column, f"{what} is not in this simulator; SELECT takes *, paths, or COUNT() alone"
+    )

@@ -1,6 +1,6 @@
-"""The words of a twin query: text to tokens, each with its column. Knows no grammar.
+"""Splits the text of a twin query into tokens, each with its column.
 
-condition_lexer.py follows edgeHub's route lexer, which makes one name of `['a'`, so it cannot serve lists.
+routing/lexer.py follows edgeHub's lexer, which reads `['a'` as one name, so it cannot read lists.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 
 class QueryError(ValueError):
-    """The text is no query or condition that this language has. `column` counts from 1."""
+    """The text is not a query or condition of this language. `column` counts from 1."""
 
     def __init__(self, column: int, reason: str) -> None:
         super().__init__(f"column {column}: {reason}")
@@ -21,7 +21,7 @@ class QueryError(ValueError):
 
 
 class Kind(Enum):
-    """What a token is. Key words are names: a tag may be called like one."""
+    """The kind of a token. Key words are names, because a tag may have the same name."""
 
     NAME = "name"
     STRING = "string"
@@ -32,7 +32,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Token:
-    """One word and where it stands; `column` counts from 1."""
+    """One token and its position; `column` counts from 1."""
 
     kind: Kind
     text: str
@@ -40,14 +40,14 @@ class Token:
 
     @property
     def word(self) -> str:
-        """In lower case, if it may be a key word; else nothing."""
+        """The text in lower case if it may be a key word, else empty."""
         return self.text.lower() if self.kind is Kind.NAME else ""
 
     def __str__(self) -> str:
         return "the end" if self.kind is Kind.END else repr(self.text)
 
 
-# One segment of a path; what is no plain name stands in [[...]], as in configurations.[[my-id]].status
+# One segment of a path. Other than plain names stand in [[...]]: configurations.[[my-id]].status
 _PLAIN: Final = r"[^\W\d][\w$-]*|\$[\w$-]*"
 _QUOTED: Final = r"\[\[[^\[\]]+\]\]"
 _NEXT: Final = rf"\.(?:[\w$-]+|{_QUOTED})"
@@ -71,7 +71,7 @@ def tokenise(text: str) -> list[Token]:
     while at < len(text):
         match = _TOKEN.match(text, at)
         if match is None:
-            raise QueryError(at + 1, _nothing(text, at))
+            raise QueryError(at + 1, _unreadable(text, at))
         if match.lastgroup != "space":
             tokens.append(Token(Kind(match.lastgroup), match[0], at + 1))
         at = match.end()
@@ -79,7 +79,7 @@ def tokenise(text: str) -> list[Token]:
 
 
 def unquote(literal: str) -> str:
-    """The text of a STRING token: quotes off, a backslash takes the next character as it is."""
+    """The text of a STRING token without its quotes; a backslash keeps the next character as it is."""
     return re.sub(r"\\(.)", r"\1", literal[1:-1], flags=re.DOTALL)
 
 
@@ -88,7 +88,7 @@ def segments(path: str) -> tuple[str, ...]:
     return tuple(quoted[2:-2] if quoted else plain for quoted, plain in _SEGMENT.findall(path))
 
 
-def _nothing(text: str, at: int) -> str:
+def _unreadable(text: str, at: int) -> str:
     if text[at] in "'\"":
         return f"string {text[at : at + 20]!r} is not closed"
-    return f"{text[at : at + 10]!r} means nothing here"
+    return f"{text[at : at + 10]!r} has no meaning here"

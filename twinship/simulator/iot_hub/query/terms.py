@@ -1,6 +1,7 @@
-"""The parts of a twin query's condition, each a closure over one twin's JSON: paths, operators, functions.
+"""The terms of a twin query's condition: paths, operators and functions, compiled to closures over one twin.
 
-Three values: what is not there, or of another type, is undefined, and only true lets a twin through.
+A condition is true, false or undefined. A missing value or one of another type makes it undefined, and a twin
+matches only when the condition is true.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ Evaluate = Callable[[Mapping[str, Any]], Any]
 
 
 class Undefined:
-    """The one value of what is not there."""
+    """The type of UNDEFINED, the value of a missing property."""
 
     def __repr__(self) -> str:
         return "undefined"
@@ -23,7 +24,7 @@ class Undefined:
 
 UNDEFINED: Final = Undefined()
 
-#: What a twin has at its top (ref 5.3), by lower case: there, letter case does not matter.
+#: The attributes at the top of a twin (ref 5.3) by their lower-case names: letter case does not count there.
 ATTRIBUTES: Final = {
     name.lower(): name
     for name in (
@@ -43,7 +44,7 @@ _ORDER: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
 
 
 def path_of(token: Token) -> tuple[str, ...]:
-    """The path that a name means; raises QueryError when a twin has nothing of that name at its top."""
+    """The path that a name stands for; raises QueryError when its first part is not an attribute of twins."""
     first, *rest = segments(token.text)
     if first.lower() not in ATTRIBUTES:
         raise QueryError(token.column, f"a twin has no {first!r}; it has {', '.join(ATTRIBUTES.values())}")
@@ -51,7 +52,7 @@ def path_of(token: Token) -> tuple[str, ...]:
 
 
 def value_at(path: Sequence[str]) -> Evaluate:
-    """What stands at a path of a twin."""
+    """The value at a path of a twin."""
 
     def evaluate(twin: Mapping[str, Any]) -> Any:
         value: Any = twin
@@ -70,7 +71,7 @@ def constant(value: Any) -> Evaluate:
 
 
 def comparison(symbol: str, left: Evaluate, right: Evaluate) -> Evaluate:
-    """`left symbol right`; undefined between different types, and for what has no order."""
+    """`left symbol right`; undefined between different types and for values without an order."""
     if symbol in ("!=", "<>"):
         return inverted(lambda twin: equal(left(twin), right(twin)))
     if symbol == "=":
@@ -87,7 +88,7 @@ def comparison(symbol: str, left: Evaluate, right: Evaluate) -> Evaluate:
 
 
 def equal(one: Any, other: Any) -> Any:
-    """Whether two values are the same; undefined between different types."""
+    """Whether two values are equal; undefined between different types."""
     if UNDEFINED in (one, other) or _type(one) is not _type(other):
         return UNDEFINED
     return one == other
@@ -114,12 +115,12 @@ def inverted(term: Evaluate) -> Evaluate:
 
 
 def every(terms: Sequence[Evaluate]) -> Evaluate:
-    """AND: false decides."""
+    """AND: false as soon as one term is false."""
     return _decided(terms, by=False)
 
 
 def some(terms: Sequence[Evaluate]) -> Evaluate:
-    """OR: true decides."""
+    """OR: true as soon as one term is true."""
     return _decided(terms, by=True)
 
 
@@ -134,10 +135,12 @@ def _decided(terms: Sequence[Evaluate], *, by: bool) -> Evaluate:
 
 
 def call(name: Token, arguments: Sequence[Evaluate]) -> Evaluate:
-    """A function call; raises QueryError for one that there is not, or with other arguments."""
+    """A function call; raises QueryError for an unknown function or a wrong number of arguments."""
     takes, function = FUNCTIONS.get(name.word, (0, None))
     if function is None:
-        raise QueryError(name.column, f"there is no function {name.text!r}; there are {', '.join(FUNCTIONS)}")
+        raise QueryError(
+            name.column, f"there is no function {name.text!r}; the functions are {', '.join(FUNCTIONS)}"
+        )
     if len(arguments) != takes:
         raise QueryError(
             name.column, f"{name.text} takes {takes} value{'s'[: takes - 1]}, found {len(arguments)}"
@@ -146,7 +149,7 @@ def call(name: Token, arguments: Sequence[Evaluate]) -> Evaluate:
 
 
 def is_number(value: Any) -> bool:
-    """A JSON number; true and false are none."""
+    """Whether a value is a JSON number; true and false are not numbers."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -170,7 +173,7 @@ _TEXTS: Final = {
     "ends_with": _of_texts(str.endswith),
     "contains": _of_texts(str.__contains__),
 }
-#: Name -> how many values it takes, and what it says of them. The text functions also without underscore.
+#: Name → number of arguments and the function. The text functions are also known without the underscore.
 FUNCTIONS: Final[Mapping[str, tuple[int, Callable[..., Any]]]] = {
     "is_defined": (1, lambda value: value is not UNDEFINED),
     "is_null": (1, lambda value: value is None),

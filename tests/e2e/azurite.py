@@ -12,7 +12,6 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -68,7 +67,7 @@ def program() -> Path:
 def running(folder: Path) -> Iterator[Azurite]:
     """Until the block ends; its state lies in `folder`."""
     command = program()
-    authority = Authority.create(datetime.now(UTC))
+    authority = Authority.create()
     chain, key = authority.issue(["127.0.0.1"])
     for name, text in (("chain.pem", chain), ("key.pem", key), ("storage-ca.pem", authority.ca_pem)):
         write_private(folder / name, text)

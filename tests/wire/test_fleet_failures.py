@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -28,7 +27,7 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 @pytest.fixture(scope="module")
 def authority() -> Authority:
     """An authority that nobody trusts by default."""
-    return Authority.create(datetime.now(UTC))
+    return Authority.create()
 
 
 class Server(ThreadingHTTPServer):
@@ -217,7 +216,7 @@ def test_a_hub_that_never_answers_ends_in_time(
 
 def test_an_authority_that_is_not_trusted_names_the_variable(authority: Authority, tmp_path: Path) -> None:
     """The simulator makes a new authority at each start; an old one, or none, is not the network's fault."""
-    (tmp_path / "other.pem").write_text(Authority.create(datetime.now(UTC)).ca_pem)
+    (tmp_path / "other.pem").write_text(Authority.create().ca_pem)
     with serving(authority, tmp_path, status(200, {})) as served:
         for bundle in (None, tmp_path / "other.pem"):
             connection = Connection(served.connection.host, "p", KEY, bundle)

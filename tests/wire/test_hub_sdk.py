@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -116,7 +115,7 @@ def test_a_wrong_key_is_a_credential_error(hub: HubUnderTest) -> None:
 def test_a_strangers_authority_is_a_tls_error(hub: HubUnderTest, tmp_path: Path) -> None:
     """A client that trusts another root refuses the hub's certificate: the right one is not just accepted."""
     other = tmp_path / "other.pem"
-    other.write_text(Authority.create(datetime.now(UTC)).ca_pem)
+    other.write_text(Authority.create().ca_pem)
     variables = {**hub.simulator_variables("solo"), "EdgeModuleCACertificateFile": str(other)}
     with hub.module("solo", variables) as module, pytest.raises(SdkError, match="TlsExchangeAuthError"):
         module.call("connect")

@@ -4,7 +4,6 @@ import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -51,7 +50,7 @@ class ModelServer:
             def log_message(self, format: str, *args: object) -> None:
                 """Says nothing."""
 
-        authority = Authority.create(datetime.now(UTC))
+        authority = Authority.create()
         self.ca_pem = self.folder / "source-ca.pem"
         self.ca_pem.write_text(authority.ca_pem)
         context: ssl.SSLContext = authority.server_context(list(self.names))

@@ -1,1 +1,1 @@
-"""A frame as a message: one frame, or several in a batch."""
+"""The message formats of a frame: alone, or several in a batch."""

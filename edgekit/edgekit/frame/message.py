@@ -1,4 +1,15 @@
-"""A frame and its flow answer as messages, both ways; opens no socket and decodes no picture."""
+"""Converts frames and flow acknowledgements to messages and back. It does not decode pictures.
+
+>>> frame = Frame(
+...     FrameId("camera", "0123456789abcdef", 7), bytes(12), RAW, width=2, height=2, channels=3,
+...     captured=1_700_000_000_000_000_000, mono=5, encoded=6, boot="id of this boot",
+... )
+>>> message = frame.to_message()
+>>> message.message_id
+'camera-0123456789abcdef-7'
+>>> Frame.from_message(message) == frame
+True
+"""
 
 import json
 import re
@@ -7,8 +18,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import itemgetter
 
-# 256 KiB - 4 KiB: clear of edgeHub's packet limit, of its routing size (a larger message is acknowledged and
-# silently dropped) and of the SDK's own check (ref 2.5, 4.8).
+# 256 KiB - 4 KiB: below edgeHub's packet limit, below its routing limit (it acknowledges a larger message and
+# silently drops it) and below the SDK's own check (ref 2.5, 4.8).
 MAX_BODY_BYTES = 258_048
 MAX_SIDE = 16_384  # pixels
 CONTENT_TYPES = frozenset({"image/png", "image/jpeg", "application/octet-stream"})
@@ -16,30 +27,30 @@ RAW = "application/octet-stream"  # uint8, height x width x channels
 
 _CAMERA = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _RUN = re.compile(r"[0-9a-f]{16}")
-_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")  # ASCII digits only: int() also takes "1_0", " 1" and "١"
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")  # ASCII digits only: int() also accepts "1_0", " 1" and "١"
 _NUMBERS = ("seq", "width", "height", "channels", "captured", "mono", "encoded")
-_seven_of = itemgetter(*_NUMBERS)
+_number_texts = itemgetter(*_NUMBERS)
 _SEVEN_NUMBERS = re.compile(rf"(?:{_NUMBER.pattern})(?:,(?:{_NUMBER.pattern})){{6}}")
-_MAX_TEXT = 128  # characters of boot and truth
+_MAX_TEXT = 128  # characters of camera, run, boot and truth
 
 
 class BadFrame(ValueError):
-    """The message is no frame of ours. Its sender is at fault; counted, never retried."""
+    """The message is not a valid frame. The sender is at fault; a retry cannot help."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
-        #: a metric's label: `properties`, `identity`, `content_type`, `size` or `flow`
+        #: a metric label: `properties`, `identity`, `content_type`, `size`, `batch`, `flow` …
         self.reason = reason
 
 
 class FrameTooLarge(ValueError):
-    """The body is over MAX_BODY_BYTES: encode the picture smaller or leave it out."""
+    """The body is over MAX_BODY_BYTES: make the picture smaller or skip it."""
 
 
-# Nothing that is made for every frame is frozen: that would take two to three times as long.
+# Classes with an instance per frame are not frozen: a frozen one takes two to three times as long to create.
 @dataclass(slots=True)
 class Message:
-    """One message on an input or output, without anything of the SDK's."""
+    """One message on an input or output, independent of the SDK."""
 
     body: bytes = field(repr=False)
     properties: Mapping[str, str]
@@ -48,9 +59,9 @@ class Message:
     content_encoding: str = ""
 
 
-@dataclass(slots=True, order=True, unsafe_hash=True)
+@dataclass(slots=True, unsafe_hash=True)
 class FrameId:
-    """Who took the frame, in which life of its process, and the how-many-eth it was (from 0).
+    """Camera, process run id, zero-based sequence number.
 
     Raises BadFrame("identity") unless camera matches [A-Za-z0-9_-]{1,32} and run is 16 hexadecimal digits.
     """
@@ -68,7 +79,7 @@ class FrameId:
         return f"{self.camera}-{self.run}-{self.seq}"
 
 
-@lru_cache(maxsize=64)  # frame after frame is of the same few; one that is refused is not remembered
+@lru_cache(maxsize=64)  # frames come from few streams; a refused stream raises and is not cached
 def _check_stream(camera: str, run: str) -> None:
     if not _CAMERA.fullmatch(camera):
         raise BadFrame("identity", "camera must match [A-Za-z0-9_-]{1,32}")
@@ -78,7 +89,7 @@ def _check_stream(camera: str, run: str) -> None:
 
 @dataclass(slots=True)
 class Frame:
-    """One picture with its identity and the stamps of its first stages."""
+    """One picture with its identity and the timestamps of its first stages."""
 
     id: FrameId
     image: bytes = field(repr=False)
@@ -88,9 +99,9 @@ class Frame:
     channels: int
     captured: int  # ns since the epoch
     mono: int  # CLOCK_MONOTONIC ns at capture
-    encoded: int  # CLOCK_MONOTONIC ns when handed to the hub client or a batch: the end of stage "encode"
-    boot: str  # both monotonic stamps are of this boot
-    truth: str | None = None  # what a simulated source knows
+    encoded: int  # CLOCK_MONOTONIC ns at the end of stage "encode": handed to the hub client or a batch
+    boot: str  # id of the boot that both monotonic timestamps belong to
+    truth: str | None = None  # the correct label, if the source knows it
 
     def to_message(self) -> Message:
         """The frame as a message for output `frames`. Raises FrameTooLarge."""
@@ -100,7 +111,7 @@ class Frame:
         return Message(self.image, properties, message_id=message_id, content_type=self.content_type)
 
     def properties(self) -> dict[str, str]:
-        """What is said of the picture beside it."""
+        """The frame without its picture, as application properties."""
         properties = {
             "camera": self.id.camera,
             "run": self.id.run,
@@ -119,12 +130,12 @@ class Frame:
 
     @classmethod
     def from_message(cls, message: Message) -> "Frame":
-        """The frame in a message from anybody. Raises BadFrame with a reason fit for a metric's label."""
-        return cls.of(message.properties, message.body, message.content_type)
+        """The frame in a message from any sender. Raises BadFrame."""
+        return cls.from_properties(message.properties, message.body, message.content_type)
 
     @classmethod
-    def of(cls, properties: Mapping[str, str], image: bytes, content_type: str) -> "Frame":
-        """The frame with these `properties`, as `from_message`."""
+    def from_properties(cls, properties: Mapping[str, str], image: bytes, content_type: str) -> "Frame":
+        """The frame with these application properties and this picture. Raises BadFrame."""
         seq, width, height, channels, captured, mono, encoded = _numbers(properties)
         frame = cls(
             FrameId(_text(properties, "camera"), _text(properties, "run"), seq),
@@ -157,7 +168,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Flow:
-    """What `inference` tells a camera: every frame of this run up to `seq` is settled."""
+    """`inference` acknowledges to a camera that every frame of this run up to `seq` is finished."""
 
     camera: str
     run: str
@@ -165,22 +176,22 @@ class Flow:
 
     @classmethod
     def fresh(cls) -> "Flow":
-        """`inference` has just started: nothing that any camera sent before is still under way."""
+        """`inference` has just started: no frame that a camera sent before is still in flight."""
         return cls("*", "", -1)
 
     @property
     def is_fresh(self) -> bool:
-        """Whether this is the word of an inference process that has just started."""
+        """Whether an inference process that has just started sent this."""
         return self == Flow.fresh()
 
     def to_message(self) -> Message:
-        """The answer as a message for output `flow`."""
+        """The acknowledgement as a message for output `flow`."""
         body = json.dumps({"camera": self.camera, "run": self.run, "seq": self.seq}, separators=(",", ":"))
         return Message(body.encode(), {}, content_type="application/json", content_encoding="utf-8")
 
     @classmethod
     def from_message(cls, message: Message) -> "Flow":
-        """The answer in a message from anybody. Raises BadFrame("flow")."""
+        """The acknowledgement in a message from any sender. Raises BadFrame("flow")."""
         try:
             fields = json.loads(message.body)
         except (ValueError, RecursionError) as error:
@@ -201,10 +212,10 @@ def _text(properties: Mapping[str, str], name: str) -> str:
 
 
 def _numbers(properties: Mapping[str, str]) -> list[int]:
-    # All at once: one by one takes three times as long, for every frame. A text with a comma in it makes
-    # eight of the seven, or leaves one empty; which one is wrong is looked for only then.
+    # One match checks all seven: seven matches take three times as long, for every frame. A property with a
+    # comma makes eight fields or an empty one, and the match fails. Only then find the wrong property.
     try:
-        texts = _seven_of(properties)
+        texts = _number_texts(properties)
     except KeyError:
         texts = ()
     if _SEVEN_NUMBERS.fullmatch(",".join(texts)):
@@ -215,6 +226,6 @@ def _numbers(properties: Mapping[str, str]) -> list[int]:
 def _number(properties: Mapping[str, str], name: str) -> int:
     value = properties.get(name, "")
     if not _NUMBER.fullmatch(value):
-        _text(properties, name)  # that it is missing or endless says more
+        _text(properties, name)  # "missing" and "too long" are clearer messages
         raise BadFrame("properties", f"{name} is not a whole number")
     return int(value)

@@ -19,7 +19,7 @@ class BatchBuffer:
 
     def add(self, frame: Frame) -> bool:
         """Take one more; False if no message would hold it beside the others. The first always fits."""
-        made = batch.part(frame)
+        made = batch.encode(frame)
         if self.frames and self._bytes + len(made) > MAX_BODY_BYTES:
             return False
         self.frames.append(frame)

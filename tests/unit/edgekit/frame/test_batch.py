@@ -1,4 +1,4 @@
-"""Several frames in one message: they come out as they went in, and what is no batch is a BadFrame."""
+"""Several frames in one message: packing, unpacking, and invalid batches."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ def frame(seq: int, *, camera: str = "camera", run: str = RUN) -> Frame:
 
 
 def message(*frames: Frame) -> Message:
-    """These frames as the camera packs them."""
-    return batch.to_message(frames, [batch.part(each) for each in frames])
+    """Pack these frames as the camera does."""
+    return batch.to_message(frames, [batch.encode(each) for each in frames])
 
 
-def headed(header: bytes, image: bytes = b"\0" * 6) -> bytes:
-    """One frame with any header."""
+def with_header(header: bytes, image: bytes = b"\0" * 6) -> bytes:
+    """An encoded frame with any header."""
     return struct.pack(">I", len(header)) + header + struct.pack(">I", len(image)) + image
 
 
 @given(st.integers(1, batch.MAX_FRAMES), st.integers(0, 10**6))
 def test_frames_survive_their_batch(count: int, first: int) -> None:
-    """Identity, stamps, truth and picture of each, in order."""
+    """Unpacking returns each frame with its identity, timestamps, truth and picture, in order."""
     frames = tuple(frame(first + each) for each in range(count))
     packed = message(*frames)
     assert batch.frames_of(packed) == frames
     assert packed.content_type == "application/vnd.twinship.frames"
 
 
-def test_a_message_with_one_frame_is_what_it_was() -> None:
-    """The same door for both kinds of message."""
+def test_a_single_frame_is_unpacked_too() -> None:
+    """`frames_of` accepts both kinds of message."""
     assert batch.frames_of(frame(3).to_message()) == (frame(3),)
 
 
 def test_the_format_is_lengths_and_bytes() -> None:
-    """As others write it: u32 length, JSON header, u32 length, picture; big-endian."""
+    """u32 length, JSON header, u32 length, picture; big-endian."""
     body = message(frame(1)).body
     (length,) = struct.unpack_from(">I", body)
     assert body[4 : 4 + length].startswith(b'{"camera":"camera"')
@@ -61,12 +61,12 @@ def test_the_format_is_lengths_and_bytes() -> None:
         b"\0\0",
         b"\xff\xff\xff\xff",
         b"\0\0\x10\x01" + b" " * 5_000,
-        headed(b"{}")[:-1],
-        headed(b"not json"),
-        headed(b"[" * 4_000),
-        headed(b"[]"),
-        headed(b'{"camera":1}'),
-        headed(b'{"contentType":"application/octet-stream"}'),
+        with_header(b"{}")[:-1],
+        with_header(b"not json"),
+        with_header(b"[" * 4_000),
+        with_header(b"[]"),
+        with_header(b'{"camera":1}'),
+        with_header(b'{"contentType":"application/octet-stream"}'),
         message(frame(1)).body + b"\0",
         message(frame(2), frame(1)).body,
         message(frame(1), frame(1)).body,
@@ -76,14 +76,14 @@ def test_the_format_is_lengths_and_bytes() -> None:
         bytes(300_000),
     ],
 )
-def test_what_is_no_batch_is_refused(body: bytes) -> None:
-    """Lying lengths, headers of anything, two runs, no order, too many: one exception, no partial answer."""
+def test_an_invalid_batch_raises_bad_frame(body: bytes) -> None:
+    """Wrong lengths, invalid headers, two runs, no order, too many frames: no partial result."""
     with pytest.raises(BadFrame):
         batch.frames_of(Message(body, {}, content_type=batch.CONTENT_TYPE))
 
 
-def test_every_truncation_is_refused() -> None:
-    """A batch that was cut off anywhere between two frames' ends is none."""
+def test_a_truncated_batch_raises_bad_frame() -> None:
+    """A batch may only end where a frame ends."""
     whole = message(frame(1), frame(2))
     ends = {len(whole.body), len(message(frame(1)).body)}
     for length in range(len(whole.body)):
@@ -94,7 +94,7 @@ def test_every_truncation_is_refused() -> None:
 
 @given(st.binary(max_size=200), st.integers(0, 400), st.binary(min_size=1, max_size=4))
 def test_nothing_but_bad_frame_is_raised(body: bytes, place: int, change: bytes) -> None:
-    """What anybody sends cannot end a module: any bytes, and a good batch with some of them changed."""
+    """Arbitrary bytes, and a valid batch with changed bytes, raise BadFrame and no other exception."""
     good = bytearray(message(frame(1), frame(2)).body)
     good[place % len(good) : place % len(good) + len(change)] = change
     for each in (body, bytes(good)):

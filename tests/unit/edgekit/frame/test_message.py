@@ -1,4 +1,4 @@
-"""Frames and flow answers through their messages and back."""
+"""Frames and flow acknowledgements to messages and back."""
 
 from dataclasses import replace
 
@@ -46,12 +46,12 @@ FRAME = Frame(
 
 @given(FRAMES)
 def test_a_frame_survives_its_message(frame: Frame) -> None:
-    """Whatever a camera sends, inference reads the same frame."""
+    """Inference reads the frame that the camera sent."""
     assert Frame.from_message(frame.to_message()) == frame
 
 
-def test_message_is_what_the_design_says() -> None:
-    """The body is the picture itself; identity and stamps are properties; the id names the frame."""
+def test_a_message_has_the_documented_format() -> None:
+    """The body is the picture; identity and timestamps are properties; the message id names the frame."""
     message = FRAME.to_message()
     assert message.body == FRAME.image
     assert message.message_id == "camera-0123456789abcdef-7"
@@ -61,15 +61,9 @@ def test_message_is_what_the_design_says() -> None:
     ]  # fmt: skip
 
 
-def test_frames_sort_by_seq_within_a_run() -> None:
-    """Order is by number, not by text: 10 comes after 9."""
-    run = "0123456789abcdef"
-    assert sorted([FrameId("a", run, 10), FrameId("a", run, 9)])[0].seq == 9
-
-
 @pytest.mark.parametrize("size", [MAX_BODY_BYTES + 1, MAX_BODY_BYTES])
-def test_too_large_a_body_is_no_message(size: int) -> None:
-    """The limit is on the body, and the limit itself passes."""
+def test_the_body_size_is_limited(size: int) -> None:
+    """A body of exactly the limit passes; one byte more raises FrameTooLarge."""
     frame = replace(FRAME, image=bytes(size), content_type="image/png")
     if size > MAX_BODY_BYTES:
         with pytest.raises(FrameTooLarge, match="at most 258048"):
@@ -103,8 +97,8 @@ def test_too_large_a_body_is_no_message(size: int) -> None:
         ({"height": "3"}, "size"),
     ],
 )
-def test_wrong_properties_are_refused_by_reason(change: dict[str, str | None], reason: str) -> None:
-    """Anybody may send to an input: each fault has one word, and nothing else than BadFrame comes out."""
+def test_invalid_properties_raise_bad_frame_with_a_reason(change: dict[str, str | None], reason: str) -> None:
+    """Each fault has one reason, and no other exception is raised."""
     message = FRAME.to_message()
     properties = {**message.properties, **change}
     cleaned = {name: value for name, value in properties.items() if value is not None}
@@ -117,8 +111,8 @@ def test_wrong_properties_are_refused_by_reason(change: dict[str, str | None], r
     ("change", "reason"),
     [({"content_type": "text/html"}, "content_type"), ({"body": b""}, "size"), ({"body": bytes(13)}, "size")],
 )
-def test_a_wrong_body_is_refused_by_reason(change: dict[str, object], reason: str) -> None:
-    """A body that cannot be this picture is refused before anything decodes it."""
+def test_an_invalid_body_raises_bad_frame_with_a_reason(change: dict[str, object], reason: str) -> None:
+    """A body that does not match its properties is refused before it is decoded."""
     with pytest.raises(BadFrame) as caught:
         Frame.from_message(replace(FRAME.to_message(), **change))  # type: ignore[arg-type]
     assert caught.value.reason == reason
@@ -128,7 +122,7 @@ def test_a_wrong_body_is_refused_by_reason(change: dict[str, object], reason: st
     st.dictionaries(st.text(max_size=9), st.text(max_size=30)), st.binary(max_size=40), st.text(max_size=20)
 )
 def test_nothing_but_bad_frame_is_raised(properties: dict[str, str], body: bytes, kind: str) -> None:
-    """What anybody sends cannot end a module."""
+    """Arbitrary messages raise BadFrame and no other exception."""
     message = Message(body, properties, content_type=kind)
     with pytest.raises(BadFrame):
         Frame.from_message(message)
@@ -136,15 +130,15 @@ def test_nothing_but_bad_frame_is_raised(properties: dict[str, str], body: bytes
 
 @given(IDS)
 def test_flow_survives_its_message(frame: FrameId) -> None:
-    """An answer reaches the camera as it was given."""
+    """The camera reads the acknowledgement that inference sent."""
     flow = Flow(frame.camera, frame.run, frame.seq)
     message = flow.to_message()
     assert Flow.from_message(message) == flow
     assert (message.content_type, message.content_encoding) == ("application/json", "utf-8")
 
 
-def test_a_fresh_flow_is_known_as_such() -> None:
-    """The first word of a new inference process names no camera, and none can be called `*`."""
+def test_a_fresh_flow_is_recognised() -> None:
+    """It names camera `*`, which is no valid camera name."""
     assert Flow.from_message(Flow.fresh().to_message()).is_fresh
     assert not Flow("camera", "0123456789abcdef", 3).is_fresh
 
@@ -161,14 +155,14 @@ def test_a_fresh_flow_is_known_as_such() -> None:
         b"[" * 100_000,
     ],
 )
-def test_a_wrong_flow_is_refused(body: bytes) -> None:
-    """A flow message is anybody's too."""
+def test_an_invalid_flow_raises_bad_frame(body: bytes) -> None:
+    """Any module may send a flow message."""
     with pytest.raises(BadFrame) as caught:
         Flow.from_message(Message(body, {}))
     assert caught.value.reason == "flow"
 
 
 def test_a_message_does_not_print_its_body() -> None:
-    """A picture has no place in a log."""
+    """repr() leaves the picture out of logs."""
     assert "body" not in repr(FRAME.to_message())
     assert "image" not in repr(FRAME)

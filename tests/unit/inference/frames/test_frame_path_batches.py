@@ -23,7 +23,7 @@ from tests.unit.inference.frames.test_frame_path import ALL, Bench
 
 def batched(*frames: Frame) -> Message:
     """These frames in one message."""
-    return batch.to_message(frames, [batch.part(each) for each in frames])
+    return batch.to_message(frames, [batch.encode(each) for each in frames])
 
 
 def seqs(bench: Bench) -> list[list[int]]:

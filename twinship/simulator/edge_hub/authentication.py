@@ -1,4 +1,4 @@
-"""Who is behind a CONNECT, and is it them (ref 4.2)? Pure: keys and time are handed in; opens no session."""
+"""Authenticates a CONNECT (ref 4.2): protocol level, names and SAS token. Keys and time are arguments."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from twinship.simulator.mqtt.packets import BAD_PROTOCOL_LEVEL, NOT_AUTHORIZED, 
 Keys: TypeAlias = Callable[[Identity], tuple[str, str] | None]
 
 PROTOCOL_LEVEL: Final = 4
-# `<hub>/<device>[/<module>]/?api-version=…`; the ids stand there raw.
+# `<hub>/<device>[/<module>]/?api-version=…`; the ids are not percent-encoded.
 _USERNAME = re.compile(r"([^/]+)/([^/]+)(?:/([^/]+))?/\??([^/]*=.*)", re.DOTALL)
 
 
 class Refused(Exception):
-    """Answer this CONNECT with `code` and close. The text is for the log and holds no secret."""
+    """Answer this CONNECT with `code` and close. The text goes to the log and contains no secret."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -28,7 +28,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Accepted:
-    """A client that is who it says, until its token expires (seconds since the epoch)."""
+    """An authenticated client. `expires`: when its token expires, seconds since the epoch."""
 
     identity: Identity
     expires: float
@@ -37,7 +37,7 @@ class Accepted:
 def authenticate(connect: Connect, *, keys: Keys, hosts: Sequence[str], now: float) -> Accepted:
     """Check level, names and token; raises Refused.
 
-    `hosts`: the names that a token may be made out for. A device's token opens its modules too.
+    `hosts`: the host names that the token's audience may have. A device's token is valid for its modules too.
     """
     if connect.level != PROTOCOL_LEVEL:
         raise Refused(BAD_PROTOCOL_LEVEL, f"MQTT level {connect.level} is not 4 (3.1.1)")
@@ -57,7 +57,7 @@ def authenticate(connect: Connect, *, keys: Keys, hosts: Sequence[str], now: flo
 
 
 def check_token(identity: Identity, token: str, *, keys: Keys, hosts: Sequence[str], now: float) -> None:
-    """Whether a token is this identity's, or its device's; raises SasRefused."""
+    """Verify a token signed with a key of this identity or of its device; raises SasRefused."""
     allowed = [
         (who.resource(host), found)
         for who in dict.fromkeys((identity, identity.parent))
@@ -79,5 +79,7 @@ def _identity(connect: Connect) -> Identity:
     except ValueError as error:
         raise Refused(NOT_AUTHORIZED, str(error)) from None
     if connect.client_id != str(identity):
-        raise Refused(NOT_AUTHORIZED, f"{identity}: client id {connect.client_id[:256]!r} is another")
+        raise Refused(
+            NOT_AUTHORIZED, f"{identity}: client id {connect.client_id[:256]!r} does not match the user name"
+        )
     return identity

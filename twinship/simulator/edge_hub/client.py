@@ -1,9 +1,9 @@
-"""One accepted connection at the edgeHub: what each packet of it sets off. Reads no bytes, checks no token.
+"""One accepted connection at the edgeHub: handles each packet of the client.
 
-Whatever changes state is answered after the commit. A twin's answer goes out before the PUBACK of its
-request: what was PUBACKed has been answered, whatever is cut off in between (the SDK asks only once). So the
-answer itself needs no acknowledgement and goes with QoS 0; with QoS 1 the client's PUBACK, Nagle on its side
-and delayed ACK on ours would hold its next request back for 40 ms.
+A request that changes state is answered after the commit. The answer to a twin request is sent before the
+PUBACK of the request: the SDK sends a request only once, so a PUBACK must mean that the answer was sent. The
+answer itself needs no PUBACK and has QoS 0; with QoS 1 the client's PUBACK, its Nagle algorithm and the
+server's delayed ACK would delay the client's next request by 40 ms.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ NOT_FOUND: Final = 404
 
 @dataclass(frozen=True)
 class Shared:
-    """What every connection of one edgeHub shares."""
+    """The parts of one edgeHub that all its connections use."""
 
     store: Store
     registry: Registry
@@ -65,7 +65,7 @@ class Shared:
 
 
 class Client:
-    """A connection whose CONNECT was accepted. `expires`: when its token does, seconds since the epoch."""
+    """A connection whose CONNECT was accepted. `expires`: when its token expires, seconds since the epoch."""
 
     def __init__(self, shared: Shared, session: Session, link: Link, expires: float) -> None:
         self.session = session
@@ -75,22 +75,22 @@ class Client:
 
     @property
     def identity(self) -> Identity:
-        """Who is on the line."""
+        """The identity of the client."""
         return self.session.identity
 
     def receive(self, packet: Packet) -> None:
-        """Do what a packet asks for."""
+        """Handle one packet."""
         self._BY_PACKET[type(packet)](self, packet)
 
     def closed(self) -> None:
-        """The connection is gone; the session stays unless it was a clean one."""
+        """The connection has ended; its session stays unless it is a clean session."""
         if self.session.link is not self._link:
-            return  # somebody newer has it
+            return  # a newer connection has taken the session over
         self.session.link = None
-        self._shared.connections.went(self._link.gateway, self.identity)
+        self._shared.connections.disconnected(self._link.gateway, self.identity)
         if not self.session.persistent:
             self._shared.sessions.forget(self.session)
-            self._shared.router.delivery(self.identity).begin_anew()
+            self._shared.router.delivery(self.identity).requeue_in_flight()
 
     def _publish(self, packet: Publish) -> None:
         try:
@@ -104,11 +104,11 @@ class Client:
 
     def _telemetry(self, telemetry: topics.Telemetry, packet: Publish) -> None:
         if packet.dup:
-            logger.info("%s: packet %s comes again", self.identity, packet.packet_id)
+            logger.info("%s: packet %s was sent again", self.identity, packet.packet_id)
         if telemetry.sender == self.identity:
             try:
                 self._shared.router.telemetry(self._link.gateway, telemetry, packet.body)
-            except StoreFull as full:  # ref 4.4: no PUBACK, so that it comes again
+            except StoreFull as full:  # ref 4.4: without a PUBACK the client sends it again
                 self._shared.router.unacknowledged["storage_failure"] += 1
                 self._link.close(f"the store is full: {full}")
                 return
@@ -119,7 +119,7 @@ class Client:
 
     def _stored(self, packet: Publish) -> None:
         if delay_s := self._shared.faults.value(DELAY_PUBACK):
-            logger.info("%s: packet %s stored, its PUBACK held back", self.identity, packet.packet_id)
+            logger.info("%s: packet %s stored, its PUBACK is delayed", self.identity, packet.packet_id)
         self._shared.late_pubacks.hold(delay_s, partial(self._acknowledge, packet))
 
     def _twin_get(self, request: topics.TwinGet, packet: Publish) -> None:
@@ -153,13 +153,13 @@ class Client:
     def _answer(
         self, status: int, rid: str, body: bytes, packet: Publish, version: int | None = None
     ) -> None:
-        answer = partial(self._answer_now, topics.twin_response(status, rid, version), body, packet)
+        answer = partial(self._send_answer, topics.twin_response(status, rid, version), body, packet)
         self._shared.store.after_commit(
             lambda: self._shared.late_twins.hold(self._shared.faults.value(LATE_TWIN), answer)
         )
 
-    def _answer_now(self, topic: str, body: bytes, packet: Publish) -> None:
-        if self.session.publish(Subscription.TWIN_RESPONSES, topic, body, once=True) is None:
+    def _send_answer(self, topic: str, body: bytes, packet: Publish) -> None:
+        if self.session.publish(Subscription.TWIN_RESPONSES, topic, body, qos_0=True) is None:
             logger.info("%s: no filter covers the answer %s, discarded", self.identity, topic)
         self._acknowledge(packet)
 
@@ -183,7 +183,7 @@ class Client:
         self.serve()
 
     def serve(self) -> None:
-        """Give the client what has waited for it, as far as its subscriptions go."""
+        """Send the client the messages and method calls that waited for it, as its subscriptions allow."""
         self._shared.router.delivery(self.identity).pump()
         if self.session.ready_for(Subscription.METHODS):
             self._shared.methods.subscribed(self.identity)

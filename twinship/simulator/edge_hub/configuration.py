@@ -1,7 +1,7 @@
-"""`$edgeHub`'s desired properties: into force when they parse, refused as a whole when not (ref 4.6).
+"""Applies `$edgeHub`'s desired properties when all of them parse, else none of them (ref 4.6).
 
-Either way `$edgeHub` reports it. The last good configuration is kept, so that a bad one does not stop the
-messages after a restart either. What a route means is routes.py's.
+`$edgeHub` reports the result. The last good configuration is stored, so routing continues after a restart
+even if the present desired properties are bad. routing/routes.py parses the routes.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ class EdgeConfiguration:
         self._devices = devices
 
     def start(self) -> None:
-        """Put the last good configurations in force, then what the twins say now."""
+        """Apply the last good configurations, then the present desired properties."""
         for device, desired in self._registry.store.documents(DOCUMENTS).items():
             try:
                 self._put_in_force(device, desired)
-            except RouteError as error:  # it was good for the version that kept it
-                logger.error("%s: the last configuration is good no more: %s", device, error)
+            except RouteError as error:  # an older version of the simulator stored it
+                logger.error("%s: the stored configuration is not valid any more: %s", device, error)
         for device in self._devices:
             self._apply(device)
 
     def desired_changed(self, identity: Identity, _patch: Mapping[str, Any]) -> None:
-        """Enrol this in `registry.on_desired`."""
+        """A callback for `registry.on_desired`."""
         if identity.module == EDGE_HUB and identity.device in self._devices:
             self._apply(identity.device)
 
@@ -50,11 +50,11 @@ class EdgeConfiguration:
         except NotFound:
             return
         if not twin.desired:
-            return  # nobody has deployed anything yet
+            return  # no deployment yet
         try:
             self._put_in_force(device, twin.desired)
         except RouteError as error:
-            logger.error("%s: configuration refused, the old one stays: %s", device, error)
+            logger.error("%s: configuration refused, the old one stays in force: %s", device, error)
             text = f"Error while parsing desired properties - {error}"[:MAX_DESCRIPTION_CHARACTERS]
             self._report(device, twin.desired_version, {"code": 400, "description": text})
         else:
@@ -63,7 +63,7 @@ class EdgeConfiguration:
             self._report(device, twin.desired_version, {"code": 200, "description": ""})
 
     def _put_in_force(self, device: str, desired: Mapping[str, Any]) -> None:
-        """All of it, or RouteError and nothing."""
+        """Apply the whole configuration; raises RouteError without applying any of it."""
         self._edge_hub.reconfigure(device, Routing.parse(desired), max_size_bytes(desired))
 
     def _report(self, device: str, version: int, status: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
-"""Who comes and who goes: counted for the metrics, and reported by `$edgeHub` as `clients` (ref 8).
+"""Counts connections for the metrics, and reports them as `clients` of the `$edgeHub` twin (ref 8).
 
-What happens within a second is one patch; a client that flaps costs one a second. Decides nobody's entry.
+The changes within one second are one patch, so a client that reconnects all the time causes one per second.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ESCAPED: Final = str.maketrans({".": "%2E", "$": "%24", " ": "%20", "#": "%23"}
 
 
 class Connections:
-    """The clients of every edge device ("gateway") of a simulator."""
+    """The clients of all edge devices ("gateways") of a simulator."""
 
     def __init__(self, registry: Registry, clock: Clock) -> None:
         self.connects: Counter[tuple[str | None, str]] = Counter()  # by gateway and client
@@ -36,29 +36,29 @@ class Connections:
         self._unreported: dict[str, dict[str, Any]] = {}  # gateway -> client -> what changed
         self._alarm: Alarm | None = None
 
-    def begin(self, gateway: str) -> None:
-        """Nobody is there when a hub starts: clients that its predecessor left as connected are not."""
+    def start(self, gateway: str) -> None:
+        """Report clients as disconnected that an earlier hub process left as connected."""
         for name, client in self._reported(gateway).items():
             if isinstance(client, dict) and client.get("status") == CONNECTED:
-                self._note(gateway, name, {"status": DISCONNECTED, "lastDisconnectedTimeUtc": self._now()})
+                self._change(gateway, name, {"status": DISCONNECTED, "lastDisconnectedTimeUtc": self._now()})
 
-    def came(self, gateway: str | None, identity: Identity) -> None:
-        """A client was let in."""
+    def connected(self, gateway: str | None, identity: Identity) -> None:
+        """A client's CONNECT was accepted."""
         self.connects[gateway, str(identity)] += 1
-        self._note(gateway, _name(identity), {"status": CONNECTED, "lastConnectedTimeUtc": self._now()})
+        self._change(gateway, _name(identity), {"status": CONNECTED, "lastConnectedTimeUtc": self._now()})
 
-    def went(self, gateway: str | None, identity: Identity) -> None:
-        """A client's connection ended; of devices that are no modules nothing is kept."""
+    def disconnected(self, gateway: str | None, identity: Identity) -> None:
+        """A client's connection ended; a device that is not a module is removed from the report."""
         self.disconnects[gateway, str(identity)] += 1
         gone = {"status": DISCONNECTED, "lastDisconnectedTimeUtc": self._now()}
-        self._note(gateway, _name(identity), gone if identity.module is not None else None)
+        self._change(gateway, _name(identity), gone if identity.module is not None else None)
 
     def refused(self, gateway: str | None, code: int) -> None:
-        """A client was not let in."""
+        """A client's CONNECT was refused."""
         self.refusals[gateway, code] += 1
 
     def report(self) -> None:
-        """Write what has changed since the last time."""
+        """Report the changes since the last report."""
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
@@ -69,13 +69,13 @@ class Connections:
             except NotFound:
                 logger.debug("%s has no $edgeHub to report its clients", gateway)
             except StorageFailed:
-                return  # the process ends for that very reason
+                return  # the process is about to end because of this error
             except TwinRefused as refused:
-                logger.warning("%s: clients are not reported: %s", gateway, refused)
+                logger.warning("%s: the report of its clients was refused: %s", gateway, refused)
 
-    def _note(self, gateway: str | None, name: str, change: dict[str, str] | None) -> None:
+    def _change(self, gateway: str | None, name: str, change: dict[str, str] | None) -> None:
         if gateway is None:
-            return  # IoT Hub itself has no $edgeHub that would report its clients
+            return  # IoT Hub itself has no $edgeHub twin
         clients = self._unreported.setdefault(gateway, {})
         if change is None:
             clients[name] = None

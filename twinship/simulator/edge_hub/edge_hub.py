@@ -1,10 +1,11 @@
-"""The simulated edgeHub: who is connected, what goes where. Opens no socket and reads no clock of its own.
+"""The simulated edgeHub. It opens no socket and reads only the clock that it is given.
 
-One object serves every edge device ("gateway") of a simulator, and the clients that come to IoT Hub itself
-(gateway None): those have no routes and no inputs, and what they send is upstream at once. The parts, each on
-its own: who may enter (authentication), what a client is and was (sessions), what waits (queues), what is on
-its way (deliveries), where a message goes (message_router, upstream), calls (methods), what a packet sets off
-(client).
+One object serves all edge devices ("gateways") of a simulator, and the clients that connect to IoT Hub itself
+(gateway None): these have no routes and no inputs, and their messages are upstream at once.
+
+Its parts: authentication (CONNECT), client (packets of a connection), sessions (subscriptions and packet
+ids), queues (waiting messages), deliveries (messages in flight), router and upstream (where a message goes),
+methods (direct methods), connections (reports and counters).
 """
 
 from __future__ import annotations
@@ -19,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from twinship.simulator.clock import Clock
-from twinship.simulator.edge_hub import methods as edge_hub_methods
 from twinship.simulator.edge_hub import topics, upstream
 from twinship.simulator.edge_hub.authentication import Refused, authenticate
 from twinship.simulator.edge_hub.client import Client, Shared
 from twinship.simulator.edge_hub.connections import Connections
 from twinship.simulator.edge_hub.deliveries import Delivery
-from twinship.simulator.edge_hub.methods import MethodAnswer, Methods, NoAnswer, NotConnected
+from twinship.simulator.edge_hub.methods import MethodAnswer, Methods, invoke_edge_hub
 from twinship.simulator.edge_hub.queues import MessageQueue
 from twinship.simulator.edge_hub.router import Counts, MessageRouter
 from twinship.simulator.edge_hub.sessions import Link, Sessions
@@ -40,13 +40,11 @@ from twinship.simulator.mqtt.packets import NOT_AUTHORIZED, SERVER_UNAVAILABLE, 
 from twinship.simulator.routing.routes import Routing
 from twinship.simulator.store import StorageFailed
 
-__all__ = ["EdgeHub", "MethodAnswer", "NoAnswer", "NotConnected"]
-
 logger = logging.getLogger(__name__)
 
 
 class EdgeHub:
-    """`gateways`: the address of each edge device by its name; tokens may name it or the hub."""
+    """`gateways`: the address of each edge device by its name. A token's audience is it or the hub."""
 
     def __init__(
         self,
@@ -89,11 +87,11 @@ class EdgeHub:
         self._restore(queue)
         self._upstream.start()
         for gateway in gateways:
-            self.connections.begin(gateway)
+            self.connections.start(gateway)
         self._sweep_later()
 
     def connect(self, connect: Connect, link: Link) -> Client:
-        """Let a client in: CONNACK, takeover of its session, what has waited for it. Raises Refused."""
+        """Accept a client: send CONNACK, take its session over, deliver waiting messages. Raises Refused."""
         try:
             return self._admit(connect, link)
         except Refused as refused:
@@ -108,22 +106,22 @@ class EdgeHub:
             now=self._clock.wall() + self._faults.value(EXPIRE_TOKENS),
         )
         identity = accepted.identity
-        self._check_place(identity, link.gateway)
+        self._check_gateway(identity, link.gateway)
         if (before := self._sessions.get(identity)) is not None and before.link is not None:
             before.link.close("taken over by a newer connection of the same identity")
         session, present = self._sessions.open(identity, link.gateway, clean=connect.clean_session)
         session.link = link
-        self.connections.came(link.gateway, identity)
+        self.connections.connected(link.gateway, identity)
         link.send(Connack(0, present).encode())
         logger.info("%s: connected, session %s", identity, "present" if present else "new")
         if connect.will is not None:
-            logger.warning("%s: its will is ignored, wills are not in this simulator", identity)
+            logger.warning("%s: its will is ignored: this simulator has no wills", identity)
         client = Client(self._shared, session, link, accepted.expires)
         self._resume(client, present)
         return client
 
     def connected(self, identity: Identity) -> bool:
-        """Whether a device or module is on the line; an edge device and its system modules always are."""
+        """Whether a device or module is connected; an edge device and its system modules always are."""
         if identity.device in self._gateways and identity.module in (None, EDGE_AGENT, EDGE_HUB):
             return True
         session = self._sessions.get(identity)
@@ -131,15 +129,15 @@ class EdgeHub:
 
     @property
     def counts(self) -> Counts:
-        """What was counted so far."""
+        """The counters of the messages, twin calls and methods so far."""
         return self._shared.router.counts
 
     def deliveries(self, device: str) -> list[Delivery]:
-        """What is on its way to the modules of one edge device."""
+        """The deliveries to the modules of one edge device."""
         return self._shared.router.deliveries(device)
 
     def connected_clients(self, gateway: str) -> int:
-        """How many are on the line to one edge device."""
+        """The number of clients connected to one edge device."""
         return sum(
             each.link is not None and each.link.gateway == gateway for each in self._sessions.connected()
         )
@@ -153,35 +151,35 @@ class EdgeHub:
         response_timeout_s: float,
         connect_timeout_s: float,
     ) -> MethodAnswer:
-        """Call a direct method; raises NotConnected or NoAnswer, ArgumentInvalid for one of `$edgeHub`'s."""
+        """Call a direct method; raises NotConnected, NoAnswer, for `$edgeHub` also ArgumentInvalid."""
         if target.module == EDGE_HUB and target.device in self._gateways:
-            return edge_hub_methods.invoke(name, payload)
+            return invoke_edge_hub(name, payload)
         self.counts.methods[target] += 1
         return await self._shared.methods.invoke(
             target, name, payload, response_timeout_s=response_timeout_s, connect_timeout_s=connect_timeout_s
         )
 
     def reconfigure(self, gateway: str, routing: Routing, max_store_bytes: int | None = None) -> None:
-        """Put an edge device's routes in force; no client notices (ref statement 56)."""
+        """Apply an edge device's routes; connections stay as they are (ref statement 56)."""
         self._shared.router.reconfigure(gateway, routing, max_store_bytes)
 
     def desired_changed(self, identity: Identity, patch: Mapping[str, Any]) -> None:
-        """Tell a client of a change to its desired properties, if it has subscribed; `$version` is in it."""
-        self._registry.store.after_commit(partial(self._tell_desired, identity, patch))
+        """Send a subscribed client the change of its desired properties; the patch contains `$version`."""
+        self._registry.store.after_commit(partial(self._send_desired, identity, patch))
 
     def revoke(self, identity: Identity) -> None:
-        """Close an identity's connection: it is gone, disabled, or has other keys."""
+        """Close the connection of an identity that was removed, disabled, or given other keys."""
         session = self._sessions.get(identity)
         if session is not None and session.link is not None:
             session.link.close("its identity was removed, disabled or given other keys")
 
     def remove(self, identity: Identity) -> None:
-        """Forget the session of an identity that is gone."""
+        """Close the connection of a removed identity and forget its session."""
         self.revoke(identity)
         self._sessions.remove(identity)
 
     def counters(self) -> dict[str, Any]:
-        """What was counted since the start of the process, and how many clients are connected."""
+        """Counters since the start of the process, and the number of connected clients."""
         return {
             "dropped": dict(self.dropped),
             "unacknowledged": dict(self._shared.router.unacknowledged),
@@ -190,8 +188,8 @@ class EdgeHub:
         }
 
     def close(self) -> None:
-        """Write what is upstream; close every connection."""
-        with contextlib.suppress(StorageFailed):  # then the process ends for that very reason
+        """Write the waiting upstream messages and close every connection."""
+        with contextlib.suppress(StorageFailed):  # the process is about to end because of this error
             self._registry.store.commit()
             self._upstream.close()
         for session in self._sessions.connected():
@@ -203,14 +201,14 @@ class EdgeHub:
         hub = self._registry.hub_name
         return (hub,) if gateway is None else (hub, self._gateways[gateway])
 
-    def _check_place(self, identity: Identity, gateway: str | None) -> None:
+    def _check_gateway(self, identity: Identity, gateway: str | None) -> None:
         if gateway is None:
-            return  # IoT Hub lets every identity in, those of edge devices too
+            return  # IoT Hub accepts every identity, also modules of edge devices
         if identity.device in self._gateways and identity.device != gateway:
             raise Refused(NOT_AUTHORIZED, f"{identity}: belongs to another edge device than {gateway}")
         most = self._settings.max_connected_clients
         if not self._known(identity, gateway) and self._connected_at(gateway) >= most:
-            # 3, not 5: the SDK gives up on 5 (ref statement 24), and there may be room later
+            # 3, not 5: the SDK gives up on 5 (ref statement 24), and a later attempt may succeed
             raise Refused(SERVER_UNAVAILABLE, f"{identity}: MaxConnectedClients ({most}) are connected")
 
     def _known(self, identity: Identity, gateway: str) -> bool:
@@ -226,15 +224,15 @@ class EdgeHub:
             client.session.resume()
             delivery.resumed()
         else:
-            delivery.begin_anew()
+            delivery.requeue_in_flight()
         client.serve()
 
-    def _tell_desired(self, identity: Identity, patch: Mapping[str, Any]) -> None:
+    def _send_desired(self, identity: Identity, patch: Mapping[str, Any]) -> None:
         if (session := self._sessions.get(identity)) is not None:
             body = json.dumps(patch, separators=(",", ":")).encode()
             topic = topics.desired_patch(patch["$version"])
-            tell = partial(session.publish, Subscription.DESIRED, topic, body)
-            self._shared.late_twins.hold(self._faults.value(LATE_TWIN), tell)
+            send = partial(session.publish, Subscription.DESIRED, topic, body)
+            self._shared.late_twins.hold(self._faults.value(LATE_TWIN), send)
 
     def _faults_changed(self) -> None:
         for name, late in (

@@ -1,7 +1,7 @@
-"""What waits for one destination: by priority, with a time to live, kept in the store. Sends nothing.
+"""The queue of one destination: messages by priority, with a time to live, in memory and in the store.
 
-Order is kept within a priority. The most urgent priority goes first, looked at again after each batch of ten
-(ref 4.5). A message counts as waiting only once it is committed.
+Within a priority the order stays. The most urgent priority is served first; after each batch of ten messages
+the queue chooses again (ref 4.5). Only committed messages leave the queue.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Final
 from twinship.simulator.store import Store, StoredMessage
 
 BATCH: Final = 10
-# What a queue holds in memory of the bodies it keeps; the rest is read from the store when its turn comes.
+# Bodies of one queue that stay in memory; the queue reads the others from the store when they are due.
 MAX_BODY_BYTES_IN_MEMORY: Final = 16 << 20
 
 
 @dataclass(slots=True)
-class Waiting:
-    """One message of a queue. `body` is None where only the store has it."""
+class QueuedMessage:
+    """One message of a queue. `body` is None when only the store has it."""
 
     slot: int
     seq: int
@@ -28,43 +28,43 @@ class Waiting:
     expires: float | None
     head: str
     body: bytes | None = field(repr=False)
-    ready_at: float  # Clock.mono: not to be delivered before
-    size: int  # what it takes in the store
+    ready_at: float  # Clock.mono: deliver it at this time or later
+    size: int  # bytes in the store
 
 
 class MessageQueue:
-    """One destination's messages. `expired` is called for each whose time to live ran out."""
+    """The messages of one destination. Calls `expired` for each whose time to live ends."""
 
     def __init__(self, name: str, store: Store, expired: Callable[[], None]) -> None:
         self.name = name
         self._store = store
         self._expired = expired
-        self._by_priority: dict[int, deque[Waiting]] = {}
+        self._by_priority: dict[int, deque[QueuedMessage]] = {}
         self._bytes_in_memory = 0
-        self._batch: deque[Waiting] = deque()  # the priority that is being served
+        self._batch: deque[QueuedMessage] = deque()  # the priority that is being served
         self._batch_left = 0
 
     def __len__(self) -> int:
         return sum(map(len, self._by_priority.values()))
 
     def lengths(self) -> dict[int, int]:
-        """How many wait, by priority."""
+        """The number of waiting messages by priority."""
         return {priority: len(waiting) for priority, waiting in self._by_priority.items()}
 
     def add(
         self, head: str, body: bytes, *, priority: int, expires: float | None, ready_at: float, wall: float
     ) -> None:
-        """Store a message and let it wait; what has expired before it goes."""
+        """Store a message and append it; drops expired messages in front of it."""
         stored = self._store.add_message(self.name, priority, expires, head, body)
-        waiting = self._enter(stored, ready_at)
+        waiting = self._append(stored, ready_at)
         self._drop_expired(self._by_priority[waiting.priority], wall)
 
     def restore(self, stored: StoredMessage) -> None:
-        """Let a message wait that an earlier process stored; in order of `seq`."""
-        self._enter(stored, 0.0)
+        """Append a message that an earlier process stored; call in order of `seq`."""
+        self._append(stored, 0.0)
 
-    def head(self, wall: float) -> Waiting | None:
-        """The message whose turn it is; it stays. None: nothing committed waits."""
+    def peek(self, wall: float) -> QueuedMessage | None:
+        """The next message, which stays in the queue. None: no committed message waits."""
         if self._batch_left == 0 or not self._batch:
             self._choose_batch(wall)
         self._drop_expired(self._batch, wall)
@@ -75,11 +75,11 @@ class MessageQueue:
         return self._batch[0]
 
     def begin_batch(self) -> None:
-        """Look at the priorities again before the next message."""
+        """Choose the priority again before the next message."""
         self._batch_left = 0
 
-    def take(self) -> Waiting:
-        """Take out what head() showed; its stored copy stays until done()."""
+    def take(self) -> QueuedMessage:
+        """Take out the message that peek() returned; its stored copy stays until remove() or delivered()."""
         waiting = self._batch.popleft()
         self._batch_left -= 1
         if waiting.body is None:
@@ -88,27 +88,27 @@ class MessageQueue:
             self._bytes_in_memory -= len(waiting.body)
         return waiting
 
-    def give_back(self, waiting: Waiting) -> None:
-        """Put what was taken and not delivered back in front of its priority."""
-        self._hold(waiting)
+    def put_back(self, waiting: QueuedMessage) -> None:
+        """Put a message that was taken and not delivered back to the front of its priority."""
+        self._keep_body(waiting)
         self._by_priority.setdefault(waiting.priority, deque()).appendleft(waiting)
 
-    def done(self, waiting: Waiting) -> None:
-        """Forget a message for good, in the same transaction as what else is written now."""
+    def remove(self, waiting: QueuedMessage) -> None:
+        """Remove a message from the store, in the same transaction as the other present writes."""
         self._store.remove_message(waiting.slot, waiting.size)
 
-    def delivered(self, waiting: Waiting) -> None:
-        """Forget a message for good, soon: who received it has it, and may be given it twice."""
+    def delivered(self, waiting: QueuedMessage) -> None:
+        """Remove a delivered message from the store soon: after a crash before that it is delivered twice."""
         self._store.delivered(waiting.slot, waiting.size)
 
     def sweep(self, wall: float) -> None:
-        """Drop what has expired, in every priority."""
+        """Drop the expired messages of every priority."""
         for waiting in self._by_priority.values():
             self._drop_expired(waiting, wall)
 
-    def _enter(self, stored: StoredMessage, ready_at: float) -> Waiting:
+    def _append(self, stored: StoredMessage, ready_at: float) -> QueuedMessage:
         size = len(stored.head) + len(stored.body)
-        waiting = Waiting(
+        waiting = QueuedMessage(
             stored.slot,
             stored.seq,
             stored.priority,
@@ -118,11 +118,11 @@ class MessageQueue:
             ready_at,
             size,
         )
-        self._hold(waiting)
+        self._keep_body(waiting)
         self._by_priority.setdefault(stored.priority, deque()).append(waiting)
         return waiting
 
-    def _hold(self, waiting: Waiting) -> None:
+    def _keep_body(self, waiting: QueuedMessage) -> None:
         if waiting.body is None:
             return
         if self._bytes_in_memory + len(waiting.body) > MAX_BODY_BYTES_IN_MEMORY:
@@ -139,13 +139,13 @@ class MessageQueue:
                 return
         self._batch, self._batch_left = deque(), 0
 
-    def _drop_expired(self, waiting: deque[Waiting], wall: float) -> None:
-        # Front only: messages of one priority nearly always come from one route, so the oldest goes first.
+    def _drop_expired(self, waiting: deque[QueuedMessage], wall: float) -> None:
+        # Only from the front: one priority nearly always has one route, so its oldest message expires first.
         while waiting and (expires := waiting[0].expires) is not None and expires <= wall:
             if waiting[0].seq > self._store.committed_seq:
                 return
-            gone = waiting.popleft()
-            if gone.body is not None:
-                self._bytes_in_memory -= len(gone.body)
-            self._store.remove_message(gone.slot, gone.size)
+            expired = waiting.popleft()
+            if expired.body is not None:
+                self._bytes_in_memory -= len(expired.body)
+            self._store.remove_message(expired.slot, expired.size)
             self._expired()

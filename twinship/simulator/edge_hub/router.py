@@ -1,6 +1,6 @@
-"""From a publish to the queues: which endpoints a message goes to, stored once for each (ref 4.4).
+"""Routes each message to its endpoints and stores it once for each of them (ref 4.4).
 
-Holds every module's delivery and the way upstream. Knows no MQTT: acknowledging is the caller's.
+Owns the delivery of every module. The caller sends the PUBACK, after the commit.
 """
 
 from __future__ import annotations
@@ -26,33 +26,34 @@ from twinship.simulator.routing.message import RoutedMessage
 from twinship.simulator.routing.routes import Routing, Sink, StoreFull
 from twinship.simulator.store import Store
 
-
-@dataclass
-class Counts:
-    """Counted where it happens. A gateway is an edge device, None IoT Hub; a client `d` or `d/m`."""
-
-    received: Counter[tuple[str | None, str, str]] = field(default_factory=Counter)  # gateway, client, output
-    twin_gets: Counter[tuple[str | None, str]] = field(default_factory=Counter)  # gateway, client
-    reported: Counter[tuple[str | None, str]] = field(default_factory=Counter)  # gateway, client
-    methods: Counter[Identity] = field(default_factory=Counter)  # who was called
-
-
 logger = logging.getLogger(__name__)
 
 MAX_TOPIC_BYTES: Final = 0xFFFF
 TWIN_CHANGE_SOURCE: Final = "/twinChangeNotifications"
 TWIN_CHANGE_SCHEMA: Final = "twinChangeNotification"
-AT_IOT_HUB_PRIORITY: Final = 0  # what is there already does not wait behind what an edge still has to send
+AT_IOT_HUB_PRIORITY: Final = (
+    0  # these messages are in the cloud already and do not wait behind those of edge devices
+)
+
+
+@dataclass
+class Counts:
+    """Counters for the metrics. A gateway is an edge device, None is IoT Hub; a client is `d` or `d/m`."""
+
+    received: Counter[tuple[str | None, str, str]] = field(default_factory=Counter)  # gateway, client, output
+    twin_gets: Counter[tuple[str | None, str]] = field(default_factory=Counter)  # gateway, client
+    reported: Counter[tuple[str | None, str]] = field(default_factory=Counter)  # gateway, client
+    methods: Counter[Identity] = field(default_factory=Counter)  # called device or module
 
 
 class Upstream(Protocol):
-    """Where messages for the cloud go: the file in the process, a list in tests."""
+    """The queue of messages for the cloud."""
 
     def add(self, message: RoutedMessage, priority: int, expires: float | None) -> None: ...
 
 
 class MessageRouter:
-    """Routes in force for each edge device, and a delivery for each module. `dropped` counts by reason."""
+    """The routes of each edge device and the delivery of each module. `dropped` counts messages by reason."""
 
     def __init__(
         self,
@@ -79,14 +80,14 @@ class MessageRouter:
         self._ids = _message_ids()
 
     def reconfigure(self, gateway: str, routing: Routing, max_store_bytes: int | None = None) -> None:
-        """Put a configuration in force, at once and for messages from now on."""
+        """Apply a configuration to all later messages."""
         self._routing[gateway] = routing
         self._max_store_bytes[gateway] = max_store_bytes
 
     def telemetry(self, gateway: str | None, telemetry: topics.Telemetry, body: bytes) -> None:
-        """Store a module's or device's message for every endpoint it is routed to.
+        """Store a message of a module or device for every endpoint that its routes name. Raises StoreFull.
 
-        Without a gateway it is at IoT Hub already, where no edge device's routes apply. Raises StoreFull.
+        Without a gateway the message has come to IoT Hub, where the routes of edge devices do not apply.
         """
         system = {**telemetry.system, **_stamps(telemetry.sender, next(self._ids))}
         output = system.get("outputName")
@@ -95,17 +96,17 @@ class MessageRouter:
         self._route(gateway, RoutedMessage(source, telemetry.properties, system, body))
 
     def twin_change(self, gateway: str | None, reporter: Identity, patch: bytes) -> None:
-        """A reported patch is a routable message too (ref 4.9); at IoT Hub only by a route of its own."""
+        """Route a reported patch as a message (ref 4.9); IoT Hub needs a route of its own for that."""
         if gateway is None:
             return
         system = {"messageSchema": TWIN_CHANGE_SCHEMA, **_stamps(reporter, next(self._ids))}
         try:
             self._route(gateway, RoutedMessage(TWIN_CHANGE_SOURCE, {}, system, patch))
-        except StoreFull as full:  # the patch itself is not refused
+        except StoreFull as full:  # the patch itself stays accepted
             self._drop("store_full", f"change of {reporter}: {full}")
 
     def delivery(self, identity: Identity) -> Delivery:
-        """The deliveries to one module, known or not."""
+        """The delivery to one module; the registry need not have the module."""
         if (delivery := self._deliveries.get(identity)) is None:
             queue = MessageQueue(str(identity), self._store, self._expired)
             session = partial(self._session, identity)
@@ -118,7 +119,7 @@ class MessageRouter:
         return [delivery for identity, delivery in self._deliveries.items() if identity.device == device]
 
     def sweep(self) -> None:
-        """Drop what has expired, also for modules that are away (ref 4.7)."""
+        """Drop expired messages, also of modules that are not connected (ref 4.7)."""
         for delivery in self._deliveries.values():
             delivery.queue.sweep(self._clock.wall())
 
@@ -148,12 +149,16 @@ class MessageRouter:
     def _check_space(self, gateway: str, more_bytes: int) -> None:
         limit = self._max_store_bytes.get(gateway)
         if limit is not None and self._store.message_bytes + more_bytes > limit:
-            raise StoreFull(f"{self._store.message_bytes} bytes wait, storeLimits.maxSizeBytes is {limit}")
+            raise StoreFull(
+                f"{self._store.message_bytes} bytes are stored, storeLimits.maxSizeBytes is {limit}"
+            )
 
     def _enqueue(self, to: Identity, sink: Sink, message: RoutedMessage, expires: float | None) -> None:
         topic = topics.input_message(to, sink.input, topics.join_bag(message.properties, message.system))
         if len(topic) * 4 > MAX_TOPIC_BYTES and len(topic.encode()) > MAX_TOPIC_BYTES:
-            self._drop("topic_too_long", f"{message.source}: its properties do not fit the topic to {to}")
+            self._drop(
+                "topic_too_long", f"{message.source}: its properties do not fit into the topic for {to}"
+            )
             return
         delivery = self.delivery(to)
         delivery.queue.add(
@@ -172,13 +177,13 @@ class MessageRouter:
 
 
 def _message_ids() -> Iterator[str]:
-    """UUIDs without end: the front of a random one, and a count. A random one each is dear."""
-    front = str(uuid.uuid4())[:-12]
-    return (f"{front}{number:012x}" for number in itertools.count())
+    """Unique ids: the first part of a random UUID and a count, which is faster than a new UUID for each."""
+    prefix = str(uuid.uuid4())[:-12]
+    return (f"{prefix}{number:012x}" for number in itertools.count())
 
 
 def _stamps(sender: Identity, message_id: str) -> Mapping[str, str]:
-    """What the hub itself knows of a message; it overrules what the sender wrote (ref 4.4)."""
+    """The system properties that the hub sets, over those of the sender (ref 4.4)."""
     stamps = {
         "connectionDeviceId": sender.device,
         "edgeMessageId": message_id,
@@ -190,7 +195,7 @@ def _stamps(sender: Identity, message_id: str) -> Mapping[str, str]:
 
 
 def _routing_size(message: RoutedMessage) -> int:
-    """Bytes of the body and characters of all properties, the hub's own included (ref 4.4)."""
+    """Bytes of the body plus characters of all properties, also those that the hub set (ref 4.4)."""
     properties, system = message.properties, message.system
     texts = (*properties, *properties.values(), *system, *system.values())
     return len(message.body) + len("".join(texts))

@@ -1,8 +1,8 @@
-"""MQTT sessions: who subscribed to what, and what was sent and not yet acknowledged (ref 4.3).
+"""MQTT sessions: the subscriptions of a client and the messages it has not acknowledged yet (ref 4.3).
 
-A session outlives its connection; its subscriptions outlive the process too. It belongs to the server that it
-was opened at: an edge device's hub, or IoT Hub (gateway None). Knows no queue, no twin, no method. What it
-sends goes through a Link, which the server (or a test) provides.
+A session outlives its connection, and its subscriptions outlive the process. It belongs to the server where
+it was opened: the hub of an edge device, or IoT Hub (gateway None). It sends through a Link, which the server
+or a test provides.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from twinship.simulator.identity import Identity
 from twinship.simulator.mqtt.packets import Publish
 from twinship.simulator.store import Store
 
-MAX_UNACKNOWLEDGED: Final = 1024  # a client that acknowledges nothing loses its connection, not our memory
+MAX_UNACKNOWLEDGED: Final = (
+    1024  # a client that acknowledges nothing must not fill the memory: it is disconnected
+)
 _LAST_PACKET_ID: Final = 0xFFFF
 DOCUMENTS: Final = "sessions"
 
@@ -24,27 +26,27 @@ DOCUMENTS: Final = "sessions"
 class Link(Protocol):
     """A live connection to one client."""
 
-    gateway: str | None  # the edge device whose address it came in on; None: IoT Hub's own
+    gateway: str | None  # the edge device that the client connected to; None: IoT Hub
 
     def send(self, data: bytes) -> None:
-        """Write bytes; nothing happens when the connection is gone."""
+        """Write bytes; does nothing after the connection has ended."""
 
     def close(self, reason: str) -> None:
-        """End the connection; the reason goes to the log."""
+        """End the connection and log the reason."""
 
 
 @dataclass(slots=True)
 class Unacknowledged:
-    """A QoS 1 message that the client has not acknowledged. `again`: to be sent again on a new connection."""
+    """A QoS 1 message without a PUBACK. `resend`: send it again on a new connection."""
 
     topic: str
     body: bytes = field(repr=False)
     acknowledged: Callable[[], None] | None
-    again: bool
+    resend: bool
 
 
 class Session:
-    """One client's session. At most one link at a time: the newest."""
+    """The session of one client; its link is the newest connection."""
 
     def __init__(
         self, identity: Identity, gateway: str | None, filters: Mapping[str, int] | None = None
@@ -60,7 +62,7 @@ class Session:
         self.subscribe((filters or {}).items())
 
     def subscribe(self, filters: Iterable[tuple[str, int]]) -> tuple[int, ...]:
-        """Add filters; returns the QoS granted to each: never 2 (ref 4.3)."""
+        """Add filters; returns the QoS granted to each, at most 1 (ref 4.3)."""
         granted = []
         for topic_filter, qos in filters:
             self.filters[topic_filter] = min(qos, 1)
@@ -69,17 +71,17 @@ class Session:
         return tuple(granted)
 
     def unsubscribe(self, filters: Iterable[str]) -> None:
-        """Remove filters; unknown ones are no error (MQTT-3.10.4-5)."""
+        """Remove filters; an unknown filter is not an error (MQTT-3.10.4-5)."""
         for topic_filter in filters:
             self.filters.pop(topic_filter, None)
         self._read_filters()
 
     def ready_for(self, meaning: Subscription) -> bool:
-        """Whether the client is there and has subscribed to this."""
+        """Whether the client is connected and has subscribed to this."""
         return self.link is not None and meaning in self._meanings
 
     def qos(self, meaning: Subscription, topic: str) -> int | None:
-        """The QoS at which the client wants this topic; None: no stored filter covers it."""
+        """The QoS of the subscription that covers this topic; None: no stored filter does."""
         most = None
         for known in self._meanings.get(meaning, ()):
             if matches(known, topic):
@@ -93,45 +95,45 @@ class Session:
         body: bytes,
         *,
         acknowledged: Callable[[], None] | None = None,
-        again: bool = False,
-        once: bool = False,
+        resend: bool = False,
+        qos_0: bool = False,
     ) -> int | None:
-        """Send a message if a stored filter covers it; edgeHub discards it otherwise.
+        """Send a message if a stored filter covers it.
 
-        Returns its packet id; 0 when it went with QoS 0 (the filter's, or `once`) and nothing will be
-        acknowledged; None: not sent.
+        Returns its packet id; 0 if it was sent with QoS 0 (of the filter, or by `qos_0`), so that no PUBACK
+        comes; None if it was not sent. `acknowledged` is called when the PUBACK comes.
         """
         qos = self.qos(meaning, topic)
         if self.link is None or qos is None:
             return None
-        if qos == 0 or once:
+        if qos == 0 or qos_0:
             self.link.send(Publish(topic, body).encode())
             return 0
         if len(self.unacknowledged) >= MAX_UNACKNOWLEDGED:
             self.link.close(f"{MAX_UNACKNOWLEDGED} messages without a PUBACK")
             return None
         packet_id = self._free_packet_id()
-        self.unacknowledged[packet_id] = Unacknowledged(topic, body, acknowledged, again)
+        self.unacknowledged[packet_id] = Unacknowledged(topic, body, acknowledged, resend)
         self.link.send(Publish(topic, body, 1, packet_id).encode())
         return packet_id
 
-    def send_again(self, packet_id: int) -> None:
-        """Repeat what was not acknowledged, same packet id, DUP set (MQTT-3.3.1-1)."""
+    def resend(self, packet_id: int) -> None:
+        """Send an unacknowledged message again: same packet id, DUP set (MQTT-3.3.1-1)."""
         waiting = self.unacknowledged[packet_id]
         if self.link is not None and any(matches(known, waiting.topic) for known in self.filters):
             self.link.send(Publish(waiting.topic, waiting.body, 1, packet_id, dup=True).encode())
 
     def puback(self, packet_id: int) -> None:
-        """The client has it; an id that nothing waits for is no error."""
+        """Handle a PUBACK; an unknown packet id is not an error."""
         waiting = self.unacknowledged.pop(packet_id, None)
         if waiting is not None and waiting.acknowledged is not None:
             waiting.acknowledged()
 
     def resume(self) -> None:
-        """On a new connection: repeat, in order, what must not be lost (MQTT-4.4.0-1); forget the rest."""
+        """On a new connection: send `resend` messages again in order (MQTT-4.4.0-1); forget the others."""
         for packet_id, waiting in list(self.unacknowledged.items()):
-            if waiting.again:
-                self.send_again(packet_id)
+            if waiting.resend:
+                self.resend(packet_id)
             else:
                 del self.unacknowledged[packet_id]
 
@@ -148,19 +150,19 @@ class Session:
         for topic_filter in self.filters:
             meaning = subscription(topic_filter)
             if meaning is Subscription.INPUTS and self.gateway is None:
-                continue  # inputs are edgeHub's: IoT Hub routes nothing to a module
+                continue  # only edgeHub has inputs: IoT Hub routes nothing to a module
             if meaning is not None:
                 self._meanings.setdefault(meaning, []).append(topic_filter)
 
 
 class Sessions:
-    """Every session, by identity; those that are to last are in the store."""
+    """All sessions by identity; the persistent ones are in the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._sessions = {
-            identity: Session(identity, kept["gateway"], kept["filters"])
-            for identity, kept in _read(store.documents(DOCUMENTS)).items()
+            identity: Session(identity, stored["gateway"], stored["filters"])
+            for identity, stored in _read(store.documents(DOCUMENTS)).items()
         }
 
     def get(self, identity: Identity) -> Session | None:
@@ -168,13 +170,13 @@ class Sessions:
         return self._sessions.get(identity)
 
     def connected(self) -> list[Session]:
-        """All sessions with a client on the line."""
+        """All sessions whose client is connected."""
         return [session for session in self._sessions.values() if session.link is not None]
 
     def open(self, identity: Identity, gateway: str | None, *, clean: bool) -> tuple[Session, bool]:
-        """The session for a CONNECT, and whether it was there before (MQTT-3.1.2-4 to -6).
+        """The session for a CONNECT, and whether it was present before (MQTT-3.1.2-4 to -6).
 
-        What was subscribed to at another server is forgotten: that one's session ends here.
+        A session at another server ends with this, and its subscriptions are forgotten.
         """
         present = self._sessions.get(identity)
         if present is not None and not clean and present.persistent and present.gateway == gateway:
@@ -185,7 +187,7 @@ class Sessions:
         return session, False
 
     def save(self, session: Session) -> None:
-        """Keep a session's subscriptions; a clean session's record goes."""
+        """Store a session's subscriptions; removes the record of a clean session."""
         if session.persistent:
             self._store.put(
                 DOCUMENTS, str(session.identity), {"gateway": session.gateway, "filters": session.filters}
@@ -194,15 +196,15 @@ class Sessions:
             self._store.delete(DOCUMENTS, str(session.identity))
 
     def remove(self, identity: Identity) -> None:
-        """Forget an identity's session for good."""
+        """Forget the session of a removed identity."""
         self._sessions.pop(identity, None)
         self._store.delete(DOCUMENTS, str(identity))
 
     def forget(self, session: Session) -> None:
-        """Drop a session that ended with its connection."""
+        """Forget a clean session whose connection has ended."""
         if self._sessions.get(session.identity) is session:
             del self._sessions[session.identity]
 
 
 def _read(documents: Mapping[str, Any]) -> dict[Identity, Any]:
-    return {Identity.parse(name): kept for name, kept in documents.items()}
+    return {Identity.parse(name): stored for name, stored in documents.items()}

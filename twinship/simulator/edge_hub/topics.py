@@ -1,6 +1,19 @@
-"""Topics and property bags of IoT Hub, both ways (ref 2.3, 2.4, 4.3, 4.5). Pure; knows no session, no packet.
+"""Parses and writes the MQTT topics and property bags of IoT Hub (ref 2.3, 2.4, 4.3, 4.5).
 
-`d` and `m` stand in topics as they are, never encoded; properties are percent-encoded, nothing is safe.
+Device and module ids stand in topics without encoding. In property bags every character except letters,
+digits and `_.~-` is percent-encoded.
+
+>>> parse("devices/edge/modules/camera/messages/events/%24.on=frames&k=a%20b")
+Telemetry(sender=Identity(device='edge', module='camera'), properties={'k': 'a b'}, \
+system={'outputName': 'frames'})
+>>> join_bag({"k": "a b"}, {"messageId": "7"})
+'k=a%20b&%24.mid=7'
+>>> subscription("$iothub/methods/POST/#")
+<Subscription.METHODS: 1>
+>>> parse("some/topic")
+Traceback (most recent call last):
+    ...
+twinship.simulator.edge_hub.topics.TopicError: nothing here listens to topic 'some/topic'
 """
 
 from __future__ import annotations
@@ -15,7 +28,7 @@ from urllib.parse import quote, unquote
 
 from twinship.simulator.identity import Identity, identity_of
 
-# Wire names → names of system properties as routes see them (ref 4.6), in the order that edgeHub writes them.
+# Wire names → names of system properties in routes (ref 4.6), in the order in which edgeHub writes them.
 INCOMING: Final = {
     "$.exp": "absolute-expiry-time",
     "$.cid": "cid",
@@ -41,7 +54,7 @@ TWIN_RESPONSES_FILTER: Final = "$iothub/twin/res/#"
 
 
 class TopicError(ValueError):
-    """A publish to a topic that means nothing here: PUBACKed, logged, dropped (ref 4.4)."""
+    """A publish to a topic without a meaning: acknowledged, logged and dropped (ref 4.4)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +78,7 @@ class ReportedPatch:
 
 @dataclass(frozen=True, slots=True)
 class MethodResponse:
-    """`status` is 400000 where the module wrote none that reads as a number (ref 3)."""
+    """`status` is 400000 if the module's status is not a number (ref 3)."""
 
     status: int
     rid: str
@@ -82,11 +95,11 @@ _METHOD_RESPONSE = re.compile(r"\$iothub/methods/res/([^/]*)/\?(.*)", re.DOTALL)
 
 
 def parse(topic: str) -> Inbound:
-    """What a client's publish asks for; raises TopicError."""
+    """Parse the topic of a client's publish; raises TopicError."""
     if topic.startswith("devices/"):
-        place, found, bag = topic.partition(_TELEMETRY)
+        address, found, bag = topic.partition(_TELEMETRY)
         if found and (not bag or bag[0] == "/"):
-            return Telemetry(_sender(place), *split_bag(bag[1:].rstrip("/")))
+            return Telemetry(_sender(address), *split_bag(bag[1:].rstrip("/")))
     if match := _TWIN_GET.fullmatch(topic):
         return TwinGet(_rid(match[1]))
     if match := _REPORTED.fullmatch(topic):
@@ -96,11 +109,11 @@ def parse(topic: str) -> Inbound:
     raise _no_listener(topic)
 
 
-@lru_cache(maxsize=4096)  # one for each client; what is raised is not kept
-def _sender(place: str) -> Identity:
-    """Who sends, by what stands before `/messages/events`; raises TopicError."""
-    if not (match := _SENDER.fullmatch(place)):
-        raise _no_listener(place + _TELEMETRY)
+@lru_cache(maxsize=4096)  # one for each client; exceptions are not cached
+def _sender(address: str) -> Identity:
+    """The sender, from the part before `/messages/events`; raises TopicError."""
+    if not (match := _SENDER.fullmatch(address)):
+        raise _no_listener(address + _TELEMETRY)
     try:
         return identity_of(match[1], match[2])
     except ValueError as error:
@@ -114,7 +127,7 @@ def _no_listener(topic: str) -> TopicError:
 def split_bag(bag: str) -> tuple[dict[str, str], dict[str, str]]:
     """A property bag as (application properties, system properties); raises TopicError.
 
-    A key without `=` reads as an empty value; unknown `$.` names stay with the application's.
+    A key without `=` has an empty value; unknown `$.` names count as application properties.
     """
     properties: dict[str, str] = {}
     system: dict[str, str] = {}
@@ -129,14 +142,14 @@ def split_bag(bag: str) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def join_bag(properties: Mapping[str, str], system: Mapping[str, str]) -> str:
-    """The bag of a message towards a module: application properties, then the system ones that travel."""
+    """The bag of a message to a module: application properties, then the system properties of OUTGOING."""
     pairs = [f"{_escaped_key(key)}={_escaped(value)}" for key, value in properties.items()]
     pairs += [f"{key}={_escaped(system[name])}" for name, key in _OUTGOING_KEYS if name in system]
     return "&".join(pairs)
 
 
 def telemetry_source(sender: Identity, output: str | None) -> str:
-    """The path that a route's FROM is held against (ref 4.6)."""
+    """The path that is compared with FROM of a route (ref 4.6)."""
     if sender.module is None:
         return "/messages"
     source = f"/messages/modules/{sender.module}"
@@ -149,7 +162,7 @@ def input_message(to: Identity, input_name: str, bag: str) -> str:
 
 
 def twin_response(status: int, rid: str, version: int | None = None) -> str:
-    """The topic that answers a twin GET or PATCH; only IoT Hub adds a patch's `$version` (ref 4.9)."""
+    """The topic of the answer to a twin GET or PATCH; only IoT Hub adds a PATCH's `$version` (ref 4.9)."""
     topic = f"$iothub/twin/res/{status}/?$rid={rid}"
     return topic if version is None else f"{topic}&$version={version}"
 
@@ -165,7 +178,7 @@ def method_request(name: str, rid: str) -> str:
 
 
 class Subscription(enum.Enum):
-    """What a stored filter switches on (ref 4.3)."""
+    """The messages that a client gets by a stored filter (ref 4.3)."""
 
     METHODS = enum.auto()
     DESIRED = enum.auto()
@@ -173,7 +186,7 @@ class Subscription(enum.Enum):
     INPUTS = enum.auto()
     CLOUD_TO_DEVICE = enum.auto()
 
-    __hash__ = object.__hash__  # the frame path: Enum's own is written in Python
+    __hash__ = object.__hash__  # on the path of every message, and the one of Enum is written in Python
 
 
 _MEANINGFUL: Final = (
@@ -186,7 +199,7 @@ _MEANINGFUL: Final = (
 
 
 def subscription(topic_filter: str) -> Subscription | None:
-    """What a filter switches on; None: it gets its SUBACK and has no effect."""
+    """The meaning of a filter; None: the filter is granted and has no effect."""
     for pattern, meaning in _MEANINGFUL:
         if pattern.fullmatch(topic_filter):
             return meaning
@@ -194,7 +207,7 @@ def subscription(topic_filter: str) -> Subscription | None:
 
 
 def matches(topic_filter: str, topic: str) -> bool:
-    """Whether a topic falls under a filter (MQTT 3.1.1, 4.7). `+` and `#` count only as a whole level."""
+    """Whether a filter covers a topic (MQTT 3.1.1, 4.7). `+` and `#` are wildcards only as a whole level."""
     if topic_filter.endswith("/#") and "+" not in topic_filter:
         return topic.startswith(topic_filter[:-1]) or topic == topic_filter[:-2]
     levels, names = topic_filter.split("/"), topic.split("/")
@@ -227,13 +240,13 @@ def _unescaped(text: str) -> str:
         raise TopicError("a property is percent-encoded, but not as UTF-8") from None
 
 
-# Keys repeat with every message; values do not.
+# Cached: the keys are the same in every message, the values are not.
 _unescaped_key = lru_cache(maxsize=1024)(_unescaped)
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")
 
 
 def _escaped(text: str) -> str:
-    # The frame path: quote() costs several microseconds, and nearly every value is plain.
+    # On the path of every message: quote() takes several microseconds, and nearly every value is plain.
     return text if _PLAIN.fullmatch(text) else quote(text, safe="")
 
 

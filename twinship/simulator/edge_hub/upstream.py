@@ -1,9 +1,9 @@
-"""What leaves the edge for the cloud: one JSON line a message, as IoT Hub stores them (ref 6).
+"""Writes the messages for the cloud to a file: one JSON line for each, as IoT Hub stores them (ref 6).
 
-A message waits in a stored queue; once it is committed its line is appended, before the sender's PUBACK, and
-then it leaves the queue. The file's length stands in the store, written in the transaction that empties the
-queue. So after a kill the lines beyond that length are exactly the first messages of the queue: they are
-counted and not written twice, and a torn last line is cut off.
+A message waits in a stored queue. After its commit and before the sender's PUBACK its line is appended to the
+file, then it is removed from the queue. The transaction that removes it also stores the length of the file.
+So after a kill the lines beyond the stored length are the first messages of the queue: start() counts them
+instead of writing them twice, and cuts off an incomplete last line.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from twinship.simulator.clock import Alarm, Clock
-from twinship.simulator.edge_hub.queues import MessageQueue, Waiting
+from twinship.simulator.edge_hub.queues import MessageQueue, QueuedMessage
 from twinship.simulator.routing.message import RoutedMessage
 from twinship.simulator.store import Store
 
@@ -29,7 +29,7 @@ QUEUE: Final = "$upstream"
 DOCUMENTS: Final = "upstream"
 MAX_BATCH: Final = 100
 _MIN_BACK_OFF_S, _MAX_BACK_OFF_S = 1.0, 60.0
-# Names of routes → names in storage. What is not here stays at the edge (ref 6: only what the sender wrote).
+# Names in routes → names in storage. Other properties stay at the edge (ref 6: only those of the sender).
 _SYSTEM: Final = {
     "messageId": "messageId",
     "cid": "correlationId",
@@ -47,7 +47,7 @@ _SYSTEM: Final = {
 
 
 class UpstreamFile:
-    """The stored queue of messages for the cloud, and the worker that empties it into a file."""
+    """The stored queue of messages for the cloud, and the file that its lines go to."""
 
     def __init__(self, path: Path, queue: MessageQueue, store: Store, clock: Clock) -> None:
         self.path = path
@@ -56,13 +56,13 @@ class UpstreamFile:
         self._clock = clock
         self._retry: Alarm | None = None
         self._closed = False
-        self.cut = False  # the cloud cannot be reached: everything waits
+        self.cut = False  # the cloud cannot be reached: all messages wait
         self._back_off_s = _MIN_BACK_OFF_S
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         self._bytes: int = store.documents(DOCUMENTS).get(path.name, 0)
 
     def start(self) -> None:
-        """Once the queue is restored: settle what the last process wrote, write what it could not."""
+        """Call after the queue is restored: removes what the last process wrote, writes the rest."""
         self._recover()
         self.drain()
 
@@ -70,15 +70,15 @@ class UpstreamFile:
         """Store a message for the cloud; its line is written after the commit."""
         wall = self._clock.wall()
         self.queue.add(
-            head(message), message.body, priority=priority, expires=expires, ready_at=0.0, wall=wall
+            stored_head(message), message.body, priority=priority, expires=expires, ready_at=0.0, wall=wall
         )
         self._store.after_commit(self.drain)
 
     def drain(self) -> None:
-        """Append the line of every committed message; on failure wait, 1 to 60 s, and try again."""
+        """Append the lines of all committed messages; after a failure try again in 1 to 60 s."""
         if self._retry is not None or self._closed:
             return
-        self.queue.begin_batch()  # so that _recover() sees the same order
+        self.queue.begin_batch()  # _recover() must see the same order
         while not self.cut and (batch := self._take_batch()):
             try:
                 self._append(batch)
@@ -88,38 +88,38 @@ class UpstreamFile:
             self._back_off_s = _MIN_BACK_OFF_S
 
     def close(self) -> None:
-        """Write what can be written and close the file."""
+        """Write the waiting messages, as far as possible, and close the file."""
         self.drain()
         self._closed = True
         if self._retry is not None:
             self._retry.cancel()
         os.close(self._file)
 
-    def _take_batch(self) -> list[Waiting]:
-        batch: list[Waiting] = []
-        while len(batch) < MAX_BATCH and self.queue.head(self._clock.wall()) is not None:
+    def _take_batch(self) -> list[QueuedMessage]:
+        batch: list[QueuedMessage] = []
+        while len(batch) < MAX_BATCH and self.queue.peek(self._clock.wall()) is not None:
             batch.append(self.queue.take())
         return batch
 
-    def _append(self, batch: list[Waiting]) -> None:
+    def _append(self, batch: list[QueuedMessage]) -> None:
         enqueued = _iso(self._clock.wall())
         text = b"".join(line(enqueued, waiting.head, waiting.body or b"") for waiting in batch)
         if (written := os.pwrite(self._file, text, self._bytes)) != len(text):
-            raise OSError(f"only {written} of {len(text)} bytes fitted")
+            raise OSError(f"wrote only {written} of {len(text)} bytes")
         self._bytes += len(text)
-        self._settle(batch)
+        self._remove(batch)
 
-    def _settle(self, batch: list[Waiting]) -> None:
+    def _remove(self, batch: list[QueuedMessage]) -> None:
         self._store.put(DOCUMENTS, self.path.name, self._bytes)
         for waiting in batch:
-            self.queue.done(waiting)
+            self.queue.remove(waiting)
 
-    def _put_back(self, batch: list[Waiting], error: OSError) -> None:
-        with contextlib.suppress(OSError):  # what cannot be cut off now is written over later
+    def _put_back(self, batch: list[QueuedMessage], error: OSError) -> None:
+        with contextlib.suppress(OSError):  # a rest that cannot be cut off now is overwritten later
             os.ftruncate(self._file, self._bytes)
         for waiting in reversed(batch):
-            self.queue.give_back(waiting)
-        logger.error("%s: %s; again in %g s", self.path, error, self._back_off_s)
+            self.queue.put_back(waiting)
+        logger.error("%s: %s; trying again in %g s", self.path, error, self._back_off_s)
         self._retry = self._clock.later(self._back_off_s, self._try_again)
         self._back_off_s = min(self._back_off_s * 2, _MAX_BACK_OFF_S)
 
@@ -128,46 +128,46 @@ class UpstreamFile:
         self.drain()
 
     def _recover(self) -> None:
-        """Count what the last process wrote and could not note down any more."""
+        """Remove the messages whose lines the last process wrote without storing the file's length."""
         length = os.fstat(self._file).st_size
-        self._bytes = min(self._bytes, length)  # somebody emptied or removed the file: begin at its end
+        self._bytes = min(self._bytes, length)  # the file was emptied or removed: append at its end
         tail = os.pread(self._file, length - self._bytes, self._bytes)
         whole = tail.rfind(b"\n") + 1
         written = tail[:whole].count(b"\n")
-        batch = [self.queue.take() for _ in range(written) if self.queue.head(float("-inf")) is not None]
+        batch = [self.queue.take() for _ in range(written) if self.queue.peek(float("-inf")) is not None]
         self._bytes += whole
-        if self._bytes < length:  # a device file cannot be cut, and has nothing to cut
+        if self._bytes < length:  # not true of a device file, which cannot be truncated
             os.ftruncate(self._file, self._bytes)
-        self._settle(batch)
+        self._remove(batch)
 
 
-def head(message: RoutedMessage) -> str:
-    """What is known of a line before it leaves the edge, as JSON text."""
+def stored_head(message: RoutedMessage) -> str:
+    """The part of a line that is known when the message is stored, as JSON text."""
     system = {name: message.system[key] for key, name in _SYSTEM.items() if key in message.system}
     return _json({"Properties": dict(message.properties), "SystemProperties": system})
 
 
-def line(enqueued: str, kept: str, body: bytes) -> bytes:
-    """One line of the file; `kept` as head() made it, `enqueued` as ISO 8601."""
-    system = json.loads(kept)["SystemProperties"]
+def line(enqueued: str, stored: str, body: bytes) -> bytes:
+    """One line of the file; `stored` is the result of stored_head(), `enqueued` is ISO 8601."""
+    system = json.loads(stored)["SystemProperties"]
     text = _text(body, system)
     stamp = f'{"," if system else ""}"enqueuedTime":"{enqueued}"'
-    # head() ends with the system properties, so what is added goes in front of its last two braces
-    return f'{{"EnqueuedTimeUtc":"{enqueued}",{kept[1:-2]}{stamp}}},"Body":{text}}}\n'.encode("ascii")
+    # `stored` ends with the system properties, so the time goes before its last two braces
+    return f'{{"EnqueuedTimeUtc":"{enqueued}",{stored[1:-2]}{stamp}}},"Body":{text}}}\n'.encode("ascii")
 
 
 def _text(body: bytes, system: Mapping[str, str]) -> str:
-    """The body as JSON: itself if it is what its sender says it is, else a string of base64."""
+    """The body itself if the sender declares it as JSON and it is JSON, else base64 in a JSON string."""
     if _declares_json(system):
         try:
             return _one_line(body)
         except (ValueError, RecursionError):
-            logger.info("a message upstream says that it is JSON and is not: written as base64")
+            logger.info("an upstream message is declared as JSON and is not JSON: written as base64")
     return f'"{base64.b64encode(body).decode("ascii")}"'
 
 
 def _one_line(body: bytes) -> str:
-    """JSON as the sender wrote it where that is one line of ASCII, else written anew. Raises ValueError."""
+    """The JSON text as sent if it is one line of ASCII, else written again. Raises ValueError."""
     if body.isascii() and not (b"\n" in body or b"\r" in body or b"\0" in body):  # zeros: UTF-16 or UTF-32
         _check(text := body.decode("ascii"))
         return text
@@ -175,12 +175,12 @@ def _one_line(body: bytes) -> str:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
-# These two are kept: loads() and dumps() make one each time, where they are not told the usual.
+# Made once: json.loads() and json.dumps() with options make a new object at each call.
 _check: Final = json.JSONDecoder(parse_constant=_refuse).decode
-# ASCII: a JSON body may hold half a surrogate pair, which UTF-8 cannot.
+# ASCII: a JSON body may contain a lone surrogate, which UTF-8 cannot encode.
 _json: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 

@@ -1,4 +1,4 @@
-"""What $edgeHub reports about its clients, without a socket."""
+"""What `$edgeHub` reports about its clients, without a socket."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def version(edge: Edge) -> int:
     return edge.registry.twin(Identity(EDGE, EDGE_HUB)).reported_version
 
 
-def test_a_client_that_comes_and_goes_is_reported(edge: Edge) -> None:
-    """With both times; a name that a twin cannot hold is percent-encoded (ref 8)."""
+def test_connects_and_disconnects_are_reported(edge: Edge) -> None:
+    """With both times; a name that is not allowed in a twin is percent-encoded (ref 8)."""
     edge.connect("b.c")
     client = edge.connect("a")
     edge.clock.advance(10)
@@ -48,8 +48,8 @@ def test_a_client_that_comes_and_goes_is_reported(edge: Edge) -> None:
     }
 
 
-def test_a_client_that_flaps_costs_one_patch_a_second(edge: Edge) -> None:
-    """Sixty connections at once, as an SDK with a poison packet makes them, are one patch."""
+def test_a_flapping_client_causes_one_patch_a_second(edge: Edge) -> None:
+    """Sixty connections at once, which an SDK with a poison packet makes, are one patch."""
     before = version(edge)
     for _ in range(60):
         edge.connect("a").drop()
@@ -59,8 +59,8 @@ def test_a_client_that_flaps_costs_one_patch_a_second(edge: Edge) -> None:
     assert edge.hub.connections.disconnects[EDGE, f"{EDGE}/a"] == 60
 
 
-def test_after_a_kill_nobody_is_there(edge: Edge) -> None:
-    """What the killed process left as connected is corrected by the next one."""
+def test_after_a_kill_clients_are_reported_as_disconnected(edge: Edge) -> None:
+    """The next process corrects the report of the killed one."""
     edge.connect("a")
     edge.clock.advance(5)
     edge.restart()
@@ -70,14 +70,14 @@ def test_after_a_kill_nobody_is_there(edge: Edge) -> None:
 
 
 def test_a_stop_reports_at_once(edge: Edge) -> None:
-    """The last patch is in the store before the store is closed."""
+    """The last patch is stored before the store is closed."""
     edge.connect("a")
     edge.hub.close()
     assert clients(edge)["edge/a"]["status"] == "Disconnected"
 
 
-def test_who_is_refused_is_counted(edge: Edge) -> None:
-    """By CONNACK code; names that were made up are not kept."""
+def test_refused_clients_are_counted(edge: Edge) -> None:
+    """By CONNACK code and without the client's name, which may be invented."""
     packet = edge.connect_packet("a", ttl_s=-10)
     with pytest.raises(Refused):
         edge.hub.connect(packet, RecordingLink())

@@ -1,4 +1,4 @@
-"""Devices at the hub, without a socket: at IoT Hub itself, and as leaves behind an edge device."""
+"""Devices connected to IoT Hub itself and leaf devices of an edge device, without a socket."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TELEMETRY = "devices/leaf/messages/events/k=v"
 
 @pytest.fixture
 def edge(tmp_path: Path) -> Edge:
-    """An edge with module b that takes everything, and a device that is on no edge."""
+    """An edge device whose module b receives all messages, and a leaf device."""
     edge = Edge(tmp_path)
     edge.create("a", "b")
     edge.registry.create(LEAF)
@@ -39,8 +39,8 @@ def edge(tmp_path: Path) -> Edge:
 
 
 class TestAtIotHub:
-    def test_telemetry_is_upstream_at_once_and_no_route_applies(self, edge: Edge) -> None:
-        """One line, and nothing for the module whose route takes every message."""
+    def test_telemetry_is_upstream_at_once_without_routes(self, edge: Edge) -> None:
+        """It is one line upstream, and the module with a route for every message gets nothing."""
         b = edge.connect("b")
         b.subscribe_inputs()
         leaf = _connect(edge, LEAF)
@@ -52,7 +52,7 @@ class TestAtIotHub:
         assert leaf.acknowledged == [1]
 
     def test_a_reported_patch_is_answered_with_its_version(self, edge: Edge) -> None:
-        """204 with $version, where edgeHub says 204 alone; and it is no message to edge routes (ref 4.9)."""
+        """204 with $version, unlike edgeHub, and routes of edge devices do not get it (ref 4.9)."""
         b, leaf = edge.connect("b"), _connect(edge, LEAF)
         b.subscribe_inputs()
         leaf.subscribe("$iothub/twin/res/#")
@@ -63,7 +63,7 @@ class TestAtIotHub:
         assert b.messages == []
 
     def test_a_desired_change_arrives(self, edge: Edge) -> None:
-        """As at an edge."""
+        """A subscribed device gets the patch with its version."""
         leaf = _connect(edge, LEAF)
         leaf.subscribe("$iothub/twin/PATCH/properties/desired/#")
         edge.registry.on_desired.append(edge.hub.desired_changed)
@@ -72,20 +72,18 @@ class TestAtIotHub:
         assert json.loads(patch.body) == {"fps": 5, "$version": 2}
 
     def test_a_module_of_an_edge_gets_no_inputs_there(self, edge: Edge) -> None:
-        """IoT Hub lets it in and routes nothing to it; what waits at its edge goes on waiting."""
+        """IoT Hub accepts it and routes nothing to it; messages wait at its edge device."""
         b, a = _connect(edge, Identity(EDGE, "b")), edge.connect("a")
         b.subscribe_inputs()
         a.send("o", b"1")
         assert (b.messages, a.acknowledged) == ([], [1])
-        at_home = edge.connect("b")
-        at_home.subscribe_inputs()
-        assert at_home.bodies == [b"1"]
+        at_edge = edge.connect("b")
+        at_edge.subscribe_inputs()
+        assert at_edge.bodies == [b"1"]
 
     @pytest.mark.parametrize("gateway", [EDGE, None])
-    def test_a_session_belongs_to_the_server_that_it_was_opened_at(
-        self, edge: Edge, gateway: str | None
-    ) -> None:
-        """Elsewhere it is a new one, and the older connection ends; also over a restart."""
+    def test_a_session_belongs_to_one_server(self, edge: Edge, gateway: str | None) -> None:
+        """Another server opens a new session and the older connection ends, also after a restart."""
         other = None if gateway else EDGE
         first = _connect(edge, LEAF, gateway)
         assert _connect(edge, LEAF, other).link.received[0] == Connack(0, False)
@@ -94,8 +92,8 @@ class TestAtIotHub:
         assert _connect(edge, LEAF, other).link.received[0] == Connack(0, True)
         assert _connect(edge, LEAF, gateway).link.received[0] == Connack(0, False)
 
-    def test_a_token_for_a_gateway_opens_nothing_there(self, edge: Edge) -> None:
-        """At IoT Hub the audience is IoT Hub; the same token is good at the gateway (ref 4.2)."""
+    def test_a_token_for_a_gateway_is_refused_at_iot_hub(self, edge: Edge) -> None:
+        """The audience at IoT Hub is IoT Hub; the gateway accepts the same token (ref 4.2)."""
         with pytest.raises(Refused) as refused:
             _connect(edge, LEAF, None, host=GATEWAY)
         assert refused.value.code == NOT_AUTHORIZED
@@ -103,8 +101,8 @@ class TestAtIotHub:
 
 
 class TestLeaves:
-    def test_its_telemetry_goes_by_the_routes_of_its_gateway(self, edge: Edge) -> None:
-        """Source /messages, and the sender is the leaf, with no module (ref 4.5, 4.6)."""
+    def test_the_routes_of_the_gateway_apply_to_a_leafs_telemetry(self, edge: Edge) -> None:
+        """The source is /messages, and the sender is the leaf without a module (ref 4.5, 4.6)."""
         b, leaf = edge.connect("b"), _connect(edge, LEAF, EDGE)
         b.subscribe_inputs()
         leaf.publish(TELEMETRY, b"1")
@@ -112,8 +110,8 @@ class TestLeaves:
         assert message.topic == f"devices/{EDGE}/modules/b/inputs/in/k=v&%24.cdid=leaf"
         assert edge.upstream() == []
 
-    def test_a_route_from_modules_does_not_take_it(self, edge: Edge) -> None:
-        """/messages/modules/* is the modules' telemetry only (ref 4.6)."""
+    def test_a_route_from_modules_does_not_match_a_leaf(self, edge: Edge) -> None:
+        """/messages/modules/* matches only telemetry of modules (ref 4.6)."""
         edge.route(up="FROM /messages/modules/* INTO $upstream")
         leaf, a = _connect(edge, LEAF, EDGE), edge.connect("a")
         leaf.publish(TELEMETRY, b"1")
@@ -130,7 +128,7 @@ class TestLeaves:
         assert leaf.messages == [Publish("$iothub/twin/res/204/?$rid=r", b"")]
         assert b.bodies == [b'{"x":1}']
 
-    def test_two_gateways_have_routes_of_their_own(self, edge: Edge) -> None:
+    def test_each_gateway_has_its_own_routes(self, edge: Edge) -> None:
         """A module of the same name on another edge device is another module."""
         other = Identity(OTHER_EDGE, "b")
         edge.registry.create(other.parent, {"capabilities": {"iotEdge": True}})
@@ -143,8 +141,8 @@ class TestLeaves:
         _connect(edge, LEAF, OTHER_EDGE).publish(TELEMETRY, b"there")
         assert (here.bodies, there.bodies) == ([b"here"], [b"there"])
 
-    def test_each_gateway_has_its_own_most_clients(self, tmp_path: Path) -> None:
-        """MaxConnectedClients is one edgeHub's; IoT Hub has none (ref 4.2)."""
+    def test_each_gateway_has_its_own_limit_of_clients(self, tmp_path: Path) -> None:
+        """MaxConnectedClients applies to one edgeHub; IoT Hub has no such limit (ref 4.2)."""
         edge = Edge(tmp_path, EdgeHubSettings(max_connected_clients=1))
         edge.create("a")
         for name in ("leaf", "leaf2", "leaf3"):

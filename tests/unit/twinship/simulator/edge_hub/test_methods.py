@@ -1,4 +1,4 @@
-"""Direct methods towards modules: matched by rid, waited for, timed out."""
+"""Direct methods: matching by request id, waiting for the target, time-outs, `$edgeHub`'s own method."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.twinship.simulator.edge import EDGE, Edge, RawClient
-from twinship.simulator.edge_hub.edge_hub import MethodAnswer, NoAnswer, NotConnected
+from twinship.simulator.edge_hub.methods import MethodAnswer, NoAnswer, NotConnected
 from twinship.simulator.edge_hub.settings import EdgeHubSettings
 from twinship.simulator.identity import Identity
 from twinship.simulator.iot_hub.identity_document import ArgumentInvalid
@@ -20,7 +20,7 @@ METHODS = "$iothub/methods/POST/#"
 
 
 def in_a_loop(folder: Path, test: Callable[[Edge], Awaitable[None]]) -> None:
-    """Run a test in a loop, with an edge whose calls go out at once after a late connection."""
+    """Run a test in an event loop, with an edge device that has no grace after a late subscription."""
 
     async def run() -> None:
         edge = Edge(folder, EdgeHubSettings(method_connect_grace_s=0.0))
@@ -34,25 +34,27 @@ def in_a_loop(folder: Path, test: Callable[[Edge], Awaitable[None]]) -> None:
 def call(
     edge: Edge, name: str = "do it", payload: object = None, *, wait_s: float = 5.0, connect_s: float = 0.0
 ) -> asyncio.Task[MethodAnswer]:
-    """A call that is under way."""
-    asked = edge.hub.invoke_method(A, name, payload, response_timeout_s=wait_s, connect_timeout_s=connect_s)
-    return asyncio.create_task(asked)
+    """Start a call."""
+    invocation = edge.hub.invoke_method(
+        A, name, payload, response_timeout_s=wait_s, connect_timeout_s=connect_s
+    )
+    return asyncio.create_task(invocation)
 
 
 async def turns() -> None:
-    """Let everything that is ready run, commits included."""
+    """Let all ready callbacks run, commits included."""
     for _ in range(5):
         await asyncio.sleep(0)
 
 
 def answer(client: RawClient, index: int, status: object, body: bytes) -> None:
-    """Answer the index-th request that the client has."""
+    """Answer the request at this index of the client's messages."""
     rid = client.messages[index].topic.partition("$rid=")[2]
     client.publish(f"$iothub/methods/res/{status}/?$rid={rid}", body)
 
 
-def test_concurrent_calls_are_matched_by_rid(tmp_path: Path) -> None:
-    """Answered in the other order (ref statement 77); the name goes unescaped (75)."""
+def test_concurrent_calls_are_matched_by_request_id(tmp_path: Path) -> None:
+    """Answers may come in another order (ref statement 77); the name is not escaped (statement 75)."""
 
     async def test(edge: Edge) -> None:
         a = edge.connect("a")
@@ -70,8 +72,8 @@ def test_concurrent_calls_are_matched_by_rid(tmp_path: Path) -> None:
     in_a_loop(tmp_path, test)
 
 
-def test_who_is_not_there_is_not_connected(tmp_path: Path) -> None:
-    """Absent, without the subscription, or gone again (ref 3)."""
+def test_an_absent_target_is_not_connected(tmp_path: Path) -> None:
+    """Never connected, without the subscription, or disconnected again (ref 3)."""
 
     async def test(edge: Edge) -> None:
         with pytest.raises(NotConnected):
@@ -89,10 +91,10 @@ def test_who_is_not_there_is_not_connected(tmp_path: Path) -> None:
 
 
 def test_a_call_may_wait_for_its_target(tmp_path: Path) -> None:
-    """Until it subscribes, or returns with its subscription (ref statement 71)."""
+    """Until it subscribes, or reconnects with its subscription (ref statement 71)."""
 
     async def test(edge: Edge) -> None:
-        for step in ("subscribes", "returns"):
+        for step in ("subscribes", "reconnects"):
             waiting = call(edge, connect_s=5)
             await turns()
             a = edge.connect("a")
@@ -106,8 +108,8 @@ def test_a_call_may_wait_for_its_target(tmp_path: Path) -> None:
     in_a_loop(tmp_path, test)
 
 
-def test_silence_is_no_answer(tmp_path: Path) -> None:
-    """504 at the caller (ref statement 72); what comes later is dropped."""
+def test_a_target_that_does_not_answer_is_a_time_out(tmp_path: Path) -> None:
+    """504 for the caller (ref statement 72); a later answer is dropped."""
 
     async def test(edge: Edge) -> None:
         a = edge.connect("a")
@@ -121,18 +123,18 @@ def test_silence_is_no_answer(tmp_path: Path) -> None:
 
 
 def test_only_the_target_answers(tmp_path: Path) -> None:
-    """Another module that guesses a rid is not heard."""
+    """The answer of another module that guesses the request id is dropped."""
 
     async def test(edge: Edge) -> None:
         a, b = edge.connect("a"), edge.connect("b")
         a.subscribe(METHODS)
         await turns()
-        asked = call(edge)
+        pending = call(edge)
         await turns()
         rid = a.messages[0].topic.partition("$rid=")[2]
         b.publish(f"$iothub/methods/res/200/?$rid={rid}", b'"forged"')
         answer(a, 0, 200, b'"true"')
-        assert (await asked).payload == "true"
+        assert (await pending).payload == "true"
 
     in_a_loop(tmp_path, test)
 
@@ -145,39 +147,39 @@ def test_only_the_target_answers(tmp_path: Path) -> None:
         ("-1", b"[]", MethodAnswer(-1, [])),
     ],
 )
-def test_what_a_module_answers_badly_ends_no_one(
+def test_a_malformed_answer_is_passed_on(
     tmp_path: Path, status: str, body: bytes, expected: MethodAnswer
 ) -> None:
-    """An undecodable status is 400000 (ref 3), a body that is no JSON comes as text."""
+    """A status that is not a number becomes 400000 (ref 3), a body that is not JSON becomes text."""
 
     async def test(edge: Edge) -> None:
         a = edge.connect("a")
         a.subscribe(METHODS)
         await turns()
-        asked = call(edge)
+        pending = call(edge)
         await turns()
         answer(a, 0, status, body)
-        assert await asked == expected
+        assert await pending == expected
 
     in_a_loop(tmp_path, test)
 
 
 @pytest.mark.parametrize("name", ["RefreshDeviceScopeIdentityCache", "refreshdevicescopeidentitycache"])
-def test_edge_hub_answers_for_itself(tmp_path: Path, name: str) -> None:
-    """Its one method takes device ids and needs no connection (ref 3); what else is asked is refused."""
+def test_edge_hub_answers_its_own_method(tmp_path: Path, name: str) -> None:
+    """Its one method takes device ids and needs no connection (ref 3); it refuses any other."""
 
     async def test(edge: Edge) -> None:
-        async def ask(method: str, payload: object) -> MethodAnswer:
+        async def invoke(method: str, payload: object) -> MethodAnswer:
             target = Identity(EDGE, "$edgeHub")
             return await edge.hub.invoke_method(
                 target, method, payload, response_timeout_s=5, connect_timeout_s=0
             )
 
-        assert await ask(name, {"deviceIds": ["d1", "d2"]}) == MethodAnswer(200, None)
+        assert await invoke(name, {"deviceIds": ["d1", "d2"]}) == MethodAnswer(200, None)
         for payload in (None, {}, {"deviceIds": "d1"}, {"deviceIds": [1]}):
             with pytest.raises(ArgumentInvalid, match="deviceIds"):
-                await ask(name, payload)
+                await invoke(name, payload)
         with pytest.raises(NotConnected, match="Refresh"):
-            await ask("ping", None)
+            await invoke("ping", None)
 
     in_a_loop(tmp_path, test)

@@ -1,4 +1,4 @@
-"""Topics and property bags: what the SDK writes, what it must be sent."""
+"""Topics and property bags in both directions."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ from twinship.simulator.identity import Identity
         ("$iothub/methods/res/what/?$rid=1", MethodResponse(400_000, "1")),
     ],
 )
-def test_a_publish_means(topic: str, inbound: object) -> None:
-    """Ref 2.3, 2.4."""
+def test_topics_are_parsed(topic: str, inbound: object) -> None:
+    """Every topic that the SDK publishes to (ref 2.3, 2.4)."""
     assert parse(topic) == inbound
 
 
@@ -60,24 +60,24 @@ def test_a_publish_means(topic: str, inbound: object) -> None:
         "devices/" + "d" * 129 + "/messages/events/",
     ],
 )
-def test_anything_else_is_a_topic_error(topic: str) -> None:
-    """So that it can be acknowledged and dropped (ref 4.4)."""
+def test_any_other_topic_is_a_topic_error(topic: str) -> None:
+    """Such a publish is acknowledged and dropped (ref 4.4)."""
     with pytest.raises(TopicError):
         parse(topic)
 
 
 def test_an_empty_value_and_a_missing_one_read_the_same() -> None:
-    """`k=` and `k` are an empty text (ref statement 33)."""
+    """`k=` and `k` both have an empty value (ref statement 33)."""
     assert split_bag("a=&b&c=1") == ({"a": "", "b": "", "c": "1"}, {})
 
 
-def test_unknown_system_names_stay_with_the_application() -> None:
-    """Nothing that a sender wrote is lost."""
+def test_unknown_system_names_are_application_properties() -> None:
+    """No property of a sender is lost."""
     assert split_bag("%24.unheard=1") == ({"$.unheard": "1"}, {})
 
 
-def test_what_travels_to_a_module_is_named_as_edge_hub_names_it() -> None:
-    """Application properties first; the output and the interface stay behind (ref 4.5)."""
+def test_the_bag_to_a_module_has_edge_hubs_names() -> None:
+    """Application properties first, without output and interface (ref 4.5)."""
     system = {
         "connectionDeviceId": "d", "connectionModuleId": "m", "messageId": "1", "cid": "2", "userId": "u",
         "contentType": "a/b", "contentEncoding": "utf-8", "outputName": "o", "iothub-interface-id": "i",
@@ -94,14 +94,14 @@ plain = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 @settings(max_examples=200)
 @given(st.dictionaries(plain.filter(lambda key: key and not key.startswith(("$.", "ack", "iothub"))), plain))
 def test_every_property_survives(properties: dict[str, str]) -> None:
-    """Whatever characters are in it (ref statement 33)."""
+    """With any characters (ref statement 33)."""
     assert split_bag(join_bag(properties, {})) == (properties, {})
 
 
 @settings(max_examples=200)
 @given(st.text(max_size=60))
-def test_no_topic_makes_parse_fail_otherwise(text: str) -> None:
-    """TopicError is all that a topic can cause."""
+def test_parse_raises_only_topic_errors(text: str) -> None:
+    """No text causes another exception."""
     for topic in (
         text,
         f"devices/d/modules/m/messages/events/{text}",
@@ -124,8 +124,8 @@ def test_no_topic_makes_parse_fail_otherwise(text: str) -> None:
         ("#", None),
     ],
 )
-def test_a_filter_switches_on(topic_filter: str, meaning: Subscription | None) -> None:
-    """Ref 4.3."""
+def test_filters_have_a_meaning(topic_filter: str, meaning: Subscription | None) -> None:
+    """Each filter of ref 4.3; other filters have none."""
     assert subscription(topic_filter) is meaning
 
 
@@ -146,6 +146,6 @@ def test_a_filter_switches_on(topic_filter: str, meaning: Subscription | None) -
         ("d/x+y/#", "d/x+y/z", True),
     ],
 )
-def test_a_filter_covers(topic_filter: str, topic: str, covered: bool) -> None:
-    """MQTT 3.1.1, 4.7; `+` and `#` inside a name are themselves."""
+def test_filters_cover_topics(topic_filter: str, topic: str, covered: bool) -> None:
+    """By MQTT 3.1.1, 4.7; `+` and `#` inside a level are ordinary characters."""
     assert matches(topic_filter, topic) is covered

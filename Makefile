@@ -1,38 +1,51 @@
-# Twinship: the verbs of this folder. `make` alone lists them.
-PYTHON_FOR_VENV ?= $(shell command -v python3.11 || command -v python3)
+# `make` alone lists the commands.
+PYTHONS := python3.11 python3.13 python3.12 python3
+SUITABLE := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON_FOR_VENV ?= $(shell for each in $(PYTHONS); do "$$each" -c '$(SUITABLE)' 2>/dev/null && { echo "$$each"; break; }; done)
 PY := .venv/bin/python
+PIP := $(PY) -m pip --quiet --disable-pip-version-check
+OURS := --no-index --no-deps --no-build-isolation # our names never come from an index
 PROJECTS := edgekit modules/camera_sim modules/inference training
-INPUTS := constraints.txt pyproject.toml $(PROJECTS:%=%/pyproject.toml)
+INPUTS := requirements.lock VERSION distributions.py pyproject.toml $(PROJECTS:%=%/pyproject.toml)
 PYTEST := $(PY) -m pytest -n 2
+LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--annotation-style line --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) \
+	$(addprefix --no-emit-package ,twinship twinship-training edgekit camera-sim inference)
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo bench test test-long conformance check clean
+.PHONY: help setup demo bench test test-long unit e2e conformance check coverage lock wheels clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
 
-setup: .venv/ready ## the virtual environment, from constraints.txt
+setup: .venv/ready ## the virtual environment, from requirements.lock (PYTHON_FOR_VENV=)
 
 .venv/ready: $(INPUTS)
 	@[ "$$(uname -s)/$$(uname -m)" = Linux/x86_64 ] || { echo "twinship: the workbench runs on Linux x86-64 (or WSL2), not on $$(uname -s)/$$(uname -m)" >&2; exit 1; }
-	@"$(PYTHON_FOR_VENV)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { echo "twinship: needs Python 3.11, found '$$("$(PYTHON_FOR_VENV)" --version 2>&1)'; install it or name it: make PYTHON_FOR_VENV=/path/to/python3.11" >&2; exit 1; }
-	@echo "Setting up .venv (about a minute, once) ..."
+	@"$(PYTHON_FOR_VENV)" -c '$(SUITABLE)' 2>/dev/null || { echo "twinship: needs Python 3.11, 3.12 or 3.13 with venv (Debian, Ubuntu: apt install python3-venv), found '$$("$(or $(PYTHON_FOR_VENV),python3)" --version 2>&1)'; or name one: make PYTHON_FOR_VENV=/path/to/python3.11" >&2; exit 1; }
+	@echo "Setting up .venv with $$("$(PYTHON_FOR_VENV)" --version) (one to two minutes, once) ..."
 	@"$(PYTHON_FOR_VENV)" -m venv --clear .venv
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel hatchling editables
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt $(PROJECTS:%=-e ./%) -e '.[dev]'
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install $(OURS) $(PROJECTS:%=-e ./%) -e .
 	@touch $@
 
 demo: .venv/ready ## train, ship by twin, run 300 frames, swap the model, show the figures (CAMERA_FOLDER=, FRAMES=)
 	@$(PY) -m twinship demo $(if $(FRAMES),--frames $(FRAMES)) $(if $(CAMERA_FOLDER),--camera-folder "$(CAMERA_FOLDER)")
 
-bench: .venv/ready ## the measurements of every day (6 minutes); build/bench/report.json and report.html
+bench: .venv/ready ## the everyday measurements (6 minutes); build/bench/report.json and report.html
 	@$(PY) -m twinship bench
 
-test: .venv/ready check ## every check and test that takes under ten minutes
+test: .venv/ready check ## every check and every test that takes under ten minutes
 	@$(PYTEST) -m 'not long' tests
 
 test-long: .venv/ready ## the tests that take longer
 	@$(PYTEST) -m long tests
+
+unit: .venv/ready ## the unit tests only
+	@$(PYTEST) -q -m 'not long' tests/unit
+
+e2e: .venv/ready ## the end-to-end tests only: real processes, real TLS, the real SDKs
+	@$(PYTEST) -q -m 'not long' tests/e2e
 
 conformance: .venv/ready ## every statement of the protocol reference against the simulator; build/conformance.json
 	@$(PYTEST) -q --conformance=build/conformance.json tests/conformance
@@ -42,6 +55,20 @@ check: .venv/ready ## ruff and mypy
 	@$(PY) -m ruff check --quiet .
 	@$(PY) -m mypy --no-error-summary
 
-clean: ## remove build/ and caches; keeps .venv, .env and your signing keys
-	@rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	@echo "Removed build/ and the caches. Kept: .venv, .env and your signing keys."
+coverage: .venv/ready ## branch coverage of the packages without I/O by their unit tests; fails below the limit
+	@$(PY) -m coverage run -m pytest -q -m 'not long' tests/unit
+	@$(PY) -m coverage report
+
+lock: .venv/ready ## renew the lock files after a change of pyproject.toml (UPGRADE=1: the newest versions)
+	@$(LOCK) --extra train --group dev pyproject.toml -o requirements.lock
+	@$(LOCK) -c requirements.lock --group build -o modules/build.lock
+	@$(LOCK) -c requirements.lock modules/camera_sim/pyproject.toml -o modules/camera_sim/requirements.lock
+	@$(LOCK) -c requirements.lock modules/inference/pyproject.toml -o modules/inference/requirements.lock
+
+wheels: .venv/ready ## the wheels of all five distributions, in dist/
+	@rm -rf dist
+	@$(PIP) wheel $(OURS) --wheel-dir dist $(PROJECTS:%=./%) .
+
+clean: ## remove build/, dist/ and caches; keeps .venv, .env and your signing keys
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@echo "Removed build/, dist/ and the caches. Kept: .venv, .env and your signing keys."

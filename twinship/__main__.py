@@ -5,10 +5,10 @@ from __future__ import annotations
 import signal
 import sys
 
-from twinship.cli import figures, fleet, local, model
+from twinship.cli import figures, fleet, local, model, project
 from twinship.cli.options import EXIT_INTERRUPTED, app
 
-__all__ = ["app", "figures", "fleet", "local", "main", "model"]
+__all__ = ["app", "figures", "fleet", "local", "main", "model", "project"]
 
 
 def _one_line(error: Exception) -> str:

@@ -31,8 +31,10 @@ ARROWS: Mapping[str, set[str]] = {
         "twinship.simulator.manifest",
         "twinship.simulator.lint",
     },
+    "twinship.project": set(),
     "twinship.demo": {"twinship.fleet", "twinship.simulator", "twinship_training", "inference", "edgekit"},
     "twinship.bench": {
+        "twinship.project",
         "twinship.demo",
         "twinship.fleet",
         "twinship.simulator",
@@ -42,6 +44,7 @@ ARROWS: Mapping[str, set[str]] = {
         "camera_sim",
     },
     "twinship.cli": {
+        "twinship.project",
         "twinship.bench",
         "twinship.demo",
         "twinship.fleet",

@@ -13,7 +13,6 @@ import typer
 from twinship.cli.options import (
     BUILD,
     DOT_ENV,
-    TEMPLATE,
     Condition,
     Device,
     EnvFile,
@@ -28,6 +27,7 @@ from twinship.cli.options import (
     one_of,
 )
 from twinship.cli.show import draw, plain, say, say_json
+from twinship.project import chosen_manifest
 
 if TYPE_CHECKING:
     from twinship.fleet.monitor import UpstreamMessage
@@ -81,7 +81,7 @@ def keys_retire(key_id: Annotated[str, typer.Argument(help="As keys show lists i
 
 @app.command("deploy")
 def deploy_verb(
-    template: Template = TEMPLATE,
+    template: Template = None,
     device: Device = None,
     create: Annotated[bool, typer.Option("--create", help="Make the device if the hub lacks it.")] = False,
     deployment: Fleet = None,
@@ -93,13 +93,14 @@ def deploy_verb(
     """Set a device's modules, routes and twins from the manifest."""
     from twinship.fleet import connection, deploy, rollout
 
+    manifest = chosen_manifest(template)
     # --env-file may name only a hub (the simulator's service.env): what the manifest needs stands in .env.
     variables = connection.read_env_file(DOT_ENV) | connection.settings(os.environ, env_file)
     if deployment is not None:
         targeting = rollout.Targeting(deployment, target_condition, priority)
-        _say_roll_out(deploy.deploy_base(hub_of(env_file), template, variables, targeting), as_json)
+        _say_roll_out(deploy.deploy_base(hub_of(env_file), manifest, variables, targeting), as_json)
         return
-    result = deploy.deploy(hub_of(env_file), template, variables, device_of(device, env_file), create=create)
+    result = deploy.deploy(hub_of(env_file), manifest, variables, device_of(device, env_file), create=create)
     if as_json:
         say_json(result.to_json())
         return

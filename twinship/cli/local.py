@@ -15,7 +15,6 @@ from twinship.cli.options import (
     BUILD,
     DOT_ENV,
     EXIT_INTERRUPTED,
-    TEMPLATE,
     Dataset,
     EnvFile,
     Json,
@@ -23,11 +22,12 @@ from twinship.cli.options import (
     app,
 )
 from twinship.cli.show import draw, progress, say, say_json
+from twinship.project import chosen_manifest
 
 
 @app.command("simulate")
 def simulate_verb(
-    template: Template = TEMPLATE,
+    template: Template = None,
     folder: Annotated[Path, typer.Option(help="State, logs, certificates, upstream.jsonl.")] = BUILD
     / "simulator",
     leave_out: Annotated[
@@ -41,7 +41,7 @@ def simulate_verb(
     from twinship.simulator.launcher import Simulator, SimulatorSettings
 
     settings = SimulatorSettings(
-        template,
+        chosen_manifest(template),
         folder,
         connection.settings(os.environ, env_file),
         leave_out=frozenset(leave_out or ()),
@@ -87,7 +87,7 @@ def demo_verb(
     fps: Annotated[float, typer.Option(help="Frames in a second.")] = 10.0,
     camera_folder: Annotated[Path | None, typer.Option(help="Your own pictures.")] = None,
     dataset: Dataset = "auto",
-    template: Template = TEMPLATE,
+    template: Template = None,
     folder: Annotated[Path, typer.Option(help="Emptied at start; the figures end up there.")] = BUILD
     / "demo",
     models: Annotated[Path, typer.Option(help="Where the two models are kept.")] = BUILD / "demo-models",
@@ -106,7 +106,7 @@ def demo_verb(
     screen = Screen(Console(stderr=as_json))
     data = ensure(models, dataset, camera_folder, progress())
     screen.step(f"data: {data.dataset}")
-    outcome = Run(DemoSettings(template, folder, frames, fps), data, screen).run()
+    outcome = Run(DemoSettings(chosen_manifest(template), folder, frames, fps), data, screen).run()
     if as_json:
         say_json(outcome.summary.to_json())
     screen.summary(outcome.summary, outcome.shortcomings)

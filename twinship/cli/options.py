@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from twinship.project import MANIFEST
+
 if TYPE_CHECKING:
     from twinship.fleet.connection import Connection
 
 EXIT_INTERRUPTED = 130
-ROOT = Path(__file__).resolve().parents[2]  # the manifest and the modules' folders stand there
-TEMPLATE = ROOT / "deployment.template.json"
 BUILD = Path("build")
 Choice = TypeVar("Choice", bound=StrEnum)
 DOT_ENV = Path(".env")
@@ -30,7 +30,10 @@ EnvFile = Annotated[Path, typer.Option("--env-file", help="KEY=VALUE lines, as t
 Device = Annotated[str | None, typer.Option(help="Edge device [EDGE_DEVICE_ID, else twinship].")]
 Module = Annotated[str, typer.Option(help="The module whose twin is meant.")]
 Json = Annotated[bool, typer.Option("--json", help="For scripts.")]
-Template = Annotated[Path, typer.Option(help="The deployment manifest.")]
+Template = Annotated[
+    Path | None,
+    typer.Option(help="The deployment manifest.", show_default=f"./{MANIFEST}, else Twinship's own"),
+]
 Key = Annotated[str | None, typer.Option("--key", help="Id of the signing key, where there are several.")]
 Fleet = Annotated[
     str | None, typer.Option("--deployment", help="For many devices: an automatic deployment of this id.")

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from twinship import project
 from twinship.bench import BenchFailed
 from twinship.fleet import connection as connections
 from twinship.fleet import keys
@@ -25,8 +26,6 @@ from twinship.simulator.edge_agent.processes import dying_with_parent
 from twinship.simulator.launcher import Simulator, SimulatorSettings
 
 DEVICE = "twinship"
-ROOT = Path(__file__).resolve().parents[3]
-TEMPLATE = ROOT / "deployment.template.json"
 VERDICT_S = 60.0
 MODULES = ("inference", "camera_sim")
 GRACE_S = 10.0
@@ -67,7 +66,7 @@ class Rig:
         }
         simulator = Simulator(
             SimulatorSettings(
-                TEMPLATE,
+                project.manifest(),
                 settings.folder / "simulator",
                 variables,
                 device=DEVICE,

@@ -129,8 +129,8 @@ def test_an_address_that_is_taken_is_named_with_the_cure(hub: HubUnderTest, tmp_
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        (["--hub-address", "127.9.9.9", "--edge", "d=127.9.9.9"], "address of their own"),
-        (["--hub-address", "0.0.0.0", "--edge", "d=127.9.9.9"], "no loopback address"),
+        (["--hub-address", "127.9.9.9", "--edge", "d=127.9.9.9"], "different addresses"),
+        (["--hub-address", "0.0.0.0", "--edge", "d=127.9.9.9"], "not a loopback address"),
         (["--hub-address", "127.9.9.9", "--edge", "127.9.9.8"], "DEVICE=IP"),
         (["--hub-address", "127.9.9.9", "--edge", "d=127.9.9.8", "--delivery-window", "0"], "at least 1"),
     ],

@@ -16,9 +16,8 @@ from typing import Any
 
 from twinship.simulator.edge_agent.rotated_log import last_line
 from twinship.simulator.edge_agent.supervisor import Program, Supervised
-from twinship.simulator.loopback import NoAddress, free_addresses, holder, is_free
+from twinship.simulator.loopback import MQTT_PORT, NoAddress, free_addresses, holder, is_free
 
-MQTT_PORT = 8883  # fixed in the device SDK (ref 0)
 REST_PORT = 8443
 READY_WITHIN_S = 20.0
 LOOK_EVERY_S = 0.02

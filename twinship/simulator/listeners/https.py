@@ -1,6 +1,7 @@
-"""Where an edge device's HTTPS is reached: on 443, else behind an HTTP CONNECT listener.
+"""The HTTPS listener of an edge device: on port 443, or behind an HTTP CONNECT proxy.
 
-The device SDK knows no other port than 443 and takes `https_proxy` (ref 0). Serves what it is handed.
+The device SDK always uses port 443 and honours `https_proxy` (ref 0). The proxy is for users who may not bind
+port 443.
 """
 
 from __future__ import annotations
@@ -14,18 +15,17 @@ from typing import Final
 from aiohttp import web
 
 from twinship.simulator.listeners.connect_proxy import ConnectProxy
-from twinship.simulator.listeners.mqtt_protocol import MQTT_PORT, AddressUnusable, explain
+from twinship.simulator.loopback import HTTPS_PORT, MQTT_PORT, AddressUnusable, explain
 from twinship.simulator.store import Store
 
 logger = logging.getLogger(__name__)
 
-HTTPS_PORT: Final = 443
 STOP_WITHIN_S: Final = 2.0
 
 
 @dataclass(frozen=True)
 class EdgeAddress:
-    """The port of the HTTPS, and the URL of the proxy that modules need to reach it, if any."""
+    """The HTTPS port, and the URL of the proxy that modules need to reach it (None: no proxy)."""
 
     https_port: int
     proxy: str | None
@@ -48,7 +48,7 @@ async def serve_edge_https(
         await serve_port(runner, address, HTTPS_PORT, context)
         return EdgeAddress(HTTPS_PORT, None)
     except AddressUnusable as error:
-        logger.info("direct methods of %s through a proxy: %s", device, error)
+        logger.info("direct methods of %s use a proxy: %s", device, error)
     await serve_port(runner, address, 0, context)
     port = int(runner.addresses[-1][1])
     proxy = ConnectProxy(
@@ -67,13 +67,13 @@ async def serve_port(runner: web.AppRunner, address: str, port: int, context: ss
 
 
 async def _listen(proxy: ConnectProxy, store: Store, device: str, address: str) -> int:
-    """On the port of the last time: modules that outlive a killed hub have it in their environment."""
-    kept = store.documents("proxy_port").get(device, 0)
+    """Use the port of the previous run: modules that outlive a killed hub have it in their environment."""
+    previous = store.documents("proxy_port").get(device, 0)
     try:
-        port = await proxy.start(address, kept)
+        port = await proxy.start(address, previous)
     except OSError as error:
-        logger.warning("the proxy gets another port than before: %s", explain(error, address, kept))
+        logger.warning("the proxy gets another port than before: %s", explain(error, address, previous))
         port = await proxy.start(address, 0)
-    if port != kept:
+    if port != previous:
         store.put("proxy_port", device, port)
     return port

@@ -1,7 +1,7 @@
-"""Serves the metrics pages on each edge device's own loopback address, in clear text as edgeHub does.
+"""Serves the metrics pages over plain HTTP on each edge device's loopback address, as edgeHub does (ref 9).
 
-GET /metrics             edgeHub's
-GET /edgeAgent/metrics   edgeAgent's, which on a device has a container and a port 9600 of its own
+GET /metrics             edgeHub's page
+GET /edgeAgent/metrics   edgeAgent's page; on a device it has a container and a port 9600 of its own
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from functools import partial
 from typing import Final
 
 from aiohttp import web
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from twinship.simulator.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-PORT: Final = 9600  # ref 9; another one when somebody has it
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+PORT: Final = 9600  # ref 9; a random port if it is taken
 STOP_WITHIN_S: Final = 1.0
 
 
@@ -28,7 +28,7 @@ async def serve_metrics(
 ) -> dict[str, dict[str, str]]:
     """Serve until `running` ends; returns the URLs by edge device and runtime module.
 
-    Metrics are not worth a hub that does not start: a device without a listener is named in the log.
+    The hub starts without metrics too: a device without a listener is named in the log.
     """
     urls = {}
     for device, address in edges.items():
@@ -36,8 +36,8 @@ async def serve_metrics(
         await runner.setup()
         running.push_async_callback(runner.cleanup)
         if (port := await _listen(runner, address)) is not None:
-            page = f"http://{address}:{port}"
-            urls[device] = {"edgeHub": f"{page}/metrics", "edgeAgent": f"{page}/edgeAgent/metrics"}
+            base = f"http://{address}:{port}"
+            urls[device] = {"edgeHub": f"{base}/metrics", "edgeAgent": f"{base}/edgeAgent/metrics"}
     return urls
 
 
@@ -59,8 +59,8 @@ def _application(metrics: Metrics, device: str) -> web.Application:
     return application
 
 
-def _page(render: Callable[[], str]) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def answer(_request: web.Request) -> web.Response:
-        return web.Response(body=render().encode(), headers={"Content-Type": CONTENT_TYPE})
+def _page(render: Callable[[], bytes]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def respond(_request: web.Request) -> web.Response:
+        return web.Response(body=render(), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
-    return answer
+    return respond

@@ -1,8 +1,8 @@
-"""Serves a folder of files over HTTPS on IoT Hub's loopback address, as a blob store stands beside a hub.
+"""A file server over HTTPS on IoT Hub's loopback address; it stands in for a blob store.
 
-It knows no account, no signature and no file's meaning: whoever can reach the address may read, and whoever
-may write into the folder publishes. Its certificate is by an authority of its own, so that a module which
-trusts that one (SSL_CERT_FILE) must still find the hub's in the trust bundle, as on a device.
+It has no accounts and checks no signature: a program that reaches the address can read, and a program that
+writes into the folder publishes. It has an authority of its own. A module that trusts this authority
+(SSL_CERT_FILE) must still get the hub's from the trust bundle, as on a device.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from aiohttp import web
 
 from twinship.simulator.certificates import Authority
 from twinship.simulator.listeners.https import STOP_WITHIN_S, serve_port
-from twinship.simulator.listeners.mqtt_protocol import AddressUnusable
+from twinship.simulator.loopback import AddressUnusable
 from twinship.simulator.store import Store
 
 logger = logging.getLogger(__name__)
@@ -29,11 +29,11 @@ PATH: Final = "/files"
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """Where it is: the folder to put files into, the address under which they are then found."""
+    """The folder to put files into, and the URL below which they are served."""
 
     folder: Path
     url: str
-    trusted_pem: Path  # its authority, and those of the machine that stand in one file
+    trusted_pem: Path  # the authority of this server and those of the machine, in one file
 
 
 async def serve_model_files(
@@ -53,21 +53,21 @@ async def serve_model_files(
 
 
 async def _listen(runner: web.AppRunner, address: str, context: ssl.SSLContext, store: Store) -> int:
-    """On the port of the last time: twins name it."""
-    kept = store.documents("model_files").get("port", 0)
+    """Use the port of the previous run: model URLs in twins contain it."""
+    previous = store.documents("model_files").get("port", 0)
     try:
-        await serve_port(runner, address, kept, context)
+        await serve_port(runner, address, previous, context)
     except AddressUnusable as error:
         logger.warning("model files get another port than before: %s", error)
         await serve_port(runner, address, 0, context)
     port = int(runner.addresses[-1][1])
-    if port != kept:
+    if port != previous:
         store.put("model_files", "port", port)
     return port
 
 
 def _trusted(folder: Path, authority: Authority) -> Path:
-    """SSL_CERT_FILE takes the place of the machine's file, so that one is in it too."""
+    """SSL_CERT_FILE replaces the machine's file, so the new file contains that one too."""
     path = folder / "trusted.pem"
     machine = ssl.get_default_verify_paths().cafile
     others = Path(machine).read_text(encoding="utf-8") if machine else ""

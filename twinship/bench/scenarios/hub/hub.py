@@ -26,10 +26,10 @@ from twinship.bench.catalogue import Bench
 from twinship.bench.peers import mosquitto
 from twinship.bench.scenarios.hub.hop import Login, Order, resident_bytes
 from twinship.simulator import sas
-from twinship.simulator.edge_agent.hub_process import MQTT_PORT, REST_PORT
+from twinship.simulator.edge_agent.hub_process import REST_PORT
 from twinship.simulator.edge_agent.service_client import ConnectionString, ServiceClient
 from twinship.simulator.identity import Identity
-from twinship.simulator.loopback import free_addresses
+from twinship.simulator.loopback import MQTT_PORT, free_addresses
 
 DEVICE: Final = "edge"
 SENDER, RECEIVER = Identity(DEVICE, "sender"), Identity(DEVICE, "receiver")

@@ -1,7 +1,4 @@
-"""The module put together: hub, delivery and frame path, the one worker, and when it tells what.
-
-How a frame is answered is `frame_path`'s, which model answers is `delivery`'s.
-"""
+"""Connects the hub, the model delivery and the frame path, and runs the worker thread."""
 
 from __future__ import annotations
 
@@ -12,40 +9,36 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from edgekit.clock import mono_ns
-from edgekit.frame.message import Flow, Message
+from edgekit.frame.message import Message
 from edgekit.hub.connection import Hub, MethodAnswer, Twin
 from edgekit.settings import validate
 from inference.benchmark import Benchmark, BenchmarkFailed, BenchmarkRequest
-from inference.frames.frame_path import FramePath, Observe
-from inference.frames.ledger import Published, Window, before_body
-from inference.frames.prediction import json_message
-from inference.frames.schedule import Schedule
+from inference.frames.frame_path import FramePath
+from inference.frames.publisher import Observe, Publisher
+from inference.frames.reports import Reports
 from inference.frames.settings import InferenceSection, Settings, TelemetrySection
 from inference.models.delivery import Delivery
 
 log = logging.getLogger(__name__)
 
-LATENCY_SCHEMA: Final = "twinship.latency.v1"
-FLOW_INTERVAL_S: Final = 0.5
-COUNTERS_INTERVAL_S: Final = 5.0
 STOP_SHARES: Final = (0.1, 0.5, 0.1, 0.2, 0.05)
-"""Of the time to stop: end the inputs, answer what waits, end the frame in hand, learn of the last PUBACKs,
-end delivery."""
+"""Fractions of the stop time-out: stop the inputs, answer the waiting frames, finish the frame in hand, wait
+for PUBACKs, stop the model delivery."""
 
 Report = Callable[[Mapping[str, Any]], None]
 
 
 class Service:
-    """The running module."""
+    """The inference module: owns its parts, applies the twin and answers direct methods."""
 
     def __init__(
         self,
         connect: Callable[..., Hub],
         deliver: Callable[[Report], Delivery],
         *,
-        observe: Observe = lambda done, publish: None,
+        observe: Observe = lambda times, publish_ns: None,
     ) -> None:
-        """`connect` as the class Hub; `deliver` makes the delivery that reports through it."""
+        """`connect` is the class Hub; `deliver` creates the delivery, which reports through its argument."""
         self.instance = secrets.token_hex(8)
         self.hub = connect(
             inputs={"frames": self._on_frame},
@@ -54,114 +47,76 @@ class Service:
                 "status": self._status,
                 "rollback": self._rollback,
                 "reload": self._reload,
-                "benchmark": self._measure,
+                "benchmark": self._run_benchmark,
             },
         )
         self.delivery = deliver(self.hub.report)
         self._benchmark = Benchmark()
-        self.path: Final = FramePath(self.delivery, self.hub.send, instance=self.instance, observe=observe)
+        self._publisher: Final = Publisher(self.hub.send, instance=self.instance, observe=observe)
+        self.path: Final = FramePath(self.delivery, self._publisher)
+        self.reports: Final = Reports(self.hub, self.path, self._publisher, self.instance)
         self._worker = threading.Thread(target=self._work, name="frames", daemon=True)
-        self._schedule = Schedule(flow_s=FLOW_INTERVAL_S, counters_s=COUNTERS_INTERVAL_S)
-        self._reported: dict[str, Any] = {}  # counters, as the twin was last told
-        self._latest = self.path.counters()  # as the last latency message told
 
     def start(self) -> None:
         """Load the last good model and answer frames; for run_module, before the hub connects."""
         self.delivery.start()
-        self.hub.send("flow", Flow.fresh().to_message())
-        self._schedule.start(mono_ns())
+        self.reports.start()
         self._worker.start()
 
     def stop(self, timeout_s: float) -> Mapping[str, int]:
-        """Answer what waits, tell the last figures; returns what was left, by name. For run_module."""
+        """Answer the waiting frames and send the last reports; for run_module.
+
+        Returns the numbers of frames that stayed unanswered, in hand, and without a PUBACK.
+        """
         inputs_s, answering_s, in_hand_s, storing_s, delivery_s = (share * timeout_s for share in STOP_SHARES)
+        # Runs in parallel, because it may take a second; it does not change the serving model.
         delivery = threading.Thread(target=self.delivery.stop, name="delivery-stop", daemon=True)
-        delivery.start()  # beside the rest: it may take a second, and who answers stays who answers
-        self.hub.stop_inputs(inputs_s)  # a frame that comes after the last figures would be in no count
+        delivery.start()
+        self.hub.stop_inputs(inputs_s)  # the closing figures would miss a frame that arrives after them
         self.path.close()
         self._worker.join(answering_s)
         unanswered = self.path.abandon()
         self._worker.join(in_hand_s)
-        unstored = self.path.wait_stored(storing_s)
-        self._tell_latency(mono_ns(), closing=True)
-        self._tell_counters()
+        unstored = self._publisher.wait_stored(storing_s)
+        self.reports.publish_latency(mono_ns(), closing=True)
+        self.reports.report_counters()
         delivery.join(delivery_s)
         return {"unanswered": unanswered, "in_hand": self.path.in_hand(), "unstored": unstored}
 
-    # -- the worker: frames first, then whatever is due
-
     def _work(self) -> None:
+        """The worker thread: frames first, then the reports that are due."""
         while True:
-            arrival = self.path.next(self._schedule.next_due(self.path.has_flow))
+            arrival = self.path.next(self.reports.next_due())
             if arrival is not None:
                 self.path.answer(arrival)
             elif self.path.closed:
                 return
             try:
-                self._tell_what_is_due()
-            except Exception:  # figures are no reason for frames to go unanswered
-                log.exception("figures could not be told")
+                self.reports.send_due()
+            except Exception:  # a failed report must not stop the frames
+                log.exception("a report could not be sent")
 
-    def _tell_what_is_due(self) -> None:
-        now, due = mono_ns(), self._schedule
-        if self.path.has_flow and (due.flow.take(now) or self.path.flow_presses):
-            for flow in self.path.flows():
-                self.hub.send("flow", flow.to_message())
-        if due.latency.take(now) or self.path.window_full:
-            self._tell_latency(now, closing=False)
-        if due.counters.take(now):
-            self._tell_counters()
-
-    def _tell_latency(self, now: int, *, closing: bool) -> None:
-        window, counters, told = self.path.cut(now)
-        if not (closing or window.frames or told or counters != self._latest):
-            return  # a free hub takes 8,000 messages a day: a camera that is away says nothing
-        body = self._latency(window, counters, told, now) | {"closing": closing}
-        if self.hub.send("latency", json_message(body)):
-            self._latest = counters
-        else:
-            self.path.untell(told)
-
-    def _latency(
-        self, window: Window, counters: Mapping[str, Any], told: tuple[Published, ...], now: int
-    ) -> dict[str, Any]:
-        return {
-            "schema": LATENCY_SCHEMA,
-            "instance": self.instance,
-            "window_s": (now - window.opened) / 1e9,
-            "frames": window.frames,
-            "stages_ms": window.stages_ms(),
-            **counters,
-            **before_body(told),
-        }
-
-    def _tell_counters(self) -> None:
-        counters = self.path.counters()
-        if counters != self._reported:
-            self.hub.report({"counters": counters})
-            self._reported = counters
-
-    # -- the hub's threads
+    # -- called by the hub's threads
 
     def _on_frame(self, message: Message, arrived: int) -> None:
         self.path.receive(message, arrived)
 
     def _on_twin(self, twin: Twin) -> None:
         version = twin.desired.get("$version", 0)
-        now = self.path.settings
+        current = self.path.settings
         patch: dict[str, Any] = {}
-        inference, answer = validate(twin.desired.get("inference"), InferenceSection, now.inference)
+        inference, answer = validate(twin.desired.get("inference"), InferenceSection, current.inference)
         patch |= answer.reported("inference", version)
-        telemetry, answer = validate(twin.desired.get("telemetry"), TelemetrySection, now.telemetry)
+        telemetry, answer = validate(twin.desired.get("telemetry"), TelemetrySection, current.telemetry)
         patch |= answer.reported("telemetry", version)
-        self._schedule.latency.interval_s = telemetry.intervalSeconds
+        self.reports.schedule.latency.interval_s = telemetry.intervalSeconds
         self.delivery.limit_latency(inference.latencyBudgetMs)
         self.path.apply(Settings(inference, telemetry))
-        # The twin is read at each connect, and says what it knows already.
-        news = {name: section for name, section in patch.items() if twin.reported.get(name) != section}
-        if news:
-            self.hub.report(news)
-        self.delivery.section(twin.desired.get("model"), version, twin.rung)
+        # The module reads the twin at each connect; it reports only what the twin does not hold yet.
+        changed = {name: section for name, section in patch.items() if twin.reported.get(name) != section}
+        if changed:
+            self.hub.report(changed)
+        self.delivery.section(twin.desired.get("model"), version, twin.notified_ns)
 
     def _status(self, _payload: Any) -> MethodAnswer:
         running = self.delivery.current
@@ -189,7 +144,7 @@ class Service:
             return MethodAnswer(409, {"error": "the twin names no model"})
         return MethodAnswer(200, {"reloading": True})
 
-    def _measure(self, payload: Any) -> MethodAnswer:
+    def _run_benchmark(self, payload: Any) -> MethodAnswer:
         # The service SDK sends an empty text for no payload (ref 3).
         section = {} if payload in (None, "") else payload
         request, answer = validate(section, BenchmarkRequest, BenchmarkRequest())
@@ -200,7 +155,7 @@ class Service:
             return MethodAnswer(409, {"error": "there is no model to measure"})
         file, engine = self.delivery.file_of(running), running.engine
         try:
-            found = self._benchmark.run(file, running.ref, engine.runtime, request, engine.delegate)
+            result = self._benchmark.run(file, running.ref, engine.runtime, request, engine.delegate)
         except BenchmarkFailed as error:
             return MethodAnswer(409, {"error": str(error)})
-        return MethodAnswer(200, found)
+        return MethodAnswer(200, result)

@@ -1,4 +1,4 @@
-"""The module put together, with its threads: start, twin, figures, stop."""
+"""The whole module with its threads: start, twin, reports, direct methods, stop."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from edgekit.clock import mono_ns
 from edgekit.frame.message import Flow, Message
 from edgekit.hub.connection import Hub, MethodAnswer, Twin
-from inference import service as service_module
+from inference.frames import reports
 from inference.frames.frame_path import FLOW_FRAMES
+from inference.frames.reports import FLOW_INTERVAL_S
 from inference.models.delivery import Delivery
-from inference.service import FLOW_INTERVAL_S, Report, Service
+from inference.service import Report, Service
 from tests.unit.inference.doubles import (
     RUN,
     WAIT_S,
@@ -26,7 +27,7 @@ from tests.unit.inference.doubles import (
     running,
 )
 
-TELL_ALL = {"telemetry": {"intervalSeconds": 1, "predictions": "all"}, "inference": {"overload": "all"}}
+SEND_ALL = {"telemetry": {"intervalSeconds": 1, "predictions": "all"}, "inference": {"overload": "all"}}
 
 
 class Module:
@@ -77,21 +78,21 @@ def module() -> Iterator[Module]:
 
 @pytest.fixture
 def started(module: Module) -> Module:
-    module.twin(TELL_ALL)
+    module.twin(SEND_ALL)
     module.service.start()
     return module
 
 
-def test_a_start_is_told_to_every_camera_first(started: Module) -> None:
-    """Nothing that a camera sent to the process before this one is still under way."""
+def test_the_first_message_after_start_is_flow_for_every_camera(started: Module) -> None:
+    """It says that no frame sent to the previous process is under way."""
     first = started.hub.sent[0]
     assert first.output == "flow"
     assert Flow.from_message(first.message).is_fresh
     assert started.delivery.started
 
 
-def test_frames_are_answered_on_their_own_thread(started: Module) -> None:
-    """The SDK's handler threads only put frames down."""
+def test_the_worker_thread_answers_the_frames(started: Module) -> None:
+    """The handler threads of the SDK only queue frames."""
     threads: list[str] = []
 
     def infer(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -106,18 +107,20 @@ def test_frames_are_answered_on_their_own_thread(started: Module) -> None:
     assert {body["instance"] for body in started.hub.of("predictions")} == {started.service.instance}
 
 
-def test_the_camera_hears_of_settled_frames(started: Module) -> None:
-    """Twice a second and after each so many frames; the last one is told though no frame comes after it."""
-    begun = mono_ns()
+def test_flow_reports_finished_frames(started: Module) -> None:
+    """Flow is sent twice a second and after FLOW_FRAMES frames; the last frame needs no successor."""
+    start = mono_ns()
     started.send(*range(20))
     started.wait_answered(20)
     started.hub.wait_for(lambda: {"camera": "camera", "run": RUN, "seq": 19} in started.hub.of("flow"))
-    most = 2 + 20 // FLOW_FRAMES + (mono_ns() - begun) / (FLOW_INTERVAL_S * 1e9)  # the fresh one among them
+    most = (
+        2 + 20 // FLOW_FRAMES + (mono_ns() - start) / (FLOW_INTERVAL_S * 1e9)
+    )  # 1 of them is the first after the start
     assert len(started.hub.of("flow")) <= most
 
 
-def test_latency_is_told_each_interval(started: Module) -> None:
-    """Window, stages with exact percentiles, counters; the window's count is that of its frames."""
+def test_the_latency_message_is_sent_each_interval(started: Module) -> None:
+    """It holds the window, the percentiles of the stages and the counters."""
     started.send(0, 1, 2)
     started.hub.wait_for(lambda: sum(body["frames"] for body in started.hub.of("latency")) == 3)
     body = started.hub.of("latency")[-1]
@@ -129,24 +132,24 @@ def test_latency_is_told_each_interval(started: Module) -> None:
     assert 0.5 < body["window_s"] < 5
 
 
-def test_a_silent_window_is_not_told(started: Module) -> None:
-    """A free hub takes 8,000 messages a day; a camera that is away costs none."""
-    started.service._tell_latency(mono_ns(), closing=False)
+def test_a_window_without_frames_is_not_sent(started: Module) -> None:
+    """A free IoT Hub accepts 8,000 messages a day: without frames there is no message."""
+    started.service.reports.publish_latency(mono_ns(), closing=False)
     assert started.hub.of("latency") == []
 
 
-def test_counters_are_reported_when_they_changed(started: Module) -> None:
-    """The twin holds the same counters as the messages, and is not told the same twice."""
+def test_counters_are_reported_if_they_changed(started: Module) -> None:
+    """The twin gets the same counters as the messages, and the same values only once."""
     started.send(0)
     started.wait_answered(1)
-    started.service._tell_counters()
-    started.service._tell_counters()
+    started.service.reports.report_counters()
+    started.service.reports.report_counters()
     assert [each["answered"] for each in started.reported("counters")] == [1]
 
 
-def test_the_twin_is_applied_and_answered(module: Module) -> None:
-    """Each writable section is answered in the PnP shape; the model's goes to delivery."""
-    module.twin({**TELL_ALL, "model": {"name": "digits"}}, version=7)
+def test_the_twin_is_applied_and_acknowledged(module: Module) -> None:
+    """Each writable section gets a PnP answer; the model section goes to the delivery."""
+    module.twin({**SEND_ALL, "model": {"name": "digits"}}, version=7)
     assert module.delivery.budget_ms == 20
     (inference,), (telemetry,) = module.reported("inference"), module.reported("telemetry")
     assert inference["value"]["overload"] == "all"
@@ -155,8 +158,8 @@ def test_the_twin_is_applied_and_answered(module: Module) -> None:
     assert module.delivery.wishes == [({"name": "digits"}, 7)]
 
 
-def test_a_wrong_section_keeps_what_runs_and_the_other_applies(module: Module) -> None:
-    """A bad twin never ends the process: the last good value stays, the error names the field."""
+def test_an_invalid_section_changes_nothing_and_the_other_applies(module: Module) -> None:
+    """The last valid value stays, and the error names the field."""
     module.twin({"inference": {"topK": 2}})
     module.twin({"inference": {"topK": 99}, "telemetry": {"predictions": "none"}}, version=2)
     answer = module.reported("inference")[-1]
@@ -169,22 +172,22 @@ def test_a_wrong_section_keeps_what_runs_and_the_other_applies(module: Module) -
     "desired", [{}, {"inference": None}, {"inference": 7, "telemetry": [], "model": "x"}]
 )
 def test_any_twin_is_survived(module: Module, desired: dict[str, Any]) -> None:
-    """Empty, null or nonsense: defaults run on."""
+    """With empty, null or invalid sections the defaults stay."""
     module.twin(desired)
     assert module.service.path.settings.inference.topK == 3
     assert module.delivery.wishes == [(desired.get("model"), 1)]
 
 
-def test_what_the_twin_knows_already_is_not_reported_again(module: Module) -> None:
-    """The twin is read at each connect."""
-    module.twin(TELL_ALL)
+def test_what_the_twin_holds_already_is_not_reported_again(module: Module) -> None:
+    """The module reads the twin at each connect, and reports only changes."""
+    module.twin(SEND_ALL)
     known = {name: section for patch in module.hub.reports for name, section in patch.items()}
-    module.twin(TELL_ALL, reported=known)
+    module.twin(SEND_ALL, reported=known)
     assert len(module.hub.reports) == 1
 
 
-def test_status_says_what_answers(started: Module) -> None:
-    """A method for people: state, model, counters."""
+def test_status_names_the_serving_model(started: Module) -> None:
+    """Method `status` returns state, model and counters."""
     started.send(0)
     started.wait_answered(1)
     answer = started.hub.methods["status"](None)
@@ -198,8 +201,8 @@ def test_status_says_what_answers(started: Module) -> None:
     assert (answer.payload["state"], answer.payload["model"]) == ("no_model", None)
 
 
-def test_rollback_goes_back_or_says_why_not(module: Module) -> None:
-    """A method for people: the model that answers then, or that there is none."""
+def test_rollback_returns_the_model_or_an_error(module: Module) -> None:
+    """Method `rollback` returns the model that serves now, or 409 if there is no previous one."""
     module.delivery.instead = running(version="0.9.0")
     answer = module.hub.methods["rollback"](None)
     assert (answer.status, answer.payload["model"]["version"]) == (200, "0.9.0")
@@ -209,7 +212,7 @@ def test_rollback_goes_back_or_says_why_not(module: Module) -> None:
 
 
 def test_reload_needs_a_model_in_the_twin(module: Module) -> None:
-    """A method for people: try again what was refused."""
+    """Method `reload` returns 409 if the twin has no model section."""
     assert module.hub.methods["reload"](None).status == 409
     module.twin({"model": {"name": "digits"}})
     assert module.hub.methods["reload"](None).status == 200
@@ -224,15 +227,15 @@ def test_reload_needs_a_model_in_the_twin(module: Module) -> None:
         ([], "object"),
     ],
 )
-def test_a_benchmark_is_asked_for_in_words_that_it_knows(module: Module, payload: Any, named: str) -> None:
-    """A bad payload is 400 with the field, and nothing is started."""
+def test_an_invalid_benchmark_request_is_refused(module: Module, payload: Any, named: str) -> None:
+    """The answer is 400 and names the field; no benchmark starts."""
     answer = module.hub.methods["benchmark"](payload)
     assert answer.status == 400
     assert named in answer.payload["error"]
 
 
 def test_a_benchmark_needs_a_model_and_its_file(module: Module) -> None:
-    """Without either there are no figures, and one line says why."""
+    """If either is missing, the answer is 409 with the reason in one line."""
     answer = module.hub.methods["benchmark"]("")
     assert answer.status == 409
     assert "No such file" in answer.payload["error"]
@@ -240,8 +243,8 @@ def test_a_benchmark_needs_a_model_and_its_file(module: Module) -> None:
     assert module.hub.methods["benchmark"](None).payload == {"error": "there is no model to measure"}
 
 
-def test_stop_answers_what_waits_and_closes_the_ledger(module: Module) -> None:
-    """What is queued is answered; the closing message comes last and carries the last publish time."""
+def test_stop_answers_waiting_frames_and_sends_the_closing_message(module: Module) -> None:
+    """The closing latency message is the last one and carries the last publish time."""
     gate = threading.Event()
 
     def infer(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -249,7 +252,7 @@ def test_stop_answers_what_waits_and_closes_the_ledger(module: Module) -> None:
         return brightest_band(pixels)
 
     module.delivery.current = running(FakeEngine(infer))
-    module.twin(TELL_ALL)
+    module.twin(SEND_ALL)
     module.service.start()
     module.send(*range(5))
     threading.Timer(0.05, gate.set).start()
@@ -262,25 +265,25 @@ def test_stop_answers_what_waits_and_closes_the_ledger(module: Module) -> None:
     assert module.delivery.stopped
 
 
-def test_stop_ends_the_inputs_before_the_figures(started: Module) -> None:
-    """A frame that comes after the closing figures would be in no count: edgeHub is to keep it."""
-    told: list[bool] = []
+def test_stop_ends_the_inputs_before_the_closing_message(started: Module) -> None:
+    """No counter would include a frame that arrives after the closing message: edgeHub keeps it."""
+    inputs_stopped: list[bool] = []
     send = started.hub.send
 
     def watched(output: str, message: Message, on_stored: Callable[[int], None] | None = None) -> bool:
-        told.append(started.hub.inputs_stopped)
+        inputs_stopped.append(started.hub.inputs_stopped)
         return send(output, message, on_stored)
 
     started.hub.send = watched  # type: ignore[method-assign]
     started.send(0)
     started.wait_answered(1)
     started.service.stop(5.0)
-    assert told[-1]
+    assert inputs_stopped[-1]
     assert started.hub.of("latency")[-1]["closing"]
 
 
-def test_stop_counts_what_it_has_no_time_for(module: Module) -> None:
-    """A model that hangs holds the end up no longer than allowed; the rest is counted, and returned."""
+def test_stop_counts_frames_that_it_has_no_time_for(module: Module) -> None:
+    """A model that hangs delays the stop no longer than allowed; other frames are counted and returned."""
     gate = threading.Event()
 
     def hang(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -288,30 +291,30 @@ def test_stop_counts_what_it_has_no_time_for(module: Module) -> None:
         return brightest_band(pixels)
 
     module.delivery.current = running(FakeEngine(hang))
-    module.twin(TELL_ALL)
+    module.twin(SEND_ALL)
     module.service.start()
     module.send(*range(5))
-    began = mono_ns()
+    start = mono_ns()
     left = module.service.stop(0.3)
     gate.set()
-    assert (mono_ns() - began) / 1e9 < 1
+    assert (mono_ns() - start) / 1e9 < 1
     assert left["unanswered"] + left["in_hand"] == 5
     closing = module.hub.of("latency")[-1]
     assert closing["dropped"]["stopped"] == left["unanswered"]
 
 
-def test_stop_says_what_the_hub_has_not_stored(started: Module) -> None:
-    """A hub that is away: answered, but not stored."""
+def test_stop_returns_the_number_of_predictions_without_puback(started: Module) -> None:
+    """Without PUBACK a prediction counts as answered and unstored."""
     started.hub.stores = False
     started.send(0)
     started.wait_answered(1)
     assert started.service.stop(0.2)["unstored"] == 1
 
 
-def test_figures_that_fail_do_not_stop_the_frames(started: Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The worker outlives an error of ours in telling."""
-    monkeypatch.setattr(service_module, "json_message", lambda body: 1 / 0)
-    started.service._schedule.latency.interval_s = 0
+def test_a_failed_report_does_not_stop_the_frames(started: Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker continues after an error in a report."""
+    monkeypatch.setattr(reports, "json_message", lambda body: 1 / 0)
+    started.service.reports.schedule.latency.interval_s = 0
     started.send(0)
     started.wait_answered(1)
     started.send(1)

@@ -1,1 +1,1 @@
-"""The path of a frame: queue, pre-processing, invoke, prediction, latency record."""
+"""The path of a frame: queue, pre-processing, invoke, prediction, stage times."""

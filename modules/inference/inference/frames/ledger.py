@@ -1,7 +1,16 @@
-"""Where a frame's time went: stages between stamps, one window's percentiles, and what publishing took.
+"""The stage times of frames, their percentiles in one window, and the publish times that follow later.
 
-Pure: stamps are handed in. A stage is the difference of two neighbouring stamps, so a frame's stages add up
-to its total, captured → PUBACK of the prediction, to the nanosecond.
+A stage is the difference of two neighbouring timestamps, so the stages of a frame add up to its total,
+captured → PUBACK of the prediction, to the nanosecond. Pure: the caller passes the timestamps.
+
+>>> ledger = Ledger(opened=0)
+>>> frame = FrameId("door", "0123456789abcdef", 7)
+>>> stages = (400_000, 1_100_000, 50_000, 200_000, 100_000, 50_000)
+>>> ledger.add_stored([StageTimes(frame, stages, "monotonic", answered=2_000_000)], puback=3_100_000)
+>>> ledger.close_window(now=10**10).stages_ms()["total"]["max"]
+3.0
+>>> publish_times_body(ledger.take_publish_times())["before"]["publish_ms"]
+1.1
 """
 
 from __future__ import annotations
@@ -22,8 +31,8 @@ Clock = Literal["monotonic", "wall"]
 STAGES: Final = ("encode", "transit", "queue", "preprocess", "invoke", "postprocess", "publish")
 TOTAL: Final = "total"
 PERCENTILES: Final = (50, 90, 95, 99)
-MAX_WINDOW_FRAMES: Final = 20_000  # 1.3 MB; a full window is to be closed early
-MAX_UNTOLD: Final = 1_024
+MAX_WINDOW_FRAMES: Final = 20_000  # 1.3 MB; the owner closes a full window early
+MAX_PENDING: Final = 1_024
 MAX_EARLIER: Final = 64  # in one message: about 6 KB
 MAX_ENCODE_NS: Final = 3_600 * 10**9
 
@@ -32,7 +41,7 @@ _NS_PER_MS: Final = 1e6
 
 @dataclass(slots=True)
 class ClockReference:
-    """This process's clocks: its boot, and what to add to CLOCK_MONOTONIC to get ns since the epoch."""
+    """The clocks of this process: its boot id, and the offset from CLOCK_MONOTONIC to the epoch, ns."""
 
     boot: str
     epoch_offset: int
@@ -40,28 +49,28 @@ class ClockReference:
 
 @dataclass(slots=True)
 class Timestamps:
-    """When this process did what with a frame, CLOCK_MONOTONIC ns, in this order."""
+    """The times of one frame in this process, CLOCK_MONOTONIC ns, in this order."""
 
     arrived: int
     taken: int
     prepared: int
     inferred: int
-    answered: int  # the answer is made and goes to the hub's outbox
+    answered: int  # the prediction is made and goes to the hub's outbox
 
 
 @dataclass(slots=True)
 class StageTimes:
-    """A frame's stages up to its answer, in ns and in the order of STAGES without the last."""
+    """The stages of a frame up to its answer: ns, in the order of STAGES without `publish`."""
 
     frame: FrameId
     stages: tuple[int, int, int, int, int, int]
-    clock: Clock  # "wall": encode and transit are as good as two machines' clocks agree, even negative
+    clock: Clock  # "wall": encode + transit depend on two machines' wall clocks and may even be negative
     answered: int
 
     def stages_ms(self) -> dict[str, float]:
-        """The stages by name."""
+        """Return the stages by name."""
         encode, transit, queue, preprocess, invoke, postprocess = self.stages
-        return {  # written out: a loop over STAGES takes twice as long, for every frame
+        return {  # written out, because a loop over STAGES takes twice as long for every frame
             "encode": encode / _NS_PER_MS,
             "transit": transit / _NS_PER_MS,
             "queue": queue / _NS_PER_MS,
@@ -72,33 +81,33 @@ class StageTimes:
 
 
 @dataclass(slots=True)
-class Published:
-    """How long an answer took from being made to its PUBACK; of a batch, `frame` is the first."""
+class PublishTime:
+    """The time from an answer to its PUBACK; for a batch, `frame` is its first frame."""
 
     frame: FrameId
     publish_ns: int
 
     def body(self) -> dict[str, Any]:
-        """As messages carry it."""
+        """Return the JSON object of the messages."""
         return {"frame": frame_body(self.frame), "publish_ms": self.publish_ns / _NS_PER_MS}
 
 
 def frame_body(frame: FrameId) -> dict[str, Any]:
-    """A frame's identity as messages carry it."""
+    """Return the JSON object that identifies a frame."""
     return {"camera": frame.camera, "run": frame.run, "seq": frame.seq}
 
 
 def stage_times(frame: Frame, stamps: Timestamps, here: ClockReference) -> StageTimes:
-    """The stages of a frame that is answered.
+    """Compute the stages of an answered frame.
 
-    Monotonic stamps of one boot compare. Those of another boot, or out of order, do not: then encode and
-    transit together are the wall clock's arrived - captured.
+    Monotonic timestamps of one boot are comparable. If the camera's are of another boot or out of order,
+    encode + transit is the difference of the wall clocks instead: arrived - captured.
     """
     clock: Clock = "monotonic"
     encode, transit = frame.encoded - frame.mono, stamps.arrived - frame.encoded
     if frame.boot != here.boot or encode < 0 or transit < 0:
         clock = "wall"
-        # Both stamps are of the camera's boot, so their difference holds whatever its clock says.
+        # Both timestamps are of the camera's boot: their difference is valid whatever its wall clock says.
         encode = encode if 0 <= encode <= MAX_ENCODE_NS else 0
         transit = stamps.arrived + here.epoch_offset - frame.captured - encode
     stages = (
@@ -113,40 +122,43 @@ def stage_times(frame: Frame, stamps: Timestamps, here: ClockReference) -> Stage
 
 
 class Window:
-    """The stages of the frames since the last latency message."""
+    """The stages of all frames since the last latency message."""
 
     def __init__(self, opened: int) -> None:
         self.opened = opened
-        self._published = array("q")  # of each frame the stages in their order, one frame after the other
-        self._suppressed = array("q")  # the same without the last
+        self._stored = array("q")  # the stages of one frame after the other, in the order of STAGES
+        self._suppressed = array("q")  # the same without `publish`
 
     @property
     def frames(self) -> int:
-        """How many frames are in it, published or suppressed."""
-        return len(self._published) // len(STAGES) + len(self._suppressed) // (len(STAGES) - 1)
+        """The number of frames, stored or suppressed."""
+        return len(self._stored) // len(STAGES) + len(self._suppressed) // (len(STAGES) - 1)
 
-    def add(self, done: StageTimes, publish_ns: int | None) -> None:
-        """A frame stored at the hub; with None one whose answer was suppressed, which has no total."""
-        # Into an array of its own first: one that does not fit in whole must not shift those after it.
+    def add(self, times: StageTimes, publish_ns: int | None) -> None:
+        """Add a frame; `publish_ns` is None for a suppressed one, which has no total."""
+        # First into an own array: a value that does not fit must not leave half a frame behind.
         if publish_ns is None:
-            self._suppressed.extend(array("q", done.stages))
+            self._suppressed.extend(array("q", times.stages))
         else:
-            self._published.extend(array("q", (*done.stages, publish_ns)))
+            self._stored.extend(array("q", (*times.stages, publish_ns)))
 
     def stages_ms(self) -> dict[str, dict[str, float]]:
-        """Count, percentiles and maximum of each stage that any frame went through, and of the total."""
-        published = np.array(self._published, np.int64).reshape(-1, len(STAGES)).T
+        """Return the `summary` of each stage and of the total, without those that no frame has."""
+        stored = np.array(self._stored, np.int64).reshape(-1, len(STAGES)).T
         suppressed = np.array(self._suppressed, np.int64).reshape(-1, len(STAGES) - 1).T
-        before = np.concatenate((published[:-1], suppressed), axis=1)
-        each = zip((*STAGES, TOTAL), (*before, published[-1], published.sum(axis=0)), strict=True)
+        before_publish = np.concatenate((stored[:-1], suppressed), axis=1)
+        each = zip((*STAGES, TOTAL), (*before_publish, stored[-1], stored.sum(axis=0)), strict=True)
         return {name: summary(values) for name, values in each if len(values)}
 
 
 def summary(ns: Sequence[int] | NDArray[np.int64]) -> dict[str, float]:
-    """Exact percentiles in ms of at least one value, by nearest rank.
+    """Return count, percentiles and maximum in ms of at least one value in ns.
 
-    The p-th percentile of n values is the one at place ceil(p * n / 100) when sorted: always a value that was
-    measured, never a mean of two.
+    Percentiles are exact, by nearest rank: p is the value at place ceil(p * n / 100) of n sorted values,
+    always a measured value, never a mean of two.
+
+    >>> summary([1_000_000, 3_000_000, 2_000_000])
+    {'count': 3, 'p50': 2.0, 'p90': 3.0, 'p95': 3.0, 'p99': 3.0, 'max': 3.0}
     """
     ordered = np.sort(np.asarray(ns, np.int64))
     ranks = {f"p{p}": int(ordered[-(-p * len(ordered) // 100) - 1]) / _NS_PER_MS for p in PERCENTILES}
@@ -158,52 +170,47 @@ class Ledger:
 
     def __init__(self, opened: int) -> None:
         self._window = Window(opened)
-        self._untold: deque[Published] = deque(maxlen=MAX_UNTOLD)  # oldest first
-
-    @property
-    def frames(self) -> int:
-        """How many frames the open window holds."""
-        return self._window.frames
+        self._publish_times: deque[PublishTime] = deque(maxlen=MAX_PENDING)  # oldest first
 
     @property
     def full(self) -> bool:
-        """Whether the window should be closed before its time."""
-        return self.frames >= MAX_WINDOW_FRAMES
+        """Whether the owner should close the window early."""
+        return self._window.frames >= MAX_WINDOW_FRAMES
 
-    def suppressed(self, done: StageTimes) -> None:
-        """A frame whose answer nobody asked for."""
-        self._window.add(done, None)
+    def add_suppressed(self, times: StageTimes) -> None:
+        """Add a frame whose prediction is not sent."""
+        self._window.add(times, None)
 
-    def stored(self, done: Sequence[StageTimes], puback: int) -> None:
-        """The frames of one message whose prediction is stored at the hub since `puback`, CLOCK_MONOTONIC ns.
+    def add_stored(self, times: Sequence[StageTimes], puback: int) -> None:
+        """Add the frames of one prediction message; its PUBACK came at `puback`, CLOCK_MONOTONIC ns.
 
-        They were published together: the time is told once, under the first one's name.
+        The frames share one publish time, which is reported once, with the id of the first frame.
         """
-        for each in done:
+        for each in times:
             self._window.add(each, puback - each.answered)
-        self._untold.append(Published(done[0].frame, puback - done[0].answered))
+        self._publish_times.append(PublishTime(times[0].frame, puback - times[0].answered))
 
-    def tell(self) -> tuple[Published, ...]:
-        """The publish times for the next message to carry, oldest first.
+    def take_publish_times(self) -> tuple[PublishTime, ...]:
+        """Remove and return the publish times that the next message shall carry, oldest first.
 
-        Mostly one; none or several (at most 1 + MAX_EARLIER) when answers were made faster than stored.
+        Usually one; none or up to 1 + MAX_EARLIER when answers are made faster than the hub stores them.
         """
-        count = min(len(self._untold), 1 + MAX_EARLIER)
-        return tuple([self._untold.popleft() for _ in range(count)])
+        count = min(len(self._publish_times), 1 + MAX_EARLIER)
+        return tuple([self._publish_times.popleft() for _ in range(count)])
 
-    def untell(self, told: Sequence[Published]) -> None:
-        """The message that carried these could not be sent; the next one does."""
-        self._untold.extendleft(reversed(told))
+    def requeue(self, publish_times: Sequence[PublishTime]) -> None:
+        """Put back the publish times of a message that could not be sent."""
+        self._publish_times.extendleft(reversed(publish_times))
 
-    def cut(self, now: int) -> Window:
-        """Close the window and open the next."""
+    def close_window(self, now: int) -> Window:
+        """Close and return the window, and open the next one."""
         closed, self._window = self._window, Window(now)
         return closed
 
 
-def before_body(told: Sequence[Published]) -> dict[str, Any]:
-    """What a message says of its predecessors: `before` the latest; `earlier` the others, if any."""
-    body: dict[str, Any] = {"before": told[-1].body() if told else None}
-    if len(told) > 1:
-        body["earlier"] = [each.body() for each in told[:-1]]
+def publish_times_body(publish_times: Sequence[PublishTime]) -> dict[str, Any]:
+    """Return the JSON fields: `before` holds the latest publish time, `earlier` the others, if any."""
+    body: dict[str, Any] = {"before": publish_times[-1].body() if publish_times else None}
+    if len(publish_times) > 1:
+        body["earlier"] = [each.body() for each in publish_times[:-1]]
     return body

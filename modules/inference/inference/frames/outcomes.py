@@ -1,6 +1,17 @@
-"""What became of every frame: each one that came in ends in exactly one of these counters.
+"""Counts the outcome of every frame: each received frame gets exactly one outcome.
 
-Pure, and the only place that counts frames; messages, twin, method and metrics all read it.
+This is the only place that counts frames. The latency message, the twin, the `status` method and the
+Prometheus metrics all read these counters.
+
+>>> outcomes = Outcomes()
+>>> outcomes.received += 3
+>>> outcomes.add(Outcome.ANSWERED, frames=2)
+>>> outcomes.add(Outcome.OVERLOAD)
+>>> outcomes.finished
+3
+>>> body = outcomes.body()
+>>> body["answered"], body["dropped"]["overload"]
+(2, 1)
 """
 
 from __future__ import annotations
@@ -10,19 +21,19 @@ from typing import Any
 
 
 class Outcome(StrEnum):
-    """How a frame ends."""
+    """The outcome of one frame."""
 
-    ANSWERED = "answered"  # its prediction is in the hub's outbox
-    SUPPRESSED = "suppressed"  # inferred; telemetry.predictions asks for no message
-    REPEAT = "repeats"  # was here before, and is settled there
-    OVERLOAD = "overload"  # came faster than it could be answered
-    BAD_FRAME = "bad_frame"  # not a frame, or not the picture it says
+    ANSWERED = "answered"  # the hub's outbox has its prediction
+    SUPPRESSED = "suppressed"  # predicted; the twin's telemetry.predictions wants no message
+    REPEAT = "repeats"  # the hub delivered it again; its first delivery has its own outcome
+    OVERLOAD = "overload"  # frames arrive faster than the model answers them
+    BAD_FRAME = "bad_frame"  # not a frame, or not the picture that it declares
     NO_MODEL = "no_model"
-    OUTBOX = "outbox"  # inferred; the hub is away and its outbox full
-    ENGINE = "engine"  # the model threw, and so did the one before it or there was none
-    STOPPED = "stopped"  # still waiting when the module had to end
+    OUTBOX = "outbox"  # predicted; the hub is unreachable and its outbox is full
+    ENGINE = "engine"  # the model raised an error, and so did its predecessor, if there is one
+    STOPPED = "stopped"  # still in the queue when the module had to stop
 
-    __hash__ = str.__hash__  # Enum's own is written in Python, and each frame is counted by it
+    __hash__ = str.__hash__  # the one of Enum is written in Python, and every frame needs it
 
 
 DROPS = (
@@ -36,27 +47,22 @@ DROPS = (
 
 
 class Outcomes:
-    """Counters since this process began. received = the sum of all outcomes + frames that still wait."""
+    """Counters since the process started: received = the sum of all outcomes + frames without one yet."""
 
     def __init__(self) -> None:
         self.received = 0
-        self._ended = dict.fromkeys(Outcome, 0)
-
-    def __getitem__(self, outcome: Outcome) -> int:
-        return self._ended[outcome]
+        self._counts = dict.fromkeys(Outcome, 0)
 
     @property
-    def ended(self) -> int:
-        """Frames that have an outcome."""
-        return sum(self._ended.values())
+    def finished(self) -> int:
+        """Number of frames that have an outcome."""
+        return sum(self._counts.values())
 
-    def end(self, outcome: Outcome, frames: int = 1) -> None:
-        """So many frames more have this outcome."""
-        self._ended[outcome] += frames
+    def add(self, outcome: Outcome, frames: int = 1) -> None:
+        """Count this outcome for this number of frames."""
+        self._counts[outcome] += frames
 
     def body(self) -> dict[str, Any]:
-        """As the latency message, the twin and the method carry it."""
-        done = {
-            outcome.value: self[outcome] for outcome in (Outcome.ANSWERED, Outcome.SUPPRESSED, Outcome.REPEAT)
-        }
-        return {**done, "dropped": {outcome.value: self[outcome] for outcome in DROPS}}
+        """Return the counters as the latency message, the twin and the `status` method carry them."""
+        counts = {outcome.value: count for outcome, count in self._counts.items() if outcome not in DROPS}
+        return {**counts, "dropped": {outcome.value: self._counts[outcome] for outcome in DROPS}}

@@ -1,6 +1,7 @@
-"""An answer: from the model's numbers to the message that goes upstream, and whether it goes at all.
+"""Makes predictions from scores, and prediction messages (`twinship.prediction.v1`) from predictions.
 
-Pure. What ran the model is `frame_path`'s, what the message's times mean is `ledger`'s.
+>>> best(np.array([0.25, 0.7, 0.05], np.float32), ("cat", "dog", "hen"), top_k=2)
+(Scored(label='dog', confidence=0.7), Scored(label='cat', confidence=0.25))
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pydantic_core import to_json
 
 from edgekit.frame.message import MAX_BODY_BYTES, Frame, Message
 from inference.artefact import Manifest
-from inference.frames.ledger import Published, StageTimes, before_body, frame_body
+from inference.frames.ledger import PublishTime, StageTimes, frame_body, publish_times_body
 from inference.model_section import ModelRef
 
 SCHEMA: Final = "twinship.prediction.v1"
@@ -31,37 +32,38 @@ Predictions = Literal["all", "changes", "none"]
 
 @dataclass(slots=True)
 class Scored:
-    """A label and how sure the model is of it, 0 to 1."""
+    """A label and the model's confidence in it, 0 to 1."""
 
     label: str
     confidence: float
 
 
 def best(scores: NDArray[np.float32], labels: Sequence[str], top_k: int) -> tuple[Scored, ...]:
-    """The top_k labels, surest first; among equals the model's own order."""
-    values: list[float] = scores.tolist()  # plain floats: numpy takes longer over so few
+    """Return the top_k labels, highest score first; equal scores keep the model's order."""
+    values: list[float] = scores.tolist()  # numpy is slower for so few values
     order = sorted(range(len(values)), key=values.__getitem__, reverse=True)[:top_k]
-    # Six digits are as many as a float32 has: 0.9 and not 0.8999999761581421.
-    return tuple([Scored(labels[place], round(values[place], 6)) for place in order])
+    # A float32 has six significant digits: 0.9, not 0.8999999761581421.
+    return tuple([Scored(labels[index], round(values[index], 6)) for index in order])
 
 
 @dataclass(slots=True)
 class Prediction:
-    """One frame's answer. `top` holds at least one label, surest first."""
+    """The answer to one frame. `top` holds at least one label, highest confidence first."""
 
     frame: Frame
     ref: ModelRef
     manifest: Manifest
     top: tuple[Scored, ...]
-    uncertain: bool  # the surest is below the threshold
+    uncertain: bool  # the highest confidence is below the threshold
+    stage_times: StageTimes
 
     @property
     def label(self) -> str:
-        """The answer in one word: "" when uncertain."""
+        """The label with the highest confidence; "" if uncertain."""
         return "" if self.uncertain else self.top[0].label
 
-    def record(self, stage_times: StageTimes, instance: str) -> dict[str, Any]:
-        """What there is to say of this frame alone."""
+    def record(self, instance: str) -> dict[str, Any]:
+        """Return the JSON object of this frame: the body of its message, or one entry of a batch."""
         body: dict[str, Any] = {
             "schema": SCHEMA,
             "instance": instance,
@@ -69,17 +71,17 @@ class Prediction:
             "captured": self.frame.captured,
             "model": _model_body(self.ref, self.manifest.weightsSha256),
             "top": [{"label": scored.label, "confidence": scored.confidence} for scored in self.top],
-            "stages_ms": stage_times.stages_ms(),
-            "clock": stage_times.clock,
+            "stages_ms": self.stage_times.stages_ms(),
+            "clock": self.stage_times.clock,
         }
         if self.uncertain:
             body["uncertain"] = True
         return body
 
-    def to_message(self, stage_times: StageTimes, told: Sequence[Published], instance: str) -> Message:
-        """The message for output `predictions`, with the frame's own message id."""
-        body = self.record(stage_times, instance)
-        body.update(before_body(told))
+    def to_message(self, publish_times: Sequence[PublishTime], instance: str) -> Message:
+        """Return the message for output `predictions`; its message id is the frame's id."""
+        body = self.record(instance)
+        body.update(publish_times_body(publish_times))
         properties = {
             "label": self.label,
             "confidence": str(self.top[0].confidence),
@@ -88,71 +90,64 @@ class Prediction:
         return Message(_encode(body), properties, str(self.frame.id), JSON, UTF8)
 
 
-@lru_cache(maxsize=4)  # frame after frame is answered by the same model
+@lru_cache(maxsize=4)  # the same model answers frame after frame
 def _model_body(ref: ModelRef, weights: str) -> dict[str, Any]:
     return {**ref.reported(), "weights": weights}
 
 
-@dataclass(slots=True)
-class Answer:
-    """A prediction and the way to it."""
+def prediction_messages(
+    predictions: Sequence[Prediction], publish_times: Sequence[PublishTime], instance: str
+) -> list[tuple[Message, Sequence[Prediction]]]:
+    """Return the messages for the predictions of one arrival, each with the predictions in it.
 
-    prediction: Prediction
-    stage_times: StageTimes
-
-
-def batch_messages(
-    answers: Sequence[Answer], told: Sequence[Published], instance: str
-) -> list[tuple[Message, Sequence[Answer]]]:
-    """The messages for the answers to one batch, one where they fit; an answer that is alone stands alone.
-
-    `told` is in the first one, with the frames that it names there.
+    One message if they fit, else several; a single prediction has the format without a batch. The first
+    message carries `publish_times`.
     """
-    first = answers[0]
-    if len(answers) == 1:
-        return [(first.prediction.to_message(first.stage_times, told, instance), answers)]
-    records = [each.prediction.record(each.stage_times, instance) for each in answers]
-    body = _encode({"schema": BATCH_SCHEMA, "predictions": records, **before_body(told)})
+    first = predictions[0]
+    if len(predictions) == 1:
+        return [(first.to_message(publish_times, instance), predictions)]
+    records = [each.record(instance) for each in predictions]
+    body = _encode({"schema": BATCH_SCHEMA, "predictions": records, **publish_times_body(publish_times)})
     if len(body) > MAX_BODY_BYTES:
-        half = len(answers) // 2
-        rest = batch_messages(answers[half:], (), instance)
-        return [*batch_messages(answers[:half], told, instance), *rest]
-    properties = {"predictions": str(len(answers))}
-    message_id = f"{first.prediction.frame.id}+{len(answers) - 1}"
-    return [(Message(body, properties, message_id, JSON, UTF8), answers)]
+        half = len(predictions) // 2
+        rest = prediction_messages(predictions[half:], (), instance)
+        return [*prediction_messages(predictions[:half], publish_times, instance), *rest]
+    properties = {"predictions": str(len(predictions))}
+    message_id = f"{first.frame.id}+{len(predictions) - 1}"
+    return [(Message(body, properties, message_id, JSON, UTF8), predictions)]
 
 
 def json_message(body: dict[str, Any]) -> Message:
-    """A message for people and programs upstream that belongs to no frame."""
+    """Return a JSON message that belongs to no frame."""
     return Message(_encode(body), {}, content_type=JSON, content_encoding=UTF8)
 
 
 def _encode(body: dict[str, Any]) -> bytes:
-    return to_json(body, inf_nan_mode="null")  # a quarter of the time that json takes
+    return to_json(body, inf_nan_mode="null")  # takes a quarter of the time of json.dumps
 
 
 class ChangeFilter:
-    """What was last said of each camera: decides whether the next answer is news."""
+    """Remembers the last prediction sent for each camera, and selects those that differ from it."""
 
     def __init__(self) -> None:
         self._last: OrderedDict[str, tuple[str, str]] = OrderedDict()  # camera → (label, model's sha256)
 
     def wanted(self, mode: Predictions, predictions: Sequence[Prediction]) -> list[bool]:
-        """Which of these answers, all of one camera and at least one, are to be sent."""
+        """Return for each prediction whether to send it. All are of one camera; there is at least one."""
         if mode != "changes":
             return [mode == "all"] * len(predictions)
-        news = [_news(each) for each in predictions]
-        before = [self._last.get(predictions[0].frame.id.camera), *news]
-        return [now != last for now, last in zip(news, before, strict=False)]
+        keys = [_key(each) for each in predictions]
+        before = [self._last.get(predictions[0].frame.id.camera), *keys]
+        return [key != last for key, last in zip(keys, before, strict=False)]
 
-    def sent(self, prediction: Prediction) -> None:
-        """This answer is on its way; one that had to be dropped stays news."""
+    def record_sent(self, prediction: Prediction) -> None:
+        """Remember a prediction that the outbox accepted; one that it refused still counts as a change."""
         camera = prediction.frame.id.camera
-        self._last[camera] = _news(prediction)
+        self._last[camera] = _key(prediction)
         self._last.move_to_end(camera)
         if len(self._last) > REMEMBERED_CAMERAS:
             self._last.popitem(last=False)
 
 
-def _news(prediction: Prediction) -> tuple[str, str]:
+def _key(prediction: Prediction) -> tuple[str, str]:
     return prediction.label, prediction.ref.sha256

@@ -1,6 +1,11 @@
-"""From a picture to model input: the only code that does it, on the device, for files and in training.
+"""Decodes pictures and prepares them as model input: uint8 pixels of the size and channels of the model.
 
-Scaling to the tensor's own numbers is the engine's (`engine.Engine`); which frame is next is `intake`'s.
+The device, offline prediction and training all use this code, so that a model sees the same pixels
+everywhere. `engine.Engine` converts the pixels to the numbers of the input tensor.
+
+>>> pixels = decode(bytes([0, 64, 128, 255]), RAW, width=2, height=2, channels=1)
+>>> prepare(pixels, InputSpec(height=2, width=2, channels=3, invert=True))[0, 1].tolist()
+[191, 191, 191]
 """
 
 from __future__ import annotations
@@ -22,9 +27,9 @@ from inference.frames import fast_png
 from inference.runtimes import one_line
 
 MAX_PIXELS: Final = 4096 * 4096
-"""A body of 250 KB can declare a picture of many gigabytes; nothing larger than this is unpacked."""
+"""A body of 250 KB can declare a picture of many gigabytes; larger pictures are not decoded."""
 
-# The decoders themselves and not Image.open: only the declared one ever sees the bytes, and it is quicker.
+# The decoders, not Image.open: only the declared decoder reads the bytes, and it is faster.
 DECODERS: Final[dict[str, type[ImageFile]]] = {"image/png": PngImageFile, "image/jpeg": JpegImageFile}
 FILE_DECODERS: Final[dict[bytes, type[ImageFile]]] = {
     b"\x89PNG\r\n\x1a\n": PngImageFile,
@@ -32,15 +37,15 @@ FILE_DECODERS: Final[dict[bytes, type[ImageFile]]] = {
     b"BM": BmpImageFile,
 }
 MODES: Final = {1: "L", 3: "RGB"}
-SIXTEEN_BITS: Final = ("I;16", "I")  # the second before Pillow 11
+SIXTEEN_BITS: Final = ("I;16", "I")  # "I" before Pillow 11
 GREY_MODES: Final = ("1", "L", "LA", *SIXTEEN_BITS)
 
 
 def decode(image: bytes, content_type: str, width: int, height: int, channels: int) -> NDArray[np.uint8]:
-    """The pixels of a frame's body, uint8 of shape (height, width, channels); they may be read-only.
+    """Return the pixels of a frame, uint8 of shape (height, width, channels); the array may be read-only.
 
-    Raises BadFrame with reason "channels" (neither 1 nor 3), "size" (not what was declared, or too large),
-    "content_type" (none that we read) or "image" (the bytes are no such picture).
+    Raises BadFrame with reason "channels" (neither 1 nor 3), "size" (other than declared, or too large),
+    "content_type" (not supported) or "image" (not a valid picture of this content type).
     """
     if channels not in MODES:
         raise BadFrame("channels", f"{channels}, not 1 or 3")
@@ -49,9 +54,9 @@ def decode(image: bytes, content_type: str, width: int, height: int, channels: i
     if content_type == RAW:
         return _raw(image, (height, width, channels))
     if content_type not in DECODERS:
-        raise BadFrame("content_type", f"{content_type[:64]!r} is none that is read here")
-    if content_type == "image/png" and (plain := fast_png.pixels(image, width, height, MODES[channels])):
-        return np.frombuffer(plain, np.uint8).reshape(height, width, channels)
+        raise BadFrame("content_type", f"{content_type[:64]!r} is not supported")
+    if content_type == "image/png" and (fast := fast_png.pixels(image, width, height, MODES[channels])):
+        return np.frombuffer(fast, np.uint8).reshape(height, width, channels)
     picture = _open(image, DECODERS[content_type])
     if picture.size != (width, height):
         raise BadFrame("size", f"declared {width}x{height}, is {picture.width}x{picture.height}")
@@ -59,9 +64,9 @@ def decode(image: bytes, content_type: str, width: int, height: int, channels: i
 
 
 def decode_file(data: bytes) -> NDArray[np.uint8]:
-    """The pixels of a picture file, whose size and kind only it can tell, upright as its EXIF says.
+    """Return the pixels of a PNG, JPEG or BMP file, rotated as its EXIF data says.
 
-    Raises BadFrame as `decode`.
+    The format comes from the first bytes, the size from the file. Raises BadFrame as `decode` does.
     """
     for signature, decoder in FILE_DECODERS.items():
         if data.startswith(signature):
@@ -71,19 +76,19 @@ def decode_file(data: bytes) -> NDArray[np.uint8]:
 
 
 def prepare(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
-    """Pixels of any size as the model declares its input: grey or RGB, resized, inverted; uint8 (H, W, C).
+    """Convert pixels to the model's input: grey or RGB, resized, inverted if declared; uint8 (H, W, C).
 
-    Pixels that fit already are returned as they are, not copied.
+    Pixels that fit already are returned without a copy.
     """
-    wanted = (spec.height, spec.width, spec.channels)
-    fitting = pixels if pixels.shape == wanted else _fit(pixels, spec)
-    return np.bitwise_not(fitting) if spec.invert else fitting  # of a uint8: 255 - value
+    shape = (spec.height, spec.width, spec.channels)
+    fitted = pixels if pixels.shape == shape else _fit(pixels, spec)
+    return np.bitwise_not(fitted) if spec.invert else fitted  # for uint8: 255 - value
 
 
 def _fit(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
     picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    # Colour first: grey is then resized once and not three times. Bilinear in Pillow widens its filter when
-    # it shrinks a picture, so that no pixel is skipped.
+    # Convert the colour first: grey is then resized once and not three times. Pillow's bilinear filter is
+    # wider when it shrinks a picture, so that it skips no pixel.
     picture = picture.convert(MODES[spec.channels])
     picture = picture.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
     return _array(picture, spec.channels)
@@ -96,10 +101,10 @@ def _raw(body: bytes, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
 
 
 def _open(data: bytes, decoder: type[ImageFile]) -> Image.Image:
-    """The picture, its header read, nothing unpacked yet."""
+    """Read the header only; Pillow decodes the pixels later."""
     try:
         picture = decoder(BytesIO(data))
-    except Exception as error:  # Pillow raises nearly anything: OSError, SyntaxError, struct.error …
+    except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error and others
         raise BadFrame("image", one_line(error)) from error
     if picture.width * picture.height > MAX_PIXELS:
         raise BadFrame("size", f"{picture.width}x{picture.height}, at most {MAX_PIXELS} pixels")
@@ -109,27 +114,27 @@ def _open(data: bytes, decoder: type[ImageFile]) -> Image.Image:
 def _upright(picture: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(picture)
-    except Exception as error:  # cut off or garbled: see _open
+    except Exception as error:  # truncated or damaged: as in _open
         raise BadFrame("image", one_line(error)) from error
 
 
 def _pixels(picture: Image.Image, channels: int) -> NDArray[np.uint8]:
     try:
         return _array(_with_channels(picture, channels), channels)
-    except Exception as error:  # cut off or garbled: see _open
+    except Exception as error:  # truncated or damaged: as in _open
         raise BadFrame("image", one_line(error)) from error
 
 
 def _with_channels(picture: Image.Image, channels: int) -> Image.Image:
     if picture.mode == MODES[channels]:
         return picture
-    if picture.mode in SIXTEEN_BITS:  # which Pillow would clip and not scale
+    if picture.mode in SIXTEEN_BITS:  # Pillow would clip the values instead of scaling them
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    elif picture.mode == "P":  # a palette with transparency goes through RGBA, else Pillow warns
+    elif picture.mode == "P":  # without RGBA, Pillow warns about a palette with transparency
         picture = picture.convert("RGBA")
     return picture.convert(MODES[channels])
 
 
 def _array(picture: Image.Image, channels: int) -> NDArray[np.uint8]:
-    # tobytes, because numpy's own way in (__array_interface__) takes twice as long for a small picture.
+    # tobytes: numpy's own conversion (__array_interface__) takes twice as long for a small picture.
     return np.frombuffer(picture.tobytes(), np.uint8).reshape(picture.height, picture.width, channels)

@@ -1,6 +1,19 @@
-"""Messages with frames that wait for the engine: in which order, how many, and what has been here before.
+"""The queue of messages in front of the model: order, limit, repeats, and flow (which frames are finished).
 
-Pure: one caller at a time, no lock, no clock. Who counts what happened to a frame is `tally`'s.
+Pure: no lock, no clock; one caller at a time. The caller counts the outcomes.
+
+>>> from edgekit.frame.message import RAW
+>>> def frame(seq: int) -> Frame:
+...     return Frame(FrameId("door", "0123456789abcdef", seq), b"0", RAW, 1, 1, 1, 0, 0, 0, "boot")
+>>> queue = FrameQueue("newest")
+>>> queue.put([frame(1)], arrived=100), queue.put([frame(0)], arrived=200), queue.put([frame(1)], arrived=300)
+(Admission(repeats=0, dropped=()), Admission(repeats=0, dropped=()), Admission(repeats=1, dropped=()))
+>>> arrival = queue.take()
+>>> arrival.frames[0].id.seq, arrival.arrived
+(0, 200)
+>>> queue.finish(arrival.frames)
+>>> queue.take_flow()
+[FrameId(camera='door', run='0123456789abcdef', seq=0)]
 """
 
 from __future__ import annotations
@@ -17,26 +30,26 @@ from edgekit.frame.message import Frame, FrameId
 Overload = Literal["newest", "all"]
 
 QUEUE_MESSAGES: Final[dict[Overload, int]] = {"newest": 8, "all": 256}
-REMEMBERED_FRAMES: Final = 4_096  # of each run: what a hub may deliver again after a lost acknowledgement
-REMEMBERED_RUNS: Final = 64  # a sender that invents runs may not fill the memory; the longest silent goes
+REMEMBERED_FRAMES: Final = 4_096  # per run: a hub may deliver these again after a lost acknowledgement
+REMEMBERED_RUNS: Final = 64  # a sender that invents runs cannot fill the memory; the least recent is removed
 
-Stream = tuple[str, str]  # (camera, run): within one, seq is the order
+Stream = tuple[str, str]  # (camera, run): seq orders the frames of one stream
 
 
 @dataclass(slots=True)
 class Arrival:
-    """The frames of one message, one or a batch, in the order of seq; when it came, CLOCK_MONOTONIC ns."""
+    """The frames of one message, a single frame or a batch, by seq; `arrived` is CLOCK_MONOTONIC ns."""
 
     frames: tuple[Frame, ...]
     arrived: int
 
 
 @dataclass(slots=True)
-class Put:
-    """What taking a message in meant.
+class Admission:
+    """The result of `put`.
 
-    Repeats were here before: their first coming has been or will be answered. `dropped` had to go: the oldest
-    message, or where overload is "all" the one that came.
+    `repeats` counts frames that the queue has received before; they are not queued again. `dropped` names the
+    frames that lost their place: the oldest message, or the new one if overload is "all".
     """
 
     repeats: int = 0
@@ -45,9 +58,9 @@ class Put:
 
 @dataclass(slots=True)
 class _Run:
-    seen: set[int] = field(default_factory=set)  # the last REMEMBERED_FRAMES to come …
-    order: deque[int] = field(default_factory=deque)  # … and in which order
-    settled: int = -1  # highest seq that is answered, suppressed or dropped
+    seen: set[int] = field(default_factory=set)  # the last REMEMBERED_FRAMES received …
+    order: deque[int] = field(default_factory=deque)  # … in the order of arrival
+    finished: int = -1  # highest seq that is answered, suppressed or dropped
 
     def first_time(self, seq: int) -> bool:
         if seq in self.seen:
@@ -60,11 +73,11 @@ class _Run:
 
 
 class FrameQueue:
-    """The queue in front of the one worker. Its bound counts messages.
+    """The queue in front of the one worker thread. Its limit counts messages, not frames.
 
-    Messages of one run leave in the order of seq, not of arrival: the SDK's four handler threads overtake
-    each other. Between runs each arrival gives one turn, so no camera starves another. When the queue is
-    full, "newest" drops the one that would be next (the oldest), "all" drops the one that comes.
+    Messages of one run leave by seq, not by arrival, because the four handler threads of the SDK overtake
+    each other. Each arrival gives its run one turn, so no camera starves another. When the queue is full,
+    "newest" drops the message that would leave next (the oldest), "all" drops the one that arrives.
     """
 
     def __init__(self, overload: Overload = "newest") -> None:
@@ -72,35 +85,35 @@ class FrameQueue:
         self._overload: Overload = overload
         self._frames = 0
         self._turns: deque[Stream] = deque()  # one for each waiting message, in the order of arrival
-        self._waiting: dict[Stream, list[tuple[int, int, Arrival]]] = {}  # a heap by seq for each run
-        self._arrivals = count()  # the order of two equal seqs, so that heapq never compares two pictures
-        self._runs: OrderedDict[Stream, _Run] = OrderedDict()  # last heard from at the end
-        self._untold: dict[Stream, int] = {}  # highest settled seq that `newly_settled` has not said yet
-        self.settled = 0  # frames since `newly_settled` was last asked
+        self._waiting: dict[Stream, list[tuple[int, int, Arrival]]] = {}  # for each run a heap by seq
+        self._arrivals = count()  # orders two equal seqs, so that heapq never compares two Arrivals
+        self._runs: OrderedDict[Stream, _Run] = OrderedDict()  # most recent at the end
+        self._flow: dict[Stream, int] = {}  # highest finished seq that no flow message has carried yet
+        self.finished = 0  # frames since the last `take_flow`
 
     def __len__(self) -> int:
-        """How many frames wait."""
+        """The number of waiting frames."""
         return self._frames
 
-    def put(self, frames: Sequence[Frame], arrived: int) -> Put:
-        """Take the frames of one message in, all of one run; repeats are left out."""
+    def put(self, frames: Sequence[Frame], arrived: int) -> Admission:
+        """Queue the frames of one message, all of one run, without the repeats."""
         stream = (frames[0].id.camera, frames[0].id.run)
         run = self._run(stream)
         new = tuple([frame for frame in frames if run.first_time(frame.id.seq)])
         repeats = len(frames) - len(new)
         if not new:
-            return Put(repeats)
+            return Admission(repeats)
         arrival = Arrival(new, arrived)
         if len(self._turns) >= self._max_messages and self._overload == "all":
-            return Put(repeats, self._settle_all(arrival))
-        place = (new[0].id.seq, next(self._arrivals), arrival)
-        heapq.heappush(self._waiting.setdefault(stream, []), place)
+            return Admission(repeats, self._drop(arrival))
+        entry = (new[0].id.seq, next(self._arrivals), arrival)
+        heapq.heappush(self._waiting.setdefault(stream, []), entry)
         self._turns.append(stream)
         self._frames += len(new)
-        return Put(repeats, self._drop_oldest() if len(self._turns) > self._max_messages else ())
+        return Admission(repeats, self._drop_oldest() if len(self._turns) > self._max_messages else ())
 
     def take(self) -> Arrival | None:
-        """The next message to answer; None when none waits."""
+        """Remove and return the next message; None if the queue is empty."""
         if not self._turns:
             return None
         stream = self._turns.popleft()
@@ -111,33 +124,33 @@ class FrameQueue:
         self._frames -= len(arrival.frames)
         return arrival
 
-    def prefer(self, overload: Overload) -> list[FrameId]:
-        """Change what happens when the queue is full; returns the frames that no longer have room."""
+    def set_overload(self, overload: Overload) -> list[FrameId]:
+        """Change the behaviour of a full queue; return the frames that this drops."""
         self._overload, self._max_messages = overload, QUEUE_MESSAGES[overload]
         dropped: list[FrameId] = []
         while len(self._turns) > self._max_messages:
             dropped += self._drop_oldest()
         return dropped
 
-    def settle(self, frames: Sequence[Frame]) -> None:
-        """Those of one message are answered, suppressed or dropped: their camera need not wait any more."""
+    def finish(self, frames: Sequence[Frame]) -> None:
+        """Note that the frames of one message are answered, suppressed or dropped: flow may report them."""
         last = frames[-1].id
         stream = (last.camera, last.run)
         run = self._runs.get(stream)
-        if run is not None and last.seq > run.settled:
-            run.settled = self._untold[stream] = last.seq
-        self.settled += len(frames)
+        if run is not None and last.seq > run.finished:
+            run.finished = self._flow[stream] = last.seq
+        self.finished += len(frames)
 
     @property
-    def untold(self) -> bool:
-        """Whether `newly_settled` has something to say."""
-        return bool(self._untold)
+    def has_flow(self) -> bool:
+        """Whether `take_flow` returns anything."""
+        return bool(self._flow)
 
-    def newly_settled(self) -> list[FrameId]:
-        """The highest settled frame of each run in which it rose since this was last asked."""
-        risen = [FrameId(camera, run, seq) for (camera, run), seq in self._untold.items()]
-        self._untold.clear()
-        self.settled = 0
+    def take_flow(self) -> list[FrameId]:
+        """Return the highest finished frame of each run in which it rose since the last call."""
+        risen = [FrameId(camera, run, seq) for (camera, run), seq in self._flow.items()]
+        self._flow.clear()
+        self.finished = 0
         return risen
 
     def _run(self, stream: Stream) -> _Run:
@@ -150,9 +163,9 @@ class FrameQueue:
 
     def _drop_oldest(self) -> tuple[FrameId, ...]:
         oldest = self.take()
-        assert oldest is not None  # only called with messages waiting
-        return self._settle_all(oldest)
+        assert oldest is not None  # the callers check that messages wait
+        return self._drop(oldest)
 
-    def _settle_all(self, arrival: Arrival) -> tuple[FrameId, ...]:
-        self.settle(arrival.frames)
+    def _drop(self, arrival: Arrival) -> tuple[FrameId, ...]:
+        self.finish(arrival.frames)
         return tuple(frame.id for frame in arrival.frames)

@@ -1,22 +1,34 @@
-"""When something is due that happens every so often; does none of it and reads no clock."""
+"""Decides when the periodic reports are due: flow, the latency message, the counters in the twin.
+
+Pure: the caller passes the time, CLOCK_MONOTONIC ns, and performs the work.
+
+>>> schedule = Schedule(flow_s=0.5, counters_s=5, latency_s=10)
+>>> schedule.start(now=0)
+>>> schedule.next_due(has_flow=False)
+5000000000
+>>> schedule.counters.take(now=5_000_000_000)
+True
+>>> schedule.counters.take(now=6_000_000_000)
+False
+"""
 
 from __future__ import annotations
 
 
-class Every:
-    """Something that is done once in `interval_s`, counted from when it was last done."""
+class Periodic:
+    """An action that is due `interval_s` seconds after its last execution."""
 
     def __init__(self, interval_s: float, last: int = 0) -> None:
-        self.interval_s = interval_s  # may be changed at any time
+        self.interval_s = interval_s  # may change at any time
         self.last = last
 
     @property
     def due(self) -> int:
-        """When it is next to be done, ns."""
+        """The time of the next execution, ns."""
         return self.last + int(self.interval_s * 1e9)
 
     def take(self, now: int) -> bool:
-        """Whether it is to be done now; if so, it counts as done."""
+        """Return whether the action is due; if it is, the next interval starts now."""
         if now < self.due:
             return False
         self.last = now
@@ -24,18 +36,18 @@ class Every:
 
 
 class Schedule:
-    """The module's three: flow to the cameras, the latency message, the counters in the twin."""
+    """The three periodic reports of the module."""
 
     def __init__(self, *, flow_s: float, counters_s: float, latency_s: float = 10) -> None:
-        self.flow = Every(flow_s)
-        self.latency = Every(latency_s)
-        self.counters = Every(counters_s)
+        self.flow = Periodic(flow_s)
+        self.latency = Periodic(latency_s)
+        self.counters = Periodic(counters_s)
 
     def start(self, now: int) -> None:
-        """Everything was just done."""
+        """Start all three intervals now."""
         for each in (self.flow, self.latency, self.counters):
             each.last = now
 
     def next_due(self, has_flow: bool) -> int:
-        """When to look again: flow only matters when there is some."""
+        """Return the time of the next report, ns; flow counts only when there is some to send."""
         return min(self.latency.due, self.counters.due, self.flow.due if has_flow else self.latency.due)

@@ -1,4 +1,4 @@
-"""The writable sections of the twin: `inference` and `telemetry`."""
+"""The twin sections that configure the frame path: `inference` and `telemetry`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from inference.frames.queue import Overload
 
 
 class _Section(BaseModel):
-    # Unknown fields are errors: a misspelt one would otherwise be accepted and do nothing.
+    # An unknown field is an error: a misspelt field would otherwise be accepted and have no effect.
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -33,7 +33,7 @@ class TelemetrySection(_Section):
 
 @dataclass(frozen=True)
 class Settings:
-    """Both sections as they are in force."""
+    """The current values of both sections."""
 
     inference: InferenceSection = field(default_factory=InferenceSection)
     telemetry: TelemetrySection = field(default_factory=TelemetrySection)

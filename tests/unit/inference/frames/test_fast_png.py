@@ -1,4 +1,4 @@
-"""The quick way into plain PNGs: it agrees with Pillow where it speaks, and is silent where it does not."""
+"""The fast PNG reader gives the same pixels as Pillow, or None."""
 
 from io import BytesIO
 
@@ -19,7 +19,7 @@ CHANNELS = {"L": 1, "RGB": 3}
 
 
 def picture(mode: str, width: int, height: int, seed: int) -> Image.Image:
-    """Noise over a ramp, so that a PNG writer uses each of its filters."""
+    """A ramp with noise: a PNG writer uses all its filters on it."""
     shape = (height, width, CHANNELS[mode])
     noise = np.random.default_rng(seed).integers(0, 9, shape, np.uint8)
     ramp: NDArray[np.uint8] = (np.arange(width, dtype=np.uint8)[None, :, None] * 3 + noise).astype(np.uint8)
@@ -34,8 +34,10 @@ def png(image: Image.Image, **options: object) -> bytes:
 
 
 @given(st.sampled_from(["L", "RGB"]), SHAPES, st.integers(0, 1_000))
-def test_a_plain_picture_is_read_as_pillow_reads_it(mode: str, size: tuple[int, int], seed: int) -> None:
-    """The same bytes: which way a frame was read changes no answer."""
+def test_a_simple_picture_has_the_pixels_that_pillow_reads(
+    mode: str, size: tuple[int, int], seed: int
+) -> None:
+    """The reader does not change the prediction."""
     image = picture(mode, *size, seed)
     assert fast_png.pixels(png(image), *size, mode) == image.tobytes()
 
@@ -55,13 +57,13 @@ def test_a_plain_picture_is_read_as_pillow_reads_it(mode: str, size: tuple[int, 
     ],
 )
 def test_every_other_file_is_left_to_pillow(data: bytes) -> None:
-    """Palettes, alpha, other sizes, further chunks: not known here, and not guessed at."""
+    """Palettes, alpha, other sizes and other chunks are not supported: the result is None."""
     assert fast_png.pixels(data, 5, 4, "L") is None
 
 
 @given(st.integers(0, 10_000), st.integers(0, 255), st.integers(0, 3))
 def test_a_damaged_file_is_never_read(place: int, value: int, cut: int) -> None:
-    """One wrong byte in a chunk, or a missing end: its checksum says so, and Pillow has the word."""
+    """A changed byte in a chunk or a missing end gives None, because the CRC does not match."""
     whole = png(picture("L", 9, 7, 1))
     damaged = bytearray(whole[: len(whole) - 13 * cut])
     damaged[place % len(damaged)] ^= value
@@ -71,7 +73,7 @@ def test_a_damaged_file_is_never_read(place: int, value: int, cut: int) -> None:
 
 
 def test_a_picture_with_too_few_pixels_is_a_bad_frame() -> None:
-    """What is not read here is judged by Pillow, in the words that a counter has."""
+    """Pillow reads it instead, and the reason of BadFrame is `size`."""
     short = fast_png.SIGNATURE + png(Image.new("L", (9, 1)))[8:]
     with pytest.raises(BadFrame, match="size"):
         decode(short, "image/png", 9, 7, 1)

@@ -1,4 +1,4 @@
-"""Where the time went: sums that hold to the nanosecond, exact percentiles, and publish times told once."""
+"""Stage times that add up to the nanosecond, exact percentiles, and publish times reported once."""
 
 from dataclasses import replace
 from math import ceil
@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from edgekit.frame.message import Frame, FrameId
 from inference.frames.ledger import (
     MAX_EARLIER,
-    MAX_UNTOLD,
+    MAX_PENDING,
     MAX_WINDOW_FRAMES,
     STAGES,
     ClockReference,
     Ledger,
-    Published,
+    PublishTime,
     StageTimes,
     Timestamps,
-    before_body,
+    publish_times_body,
     stage_times,
     summary,
 )
@@ -40,12 +40,12 @@ FRAME = Frame(
 STAMPS = Timestamps(arrived=2_500, taken=2_550, prepared=2_750, inferred=2_850, answered=2_900)
 
 
-def walked(seq: int = 0, answered: int = 100) -> StageTimes:
+def times(seq: int = 0, answered: int = 100) -> StageTimes:
     return StageTimes(FrameId("camera", "0123456789abcdef", seq), (1, 2, 3, 4, 5, 6), "monotonic", answered)
 
 
-def test_stages_are_the_differences_of_neighbouring_stamps() -> None:
-    """Each stage by its name, in ms."""
+def test_stages_are_the_differences_of_neighbouring_timestamps() -> None:
+    """Each stage has its name and is in ms."""
     done = stage_times(FRAME, STAMPS, HERE)
     assert done.clock == "monotonic"
     assert done.stages_ms() == {
@@ -60,12 +60,12 @@ def test_stages_are_the_differences_of_neighbouring_stamps() -> None:
 
 @given(steps=st.lists(st.integers(0, 10**12), min_size=8, max_size=8))
 def test_a_frames_stages_add_up_to_its_total(steps: list[int]) -> None:
-    """total = captured → PUBACK, to the nanosecond, whatever the stamps."""
+    """total = captured → PUBACK to the nanosecond, for any timestamps."""
     at = [sum(steps[: place + 1]) for place in range(8)]
     done = stage_times(replace(FRAME, mono=at[0], encoded=at[1]), Timestamps(*at[2:7]), HERE)
     ledger = Ledger(0)
-    ledger.stored([done], at[7])
-    total = ledger.cut(0).stages_ms()["total"]
+    ledger.add_stored([done], at[7])
+    total = ledger.close_window(0).stages_ms()["total"]
     assert total["max"] == (at[7] - at[0]) / 1e6
 
 
@@ -75,10 +75,10 @@ def test_a_frames_stages_add_up_to_its_total(steps: list[int]) -> None:
     mono=st.integers(0, 10**19),
     boot=st.sampled_from(["this boot", "another"]),
 )
-def test_stamps_of_another_machine_never_break_the_ledger(
+def test_timestamps_of_another_machine_never_break_the_ledger(
     encode: int, captured: int, mono: int, boot: str
 ) -> None:
-    """Any stamps that a message can carry fit the window, and encode + transit is the wall clock's."""
+    """Any timestamps of a message fit the window, and encode + transit is the wall clock difference."""
     done = stage_times(
         replace(FRAME, mono=mono, encoded=mono + encode, captured=captured, boot=boot), STAMPS, HERE
     )
@@ -88,25 +88,25 @@ def test_stamps_of_another_machine_never_break_the_ledger(
     else:
         assert boot == "this boot"
     ledger = Ledger(0)
-    ledger.stored([done], STAMPS.answered)
-    assert ledger.cut(0).frames == 1
+    ledger.add_stored([done], STAMPS.answered)
+    assert ledger.close_window(0).frames == 1
 
 
 def test_another_boot_falls_back_to_the_wall_clock() -> None:
-    """Two machines' monotonic clocks do not compare: transit is the wall clocks', and the record says so."""
+    """Monotonic clocks of two boots are not comparable: the stages use the wall clock and say so."""
     done = stage_times(replace(FRAME, boot="another", mono=5_000_000, encoded=5_000_400), STAMPS, HERE)
     assert (done.clock, done.stages[:2]) == ("wall", (400, 1_100))
 
 
-def test_stamps_out_of_order_fall_back_too() -> None:
-    """A camera that claims to have encoded after we received is not believed."""
+def test_timestamps_out_of_order_fall_back_to_the_wall_clock() -> None:
+    """A camera cannot finish encoding after the frame has arrived."""
     done = stage_times(replace(FRAME, encoded=9_000), STAMPS, HERE)
     assert (done.clock, sum(done.stages[:2])) == ("wall", 1_500)
 
 
 @given(values=st.lists(st.integers(-(2**62), 2**62), min_size=1, max_size=300))
 def test_percentiles_are_exact_by_nearest_rank(values: list[int]) -> None:
-    """The smallest measured value with at least p % of all values at or below it."""
+    """A percentile is the smallest measured value with at least p % of all values at or below it."""
     summed = summary(values)
     for percent in (50, 90, 95, 99):
         expected = sorted(values)[ceil(percent * len(values) / 100) - 1]
@@ -115,12 +115,12 @@ def test_percentiles_are_exact_by_nearest_rank(values: list[int]) -> None:
     assert (summed["count"], summed["max"]) == (len(values), max(values) / 1e6)
 
 
-def test_a_window_knows_published_and_suppressed_frames() -> None:
-    """A suppressed frame has no publish and so no total."""
+def test_a_window_holds_stored_and_suppressed_frames() -> None:
+    """A suppressed frame has neither a publish stage nor a total."""
     ledger = Ledger(10)
-    ledger.suppressed(walked(0))
-    ledger.stored([walked(1)], 107)
-    window = ledger.cut(20)
+    ledger.add_suppressed(times(0))
+    ledger.add_stored([times(1)], 107)
+    window = ledger.close_window(20)
     stages = window.stages_ms()
     assert (window.opened, window.frames) == (10, 2)
     assert {name: int(stages[name]["count"]) for name in stages} == {
@@ -131,60 +131,60 @@ def test_a_window_knows_published_and_suppressed_frames() -> None:
     assert stages["total"]["max"] == (1 + 2 + 3 + 4 + 5 + 6 + 7) / 1e6
 
 
-def test_a_cut_opens_an_empty_window() -> None:
-    """Each frame is in one window."""
+def test_closing_a_window_opens_an_empty_one() -> None:
+    """Each frame is in exactly one window."""
     ledger = Ledger(0)
-    ledger.suppressed(walked())
-    ledger.cut(50)
-    again = ledger.cut(60)
+    ledger.add_suppressed(times())
+    ledger.close_window(50)
+    again = ledger.close_window(60)
     assert (again.opened, again.frames, again.stages_ms()) == (50, 0, {})
 
 
-def test_a_window_says_when_it_is_full() -> None:
-    """At 1,000 frames a second and an hour's interval the window is closed early, not the memory filled."""
+def test_a_full_window_is_recognised() -> None:
+    """At 1,000 frames a second and an interval of an hour the memory stays bounded."""
     ledger = Ledger(0)
     for _ in range(MAX_WINDOW_FRAMES):
         assert not ledger.full
-        ledger.suppressed(walked())
+        ledger.add_suppressed(times())
     assert ledger.full
 
 
-def test_each_publish_time_is_told_once_and_in_order() -> None:
-    """`before` is the predecessor; what else was stored meanwhile is `earlier`, so that none goes missing."""
+def test_each_publish_time_is_reported_once_and_in_order() -> None:
+    """`before` is the latest; `earlier` holds the others since the last message."""
     ledger = Ledger(0)
-    assert before_body(ledger.tell()) == {"before": None}
+    assert publish_times_body(ledger.take_publish_times()) == {"before": None}
     for seq in range(3):
-        ledger.stored([walked(seq, answered=100)], 200 + seq)
-    body = before_body(ledger.tell())
+        ledger.add_stored([times(seq, answered=100)], 200 + seq)
+    body = publish_times_body(ledger.take_publish_times())
     assert body["before"] == {
         "frame": {"camera": "camera", "run": "0123456789abcdef", "seq": 2},
         "publish_ms": 102 / 1e6,
     }
     assert [each["frame"]["seq"] for each in body["earlier"]] == [0, 1]
-    assert ledger.tell() == ()
+    assert ledger.take_publish_times() == ()
 
 
-def test_what_a_lost_message_would_have_told_is_told_by_the_next() -> None:
-    """A full outbox loses no publish time."""
+def test_the_publish_times_of_an_unsent_message_are_in_the_next_one() -> None:
+    """A full outbox loses no publish time, and their order stays."""
     ledger = Ledger(0)
     for seq in (0, 1):
-        ledger.stored([walked(seq)], 150)
-    told = ledger.tell()
-    ledger.stored([walked(2)], 160)
-    ledger.untell(told)
-    assert [each.frame.seq for each in ledger.tell()] == [0, 1, 2]
+        ledger.add_stored([times(seq)], 150)
+    taken = ledger.take_publish_times()
+    ledger.add_stored([times(2)], 160)
+    ledger.requeue(taken)
+    assert [each.frame.seq for each in ledger.take_publish_times()] == [0, 1, 2]
 
 
-def test_publish_times_that_nobody_asks_for_are_bounded() -> None:
-    """A message carries 65 of them, the ledger the last 1,024."""
+def test_pending_publish_times_are_bounded() -> None:
+    """A message carries at most 65, the ledger keeps the last 1,024."""
     ledger = Ledger(0)
-    for seq in range(MAX_UNTOLD + 5):
-        ledger.stored([walked(seq)], 150)
-    told = ledger.tell()
-    assert [each.frame.seq for each in told] == list(range(5, 5 + 1 + MAX_EARLIER))
+    for seq in range(MAX_PENDING + 5):
+        ledger.add_stored([times(seq)], 150)
+    taken = ledger.take_publish_times()
+    assert [each.frame.seq for each in taken] == list(range(5, 5 + 1 + MAX_EARLIER))
 
 
 def test_a_publish_time_is_in_ms() -> None:
-    """As the messages say."""
-    body = Published(FRAME.id, 1_500_000).body()
+    """The messages carry ms, the ledger ns."""
+    body = PublishTime(FRAME.id, 1_500_000).body()
     assert body["publish_ms"] == pytest.approx(1.5)

@@ -1,4 +1,4 @@
-"""From picture to model input: what is decoded, what is refused and how, and what the model is given."""
+"""From picture to model input: decoding, refusals, and the input of the model."""
 
 import struct
 import zlib
@@ -27,29 +27,29 @@ def noise(height: int, width: int, channels: int) -> NDArray[np.uint8]:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that declares this size and holds no picture."""
+    """A PNG file that declares this size and holds no pixels."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     checked = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     return b"\x89PNG\r\n\x1a\n" + checked + b"\0\0\0\0IDAT\x35\xaf\x06\x1e"
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_raw_pixels_come_out_as_they_went_in(channels: int) -> None:
-    """A raw body is height x width x channels bytes, row by row."""
+def test_raw_pixels_are_unchanged(channels: int) -> None:
+    """A raw body holds height x width x channels bytes, row by row."""
     pixels = noise(5, 7, channels)
     assert np.array_equal(decode(pixels.tobytes(), RAW, 7, 5, channels), pixels)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_png_is_lossless(channels: int) -> None:
-    """A PNG frame gives the pixels that the camera took."""
+    """A PNG frame gives the pixels of the camera."""
     pixels = noise(5, 7, channels)
     picture = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
     assert np.array_equal(decode(encoded(picture), "image/png", 7, 5, channels), pixels)
 
 
 def test_jpeg_is_decoded() -> None:
-    """A JPEG frame comes out in the declared shape."""
+    """A JPEG frame has the declared shape."""
     picture = Image.new("RGB", (16, 8), (200, 10, 10))
     pixels = decode(encoded(picture, "JPEG"), "image/jpeg", 16, 8, 3)
     assert pixels.shape == (8, 16, 3)
@@ -59,7 +59,7 @@ def test_jpeg_is_decoded() -> None:
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_kind_of_png_becomes_the_declared_channels(mode: str, channels: int) -> None:
-    """Palette, transparency, one bit or sixteen: a frame has its declared channels, and white stays white."""
+    """Palette, transparency, 1 or 16 bits: the result has the declared channels, and white stays white."""
     picture = Image.new("L", (4, 4), 255)
     if mode == "I;16":
         picture = Image.fromarray(np.full((4, 4), 65_535, np.uint16))
@@ -73,8 +73,8 @@ def test_every_kind_of_png_becomes_the_declared_channels(mode: str, channels: in
     assert (pixels == 255).all()
 
 
-def test_sixteen_bit_grey_is_scaled_and_not_clipped() -> None:
-    """Half of 65,535 is half of 255."""
+def test_16_bit_grey_is_scaled_and_not_clipped() -> None:
+    """Half of 65,535 becomes half of 255."""
     picture = Image.fromarray(np.full((2, 2), 0x8000, np.uint16))
     assert (decode(encoded(picture), "image/png", 2, 2, 1) == 0x80).all()
 
@@ -93,33 +93,33 @@ def test_sixteen_bit_grey_is_scaled_and_not_clipped() -> None:
         (png_header(2, 2), "image/png", 2, 2, 1, "image"),
     ],
 )
-def test_what_is_no_such_picture_is_refused_by_reason(
+def test_an_invalid_picture_is_refused_with_its_reason(
     body: bytes, content_type: str, width: int, height: int, channels: int, reason: str
 ) -> None:
-    """Whatever is wrong with a frame, it is BadFrame, and its reason is fit for a metric's label."""
+    """Every fault raises BadFrame; its reason is usable as the label of a metric."""
     with pytest.raises(BadFrame) as refused:
         decode(body, content_type, width, height, channels)
     assert refused.value.reason == reason
 
 
 @pytest.mark.parametrize("side", [5_000, 10_000, 16_000, 50_000])
-def test_a_bomb_is_refused_before_it_is_unpacked(side: int) -> None:
-    """The declared size decides, whether the frame owns up to it or not."""
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(side: int) -> None:
+    """The size in the PNG header decides, whether the frame declares the same or not."""
     for width in (side, 28):
         with pytest.raises(BadFrame) as refused:
             decode(png_header(side, side), "image/png", width, width, 1)
         assert refused.value.reason == "size"
 
 
-def test_a_bomb_in_a_file_is_refused_too() -> None:
-    """A file declares its size to nobody but the decoder."""
+def test_a_decompression_bomb_in_a_file_is_refused_too() -> None:
+    """For a file, only the PNG header declares a size."""
     with pytest.raises(BadFrame, match="size: 5000x5000"):
         decode_file(png_header(5_000, 5_000))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_every_truncated_picture_is_a_bad_frame_or_a_picture(kind: str) -> None:
-    """A decoder meets each prefix of its input and raises nothing else."""
+def test_a_truncated_picture_raises_nothing_but_bad_frame(kind: str) -> None:
+    """Every prefix of a picture gives pixels or BadFrame."""
     body = encoded(Image.fromarray(noise(8, 8, 3)), kind)
     refused = 0
     for length in range(len(body)):
@@ -131,8 +131,8 @@ def test_every_truncated_picture_is_a_bad_frame_or_a_picture(kind: str) -> None:
 
 
 @given(body=st.binary(max_size=200), content_type=st.sampled_from([RAW, "image/png", "image/jpeg"]))
-def test_random_bytes_never_raise_anything_else(body: bytes, content_type: str) -> None:
-    """A module never dies of what someone sent it."""
+def test_random_bytes_raise_nothing_but_bad_frame(body: bytes, content_type: str) -> None:
+    """No input can stop the module."""
     for start in (b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"):
         try:
             assert decode(start + body, content_type, 2, 2, 1).shape == (2, 2, 1)
@@ -140,8 +140,8 @@ def test_random_bytes_never_raise_anything_else(body: bytes, content_type: str) 
             continue
 
 
-def test_a_file_says_itself_what_it_is() -> None:
-    """PNG and JPEG files are told by their first bytes, whatever they are called; others are refused."""
+def test_the_first_bytes_of_a_file_decide_its_format() -> None:
+    """PNG and JPEG are recognised whatever the file name is; other formats are refused."""
     grey = Image.new("L", (6, 4), 9)
     assert decode_file(encoded(Image.fromarray(np.full((4, 6), 9, np.uint16)))).shape == (4, 6, 1)
     assert decode_file(encoded(grey)).shape == (4, 6, 1)
@@ -150,16 +150,16 @@ def test_a_file_says_itself_what_it_is() -> None:
         decode_file(encoded(grey, "GIF"))
 
 
-def test_fitting_pixels_are_not_copied() -> None:
-    """The frame path of a camera that suits its model has nothing to do."""
+def test_pixels_that_fit_the_model_are_not_copied() -> None:
+    """A frame with the size and channels of the model needs no work."""
     pixels = noise(28, 28, 1)
     assert prepare(pixels, InputSpec(height=28, width=28, channels=1)) is pixels
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("wanted", [1, 3])
-def test_size_and_channels_become_the_models(channels: int, wanted: int) -> None:
-    """Any picture fits any model; a plain one stays plain."""
+def test_size_and_channels_are_converted_to_those_of_the_model(channels: int, wanted: int) -> None:
+    """Any picture fits any model; a uniform picture stays uniform."""
     pixels = np.full((30, 50, channels), 77, np.uint8)
     spec = InputSpec.model_validate({"height": 8, "width": 12, "channels": wanted})
     prepared = prepare(pixels, spec)
@@ -168,14 +168,14 @@ def test_size_and_channels_become_the_models(channels: int, wanted: int) -> None
 
 
 def test_shrinking_skips_no_pixel() -> None:
-    """A fine checkerboard becomes grey, not black or white."""
+    """A fine checkerboard becomes grey, neither black nor white."""
     board = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)[:, :, None]
     prepared = prepare(board, InputSpec(height=8, width=8, channels=1))
     assert abs(prepared.astype(int) - 127).max() < 20
 
 
-def test_inversion_is_as_the_model_declares() -> None:
-    """Dark ink on white paper, for a model that learnt white on black."""
+def test_the_manifest_decides_about_inversion() -> None:
+    """A model trained on white ink on black paper can read dark ink on white paper."""
     pixels = noise(4, 4, 1)
     spec = InputSpec(height=4, width=4, channels=1, invert=True)
     assert np.array_equal(prepare(pixels, spec), 255 - pixels)

@@ -12,6 +12,7 @@ from inference.artefact import Artefact, read
 from inference.engine import Engine
 from inference.frames.frame_path import FramePath
 from inference.frames.preprocess import decode_file
+from inference.frames.publisher import Publisher
 from inference.frames.settings import Settings, TelemetrySection
 from inference.metrics import StageHistograms
 from inference.model_section import ModelRef
@@ -76,7 +77,8 @@ def _walk(running: Running) -> Callable[[Message], float]:
 
     active_model = ActiveModel(lambda _running, _ending: None)
     active_model.take_over(running, None)
-    path = FramePath(active_model, send, instance="0123456789abcdef", observe=StageHistograms().observe)
+    publisher = Publisher(send, instance="0123456789abcdef", observe=StageHistograms().observe)
+    path = FramePath(active_model, publisher)
     path.apply(Settings(telemetry=TelemetrySection(predictions="all")))
 
     def walk(message: Message) -> float:

@@ -1,7 +1,7 @@
 """Build hooks of the five distributions: one version, exact pins between our own packages, packaged files.
 
-The version is the file VERSION plus `+local`. A public index refuses local versions (PEP 440), so only a wheel
-of this tree meets a pin on one: pip never takes a stranger's package of the same name.
+The version is the file VERSION plus `+local`. A public index refuses local versions (PEP 440), so only wheels
+of this tree meet a pin on one: pip never takes a stranger's package of the same name.
 """
 
 from __future__ import annotations

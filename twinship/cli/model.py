@@ -43,6 +43,9 @@ def train_verb(
     as_json: Json = False,
 ) -> None:
     """Train, convert, verify on the device's runtimes, write an artefact."""
+    from twinship.demo.models import require_training
+
+    require_training()
     from twinship_training.choose import NoneFits
     from twinship_training.settings import model_name, size_bytes
     from twinship_training.train import TrainSettings, assist, interrupted, train

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from twinship.demo import DemoFailed
-from twinship_training.train import TrainSettings, train
 
 VERSIONS = ("1.0.0", "1.1.0")  # of one recipe with two seeds: other weights, the same task
 MINIMUM_ACCURACY = {"mnist": 0.95, "digits": 0.90}  # of the answers to held-out frames
@@ -24,6 +24,15 @@ class DemoData:
     minimum_accuracy: float | None  # None: nobody said what is on the pictures
 
 
+def require_training() -> None:
+    """Raises DemoFailed, in one line, unless the distribution twinship-training is installed."""
+    if importlib.util.find_spec("twinship_training") is None:
+        raise DemoFailed(
+            "training needs the package twinship-training, which is not installed; "
+            "cure: pip install --find-links dist 'twinship[train]' (make wheels fills dist/)"
+        )
+
+
 def ensure(
     folder: Path, dataset: str, own_pictures: Path | None, progress: Callable[[str, float], None]
 ) -> DemoData:
@@ -33,6 +42,9 @@ def ensure(
     """
     if own_pictures is not None and not any(path.is_file() for path in own_pictures.rglob("*")):
         raise DemoFailed(f"{own_pictures} is no folder with pictures: name one that holds PNG or JPEG files")
+    require_training()
+    from twinship_training.train import TrainSettings, train
+
     results = [
         train(
             TrainSettings("micro", dataset, "quick", seed=seed, version=version, out=folder / version),

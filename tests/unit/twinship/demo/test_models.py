@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from twinship.demo import models
+from twinship.demo import DemoFailed, models
 
 
 @pytest.mark.parametrize(("name", "held_to"), [("mnist", True), ("folder", False), ("fashion_mnist", False)])
@@ -22,6 +23,15 @@ def test_only_known_data_has_a_least_accuracy(
         metrics = SimpleNamespace(dataset=facts)
         return SimpleNamespace(artefact=settings.out / "model.tflite", metrics=metrics, frames=settings.out)
 
-    monkeypatch.setattr(models, "train", train)
+    monkeypatch.setattr("twinship_training.train.train", train)
     data = models.ensure(tmp_path, name, None, lambda text, share: None)
     assert (data.minimum_accuracy is not None) is held_to
+
+
+def test_without_the_training_distribution_one_line_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`demo` and the bench train through `ensure`: it names the missing distribution before any work."""
+    monkeypatch.setitem(sys.modules, "twinship_training", None)
+    with pytest.raises(DemoFailed, match=r"^training needs the package twinship-training[^\n]*cure: [^\n]*$"):
+        models.ensure(tmp_path, "digits", None, lambda text, share: None)

@@ -1,4 +1,4 @@
-"""Hub against peers that are not there, or accept and never answer; no simulator needed."""
+"""Hub against a peer that is away, and one that accepts connections and never answers. No simulator."""
 
 import json
 import os
@@ -19,14 +19,14 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-SILENCE_S = 2
+WATCHDOG_S = 2
 SCRIPT = textwrap.dedent(f"""
     from edgekit import log
     from edgekit.hub.connection import Hub, HubSettings
     from edgekit.lifecycle import run_module
 
     log.setup("test")
-    hub = Hub(inputs={{}}, on_twin=lambda twin: None, settings=HubSettings(silence_s={SILENCE_S}))
+    hub = Hub(inputs={{}}, on_twin=lambda twin: None, settings=HubSettings(watchdog_s={WATCHDOG_S}))
     run_module(hub, start=lambda: None, stop=lambda timeout_s: {{}})
 """)
 KEY = "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IHNlY3JldA=="
@@ -34,7 +34,7 @@ KEY = "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IHNlY3JldA=="
 
 @contextmanager
 def black_hole() -> Iterator[str]:
-    """The address of a listener at port 8883 that accepts (its backlog does) and never says a word."""
+    """The address of a listener at port 8883 that accepts connections (in its backlog) and never answers."""
     while True:
         address = f"127.{secrets.randbelow(200) + 20}.{secrets.randbelow(256)}.{secrets.randbelow(254) + 1}"
         listener = socket.socket()
@@ -51,7 +51,7 @@ def black_hole() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CA that nobody will ever be verified with: the SDK wants one to be there."""
+    """A CA certificate: the SDK requires one, but no peer is verified with it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "nobody")])
     now = datetime.now(UTC)
@@ -67,7 +67,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def module(address: str, authority: Path) -> "subprocess.Popen[str]":
-    """A module whose edgeHub is said to be at this address."""
+    """A module process whose environment names this address as edgeHub."""
     return subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", SCRIPT],
         stdout=subprocess.PIPE,
@@ -81,8 +81,8 @@ def module(address: str, authority: Path) -> "subprocess.Popen[str]":
     )
 
 
-def test_a_black_hole_is_exit_75_with_its_reason(authority: Path) -> None:
-    """A peer that accepts and never answers blocks the SDK's one thread: only a new process helps."""
+def test_a_peer_that_never_answers_is_exit_75(authority: Path) -> None:
+    """It blocks the SDK's only thread, so the module exits, and the last log line names the request."""
     with black_hole() as address:
         begin = time.monotonic()
         process = module(address, authority)
@@ -90,20 +90,20 @@ def test_a_black_hole_is_exit_75_with_its_reason(authority: Path) -> None:
         took = time.monotonic() - begin
     events = [json.loads(line) for line in out.splitlines()]
     assert process.returncode == 75
-    assert took < SILENCE_S + 40  # the SDK alone would take 59 s
+    assert took < WATCHDOG_S + 40  # the SDK alone would take 59 s
     assert "on_message_received: accepted, but not answered" in events[-1]["event"]
     assert KEY not in out
 
 
-def test_a_hub_that_is_away_is_waited_for(authority: Path) -> None:
-    """Refused connections are no stuck peer: the module keeps trying, floods no log, and ends on TERM."""
+def test_a_module_waits_for_a_hub_that_is_away(authority: Path) -> None:
+    """Refused connections do not mean stuck: the module retries, logs little, and exits 0 on SIGTERM."""
     with black_hole() as address:
         pass
     process = module(address, authority)
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(4)]
     with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(timeout=3 * SILENCE_S)
+        process.wait(timeout=3 * WATCHDOG_S)
     process.terminate()
     out, _err = process.communicate(timeout=30)
     lines += out.splitlines()

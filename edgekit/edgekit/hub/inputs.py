@@ -1,7 +1,7 @@
-"""The end of a module's inputs, before the end of its connection; the SDK's own way loses messages.
+"""Closes a module's inputs before its connection, without losing messages.
 
-`client.on_message_received = None` takes the handler away first and unsubscribes then: what edgeHub sends in
-between is acknowledged and reaches nobody. Its pipeline can unsubscribe with the handler still in place.
+`client.on_message_received = None` removes the handler before it unsubscribes: the SDK acknowledges messages
+that arrive in between and drops them. The SDK's pipeline can unsubscribe while the handler is in place.
 """
 
 import logging
@@ -16,15 +16,15 @@ _FEATURE = "input"  # the SDK's name for the subscription to inputs
 
 
 def stop(client: Any, timeout_s: float) -> bool:
-    """Unsubscribe this IoTHubModuleClient from its inputs; whether edgeHub agreed in time.
+    """Unsubscribe this IoTHubModuleClient from its inputs; whether edgeHub confirmed it within `timeout_s`.
 
-    The way to the pipeline is not public: a release that moves it costs a log line and, at most, the frames
-    of the moment between the last figures and the end.
+    The SDK's pipeline is not public. If a release moves it, this logs a warning, and frames that arrive
+    between the last figures and the end may be lost.
     """
-    agreed = threading.Event()
+    confirmed = threading.Event()
     try:
-        client._mqtt_pipeline.disable_feature(_FEATURE, callback=lambda **_outcome: agreed.set())
+        client._mqtt_pipeline.disable_feature(_FEATURE, callback=lambda **_outcome: confirmed.set())
     except Exception as error:  # the pipeline may be gone, too
         logger.warning("edgeHub: inputs stay open until the end: %s", one_line(error))
         return False
-    return agreed.wait(timeout_s)
+    return confirmed.wait(timeout_s)

@@ -1,4 +1,4 @@
-"""TCP_NODELAY on the SDK's sockets, across reconnects; the one place that reaches into the SDK's insides."""
+"""Sets TCP_NODELAY on the SDK's sockets, through attributes of the SDK that are not public."""
 
 import contextlib
 import logging
@@ -11,11 +11,11 @@ logger = logging.getLogger(__name__)
 
 
 def switch_off(client: Any) -> None:
-    """Set TCP_NODELAY on each socket that this IoTHubModuleClient will open.
+    """Set TCP_NODELAY on each socket that this IoTHubModuleClient opens, after a reconnect too.
 
-    Neither the SDK nor paho does, and Nagle's algorithm against delayed ACKs costs up to 40 ms a message.
-    paho has a hook for a new socket, and one paho client serves all connections of one SDK client. The way to
-    it is not public: a release that moves it costs speed and a log line, not the module.
+    Neither the SDK nor paho does. Nagle's algorithm together with delayed ACKs costs up to 40 ms a message.
+    paho has a hook for new sockets, and one paho client serves all connections of one SDK client. If an SDK
+    release moves the paho client, this logs a warning and messages are slower.
     """
     try:
         paho(client).on_socket_open = _no_delay
@@ -24,7 +24,7 @@ def switch_off(client: Any) -> None:
 
 
 def paho(client: Any) -> Any:
-    """The paho client inside: the last stage of the SDK's pipeline holds its transport."""
+    """The paho client: the last stage of the SDK's pipeline holds its transport."""
     stage = client._mqtt_pipeline._pipeline
     while stage.next is not None:
         stage = stage.next
@@ -32,5 +32,5 @@ def paho(client: Any) -> Any:
 
 
 def _no_delay(_client: object, _userdata: object, connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # a connection that is gone already: paho will notice by itself
+    with contextlib.suppress(OSError):  # the connection may be gone already; paho notices that itself
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,4 +1,4 @@
-"""Messages that wait to be sent, or for the word that they are stored: bounded, in order; sends nothing."""
+"""Messages from `send` until the hub acknowledges them: in order, limited in number and bytes."""
 
 import time
 from collections import deque
@@ -8,13 +8,13 @@ from threading import Condition, Lock
 
 from edgekit.frame.message import MAX_BODY_BYTES, Message
 
-# With the body at its limit the whole packet must stay under edgeHub's 262,144 bytes (ref 4.8): a larger one
-# sends the SDK into an endless reconnect (ref 2.8). Percent-encoding makes up to three bytes of one.
+# With a body of maximum size the whole packet must stay under edgeHub's 262,144 bytes (ref 4.8): a larger
+# packet makes the SDK reconnect for ever (ref 2.8). Percent-encoding triples a byte at most.
 MAX_PROPERTY_BYTES = 3_072
 
 
 def too_large(message: Message) -> str | None:
-    """Why no hub would take the message, or None."""
+    """Why every hub would refuse the message, or None."""
     if len(message.body) > MAX_BODY_BYTES:
         return f"body of {len(message.body)} bytes, at most {MAX_BODY_BYTES}"
     properties = sum(len(f"{name}{value}".encode()) + 2 for name, value in message.properties.items())
@@ -33,10 +33,10 @@ class Outgoing:
 
 
 class Outbox:
-    """A queue. What was taken still counts, in number and bytes, until it is `settled`.
+    """A queue for several sending threads. A message counts, in number and bytes, until `acknowledged`.
 
-    One message after the other is put on the wire: the next is given out once the one before has `begun`,
-    whichever threads take them. Several may be under way.
+    Messages go on the wire one after the other: `take` returns the next one only after `on_wire` was called
+    for the one before. Several may wait for their acknowledgement at once.
     """
 
     def __init__(self, max_messages: int, max_bytes: int) -> None:
@@ -44,71 +44,71 @@ class Outbox:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._waiting: deque[Outgoing] = deque()
-        self._beginning: Outgoing | None = None  # taken, and not on the wire
-        self._under_way = 0
+        self._not_on_wire: Outgoing | None = None  # taken, but not on the wire yet
+        self._in_flight = 0
         lock = Lock()
-        self._changed = Condition(lock)  # something may be taken, or closed
+        self._takeable = Condition(lock)  # a message can be taken, or the outbox is closed
         self._empty = Condition(lock)
         self._closed = False
 
     def __len__(self) -> int:
-        return len(self._waiting) + self._under_way
+        return len(self._waiting) + self._in_flight
 
     def put(self, outgoing: Outgoing) -> bool:
-        """Queue it; False if the outbox is full or closed. One message alone is never over the bound."""
+        """Queue a message; False if the outbox is full or closed. An empty outbox accepts any size."""
         size = len(outgoing.message.body)
-        with self._changed:
+        with self._takeable:
             full = len(self) >= self._max_messages or (len(self) and self._bytes + size > self._max_bytes)
             if self._closed or full:
                 return False
             self._waiting.append(outgoing)
             self._bytes += size
-            self._wake()
+            self._notify()
             return True
 
     def take(self, timeout_s: float) -> Outgoing | None:
-        """The oldest message that nobody has taken; None after `timeout_s` or once closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._next_may_begin(), timeout_s)
-            if self._closed or not self._next_may_begin():
+        """The oldest waiting message; None after `timeout_s` or once closed."""
+        with self._takeable:
+            self._takeable.wait_for(lambda: self._closed or self._can_take(), timeout_s)
+            if self._closed or not self._can_take():
                 return None
-            self._under_way += 1
-            self._beginning = self._waiting.popleft()
-            return self._beginning
+            self._in_flight += 1
+            self._not_on_wire = self._waiting.popleft()
+            return self._not_on_wire
 
-    def begun(self, outgoing: Outgoing) -> None:
-        """What was taken is on the wire, or will never be: the next one may begin. May be said again."""
-        with self._changed:
-            if self._beginning is outgoing:
-                self._beginning = None
-                self._wake()
+    def on_wire(self, outgoing: Outgoing) -> None:
+        """A taken message is on the wire or was given up. May be called more than once."""
+        with self._takeable:
+            if self._not_on_wire is outgoing:
+                self._not_on_wire = None
+                self._notify()
 
-    def settled(self, outgoing: Outgoing) -> None:
-        """What was taken is stored at the hub, or refused for good."""
-        with self._changed:
-            self._under_way -= 1
+    def acknowledged(self, outgoing: Outgoing) -> None:
+        """The hub acknowledged a taken message (PUBACK), or it was given up."""
+        with self._takeable:
+            self._in_flight -= 1
             self._bytes -= len(outgoing.message.body)
             if not len(self):
                 self._empty.notify_all()
 
     def wait_empty(self, timeout_s: float) -> int:
-        """Wait until nothing is left, at most `timeout_s`; how many are left."""
+        """Wait until the outbox is empty, at most `timeout_s`. Returns how many messages remain."""
         deadline = time.monotonic() + timeout_s
-        with self._changed:
+        with self._takeable:
             while len(self) and not self._closed and (left := deadline - time.monotonic()) > 0:
                 self._empty.wait(left)
             return len(self)
 
     def close(self) -> None:
-        """Nothing comes in and nothing goes out any more; wakes whoever waits."""
-        with self._changed:
+        """Refuse further `put` and `take` calls, and wake all waiting threads."""
+        with self._takeable:
             self._closed = True
-            self._changed.notify_all()
+            self._takeable.notify_all()
             self._empty.notify_all()
 
-    def _next_may_begin(self) -> bool:
-        return bool(self._waiting) and self._beginning is None
+    def _can_take(self) -> bool:
+        return bool(self._waiting) and self._not_on_wire is None
 
-    def _wake(self) -> None:
-        if self._next_may_begin():
-            self._changed.notify()
+    def _notify(self) -> None:
+        if self._can_take():
+            self._takeable.notify()

@@ -1,4 +1,4 @@
-"""Reported patches that wait for the hub: how two become one, and one several; sends nothing."""
+"""Reported patches in the queue to the hub: merging two patches into one, and splitting one into several."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,10 +7,10 @@ Patch = dict[str, Any]
 
 
 def merged(first: Mapping[str, Any], then: Mapping[str, Any]) -> Patch | None:
-    """One patch with the effect of both in this order, or None where no single patch can say it.
+    """One patch with the effect of `first` and then `then`; None if no single patch has that effect.
 
-    None: `first` removes or overwrites something and `then` puts an object there; as one merge patch
-    (RFC 7396) the object would merge with what the twin held before.
+    None: `first` removes or overwrites a value and `then` puts an object there. In one merge patch (RFC 7396)
+    the object would be merged with the value that the twin held before.
     """
     result: Patch = dict(first)
     for name, value in then.items():
@@ -25,12 +25,12 @@ def merged(first: Mapping[str, Any], then: Mapping[str, Any]) -> Patch | None:
 
 
 def queued(waiting: tuple[Patch, ...], patch: Mapping[str, Any]) -> tuple[Patch, ...]:
-    """The patches to send, in order, once `patch` has joined those that wait."""
+    """The queue with `patch` merged into its last patch, or appended."""
     if waiting and (joined := merged(waiting[-1], patch)) is not None:
         return (*waiting[:-1], joined)
     return (*waiting, dict(patch))
 
 
 def split(patch: Mapping[str, Any]) -> tuple[Patch, ...]:
-    """One patch for each section, so that a refused one takes no other with it."""
+    """One patch for each section: the hub then refuses only the invalid section."""
     return tuple({name: value} for name, value in patch.items())

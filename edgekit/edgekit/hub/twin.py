@@ -1,4 +1,7 @@
-"""The twin, read whole when a doorbell rings, and its reported patches; is handed its calls, connects not."""
+"""The module twin: reads it whole after each notification, and sends reported patches.
+
+The SDK's calls are passed in, so this needs no connection. Each call may raise, or never return.
+"""
 
 import functools
 import logging
@@ -19,21 +22,22 @@ logger = logging.getLogger(__name__)
 
 _MAX_WAITING_REPORTS = 64
 _PAUSE_S, _MAX_PAUSE_S = 0.5, 10.0
-_STATUS = re.compile(r"twin operation returned status (\d{3})")  # all that the SDK says (ref 2.6)
+_STATUS = re.compile(r"twin operation returned status (\d{3})")  # the SDK reports it only as text (ref 2.6)
 
 
 @dataclass(frozen=True)
 class Twin:
-    """The module's whole twin, `$version` inside each half."""
+    """The whole twin of the module; each half holds its `$version`."""
 
     desired: Mapping[str, Any]
     reported: Mapping[str, Any]
-    rung: int = field(default_factory=mono_ns, compare=False)  # when the doorbell rang, CLOCK_MONOTONIC ns
+    #: CLOCK_MONOTONIC ns of the notification that this read answers
+    notified_ns: int = field(default_factory=mono_ns, compare=False)
 
 
 @dataclass(frozen=True)
 class TwinCalls:
-    """What the twin needs of a connected client; each call may raise, or never return."""
+    """The calls of a connected client."""
 
     get: Callable[[], Mapping[str, Any]]
     patch: Callable[[Patch], None]
@@ -41,55 +45,53 @@ class TwinCalls:
 
 
 class TwinLink:
-    """One doorbell for everything that may have changed the twin: whoever rings twice is answered once."""
+    """Reads the twin once for all notifications since the last read, and passes it to `on_twin`."""
 
     def __init__(
-        self, tell: Callable[[Twin], None], silence: Watchdog, *, timeout_s: float, max_hanging: int
+        self, on_twin: Callable[[Twin], None], watchdog: Watchdog, *, timeout_s: float, max_hanging: int
     ) -> None:
-        self._tell = tell
-        self._silence = silence
+        self._on_twin = on_twin
+        self._watchdog = watchdog
         self._timeout_s = timeout_s
-        self._asker = BoundedCaller(max_hanging)
-        self._asked: int | None = (
-            None  # what `_silence` has been counting since the first request without answer
-        )
+        self._caller = BoundedCaller(max_hanging)
+        self._unanswered: int | None = None  # the watchdog's number for the first request without an answer
         self._lock = Lock()
-        self._doorbell = Event()
-        self._wanted = True
-        self._rung: int | None = None  # the first of the rings that were not answered yet
+        self._wake = Event()
+        self._read_due = True
+        self._notified_ns: int | None = None  # the first notification since the last read
         self._closed = Event()
         self._reports: tuple[Patch, ...] = ()
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """The twin may have changed: read it."""
-        if self._rung is None:
-            self._rung = mono_ns()
-        self._wanted = True
-        self._doorbell.set()
+        if self._notified_ns is None:
+            self._notified_ns = mono_ns()
+        self._read_due = True
+        self._wake.set()
 
     def report(self, patch: Mapping[str, Any]) -> None:
-        """Queue a reported patch. It may become one with those that wait."""
+        """Queue a reported patch. It may be merged with patches in the queue."""
         with self._lock:
             self._reports = queued(self._reports, patch)[-_MAX_WAITING_REPORTS:]
-        self._doorbell.set()
+        self._wake.set()
 
     def close(self) -> None:
-        """End `run`, unless it is inside `tell`."""
+        """End `run`, unless it is inside `on_twin`."""
         self._closed.set()
-        self._doorbell.set()
+        self._wake.set()
 
     def run(self, calls: TwinCalls) -> None:
-        """Answer the doorbell until closed. Raises TooManyUnanswered when only a new process can help."""
+        """Read the twin and send patches until closed. Raises TooManyUnanswered: restart the process."""
         pause_s = _PAUSE_S
         while True:
-            self._doorbell.wait()
+            self._wake.wait()
             if self._closed.is_set():
                 return
-            self._doorbell.clear()
+            self._wake.clear()
             if not calls.connected():
-                continue  # what is wanted stays wanted, and the next connection rings
+                continue  # nothing is forgotten, and the next connection notifies
             try:
-                self._answer(calls)
+                self._read_and_report(calls)
                 pause_s = _PAUSE_S
             except TooManyUnanswered:
                 raise
@@ -97,29 +99,29 @@ class TwinLink:
                 logger.warning("twin: trying again: %s", one_line(error))
                 self._closed.wait(pause_s)
                 pause_s = min(2 * pause_s, _MAX_PAUSE_S)
-                self._doorbell.set()
+                self._wake.set()
 
-    def _answer(self, calls: TwinCalls) -> None:
-        if self._wanted:
-            rung = self._rung or mono_ns()
-            self._wanted, self._rung = False, None
+    def _read_and_report(self, calls: TwinCalls) -> None:
+        if self._read_due:
+            notified_ns = self._notified_ns or mono_ns()
+            self._read_due, self._notified_ns = False, None
             try:
-                twin = self._ask("get_twin", calls.get)
+                twin = self._call("get_twin", calls.get)
             except Exception:
-                self._wanted, self._rung = True, rung
+                self._read_due, self._notified_ns = True, notified_ns
                 raise
-            self._hand_over(twin, rung)
+            self._pass_on(twin, notified_ns)
         while (patch := self._take_report()) is not None:
             self._send_report(calls, patch)
 
-    def _hand_over(self, twin: Mapping[str, Any], rung: int) -> None:
+    def _pass_on(self, twin: Mapping[str, Any], notified_ns: int) -> None:
         try:
-            self._tell(Twin(twin.get("desired") or {}, twin.get("reported") or {}, rung))
-        except Exception:  # what the twin says must not end the one thread that reads it
+            self._on_twin(Twin(twin.get("desired") or {}, twin.get("reported") or {}, notified_ns))
+        except Exception:  # the content of one twin must not end the thread that reads all twins
             logger.exception("twin: the module failed on desired $version %s", _version(twin))
 
     def _take_report(self) -> Patch | None:
-        """The oldest patch, out of the queue: one under way must not grow."""
+        """Remove the oldest patch from the queue: nothing may be merged into a patch that is being sent."""
         with self._lock:
             if not self._reports:
                 return None
@@ -129,29 +131,28 @@ class TwinLink:
 
     def _send_report(self, calls: TwinCalls, patch: Patch) -> None:
         try:
-            self._ask("reported patch", functools.partial(calls.patch, patch))
+            self._call("reported patch", functools.partial(calls.patch, patch))
         except Exception as error:
             status = _status(error)
             if status is None or not 400 <= status < 429:
                 self._put_back((patch,))
                 raise
-            if len(patch) > 1:  # one wrong section must not take the others with it
+            if len(patch) > 1:  # one invalid section must not block the others
                 self._put_back(split(patch))
             else:
                 logger.error("twin: the hub refused reported %s: status %d", ", ".join(patch), status)
 
     def _put_back(self, patches: tuple[Patch, ...]) -> None:
         with self._lock:
-            *first, last = patches
-            self._reports = (*first, *_joined(last, self._reports))
+            self._reports = (*patches[:-1], *functools.reduce(queued, self._reports, patches[-1:]))
 
-    def _ask(self, what: str, call: Callable[[], Any]) -> Any:
-        if self._asked is None:
-            self._asked = self._silence.begin(f"answer to {what}", time.monotonic())
+    def _call(self, name: str, function: Callable[[], Any]) -> Any:
+        if self._unanswered is None:
+            self._unanswered = self._watchdog.begin(f"answer to {name}", time.monotonic())
         try:
-            result = self._asker.ask(what, call, self._timeout_s)
+            result = self._caller.call(name, function, self._timeout_s)
         except NoAnswer:
-            raise  # still counting: later requests without an answer make one silence with this
+            raise  # the watchdog goes on counting: later requests without an answer continue this wait
         except Exception:
             self._answered()  # an error is an answer
             raise
@@ -159,16 +160,9 @@ class TwinLink:
         return result
 
     def _answered(self) -> None:
-        if self._asked is not None:
-            self._silence.end(self._asked)
-            self._asked = None
-
-
-def _joined(first: Patch, rest: tuple[Patch, ...]) -> tuple[Patch, ...]:
-    patches: tuple[Patch, ...] = (first,)
-    for patch in rest:
-        patches = queued(patches, patch)
-    return patches
+        if self._unanswered is not None:
+            self._watchdog.end(self._unanswered)
+            self._unanswered = None
 
 
 def _status(error: BaseException | None) -> int | None:

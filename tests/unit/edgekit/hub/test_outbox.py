@@ -1,4 +1,4 @@
-"""The outbox: order and bounds."""
+"""The outbox: order and limits."""
 
 import threading
 
@@ -13,39 +13,39 @@ def outgoing(size: int = 1, name: str = "a") -> Outgoing:
     return Outgoing("frames", Message(bytes(size), {}, message_id=name))
 
 
-def test_messages_leave_in_order_and_count_until_they_are_settled() -> None:
-    """What is under way is not sent: it may have to be sent again."""
+def test_messages_leave_in_order_and_count_until_acknowledged() -> None:
+    """A message on the wire still counts: it may have to be sent again."""
     box = Outbox(10, 1000)
     for name in "abc":
         assert box.put(outgoing(name=name))
     left: list[Outgoing] = []
     while (taken := box.take(timeout_s=0)) is not None:
         left.append(taken)
-        box.begun(taken)
+        box.on_wire(taken)
     assert [each.message.message_id for each in left] == ["a", "b", "c"]
     assert len(box) == 3
-    box.settled(left[1])
+    box.acknowledged(left[1])
     assert len(box) == 2
 
 
-def test_the_next_is_given_out_when_the_one_before_has_begun() -> None:
-    """Whoever takes it: two threads that put one on the wire at a time could change their order."""
+def test_the_next_message_waits_until_the_one_before_is_on_the_wire() -> None:
+    """Two threads that write at the same time could change the order."""
     box = Outbox(10, 1000)
     for name in "abc":
         box.put(outgoing(name=name))
     first = box.take(timeout_s=0)
     assert first
     assert box.take(timeout_s=0) is None
-    threading.Timer(0.02, box.begun, [first]).start()
+    threading.Timer(0.02, box.on_wire, [first]).start()
     second = box.take(timeout_s=5)
     assert second
     assert second.message.message_id == "b"
-    box.begun(first)
-    assert box.take(timeout_s=0) is None, "the first has begun already, the second has not"
+    box.on_wire(first)
+    assert box.take(timeout_s=0) is None, "a repeated call for the first must not release the third"
 
 
-def test_a_message_wakes_a_sender_that_waits() -> None:
-    """Nothing else would."""
+def test_put_wakes_a_waiting_take() -> None:
+    """A sender waits in `take` until there is a message."""
     box = Outbox(10, 1000)
     threading.Timer(0.02, box.put, [outgoing(name="late")]).start()
     taken = box.take(timeout_s=5)
@@ -53,40 +53,40 @@ def test_a_message_wakes_a_sender_that_waits() -> None:
     assert taken.message.message_id == "late"
 
 
-def test_a_full_outbox_takes_no_more() -> None:
-    """Bounded by number and by bytes; what is removed makes room."""
+def test_a_full_outbox_refuses_messages() -> None:
+    """Number and bytes are limited; an acknowledged message makes room."""
     by_number, by_bytes = Outbox(2, 1000), Outbox(100, 10)
     assert [by_number.put(outgoing()) for _ in range(3)] == [True, True, False]
     assert [by_bytes.put(outgoing(5)) for _ in range(3)] == [True, True, False]
     taken, other = by_bytes.take(timeout_s=0), by_number.take(timeout_s=0)
     assert taken
     assert other
-    assert not by_bytes.put(outgoing(5)), "what is under way takes room, too"
+    assert not by_bytes.put(outgoing(5)), "a message in flight takes room, too"
     assert not by_number.put(outgoing())
-    by_bytes.settled(taken)
-    by_number.settled(other)
+    by_bytes.acknowledged(taken)
+    by_number.acknowledged(other)
     assert by_bytes.put(outgoing(5))
     assert by_number.put(outgoing())
 
 
-def test_a_single_message_is_never_too_much() -> None:
-    """A bound of bytes smaller than one message must not stop it for ever."""
+def test_an_empty_outbox_accepts_a_message_over_the_byte_limit() -> None:
+    """A limit smaller than one message must not block that message for ever."""
     assert Outbox(10, 4).put(outgoing(5))
 
 
-def test_waiting_ends_when_the_last_message_is_gone() -> None:
-    """Draining waits for the acknowledgement, not for the send."""
+def test_wait_empty_returns_when_the_last_message_is_acknowledged() -> None:
+    """A message on the wire is not enough."""
     box = Outbox(10, 1000)
     box.put(outgoing())
     taken = box.take(timeout_s=0)
     assert taken
     assert box.wait_empty(timeout_s=0.01) == 1
-    threading.Timer(0.02, box.settled, [taken]).start()
+    threading.Timer(0.02, box.acknowledged, [taken]).start()
     assert box.wait_empty(timeout_s=5) == 0
 
 
-def test_a_closed_outbox_wakes_everybody() -> None:
-    """Neither the sender nor a drain may outlive the module."""
+def test_close_wakes_waiting_threads() -> None:
+    """`take` returns None and `put` returns False once closed."""
     box = Outbox(10, 1000)
     threading.Timer(0.02, box.close).start()
     assert box.take(timeout_s=5) is None
@@ -103,7 +103,7 @@ def test_a_closed_outbox_wakes_everybody() -> None:
         (Message(b"", {"a": "ü" * 600}), "properties"),
     ],
 )
-def test_what_no_hub_would_take_is_named(message: Message, why: str | None) -> None:
-    """Body and percent-encoded properties together must stay clear of edgeHub's packet limit."""
+def test_too_large_names_the_reason(message: Message, why: str | None) -> None:
+    """Body and percent-encoded properties together must stay under edgeHub's packet limit."""
     reason = too_large(message)
     assert (reason is None) if why is None else (reason or "").startswith(why)

@@ -1,4 +1,4 @@
-"""Reported patches that wait."""
+"""Merging and splitting reported patches."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def applied(document: Any, patch: Any) -> Any:
 
 @given(PATCHES, PATCHES, PATCHES)
 def test_a_merged_patch_has_the_effect_of_both(document: Any, first: Any, then: Any) -> None:
-    """Whatever the twin holds, one patch does what two would have done; else they stay two."""
+    """For every document, the merged patch has the same result as the two patches."""
     twin = applied({}, document)
     one = merged(first, then)
     if one is not None:
@@ -38,8 +38,8 @@ def test_a_merged_patch_has_the_effect_of_both(document: Any, first: Any, then: 
 
 
 @given(PATCHES, st.lists(PATCHES, max_size=5))
-def test_a_queue_has_the_effect_of_its_patches(document: Any, patches: list[Any]) -> None:
-    """Order is kept across what cannot be merged."""
+def test_a_queue_has_the_effect_of_all_its_patches(document: Any, patches: list[Any]) -> None:
+    """Patches that cannot be merged stay in order."""
     twin = expected = applied({}, document)
     waiting: tuple[dict[str, Any], ...] = ()
     for patch in patches:
@@ -51,16 +51,16 @@ def test_a_queue_has_the_effect_of_its_patches(document: Any, patches: list[Any]
 
 
 def test_a_removal_survives_merging() -> None:
-    """A null in a patch is an order, not an absence."""
+    """null in a patch removes a property; merging must keep it."""
     assert merged({"a": {"b": 1}}, {"a": {"b": None}}) == {"a": {"b": None}}
 
 
-def test_an_object_after_a_removal_is_a_patch_of_its_own() -> None:
-    """Merged, the object would bring back what was to be removed."""
+def test_an_object_after_a_removal_is_not_merged() -> None:
+    """The merged patch would keep properties that the first patch removes."""
     assert merged({"a": None}, {"a": {"b": 1}}) is None
     assert queued(({"a": None},), {"a": {"b": 1}}) == ({"a": None}, {"a": {"b": 1}})
 
 
 def test_a_patch_splits_by_section() -> None:
-    """A refused section takes no other with it."""
+    """Each section becomes one patch."""
     assert split({"a": 1, "b": {"c": 2}}) == ({"a": 1}, {"b": {"c": 2}})

@@ -24,7 +24,7 @@ def test_the_repositorys_manifest_needs_these_variables_and_no_others() -> None:
     """With the variables of .env.example set, nothing stays literal."""
     deployment = deploy.read_manifest(TEMPLATE, VARIABLES)
     assert lint.undefined(deployment) == ()
-    assert deployment.modules["inference"].image == "registry.example/inference:0.1.0-amd64"
+    assert deployment.modules["inference"].image == "registry.example/inference:0.2.0-amd64"
     assert set(lint.undefined(deploy.read_manifest(TEMPLATE, {}))) == set(VARIABLES)
 
 

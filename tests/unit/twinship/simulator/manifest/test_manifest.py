@@ -44,7 +44,7 @@ def test_the_template_of_this_repository_is_read() -> None:
     """Modules, routes and twins of the real template come out."""
     read = load(REPOSITORY / "deployment.template.json", {"CONTAINER_REGISTRY_SERVER": "Registry.Example"})
     assert [read.modules[name].startup_order for name in ("inference", "camera_sim")] == [1, 2]
-    assert read.modules["camera_sim"].image == "registry.example/camera_sim:0.1.0-amd64"
+    assert read.modules["camera_sim"].image == "registry.example/camera_sim:0.2.0-amd64"
     assert (read.routes["frames"].priority, read.routes["frames"].ttl_s) == (1, 10)
     assert read.routes["latency"].priority is None
     assert read.twins["camera_sim"]["camera"]["fps"] == 10

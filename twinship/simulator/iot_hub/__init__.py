@@ -1,1 +1,1 @@
-"""IoT Hub: registry, twins, automatic deployments."""
+"""The simulated IoT Hub: registry, twins, twin queries, automatic deployments."""

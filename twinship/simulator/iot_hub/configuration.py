@@ -1,7 +1,7 @@
-"""One automatic deployment ("configuration"): what it may hold, whom it targets, what several merge to.
+"""Automatic deployments ("configurations"): their content, target condition and layers (ref 8).
 
-Pure. A base deployment sets `$edgeAgent` and `$edgeHub` whole; a layered one only adds to them, by dotted
-keys ("properties.desired.modules.x"). Applying to devices is deployments.py's (ref 8).
+A base deployment sets the whole desired properties of `$edgeAgent` and `$edgeHub`; a layered one only adds to
+them, with dotted keys ("properties.desired.modules.x"). deployments.py applies them to devices.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Section = Mapping[str, Any]
 
 
 class ConfigurationInvalid(ValueError):
-    """The content is no deployment; one line says why."""
+    """The content is not a deployment; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """As the hub keeps it. Times: seconds since the epoch; `generation` tells it from an earlier namesake."""
+    """A stored configuration. Times are seconds since the epoch; `generation` is new for each creation."""
 
     id: str
     content: Section = field(repr=False)  # modulesContent
@@ -48,19 +48,21 @@ class Configuration:
 
     @classmethod
     def from_body(cls, id: str, body: Section, now: float) -> Configuration:
-        """A new one; raises ArgumentInvalid, ConfigurationInvalid, QueryError, Unsupported."""
+        """A new configuration; raises ArgumentInvalid, ConfigurationInvalid, QueryError, Unsupported."""
         if not _ID.fullmatch(id):
             raise ArgumentInvalid(
-                f"{id!r} is no configuration id: lower-case letters, digits, -:+%_#*?!(),=@;$'"
+                f"{id!r} is not a configuration id: lower-case letters, digits, -:+%_#*?!(),=@;$'"
             )
         content = _modules_content(body)
         check_content(content)
         return cls(id, content, secrets.token_hex(8), now).with_body(body, now)
 
     def with_body(self, body: Section, now: float) -> Configuration:
-        """What a PUT makes of it; all but the content can change. Raises as from_body."""
+        """The configuration after a PUT, which cannot change the content. Raises the same as from_body."""
         if body.get("content") is not None and _modules_content(body) != self.content:
-            raise ArgumentInvalid(f"the content of configuration {self.id!r} cannot change; make another one")
+            raise ArgumentInvalid(
+                f"the content of configuration {self.id!r} cannot change; create another one"
+            )
         condition = _text(body.get("targetCondition"), "targetCondition")
         compile_target(condition)
         metrics = body.get("metrics") or {}
@@ -81,17 +83,17 @@ class Configuration:
 
     @property
     def layered(self) -> bool:
-        """Whether it only adds to a base deployment."""
+        """Whether it is layered: it only adds to a base deployment."""
         return not any(WHOLE in self.content.get(name, {}) for name in SYSTEM_MODULES)
 
     @property
     def rank(self) -> tuple[int, float, str]:
-        """Higher wins: by priority, the newest on a tie."""
+        """The configuration with the higher rank wins: priority first, then creation time."""
         return self.priority, self.created, self.id
 
     @property
     def target_query(self) -> str:
-        """The query that finds the targeted devices; empty when there are none."""
+        """The query for the targeted devices; empty when the condition targets none."""
         if not self.target_condition:
             return ""
         edge = "select deviceId from devices where capabilities.iotEdge = true"
@@ -100,21 +102,21 @@ class Configuration:
 
 
 def compile_target(condition: str) -> Evaluate:
-    """A target condition: `*` targets every edge device, an empty text none. Raises QueryError."""
+    """Compile a target condition: `*` targets every edge device, an empty text none. Raises QueryError."""
     if condition in ("", EVERYWHERE):
         return constant(condition == EVERYWHERE)
     return parse_condition(condition)
 
 
 def check_content(content: Section) -> None:
-    """Raise ConfigurationInvalid for what is neither a base deployment nor a layered one."""
+    """Raise ConfigurationInvalid unless the content is a base deployment or a layered one."""
     for module, entry in content.items():
         _check_entry(module, entry)
     whole = [name for name in SYSTEM_MODULES if WHOLE in content.get(name, {})]
     if len(whole) == 1:
         raise ConfigurationInvalid(
-            f"modulesContent sets {whole[0]!r} whole; a base deployment sets both system modules so, "
-            "a layered one neither"
+            f"modulesContent sets all of {whole[0]!r}; a base deployment sets all of both system modules, "
+            "a layered one of neither"
         )
     if whole:
         try:
@@ -124,9 +126,9 @@ def check_content(content: Section) -> None:
 
 
 def in_force(targeting: Iterable[Configuration]) -> list[Configuration]:
-    """Of those that target a device: the base that wins, and over it the layers that rank higher, in order.
+    """Of the configurations that target a device: the winning base, then the layers of higher rank in order.
 
-    Layers without a base are not applied: there would be no runtime to add to.
+    Layers without a base are not applied, because there is no runtime that they could add to.
     """
     ranked = sorted(targeting, key=lambda each: each.rank)
     bases = [each for each in ranked if not each.layered]
@@ -136,7 +138,7 @@ def in_force(targeting: Iterable[Configuration]) -> list[Configuration]:
 
 
 def merged(contents: Iterable[Section]) -> dict[str, Any]:
-    """One modulesContent of several, each over those before it; no key is dotted any more."""
+    """Merge several modulesContent, each over those before it, into one without dotted keys."""
     desired: dict[str, Any] = {}
     for content in contents:
         for module, entry in content.items():

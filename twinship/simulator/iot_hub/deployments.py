@@ -1,8 +1,8 @@
-"""Automatic deployments: keeps the configurations, and sees that each edge device has what they say (ref 8).
+"""Stores the automatic deployments and applies them to the edge devices that they target (ref 8).
 
-Looks at a device again when its twin changes or a configuration does, in the event loop's next turn, and
-applies what is in force when that is something else than before. A device that no configuration targets any
-more keeps its modules, as on IoT Hub. What configurations mean is configuration.py's, HTTP is not here.
+When a device's twin or a configuration changes, the device is reconciled in the next turn of the event loop:
+if other configurations are in force than were applied last, they are applied. A device that no configuration
+targets any more keeps its modules, as on IoT Hub.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ Later = Callable[[Callable[[], None]], object]
 
 
 class NoConfiguration(LookupError):
-    """There is no configuration of this id."""
+    """There is no configuration with this id."""
 
     def __init__(self, id: str) -> None:
         super().__init__(f"there is no configuration {id!r}")
 
 
 class ConfigurationExists(Exception):
-    """It is there already, and no If-Match said that it should be changed."""
+    """The configuration exists already, and the request has no If-Match to update it."""
 
 
 class ConfigurationChanged(Exception):
-    """If-Match does not name the present etag: read again, then try again."""
+    """If-Match is not the present etag: read the configuration again, then try again."""
 
 
 class Deployments:
-    """`later` runs a function in a turn of its own, when the change under way is complete."""
+    """`later` runs a function in the next turn of the event loop, after the present change is complete."""
 
     def __init__(self, registry: Registry, later: Later) -> None:
         self._registry = registry
@@ -53,18 +53,18 @@ class Deployments:
         store = registry.store
         self._targets: dict[str, Evaluate] = {}
         self._configurations: dict[str, Configuration] = {}
-        for kept in store.documents(CONFIGURATION).values():
-            self._know(Configuration(**kept))
-        #: Edge device -> what was applied to it last: id and generation, the base first.
+        for stored in store.documents(CONFIGURATION).values():
+            self._add(Configuration(**stored))
+        #: Edge device → the configurations applied last, each as [id, generation], the base first.
         self._deployed: dict[str, list[list[str]]] = store.documents(DEPLOYED)
         self._due: set[str] = set()
         registry.on_twin.append(self._twin_changed)
         registry.on_created.append(self._created)
         registry.on_removed.append(self._removed)
-        self._look_everywhere()
+        self._reconcile_all_later()
 
     def all(self) -> list[Configuration]:
-        """By id."""
+        """All configurations, by id."""
         return [self._configurations[id] for id in sorted(self._configurations)]
 
     def get(self, id: str) -> Configuration:
@@ -78,24 +78,24 @@ class Deployments:
         if id in self._configurations:
             raise ConfigurationExists(f"configuration {id!r} exists already")
         if len(self._configurations) >= MOST_CONFIGURATIONS:
-            raise ArgumentInvalid(f"there are {MOST_CONFIGURATIONS} configurations, the most")
-        return self._keep(Configuration.from_body(id, body, self._registry.now()))
+            raise ArgumentInvalid(f"there are {MOST_CONFIGURATIONS} configurations, which is the maximum")
+        return self._save(Configuration.from_body(id, body, self._registry.now()))
 
     def update(self, id: str, body: Mapping[str, Any], *, if_match: str) -> Configuration:
         """Raises NoConfiguration, ConfigurationChanged, and what Configuration.with_body raises."""
         before = self.get(id)
         _check_etag(before, if_match)
-        return self._keep(before.with_body(body, self._registry.now()))
+        return self._save(before.with_body(body, self._registry.now()))
 
     def delete(self, id: str, *, if_match: str | None) -> None:
-        """Devices that had it get what is next in line. Raises NoConfiguration, ConfigurationChanged."""
+        """Delete; devices get the next one in rank. Raises NoConfiguration, ConfigurationChanged."""
         _check_etag(self.get(id), if_match)
         del self._configurations[id], self._targets[id]
         self._registry.store.delete(CONFIGURATION, id)
-        self._look_everywhere()
+        self._reconcile_all_later()
 
     def statuses(self, identity: Identity) -> dict[str, dict[str, str]]:
-        """`configurations` of the twins of an edge device and of its `$edgeAgent`; of others, nothing."""
+        """`configurations` in the twin of an edge device or its `$edgeAgent`; empty for other twins."""
         if identity.module not in (None, EDGE_AGENT) or not self._configurations:
             return {}
         applied = [id for id, _ in self._deployed.get(identity.device, ())]
@@ -103,17 +103,17 @@ class Deployments:
         return {id: {"status": "Applied" if id in applied else "Targeted"} for id in targeting}
 
     def governs(self, device: str) -> bool:
-        """Whether automatic deployments say what this device has: then nobody else does."""
+        """Whether an automatic deployment is in force on this device; then no other deployment is allowed."""
         return bool(in_force(self._targeting(device)))
 
-    def _know(self, configuration: Configuration) -> None:
+    def _add(self, configuration: Configuration) -> None:
         self._configurations[configuration.id] = configuration
         self._targets[configuration.id] = compile_target(configuration.target_condition)
 
-    def _keep(self, configuration: Configuration) -> Configuration:
-        self._know(configuration)
+    def _save(self, configuration: Configuration) -> Configuration:
+        self._add(configuration)
         self._registry.store.put(CONFIGURATION, configuration.id, asdict(configuration))
-        self._look_everywhere()
+        self._reconcile_all_later()
         return configuration
 
     def _targeting(self, device: str) -> list[Configuration]:
@@ -130,48 +130,48 @@ class Deployments:
             self._created(identity)
 
     def _created(self, identity: Identity) -> None:
-        # `$edgeAgent` comes into being when a device becomes an edge device
+        # `$edgeAgent` is created when a device becomes an edge device
         if self._configurations and identity.module in (None, EDGE_AGENT):
-            self._look_at(identity.device)
+            self._reconcile_later(identity.device)
 
     def _removed(self, identity: Identity) -> None:
         if identity.module is None:
             self._forget(identity.device)
 
-    def _look_everywhere(self) -> None:
+    def _reconcile_all_later(self) -> None:
         if self._configurations or self._deployed:
             for document in self._registry.devices():
-                self._look_at(document.identity.device)
+                self._reconcile_later(document.identity.device)
 
-    def _look_at(self, device: str) -> None:
+    def _reconcile_later(self, device: str) -> None:
         if not self._due:
-            self._later(self._look)
+            self._later(self._reconcile_due)
         self._due.add(device)
 
-    def _look(self) -> None:
+    def _reconcile_due(self) -> None:
         due, self._due = sorted(self._due), set()
         edges = {document.identity.device for document in self._registry.devices() if document.edge}
         for device in due:
             if device in edges:
-                self._settle(device)
+                self._reconcile(device)
 
-    def _settle(self, device: str) -> None:
-        """Apply what is in force, if it is not what was applied last."""
-        wanted = in_force(self._targeting(device))
-        names = [[each.id, each.generation] for each in wanted]
-        if not wanted:
+    def _reconcile(self, device: str) -> None:
+        """Apply the configurations in force unless they were applied last."""
+        in_rank = in_force(self._targeting(device))
+        names = [[each.id, each.generation] for each in in_rank]
+        if not in_rank:
             self._forget(device)
         elif names != self._deployed.get(device):
-            self._apply(device, wanted, names)
+            self._apply(device, in_rank, names)
 
-    def _apply(self, device: str, wanted: list[Configuration], names: list[list[str]]) -> None:
-        shown = ", ".join(each.id for each in wanted)
+    def _apply(self, device: str, in_rank: list[Configuration], names: list[list[str]]) -> None:
+        ids = ", ".join(each.id for each in in_rank)
         try:
-            self._registry.apply_configuration(device, merged_content(each.content for each in wanted))
+            self._registry.apply_configuration(device, merged_content(each.content for each in in_rank))
         except (InvalidConfiguration, TwinRefused) as error:
-            logger.warning("%s: configurations %s cannot be applied: %s", device, shown, error)
+            logger.warning("%s: configurations %s cannot be applied: %s", device, ids, error)
         else:
-            logger.info("%s: configurations in force: %s", device, shown)
+            logger.info("%s: configurations in force: %s", device, ids)
             self._deployed[device] = names
             self._registry.store.put(DEPLOYED, device, names)
 
@@ -182,4 +182,4 @@ class Deployments:
 
 def _check_etag(present: Configuration, if_match: str | None) -> None:
     if if_match not in (None, "*", present.etag):
-        raise ConfigurationChanged(f"If-Match does not name the present etag of {present.id!r}")
+        raise ConfigurationChanged(f"If-Match is not the present etag of {present.id!r}")

@@ -1,7 +1,4 @@
-"""One identity of the registry: its keys, status and etag, and the service's JSON of it (ref 5.3).
-
-Holds nothing but the values; creating and storing is registry.py's, HTTP is rest.py's.
-"""
+"""One identity of the registry: keys, status and etag, and its JSON in the service's REST API (ref 5.3)."""
 
 from __future__ import annotations
 
@@ -16,17 +13,17 @@ from typing import Any
 from twinship.simulator.identity import Identity
 
 KEY_BYTES = 64
-NEVER = "0001-01-01T00:00:00Z"  # how IoT Hub says that something has not happened yet (ref 5.3)
+NEVER = "0001-01-01T00:00:00Z"  # IoT Hub's time of an event that has not happened yet (ref 5.3)
 MIN_KEY_BYTES, MAX_KEY_BYTES = 16, 64
 MAX_REASON_CHARACTERS = 128
 
 
 class ArgumentInvalid(ValueError):
-    """What the caller sent cannot be used; one line says why. Never repeats a key."""
+    """A value of the caller is invalid; the message is one line and never contains a key."""
 
 
 class Unsupported(Exception):
-    """IoT Hub can do this, the simulator does not."""
+    """IoT Hub supports this, the simulator does not."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"not in this simulator: {what}")
@@ -34,7 +31,7 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True)
 class IdentityDocument:
-    """A device or module as the registry keeps it. Times are seconds since the epoch; keys are base64."""
+    """A stored device or module. Times are seconds since the epoch, keys are base64."""
 
     identity: Identity
     primary_key: str = field(repr=False)
@@ -49,12 +46,12 @@ class IdentityDocument:
 
     @classmethod
     def fresh(cls, identity: Identity, *, edge: bool = False, managed_by: str = "") -> IdentityDocument:
-        """A new identity with keys of its own."""
+        """A new identity with random keys."""
         generation_id = str(10**17 + secrets.randbelow(9 * 10**17))
         return cls(identity, _key(), _key(), generation_id, _etag(), edge=edge, managed_by=managed_by)
 
     def updated(self, body: Mapping[str, Any], now: float) -> IdentityDocument:
-        """Take over what a PUT names; what it leaves out stays. Raises ArgumentInvalid and Unsupported."""
+        """The document after a PUT; values not in the body stay. Raises ArgumentInvalid, Unsupported."""
         primary, secondary = _keys(body, self)
         status = body.get("status") or self.status
         if status not in ("enabled", "disabled"):
@@ -92,7 +89,7 @@ class IdentityDocument:
         }
 
     def twin_attributes(self, *, connected: bool) -> dict[str, Any]:
-        """What a twin shows of its identity, beside properties and tags."""
+        """The attributes of the identity that its twin shows."""
         return {
             "deviceEtag": self.etag,
             "status": self.status,
@@ -107,13 +104,13 @@ class IdentityDocument:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Everything there is to keep; the exact inverse of from_json."""
+        """All fields, for the store; the exact inverse of from_json."""
         return {**self.__dict__, "identity": str(self.identity)}
 
     @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> IdentityDocument:
-        """Read what to_json wrote."""
-        return cls(**{**kept, "identity": Identity.parse(kept["identity"])})
+    def from_json(cls, stored: Mapping[str, Any]) -> IdentityDocument:
+        """Read the result of to_json."""
+        return cls(**{**stored, "identity": Identity.parse(stored["identity"])})
 
     def _names(self) -> dict[str, Any]:
         if self.identity.module is None:
@@ -170,7 +167,7 @@ def _edge(body: Mapping[str, Any], present: bool) -> bool:
 
 
 def _keys(body: Mapping[str, Any], present: IdentityDocument) -> tuple[str, str]:
-    """Both keys of the body or neither; a body without keys keeps those there are."""
+    """Both keys of the body; a body without keys keeps the present ones."""
     authentication = body.get("authentication") or {}
     if not isinstance(authentication, Mapping):
         raise ArgumentInvalid("authentication must be an object")

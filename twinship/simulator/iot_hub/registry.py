@@ -1,7 +1,6 @@
-"""What the hub knows: devices, modules, their keys and twins, in memory and written through to the store.
+"""The registry: devices, modules, their keys and twins, in memory and written through to the store.
 
-The one place that changes an identity or a twin. Speaks neither HTTP nor MQTT; who is told of a change is
-decided by those who enrol in its `on_…` lists.
+Only the registry changes identities and twins. Other parts add callbacks to its `on_…` lists.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from twinship.simulator.manifest.manifest import ManifestError, deployment
 from twinship.simulator.store import Store
 
 EDGE_AGENT, EDGE_HUB = "$edgeAgent", "$edgeHub"
-BY_EDGE = "IotEdge"  # managedBy of the modules that a deployment made, and that the next one may remove
+BY_EDGE = "IotEdge"  # managedBy of the modules that a deployment created and a later one may remove
 MAX_MODULES_OF_A_DEVICE = 50
 
 Section = Mapping[str, Any]
 
 
 class NotFound(LookupError):
-    """No such device or module."""
+    """The device or module does not exist."""
 
     def __init__(self, identity: Identity) -> None:
         super().__init__(f"there is no {_noun(identity)} {str(identity)!r}")
@@ -31,7 +30,7 @@ class NotFound(LookupError):
 
 
 class AlreadyExists(Exception):
-    """The device or module is there already, and no If-Match said that it should be changed."""
+    """The device or module exists already, and the request has no If-Match to update it."""
 
     def __init__(self, identity: Identity) -> None:
         super().__init__(f"{_noun(identity)} {str(identity)!r} exists already")
@@ -39,44 +38,45 @@ class AlreadyExists(Exception):
 
 
 class PreconditionFailed(Exception):
-    """Somebody else was faster: the etag is not the one that If-Match named. Read again, then try again."""
+    """If-Match is not the present etag: read the identity or twin again, then try again."""
 
     def __init__(self, identity: Identity) -> None:
-        super().__init__(f"If-Match does not name the present etag of {str(identity)!r}")
+        super().__init__(f"If-Match is not the present etag of {str(identity)!r}")
         self.identity = identity
 
 
 class SystemModule(Exception):
-    """`$edgeAgent` and `$edgeHub` belong to their edge device and go with it only."""
+    """`$edgeAgent` and `$edgeHub` can be removed only together with their edge device."""
 
 
 class InvalidConfiguration(ValueError):
-    """A deployment that cannot be applied; nothing was changed."""
+    """The deployment cannot be applied; nothing has changed."""
 
 
 class Registry:
-    """All identities and twins. `now` is seconds since the epoch; every method raises NotFound by itself."""
+    """All identities and twins. `now` returns seconds since the epoch. Every method may raise NotFound."""
 
     def __init__(self, store: Store, hub_name: str, now: Callable[[], float]) -> None:
         self.store = store
         self.hub_name = hub_name
         self.now = now
-        #: Told of each change of desired properties, with the patch to deliver (`$version` included).
+        #: Called after each change of desired properties, with the patch to deliver (`$version` included).
         self.on_desired: list[Callable[[Identity, Mapping[str, Any]], None]] = []
-        #: Told of each twin that changed, whoever changed it.
+        #: Called after each change of a twin.
         self.on_twin: list[Callable[[Identity], None]] = []
-        #: Told of each new identity.
+        #: Called for each new identity.
         self.on_created: list[Callable[[Identity], None]] = []
-        #: Told of each identity that is gone.
+        #: Called for each removed identity.
         self.on_removed: list[Callable[[Identity], None]] = []
-        #: Told of each identity that is gone or whose keys or status changed: its connections are void.
+        #: Called for each identity that was removed or whose keys or status changed: close its connections.
         self.on_revoked: list[Callable[[Identity], None]] = []
         self._documents = {
-            Identity.parse(key): IdentityDocument.from_json(kept)
-            for key, kept in store.documents("identity").items()
+            Identity.parse(key): IdentityDocument.from_json(stored)
+            for key, stored in store.documents("identity").items()
         }
         self._twins = {
-            Identity.parse(key): TwinDocument.from_json(kept) for key, kept in store.documents("twin").items()
+            Identity.parse(key): TwinDocument.from_json(stored)
+            for key, stored in store.documents("twin").items()
         }
 
     # identities
@@ -102,22 +102,22 @@ class Registry:
         return [self._documents[identity] for identity in self._of(device) if identity.module is not None]
 
     def keys(self, identity: Identity) -> tuple[str, str] | None:
-        """Primary and secondary key; None when there is no such identity, or it or its device is disabled."""
+        """Primary and secondary key; None if the identity does not exist, or it or its device is disabled."""
         document, device = self._documents.get(identity), self._documents.get(identity.parent)
         if document is None or device is None or "disabled" in (document.status, device.status):
             return None
         return document.primary_key, document.secondary_key
 
     def create(self, identity: Identity, body: Section | None = None) -> IdentityDocument:
-        """Add a device or module; an edge device gets `$edgeAgent` and `$edgeHub` with it.
+        """Create a device or module; an edge device also gets `$edgeAgent` and `$edgeHub`.
 
-        Raises AlreadyExists, ArgumentInvalid, Unsupported (of identity_document).
+        Raises AlreadyExists, ArgumentInvalid, Unsupported.
         """
         if identity.module is not None:
             self.get(identity.parent)
             if len(self._of(identity.device)) > MAX_MODULES_OF_A_DEVICE:
                 raise ArgumentInvalid(
-                    f"device {identity.device!r} has {MAX_MODULES_OF_A_DEVICE} modules, the most"
+                    f"device {identity.device!r} has {MAX_MODULES_OF_A_DEVICE} modules, which is the maximum"
                 )
         if identity in self._documents:
             raise AlreadyExists(identity)
@@ -131,10 +131,10 @@ class Registry:
         before = self.get(identity)
         _check_etag(identity, before.etag, if_match)
         after = before.updated(body, self.now())
-        self._keep(after)
+        self._save(after)
         self._add_system_modules(after)
         if _access(before) != _access(after):
-            _tell(self.on_revoked, [identity] if identity.module is not None else self._of(identity.device))
+            _notify(self.on_revoked, [identity] if identity.module is not None else self._of(identity.device))
         return after
 
     def delete(self, identity: Identity, *, if_match: str | None = None) -> None:
@@ -142,13 +142,13 @@ class Registry:
         if identity.module in (EDGE_AGENT, EDGE_HUB):
             raise SystemModule(f"{identity.module} cannot be removed from device {identity.device!r}")
         _check_etag(identity, self.get(identity).etag, if_match)
-        gone = [identity] if identity.module is not None else self._of(identity.device)
-        for each in gone:
+        removed = [identity] if identity.module is not None else self._of(identity.device)
+        for each in removed:
             del self._documents[each], self._twins[each]
             self.store.delete("identity", str(each))
             self.store.delete("twin", str(each))
-        _tell(self.on_revoked, gone)
-        _tell(self.on_removed, gone)
+        _notify(self.on_revoked, removed)
+        _notify(self.on_removed, removed)
 
     # twins
 
@@ -158,9 +158,9 @@ class Registry:
         return self._twins[identity]
 
     def patch_reported(self, identity: Identity, patch: Section) -> TwinDocument:
-        """Merge what a module reports; raises TwinRefused."""
+        """Merge a patch of a module into its reported properties; raises TwinRefused."""
         document = self.twin(identity).patch_reported(patch, self.now())
-        self._keep_twin(identity, document)
+        self._save_twin(identity, document)
         return document
 
     def patch_twin(
@@ -194,31 +194,25 @@ class Registry:
         document, delivered = before.replace_service(self.now(), desired=desired, tags=tags)
         return self._changed(identity, document, delivered)
 
-    def patch_desired(
-        self, identity: Identity, patch: Section, *, if_match: str | None = None
-    ) -> TwinDocument:
-        """Merge into desired properties. Raises PreconditionFailed, TwinRefused."""
-        return self.patch_twin(identity, desired=patch, if_match=if_match)
-
     # deployments
 
     def apply_configuration(self, device: str, modules_content: Section) -> None:
         """Set an edge device's modules and replace the desired properties of every module named (ref 8).
 
-        Modules of an earlier deployment that this one lacks are removed. All or nothing: raises
-        InvalidConfiguration or TwinRefused with nothing changed.
+        Removes the modules of an earlier deployment that this one lacks. Raises InvalidConfiguration or
+        TwinRefused before any change.
         """
         if not self.get(Identity(device)).edge:
-            raise InvalidConfiguration(f"device {device!r} is no IoT Edge device (capabilities.iotEdge)")
+            raise InvalidConfiguration(f"device {device!r} is not an IoT Edge device (capabilities.iotEdge)")
         try:
             wanted = deployment(modules_content)
         except ManifestError as error:
             raise InvalidConfiguration(str(error)) from None
         content = wanted.modules_content
         present = {identity.module for identity in self._of(device)}
-        if strangers := sorted(content.keys() - wanted.modules.keys() - present):
+        if unknown := sorted(content.keys() - wanted.modules.keys() - present):
             raise InvalidConfiguration(
-                f"modulesContent names {strangers[0]!r}, which is no module of {device!r}"
+                f"modulesContent names {unknown[0]!r}, which is not a module of {device!r}"
             )
         twins = {
             Identity(device, name): self._twins.get(Identity(device, name), TwinDocument()).replace_service(
@@ -238,15 +232,15 @@ class Registry:
             if Identity(device, name) not in self._documents:
                 self._add(IdentityDocument.fresh(Identity(device, name), managed_by=BY_EDGE))
 
-    # what everything above comes down to
+    # shared steps
 
     def _of(self, device: str) -> list[Identity]:
         return sorted(identity for identity in self._documents if identity.device == device)
 
     def _add(self, document: IdentityDocument) -> None:
-        self._keep(document)
-        self._keep_twin(document.identity, TwinDocument())
-        _tell(self.on_created, [document.identity])
+        self._save(document)
+        self._save_twin(document.identity, TwinDocument())
+        _notify(self.on_created, [document.identity])
 
     def _add_system_modules(self, device: IdentityDocument) -> None:
         if device.edge and device.identity.module is None:
@@ -255,27 +249,27 @@ class Registry:
                 if identity not in self._documents:
                     self._add(IdentityDocument.fresh(identity))
 
-    def _keep(self, document: IdentityDocument) -> None:
+    def _save(self, document: IdentityDocument) -> None:
         self._documents[document.identity] = document
         self.store.put("identity", str(document.identity), document.to_json())
 
-    def _keep_twin(self, identity: Identity, document: TwinDocument) -> None:
+    def _save_twin(self, identity: Identity, document: TwinDocument) -> None:
         self._twins[identity] = document
         self.store.put("twin", str(identity), document.to_json())
-        _tell(self.on_twin, [identity])
+        _notify(self.on_twin, [identity])
 
     def _changed(self, identity: Identity, document: TwinDocument, delivered: Section | None) -> TwinDocument:
-        self._keep_twin(identity, document)
+        self._save_twin(identity, document)
         if delivered is not None:
-            for told in self.on_desired:
-                told(identity, delivered)
+            for callback in self.on_desired:
+                callback(identity, delivered)
         return document
 
 
-def _tell(enrolled: list[Callable[[Identity], None]], identities: list[Identity]) -> None:
+def _notify(callbacks: list[Callable[[Identity], None]], identities: list[Identity]) -> None:
     for identity in identities:
-        for told in enrolled:
-            told(identity)
+        for callback in callbacks:
+            callback(identity)
 
 
 def _noun(identity: Identity) -> str:
@@ -283,7 +277,7 @@ def _noun(identity: Identity) -> str:
 
 
 def _missing(identity: Identity, documents: Mapping[Identity, object]) -> Identity:
-    """Which of a module and its device is the one that is not there."""
+    """The one of a module and its device that does not exist."""
     return identity if identity.parent in documents else identity.parent
 
 
@@ -292,17 +286,6 @@ def _access(document: IdentityDocument) -> tuple[str, str, str]:
 
 
 def _check_etag(identity: Identity, present: str, if_match: str | None) -> None:
-    """`if_match` without quotes; None and `*` match anything."""
+    """`if_match` has no quotes; None and `*` match any etag."""
     if if_match not in (None, "*", present):
         raise PreconditionFailed(identity)
-
-
-__all__ = [
-    "AlreadyExists",
-    "ArgumentInvalid",
-    "InvalidConfiguration",
-    "NotFound",
-    "PreconditionFailed",
-    "Registry",
-    "SystemModule",
-]

@@ -1,4 +1,15 @@
-"""A twin's rules: merge, limits, versions, metadata. Stores nothing, sends nothing, reads no clock."""
+"""Twin documents: merge patches, versions, metadata, and the two views of a twin (ref 4.9, 5.3).
+
+A document is immutable: each change returns a new one, and the caller passes the time.
+
+>>> merge({"fps": 10, "size": {"w": 640, "h": 480}}, {"fps": None, "size": {"w": 320}})
+{'size': {'w': 320, 'h': 480}}
+>>> twin, delivered = TwinDocument().patch_service(now=0.0, desired={"fps": 5})
+>>> delivered
+{'fps': 5, '$version': 2}
+>>> twin.for_module()
+{'desired': {'fps': 5, '$version': 2}, 'reported': {'$version': 1}}
+"""
 
 from __future__ import annotations
 
@@ -29,11 +40,11 @@ __all__ = [
 ]
 
 Section = Mapping[str, Any]
-_NEVER = "0001-01-01T00:00:00Z"  # what IoT Hub shows before the first change
+_NEVER = "0001-01-01T00:00:00Z"  # IoT Hub's time before the first change
 
 
 def merge(document: Section, patch: Section) -> dict[str, Any]:
-    """Apply a merge patch (RFC 7396, as IoT Hub): null removes, objects merge, everything else replaces."""
+    """Apply a merge patch (RFC 7396): null removes, objects merge, other values replace."""
     merged = dict(document)
     for key, value in patch.items():
         if value is None:
@@ -47,7 +58,7 @@ def merge(document: Section, patch: Section) -> dict[str, Any]:
 
 
 def changes(before: Section, after: Section) -> dict[str, Any]:
-    """The smallest patch that merges `before` into `after`: new values, null for what is gone."""
+    """The smallest merge patch that leads from `before` to `after`: new values, null for removed names."""
     patch: dict[str, Any] = {key: None for key in before if key not in after}
     for key, value in after.items():
         old = before.get(key)
@@ -60,16 +71,16 @@ def changes(before: Section, after: Section) -> dict[str, Any]:
 
 
 def _identical(one: object, other: object) -> bool:
-    # as JSON text: in Python 1 == True == 1.0
+    # compared as JSON text, because 1 == True == 1.0 in Python
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 @dataclass(frozen=True)
 class TwinDocument:
-    """One twin. Transitions return a new document; sections never hold `$version` or `$metadata`.
+    """One twin. Its sections never contain `$version` or `$metadata`; `now` is seconds since the epoch.
 
-    `now` is seconds since the epoch. `etag` follows what the service changes (tags and desired), so that a
-    module that reports does not invalidate a publisher's `If-Match`; `version` counts everything.
+    `etag` changes when the service changes tags or desired properties, so a module's report does not
+    invalidate the `If-Match` of a publisher. `version` counts every change.
     """
 
     desired: Section = field(default_factory=dict)
@@ -90,9 +101,9 @@ class TwinDocument:
     def patch_service(
         self, now: float, *, desired: Section | None = None, tags: Section | None = None
     ) -> tuple[TwinDocument, dict[str, Any] | None]:
-        """What one service PATCH does: both sections or neither, one step of version and etag.
+        """Apply one PATCH of the service: both sections or neither, one step of version and etag.
 
-        Returns the patch to deliver (with `$version`), None when desired was not touched. Raises TwinRefused.
+        Also returns the patch to deliver (with `$version`), None if desired is None. Raises TwinRefused.
         """
         document, delivered = self, None
         if tags is not None:
@@ -106,7 +117,7 @@ class TwinDocument:
     def replace_service(
         self, now: float, *, desired: Section | None = None, tags: Section | None = None
     ) -> tuple[TwinDocument, dict[str, Any] | None]:
-        """What one service PUT does: as patch_service, but a given section loses what it does not mention."""
+        """Apply one PUT of the service: as patch_service, but a given section replaces the old one."""
         document, delivered = self, None
         if tags is not None:
             document = document._with_tags(tags, {})
@@ -115,28 +126,8 @@ class TwinDocument:
             delivered = {**changes(self.desired, document.desired), "$version": document.desired_version}
         return document._changed_by_service(), delivered
 
-    def patch_desired(self, patch: Section, now: float) -> tuple[TwinDocument, dict[str, Any]]:
-        """Merge into desired; returns the new document and the patch to deliver, `$version` included."""
-        document, delivered = self.patch_service(now, desired=patch)
-        assert delivered is not None
-        return document, delivered
-
-    def replace_desired(self, desired: Section, now: float) -> tuple[TwinDocument, dict[str, Any]]:
-        """Replace desired; the delivered patch holds what changed, null for each key that went."""
-        document, delivered = self.replace_service(now, desired=desired)
-        assert delivered is not None
-        return document, delivered
-
-    def patch_tags(self, patch: Section) -> TwinDocument:
-        """Merge into tags; raises TwinRefused."""
-        return self._with_tags(patch, self.tags)._changed_by_service()
-
-    def replace_tags(self, tags: Section) -> TwinDocument:
-        """Replace tags; raises TwinRefused."""
-        return self._with_tags(tags, {})._changed_by_service()
-
     def patch_reported(self, patch: Section, now: float) -> TwinDocument:
-        """Merge what a module reports; raises TwinRefused (ref 4.9), also when the whole grows too large."""
+        """Merge a module's report; raises TwinRefused (ref 4.9), also if the whole section gets too large."""
         validate_reported(patch)
         reported = merge(self.reported, patch)
         validate_reported_whole(reported)
@@ -149,14 +140,14 @@ class TwinDocument:
         )
 
     def for_module(self) -> dict[str, Any]:
-        """What a module's GET answers (ref 4.9): desired and reported, each with `$version`, no metadata."""
+        """The view of the module (ref 4.9): desired and reported, each with `$version`, without metadata."""
         return {
             "desired": {**self.desired, "$version": self.desired_version},
             "reported": {**self.reported, "$version": self.reported_version},
         }
 
     def for_service(self, identity: Identity, **attributes: Any) -> dict[str, Any]:
-        """The service's view (ref 5.3); `attributes` are the identity's (status, connectionState, ...)."""
+        """The view of the service (ref 5.3) with the identity's `attributes` (status and others)."""
         names = {"deviceId": identity.device}
         if identity.module is not None:
             names["moduleId"] = identity.module
@@ -173,13 +164,13 @@ class TwinDocument:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Everything there is to keep, as JSON values; the exact inverse of from_json."""
+        """All fields as JSON values, for the store; the exact inverse of from_json."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> TwinDocument:
-        """Read what to_json wrote; raises TypeError for a field that is not one."""
-        return cls(**kept)
+    def from_json(cls, stored: Mapping[str, Any]) -> TwinDocument:
+        """Read the result of to_json; raises TypeError for an unknown field."""
+        return cls(**stored)
 
     def _with_tags(self, patch: Section, before: Section) -> TwinDocument:
         patch = _plain(patch)
@@ -207,14 +198,14 @@ class TwinDocument:
 
 
 def _plain(section: object) -> dict[str, Any]:
-    """Without the `$version` and `$metadata` of a twin that was read, changed and sent back whole."""
+    """The section without `$version` and `$metadata`: a caller may send back a twin that it read."""
     if not isinstance(section, Mapping):
         raise TwinRefused("a twin section is not a JSON object")
     return {key: value for key, value in section.items() if key not in ("$version", "$metadata")}
 
 
 def _stamped(old: Section, after: Section, patch: Section, stamp: Section) -> dict[str, Any]:
-    """The metadata tree of `after`: what the patch mentions gets the stamp, the rest keeps its own."""
+    """The metadata tree of `after`: names in the patch get the stamp, the others keep their metadata."""
     tree: dict[str, Any] = dict(stamp)
     for key, value in after.items():
         under = old.get(key, {})

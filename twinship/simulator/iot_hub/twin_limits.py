@@ -1,7 +1,7 @@
-"""What a twin may hold: names, values, depth and size (ref 4.9). Says yes or raises; changes nothing.
+"""Checks the limits of twin sections: names, values, depth and size (ref 4.9).
 
-Two judges: edgeHub for what a module reports, IoT Hub for what the service writes. Inside arrays both are
-held to the same rules here, although edgeHub looks less closely there: IoT Hub would refuse it later.
+edgeHub's limits apply to a module's report, IoT Hub's to the writes of the service. Inside arrays the rules
+are the same for both: the real edgeHub checks less there, and IoT Hub refuses the report later.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ _NUMBER_BYTES, _BOOLEAN_BYTES = 8, 4
 
 
 class TwinRefused(Exception):
-    """The section breaks a limit: status 400. Sending the same again will not help."""
+    """The section breaks a limit: status 400. Sending it again does not help."""
 
 
 def validate_reported(section: object) -> None:
-    """Raise TwinRefused unless edgeHub would take this as a reported patch."""
+    """Raise TwinRefused unless edgeHub accepts this as a reported patch."""
     _REPORTED.check(section)
 
 
 def validate_reported_whole(section: object) -> None:
-    """Raise TwinRefused unless IoT Hub would keep this as all that a module has reported.
+    """Raise TwinRefused unless IoT Hub accepts this as the whole reported section of a module.
 
-    A real edgeHub answers 204 and fails upstream, in the background; here the module hears of it at once.
+    The real edgeHub answers 204 and fails later in the background; the simulator refuses the patch at once.
     """
     _REPORTED_WHOLE.check(section)
 
 
 def validate_desired(section: object) -> None:
-    """Raise TwinRefused unless IoT Hub would take this as desired properties or a patch to them."""
+    """Raise TwinRefused unless IoT Hub accepts this as desired properties or a patch of them."""
     _DESIRED.check(section)
 
 
 def validate_tags(section: object) -> None:
-    """Raise TwinRefused unless IoT Hub would take this as tags or a patch to them."""
+    """Raise TwinRefused unless IoT Hub accepts this as tags or a patch of them."""
     _TAGS.check(section)
 
 
 def counted_bytes(value: object) -> int:
-    """Size as IoT Hub counts it: names and strings in UTF-8, numbers 8, booleans 4, structure free."""
+    """Size as IoT Hub counts it: names and strings in UTF-8, numbers 8 bytes, booleans 4, brackets 0."""
     match value:
         case Mapping():
             return sum(_utf8(key) + counted_bytes(inner) for key, inner in value.items())
@@ -66,7 +66,7 @@ def counted_bytes(value: object) -> int:
 
 
 def json_bytes(value: object) -> int:
-    """Size as edgeHub counts a reported patch: its JSON text without spaces."""
+    """Size as edgeHub counts a reported patch: its JSON text in UTF-8 without spaces."""
     return _utf8(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
@@ -75,10 +75,10 @@ class _Limits:
     section: str
     max_bytes: int
     measure: Callable[[object], int]
-    in_name: Callable[[str], bool]  # True for a character that no name may hold
+    forbidden: Callable[[str], bool]  # True for a character that is not allowed in names
 
     def check(self, section: object) -> None:
-        """Shape first, then size: measuring walks as deep as the document goes."""
+        """Check the shape before the size: measuring recurses as deep as the document."""
         if not isinstance(section, Mapping):
             raise TwinRefused(f"{self.section} is not a JSON object")
         self._check_object(section, self.section, level=0, in_array=False)
@@ -94,10 +94,10 @@ class _Limits:
 
     def _check_name(self, name: object, path: str) -> None:
         if not isinstance(name, str):
-            raise TwinRefused(f"{path} has a name that is no string")
+            raise TwinRefused(f"{path} has a name that is not a string")
         if (size := _utf8(name)) > MAX_NAME_BYTES:
             raise TwinRefused(f"{path}.{name[:10]}... is a name of {size} bytes, {MAX_NAME_BYTES} allowed")
-        if wrong := next(filter(self.in_name, name), None):
+        if wrong := next(filter(self.forbidden, name), None):
             raise TwinRefused(f"{path} has the name {name!r}: {wrong!r} is not allowed in a name")
 
     def _check_value(self, value: object, path: str, *, level: int, in_array: bool) -> None:
@@ -105,7 +105,7 @@ class _Limits:
             case Mapping():
                 self._check_object(value, path, level=level + 1, in_array=in_array)
             case list() | tuple():
-                # only an array in an array is a level of its own; objects are what the limit counts
+                # the limit counts objects, and arrays only inside arrays
                 if (inner := level + in_array) > MAX_DEPTH:
                     raise TwinRefused(f"{path} is deeper than {MAX_DEPTH} levels")
                 for index, item in enumerate(value):
@@ -130,26 +130,26 @@ def _check_scalar(value: object, path: str) -> None:
             if not math.isfinite(value):
                 raise TwinRefused(f"{path} is not a JSON number")
         case _:
-            raise TwinRefused(f"{path} has no JSON value: {type(value).__name__}")
+            raise TwinRefused(f"{path} is not a JSON value: {type(value).__name__}")
 
 
 def _utf8(text: str) -> int:
-    return len(text.encode("utf-8", "surrogatepass"))  # JSON can spell a lone surrogate
+    return len(text.encode("utf-8", "surrogatepass"))  # JSON can contain a lone surrogate
 
 
 def _control(character: str) -> bool:
     return unicodedata.category(character) == "Cc"
 
 
-def _not_at_the_edge(character: str) -> bool:
+def _forbidden_at_edge_hub(character: str) -> bool:
     return character in ".$#" or character.isspace() or _control(character)
 
 
-def _not_at_the_hub(character: str) -> bool:
+def _forbidden_at_iot_hub(character: str) -> bool:
     return character in ".$ " or _control(character)
 
 
-_REPORTED = _Limits("reported", MAX_SECTION_BYTES, json_bytes, _not_at_the_edge)
-_REPORTED_WHOLE = _Limits("reported", MAX_SECTION_BYTES, counted_bytes, _not_at_the_edge)
-_DESIRED = _Limits("desired", MAX_SECTION_BYTES, counted_bytes, _not_at_the_hub)
-_TAGS = _Limits("tags", MAX_TAGS_BYTES, counted_bytes, _not_at_the_hub)
+_REPORTED = _Limits("reported", MAX_SECTION_BYTES, json_bytes, _forbidden_at_edge_hub)
+_REPORTED_WHOLE = _Limits("reported", MAX_SECTION_BYTES, counted_bytes, _forbidden_at_edge_hub)
+_DESIRED = _Limits("desired", MAX_SECTION_BYTES, counted_bytes, _forbidden_at_iot_hub)
+_TAGS = _Limits("tags", MAX_TAGS_BYTES, counted_bytes, _forbidden_at_iot_hub)

@@ -67,7 +67,7 @@ class TestAtIotHub:
         leaf = _connect(edge, LEAF)
         leaf.subscribe("$iothub/twin/PATCH/properties/desired/#")
         edge.registry.on_desired.append(edge.hub.desired_changed)
-        edge.registry.patch_desired(LEAF, {"fps": 5})
+        edge.registry.patch_twin(LEAF, desired={"fps": 5})
         (patch,) = leaf.messages
         assert json.loads(patch.body) == {"fps": 5, "$version": 2}
 

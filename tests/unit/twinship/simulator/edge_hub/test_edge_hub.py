@@ -496,7 +496,7 @@ class TestTwins:
         b.subscribe("$iothub/twin/PATCH/properties/desired/#")
         edge.registry.on_desired.append(edge.hub.desired_changed)
         for module in ("a", "b"):
-            edge.registry.patch_desired(Identity(EDGE, module), {"fps": 5})
+            edge.registry.patch_twin(Identity(EDGE, module), desired={"fps": 5})
         assert a.messages == []
         (patch,) = b.messages
         assert patch.topic == "$iothub/twin/PATCH/properties/desired/?$version=2"

@@ -1,4 +1,4 @@
-"""Automatic deployments: who is targeted, which one wins, what layers add, what is applied when."""
+"""Automatic deployments: targets, ranks, layers, and when they are applied."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AGENT = Identity("edge", EDGE_AGENT)
 
 
 class World:
-    """A registry with one edge device, its deployments, and the turns of an event loop by hand."""
+    """A registry with one edge device and its deployments; run_turns() is the event loop."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -36,7 +36,7 @@ class World:
         self.registry = Registry(store, "127.0.0.1", lambda: self.now)
         self.deployments = Deployments(self.registry, self.turns.append)
 
-    def settle(self) -> None:
+    def run_turns(self) -> None:
         while self.turns:
             self.turns.pop(0)()
 
@@ -48,11 +48,11 @@ class World:
             "priority": priority,
         }
         self.deployments.create(id, body)
-        self.settle()
+        self.run_turns()
 
     def tag(self, **tags: object) -> None:
         self.registry.patch_twin(EDGE, tags=tags)
-        self.settle()
+        self.run_turns()
 
     def modules(self) -> list[str]:
         return sorted(self.registry.twin(AGENT).desired.get("modules", {}))
@@ -93,7 +93,7 @@ def module(name: str) -> dict[str, Any]:
 
 
 def test_the_device_follows_its_tags(world: World) -> None:
-    """Targeted when the condition becomes true; back to the next in line when it is not true any more."""
+    """It gets a configuration when the condition becomes true, else the next one in rank."""
     world.create("everyone", base("a"))
     world.create("west", base("b"), "tags.side = 'west'", priority=5)
     assert (world.modules(), world.statuses()) == (["a"], {"everyone": "Applied"})
@@ -108,7 +108,7 @@ def test_the_device_follows_its_tags(world: World) -> None:
 
 
 def test_the_higher_priority_wins_then_the_newest(world: World) -> None:
-    """Priority first, creation time on a tie; a change of priority is enough."""
+    """Priority counts first, then creation time; a change of priority applies at once."""
     world.create("first", base("a"), priority=1)
     world.create("second", base("b"), priority=1)
     assert world.modules() == ["b"]
@@ -116,12 +116,12 @@ def test_the_higher_priority_wins_then_the_newest(world: World) -> None:
     assert world.modules() == ["b"]
     raised = {"targetCondition": "*", "priority": 9}
     world.deployments.update("low", raised, if_match="*")
-    world.settle()
+    world.run_turns()
     assert world.modules() == ["c"]
 
 
 def test_layers_are_added_to_their_base(world: World) -> None:
-    """In the order of their priority; one that ranks below the base, or has none, is targeted only."""
+    """In the order of their rank; a layer below the base, or without a base, is not applied."""
     world.create("under", layer("u"), priority=1)
     assert (world.modules(), world.statuses()) == ([], {"under": "Targeted"})
     world.create("base", base("a", a={"x": {"y": 1, "z": 1}}), priority=2)
@@ -136,48 +136,48 @@ def test_layers_are_added_to_their_base(world: World) -> None:
     assert world.statuses() == {"under": "Targeted", **applied}
     world.deployments.delete("top", if_match=None)
     world.deployments.delete("over", if_match=None)
-    world.settle()
+    world.run_turns()
     assert (world.modules(), world.registry.twin(Identity("edge", "a")).desired["x"]["y"]) == (["a"], 1)
 
 
-def test_what_does_not_change_what_is_in_force_applies_nothing(world: World) -> None:
-    """Labels, other tags and reports leave the twins alone; so does a restart."""
+def test_the_same_configurations_are_not_applied_again(world: World) -> None:
+    """Labels, other tags, reports and a restart do not change the twins."""
     world.create("base", base("a"))
     version = world.registry.twin(AGENT).desired_version
     world.deployments.update("base", {"targetCondition": "*", "labels": {"l": "1"}}, if_match="*")
     world.tag(other=1)
     again = World(world.store)
-    again.settle()
+    again.run_turns()
     assert again.registry.twin(AGENT).desired_version == version
     assert again.statuses() == {"base": "Applied"}
 
 
-def test_the_last_configuration_leaves_the_modules_behind(world: World) -> None:
-    """Deleting it, or leaving its condition, changes nothing on the device, as on IoT Hub."""
+def test_modules_stay_without_a_configuration(world: World) -> None:
+    """A device whose last configuration is deleted or stops targeting it keeps its twins, as on IoT Hub."""
     world.create("base", base("a"))
     assert world.deployments.governs("edge")
     world.deployments.delete("base", if_match=None)
-    world.settle()
+    world.run_turns()
     assert (world.modules(), world.statuses(), world.deployments.governs("edge")) == (["a"], {}, False)
 
 
-def test_a_new_edge_device_gets_what_targets_it(world: World) -> None:
-    """Also one that becomes an edge device later."""
+def test_a_new_edge_device_gets_its_configuration(world: World) -> None:
+    """Also a device that becomes an edge device later."""
     world.create("base", base("a"))
     world.registry.update(Identity("leaf"), {"capabilities": {"iotEdge": True}})
-    world.settle()
+    world.run_turns()
     assert "a" in world.registry.twin(Identity("leaf", EDGE_AGENT)).desired["modules"]
 
 
-def test_what_cannot_be_applied_stays_targeted(world: World) -> None:
-    """A twin of a module that nobody lists changes nothing."""
+def test_a_configuration_that_cannot_be_applied_stays_targeted(world: World) -> None:
+    """A twin of an unknown module makes it impossible to apply, and nothing changes."""
     world.create("base", base("a"))
     world.create("strange", layer(ghost={"properties.desired.x": 1}), priority=1)
     assert (world.modules(), world.statuses()) == (["a"], {"base": "Applied", "strange": "Targeted"})
 
 
-def test_a_namesake_is_another_configuration(world: World) -> None:
-    """Deleted and made again under the same id, its new content is applied."""
+def test_the_same_id_may_be_another_configuration(world: World) -> None:
+    """Deleted and created again under the same id, its new content is applied."""
     world.create("base", base("a"))
     world.deployments.delete("base", if_match=None)
     world.create("base", base("b"))
@@ -185,7 +185,7 @@ def test_a_namesake_is_another_configuration(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("id", "change", "error", "says"),
+    ("id", "change", "error", "message"),
     [
         ("Upper", {}, ArgumentInvalid, "lower-case"),
         ("x", {"content": None}, ArgumentInvalid, "no 'content'"),
@@ -203,7 +203,7 @@ def test_a_namesake_is_another_configuration(world: World) -> None:
             "x",
             {"content": {"modulesContent": {"$edgeHub": {"properties.desired": {}}}}},
             ConfigurationInvalid,
-            "'$edgeHub' whole",
+            "all of '$edgeHub'",
         ),
         (
             "x",
@@ -217,17 +217,17 @@ def test_a_namesake_is_another_configuration(world: World) -> None:
         ),
     ],
 )
-def test_what_is_no_configuration_is_refused(
-    world: World, id: str, change: dict[str, Any], error: type[Exception], says: str
+def test_a_bad_configuration_is_refused(
+    world: World, id: str, change: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    """By name, before anything is kept."""
+    """With its reason, before anything is stored."""
     body = {"content": {"modulesContent": base("a")}, "targetCondition": "*", **change}
-    with pytest.raises(error, match=says.replace("$", r"\$")):
+    with pytest.raises(error, match=message.replace("$", r"\$")):
         world.deployments.create(id, body)
     assert world.deployments.all() == []
 
 
-def test_a_configuration_is_guarded_and_its_content_is_fixed(world: World) -> None:
+def test_a_configuration_needs_its_etag_and_keeps_its_content(world: World) -> None:
     """A second create, a stale etag, another content and an unknown id are refused."""
     world.create("base", base("a"))
     first = world.deployments.get("base")
@@ -247,8 +247,8 @@ def test_a_configuration_is_guarded_and_its_content_is_fixed(world: World) -> No
         world.deployments.delete("other", if_match=None)
 
 
-def test_merging_leaves_its_sources_alone() -> None:
-    """A dotted key sets what is below it, null removes it; no source is changed."""
+def test_merging_does_not_change_its_sources() -> None:
+    """A dotted key sets a value below it, null removes it; the sources stay as they are."""
     below = base("a", a={"x": {"y": 1}, "z": 2})
     over = layer(a={"properties.desired.x.y.deep": 1, "properties.desired.z": None})
     assert merged([below, over])["a"] == {"properties.desired": {"x": {"y": {"deep": 1}}}}

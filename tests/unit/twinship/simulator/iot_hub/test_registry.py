@@ -1,4 +1,4 @@
-"""The registry: identities, keys, twins, deployments, and that all of it is still there after a restart."""
+"""The registry: identities, keys, twins, deployments, also after a restart."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def test_an_edge_device_comes_with_its_system_modules(registry: Registry) -> Non
     assert names(registry, "leaf") == ["$edgeAgent", "$edgeHub"]
 
 
-def test_keys_are_made_or_taken(registry: Registry) -> None:
-    """Without keys in the body there are two random ones; with both, those; with one, an error."""
+def test_keys_are_generated_or_given(registry: Registry) -> None:
+    """A body without keys gives two random ones, with both keys those, with one key an error."""
     made = registry.create(Identity("a"))
     assert len(base64.b64decode(made.primary_key)) == 64
     assert made.primary_key != made.secondary_key
@@ -79,13 +79,13 @@ def test_keys_are_made_or_taken(registry: Registry) -> None:
     assert KEY not in repr(registry.get(Identity("b")))
 
 
-def test_only_keys_are_known_here(registry: Registry) -> None:
+def test_only_key_authentication_is_supported(registry: Registry) -> None:
     """X.509 identities are refused by name."""
     with pytest.raises(Unsupported, match="authentication type 'selfSigned'"):
         registry.create(EDGE, {"authentication": {"type": "selfSigned"}})
 
 
-def test_what_is_there_is_not_created_again(registry: Registry) -> None:
+def test_an_existing_identity_is_not_created_again(registry: Registry) -> None:
     """A second create is refused, for devices and modules; a module needs its device."""
     registry.create(EDGE)
     registry.create(Identity("edge", "m"))
@@ -98,7 +98,7 @@ def test_what_is_there_is_not_created_again(registry: Registry) -> None:
 
 
 def test_an_etag_protects_an_update(registry: Registry) -> None:
-    """A stale etag is refused; each update makes a new one; `*` matches any."""
+    """A stale etag is refused; each update sets a new one; `*` matches any."""
     first = registry.create(EDGE)
     second = registry.update(EDGE, {"statusReason": "moved"}, if_match=first.etag)
     assert second.etag != first.etag
@@ -109,8 +109,8 @@ def test_an_etag_protects_an_update(registry: Registry) -> None:
         registry.delete(EDGE, if_match=first.etag)
 
 
-def test_disabling_a_device_takes_its_keys_and_its_modules_away(registry: Registry) -> None:
-    """No key is handed out for a disabled device or its modules, and their connections are void."""
+def test_a_disabled_device_and_its_modules_have_no_keys(registry: Registry) -> None:
+    """The registry returns no key for them, and their connections are revoked."""
     registry.create(EDGE)
     module = Identity("edge", "m")
     registry.create(module)
@@ -124,7 +124,7 @@ def test_disabling_a_device_takes_its_keys_and_its_modules_away(registry: Regist
 
 
 def test_deleting_a_device_deletes_its_modules(registry: Registry, store: Store) -> None:
-    """Nothing of them stays, in memory or in the store, and everybody enrolled hears of each."""
+    """Memory and store keep nothing of them, and the callbacks are called for each."""
     registry.create(EDGE, EDGE_BODY)
     removed: list[Identity] = []
     registry.on_removed.append(removed.append)
@@ -135,15 +135,15 @@ def test_deleting_a_device_deletes_its_modules(registry: Registry, store: Store)
         registry.twin(EDGE)
 
 
-def test_system_modules_stay(registry: Registry) -> None:
-    """`$edgeHub` cannot be removed from its device."""
+def test_system_modules_cannot_be_deleted(registry: Registry) -> None:
+    """`$edgeHub` is deleted only with its device."""
     registry.create(EDGE, EDGE_BODY)
     with pytest.raises(SystemModule):
         registry.delete(Identity("edge", "$edgeHub"))
 
 
 def test_a_missing_device_is_named_before_its_module(registry: Registry) -> None:
-    """NotFound says which of the two is missing: they are different errors of the service (ref 5.4)."""
+    """NotFound names the missing one of the two: they are different errors of the service (ref 5.4)."""
     registry.create(EDGE)
     with pytest.raises(NotFound) as module:
         registry.get(Identity("edge", "ghost"))
@@ -152,20 +152,20 @@ def test_a_missing_device_is_named_before_its_module(registry: Registry) -> None
     assert (module.value.identity, device.value.identity) == (Identity("edge", "ghost"), Identity("ghost"))
 
 
-def test_twin_changes_are_told_with_their_version(registry: Registry) -> None:
-    """A patch is told as it was, a replacement as what changed; `$version` rises by one (65, 81)."""
+def test_twin_changes_are_delivered_with_their_version(registry: Registry) -> None:
+    """A patch as it was, a replacement as its changes; `$version` rises by one (statement 65, 81)."""
     registry.create(EDGE)
-    told: list[tuple[Identity, Mapping[str, Any]]] = []
-    registry.on_desired.append(lambda identity, patch: told.append((identity, patch)))
+    delivered: list[tuple[Identity, Mapping[str, Any]]] = []
+    registry.on_desired.append(lambda identity, patch: delivered.append((identity, patch)))
     registry.patch_twin(EDGE, desired={"a": 1, "b": 2})
     registry.replace_twin(EDGE, desired={"b": 3})
     registry.patch_twin(EDGE, tags={"floor": 1})
-    assert told == [(EDGE, {"a": 1, "b": 2, "$version": 2}), (EDGE, {"a": None, "b": 3, "$version": 3})]
+    assert delivered == [(EDGE, {"a": 1, "b": 2, "$version": 2}), (EDGE, {"a": None, "b": 3, "$version": 3})]
     assert registry.twin(EDGE).desired == {"b": 3}
 
 
 def test_a_stale_twin_etag_is_refused(registry: Registry) -> None:
-    """Statement 80; what a module reports does not make an etag stale."""
+    """A module's report does not make an etag stale (statement 80)."""
     registry.create(EDGE)
     etag = registry.twin(EDGE).etag
     registry.patch_reported(EDGE, {"temperature": 20})
@@ -175,8 +175,8 @@ def test_a_stale_twin_etag_is_refused(registry: Registry) -> None:
     assert registry.twin(EDGE).desired == {"a": 1}
 
 
-def test_a_deployment_makes_and_removes_modules(registry: Registry) -> None:
-    """The next deployment removes what the last one made, and nothing that somebody else made."""
+def test_a_deployment_creates_and_removes_modules(registry: Registry) -> None:
+    """The next deployment removes the modules of the last one, and no module that somebody else created."""
     registry.create(EDGE, EDGE_BODY)
     registry.create(Identity("edge", "mine"))
     registry.apply_configuration("edge", content("camera", "inference", camera={"fps": 10}))
@@ -187,29 +187,29 @@ def test_a_deployment_makes_and_removes_modules(registry: Registry) -> None:
 
 
 def test_a_deployment_replaces_desired_properties(registry: Registry) -> None:
-    """Every module named gets exactly what the manifest says (ref 8); others keep theirs."""
+    """Every module named gets exactly the properties of the manifest (ref 8); others keep theirs."""
     registry.create(EDGE, EDGE_BODY)
     registry.apply_configuration("edge", content("camera", "inference", camera={"fps": 10, "old": 1}))
     registry.patch_twin(Identity("edge", "inference"), desired={"model": {"name": "digits"}})
-    told: dict[str, Mapping[str, Any]] = {}
-    registry.on_desired.append(lambda identity, patch: told.update({str(identity): patch}))
+    delivered: dict[str, Mapping[str, Any]] = {}
+    registry.on_desired.append(lambda identity, patch: delivered.update({str(identity): patch}))
     registry.apply_configuration("edge", content("camera", "inference", camera={"fps": 20}))
-    assert told["edge/camera"] == {"fps": 20, "old": None, "$version": 3}
+    assert delivered["edge/camera"] == {"fps": 20, "old": None, "$version": 3}
     assert registry.twin(Identity("edge", "inference")).desired == {"model": {"name": "digits"}}
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"$edgeHub": {"properties.desired": {}}}, "needs both"),
-        (content("camera", ghost={"a": 1}), "names 'ghost', which is no module of 'edge'"),
+        (content("camera", ghost={"a": 1}), "names 'ghost', which is not a module of 'edge'"),
     ],
 )
-def test_a_bad_deployment_changes_nothing(registry: Registry, wrong: dict[str, Any], said: str) -> None:
-    """All or nothing."""
+def test_a_bad_deployment_changes_nothing(registry: Registry, wrong: dict[str, Any], message: str) -> None:
+    """A deployment is applied completely or not at all."""
     registry.create(EDGE, EDGE_BODY)
     registry.apply_configuration("edge", content("camera", camera={"fps": 10}))
-    with pytest.raises(InvalidConfiguration, match=said):
+    with pytest.raises(InvalidConfiguration, match=message):
         registry.apply_configuration("edge", wrong)
     with pytest.raises(TwinRefused):
         registry.apply_configuration("edge", content("other", "camera", camera={"text": "x" * 5000}))
@@ -217,15 +217,15 @@ def test_a_bad_deployment_changes_nothing(registry: Registry, wrong: dict[str, A
     assert registry.twin(Identity("edge", "camera")).desired == {"fps": 10}
 
 
-def test_only_edge_devices_are_deployed_to(registry: Registry) -> None:
-    """A plain device has no edgeAgent that could do it."""
+def test_a_deployment_needs_an_edge_device(registry: Registry) -> None:
+    """Another device has no edgeAgent."""
     registry.create(EDGE)
-    with pytest.raises(InvalidConfiguration, match="no IoT Edge device"):
+    with pytest.raises(InvalidConfiguration, match="not an IoT Edge device"):
         registry.apply_configuration("edge", content())
 
 
-def test_everything_outlives_a_restart(registry: Registry, store: Store) -> None:
-    """A second registry on the same store knows the same identities, keys and twins."""
+def test_the_store_keeps_everything(registry: Registry, store: Store) -> None:
+    """A second registry on the same store has the same identities, keys and twins."""
     registry.create(EDGE, EDGE_BODY)
     registry.apply_configuration("edge", content("camera", camera={"fps": 10}))
     registry.patch_reported(Identity("edge", "camera"), {"sent": 7})
@@ -234,8 +234,8 @@ def test_everything_outlives_a_restart(registry: Registry, store: Store) -> None
     assert again.twin(Identity("edge", "camera")) == registry.twin(Identity("edge", "camera"))
 
 
-def test_new_modules_are_told(registry: Registry) -> None:
-    """Whoever opens a workload socket for each module hears of each, once."""
+def test_callbacks_get_each_new_identity_once(registry: Registry) -> None:
+    """A second deployment of the same modules calls them for none."""
     created: list[str] = []
     registry.on_created.append(lambda identity: created.append(str(identity)))
     registry.create(EDGE, EDGE_BODY)

@@ -1,4 +1,4 @@
-"""What a twin may hold: each limit from just inside and from just outside (statement 62, ref 4.9)."""
+"""The limits of twin sections, each from just inside and just outside (statement 62, ref 4.9)."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ EVERYWHERE = [validate_reported, validate_desired, validate_tags]
 
 
 def nested(levels: int) -> dict[str, Any]:
-    """An object with `levels` objects inside one another below the section, and a value in the last."""
+    """A section with `levels` nested objects and a value in the innermost."""
     return {"a": nested(levels - 1)} if levels else {"value": 1}
 
 
 def sized(size: int, measure: Callable[[object], int]) -> dict[str, str]:
-    """A flat section of exactly `size` bytes by this measure, in strings of legal length."""
+    """A flat section of exactly `size` bytes by this measure, with strings of allowed length."""
     section: dict[str, str] = {}
     while (rest := size - measure(section)) > 0:
         name = f"k{len(section):02}"
         overhead = measure({**section, name: ""}) - measure(section)
-        # never leave a rest too small for one more name
+        # the rest must stay large enough for one more name
         section[name] = "x" * min(rest - overhead, 4000)
     assert measure(section) == size
     return section
@@ -83,20 +83,20 @@ JUST_OUTSIDE = [
 @pytest.mark.parametrize("validate", EVERYWHERE)
 @pytest.mark.parametrize("section", JUST_INSIDE)
 def test_just_inside_the_limit_passes(validate: Callable[[object], None], section: object) -> None:
-    """A limit that refuses what is still allowed would be a different limit."""
+    """A section of exactly the limit is accepted."""
     validate(section)
 
 
 @pytest.mark.parametrize("validate", EVERYWHERE)
 @pytest.mark.parametrize("section", JUST_OUTSIDE)
 def test_just_outside_the_limit_is_refused(validate: Callable[[object], None], section: object) -> None:
-    """Every limit of ref 4.9 holds for every section."""
+    """Every limit of ref 4.9 applies to every section."""
     with pytest.raises(TwinRefused):
         validate(section)
 
 
-def test_a_hash_in_a_name_is_the_edges_own_refusal() -> None:
-    """edgeHub reserves `#` besides what IoT Hub reserves."""
+def test_only_edge_hub_refuses_a_hash_in_a_name() -> None:
+    """edgeHub reserves `#` in addition to the characters that IoT Hub reserves."""
     with pytest.raises(TwinRefused, match="'#'"):
         validate_reported({"a#b": 1})
     validate_desired({"a#b": 1})
@@ -113,27 +113,27 @@ def test_a_hash_in_a_name_is_the_edges_own_refusal() -> None:
 def test_the_size_of_a_section(
     validate: Callable[[object], None], limit: int, measure: Callable[[object], int]
 ) -> None:
-    """To the byte, and tags have a quarter of the room."""
+    """The limit is exact to the byte; tags have a quarter of it."""
     validate(sized(limit, measure))
     with pytest.raises(TwinRefused, match=f"{limit + 1} bytes, {limit} allowed"):
         validate(sized(limit + 1, measure))
 
 
-def test_how_iot_hub_counts() -> None:
-    """Names and strings in UTF-8, a number 8, a boolean 4; brackets, quotes and commas nothing."""
+def test_counted_bytes() -> None:
+    """Names and strings count in UTF-8, a number 8, a boolean 4, punctuation 0."""
     section = {"n": 1, "f": 1.5, "b": True, "s": "ü", "l": [1, "a"], "o": {"x": None}}
     assert counted_bytes(section) == (1 + 8) + (1 + 8) + (1 + 4) + (1 + 2) + (1 + 8 + 1) + (1 + 1)
 
 
 @pytest.mark.parametrize("section", [None, [], "x", 1])
 def test_a_section_is_an_object(section: object) -> None:
-    """Anything else is refused by name."""
+    """Any other value is refused with the name of the section."""
     with pytest.raises(TwinRefused, match="reported is not a JSON object"):
         validate_reported(section)
 
 
-def test_the_refusal_says_where() -> None:
-    """A path to the value, so that nobody has to search."""
+def test_the_refusal_names_the_path() -> None:
+    """The message contains the path to the bad value."""
     with pytest.raises(TwinRefused, match=r"^reported\.a\.b\[1\]\.c is outside -2\^52"):
         validate_reported({"a": {"b": [0, {"c": 2**60}]}})
 
@@ -145,16 +145,16 @@ anything = st.recursive(
 
 
 @given(st.dictionaries(st.text(), anything))
-def test_no_document_breaks_the_judge(document: dict[str, Any]) -> None:
-    """Whatever a module sends, the answer is yes or TwinRefused; lone surrogates are text too."""
+def test_any_document_is_accepted_or_refused(document: dict[str, Any]) -> None:
+    """No document raises another exception; lone surrogates are text too."""
     for section in (document, json.loads(json.dumps(document) or "{}"), {"s": "\ud800"}):
         for validate in EVERYWHERE:
             with contextlib.suppress(TwinRefused):
                 validate(section)
 
 
-def test_depth_is_refused_before_it_hurts() -> None:
-    """A document of 900 levels is refused, not recursed into."""
+def test_depth_is_refused_without_deep_recursion() -> None:
+    """A document of 900 levels is refused before the check recurses into it."""
     deep: Any = 1
     for _ in range(900):
         deep = [deep]

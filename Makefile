@@ -1,7 +1,7 @@
 # `make` alone lists the commands.
 PYTHONS := python3.11 python3.13 python3.12 python3
 SUITABLE := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
-PYTHON_FOR_VENV ?= $(shell for each in $(PYTHONS); do "$$each" -c '$(SUITABLE)' 2>/dev/null && { echo "$$each"; break; }; done)
+PYTHON_FOR_VENV ?= $(shell for each in $(PYTHONS); do "$$each" -c '$(SUITABLE)' >/dev/null 2>&1 && { echo "$$each"; break; }; done)
 PY := .venv/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check
 OURS := --no-index --no-deps --no-build-isolation # our names never come from an index

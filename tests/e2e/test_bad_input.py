@@ -147,30 +147,37 @@ def test_predict_names_what_it_cannot_read_and_goes_on(twinship: Command, models
 @pytest.mark.parametrize(
     ("fake", "said"),
     [
-        ("python3.11:Python 3.9.1", "needs Python 3.11, found 'Python 3.9.1'"),
+        ("python3:Python 3.9.1", "needs Python 3.11, 3.12 or 3.13 with venv"),
+        ("python3:Python 3.9.1", "found 'Python 3.9.1'"),
         ("uname:Plan9", "Linux x86-64"),
     ],
 )
 def test_setup_stops_with_one_line(tmp_path: Path, fake: str, said: str) -> None:
-    """An unsupported platform or Python is told before anything is made."""
-    for name in ("Makefile", "constraints.txt", "pyproject.toml"):
+    """`make setup` reports an unsupported platform or Python before it makes anything."""
+    for name in ("Makefile", "requirements.lock", "VERSION", "distributions.py", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
-    for project in ("edgekit", "modules/camera_sim", "modules/inference"):
+    for project in ("edgekit", "modules/camera_sim", "modules/inference", "training"):
         (tmp_path / project).mkdir(parents=True)
         shutil.copy(ROOT / project / "pyproject.toml", tmp_path / project)
     name, answer = fake.split(":")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / name).write_text(f"#!/bin/sh\necho '{answer}'\n[ {name} = uname ]\n")
     (tmp_path / "bin" / name).chmod(0o755)
+    for tool in ("make", "sh", "uname"):  # and no Python of this machine
+        if not (tmp_path / "bin" / tool).exists():
+            (tmp_path / "bin" / tool).symlink_to(shutil.which(tool) or tool)
     found = subprocess.run(
         ["make", "setup"],
         cwd=tmp_path,
-        env={"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"},
+        env={"PATH": str(tmp_path / "bin")},
         capture_output=True,
         text=True,
     )
     assert found.returncode != 0
     assert said in found.stderr
+    assert [line for line in found.stderr.splitlines() if not line.startswith("make")] == [
+        next(line for line in found.stderr.splitlines() if said in line)
+    ]
     assert not (tmp_path / ".venv").exists()
 
 

@@ -1,1 +1,1 @@
-"""What Twinship's modules share: frames, a module's life on the hub, logs, metrics; no model, no camera."""
+"""Shared by Twinship's modules: frame messages, hub connection, lifecycle, settings, logs, metrics."""

@@ -1,4 +1,4 @@
-"""The three clocks of a frame's ledger; decides nothing about which of them to trust."""
+"""The clocks for the timestamps of a frame's stages: monotonic, wall, and the boot id."""
 
 import functools
 import time
@@ -10,25 +10,23 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @functools.cache
 def boot_id() -> str:
-    """This boot of this machine. Two stamps of `mono_ns` compare only if their boot ids are equal."""
+    """Id of the current boot. Two `mono_ns` timestamps are comparable only if their boot ids are equal."""
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
-        return str(
-            uuid.uuid4()
-        )  # no such file here: an id that equals nobody else's, so wall clocks are used
+        return str(uuid.uuid4())  # no such file: an id that no other process has, so wall clocks are used
 
 
 def mono_ns() -> int:
-    """CLOCK_MONOTONIC, which all processes of one boot share, in nanoseconds."""
+    """CLOCK_MONOTONIC in nanoseconds; all processes of one boot share it."""
     return time.monotonic_ns()
 
 
 def wall_ns() -> int:
-    """Nanoseconds since the epoch, as this machine believes."""
+    """This machine's wall clock in nanoseconds since the epoch."""
     return time.time_ns()
 
 
 def wall_of(mono: int) -> int:
-    """The wall-clock time of a CLOCK_MONOTONIC stamp of this boot, both in nanoseconds."""
+    """Convert a CLOCK_MONOTONIC timestamp of this boot to wall-clock time, both in nanoseconds."""
     return wall_ns() - (mono_ns() - mono)

@@ -1,4 +1,4 @@
-"""A module's life from start to exit; what the module does in between is its own."""
+"""Runs a module from start to exit: signals, draining, exit status."""
 
 import gc
 import logging
@@ -15,16 +15,14 @@ from edgekit.log import one_line
 
 logger = logging.getLogger(__name__)
 
-EXIT_STUCK = (
-    75  # EX_TEMPFAIL: the restart policy starts us again, and the last good model loads in under a second
-)
+EXIT_STUCK = 75  # EX_TEMPFAIL: edgeAgent's restart policy starts the module again
 EXIT_FAILED = 1
 _DRAIN_S = 2.0
 _CLOSE_S = 1.0
 
 
 class _Hub(Protocol):
-    """What a life needs of edgekit.hub.connection.Hub; tests bring their own."""
+    """The part of edgekit.hub.connection.Hub that this uses."""
 
     stuck: threading.Event
     stuck_reason: str
@@ -37,42 +35,42 @@ class _Hub(Protocol):
 def run_module(
     hub: _Hub, *, start: Callable[[], None], stop: Callable[[float], Mapping[str, int]]
 ) -> NoReturn:
-    """Start the module and the hub; on SIGTERM, SIGINT or a hub that is stuck, stop and leave the process.
+    """Start the module and the hub; on SIGTERM, SIGINT or a stuck hub, stop both and exit.
 
-    The module is started first: inputs must find it ready. `stop` is given the seconds it may take (2) and
-    returns what was left undone, by name, for the last log line. For the main thread; never returns.
-    Exit status 0, EXIT_STUCK, or 1 if `start` raises.
+    Call this from the main thread; it never returns. The module starts first, because messages may arrive as
+    soon as the hub starts. `stop` gets its time-out (2 s) and returns counts of unfinished work for the last
+    log line. Exit status: 0, EXIT_STUCK, or EXIT_FAILED if `start` raises.
     """
-    woken: SimpleQueue[str] = SimpleQueue()  # its put() may be called from a signal handler
+    reasons: SimpleQueue[str] = SimpleQueue()  # a signal handler may call its put()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _frame: woken.put(signal.Signals(received).name))
+        signal.signal(number, lambda received, _frame: reasons.put(signal.Signals(received).name))
     try:
         start()
         hub.start()
     except Exception as error:
         logger.error("not started: %s", one_line(error), exc_info=error)
-        _leave(EXIT_FAILED)
-    threading.Thread(target=_wait_stuck, args=(hub, woken), name="life-stuck", daemon=True).start()
-    # What lives as long as the process need not be looked at by each full collection, amid the frames.
+        _exit(EXIT_FAILED)
+    threading.Thread(target=_wait_stuck, args=(hub, reasons), name="lifecycle-stuck", daemon=True).start()
+    # Objects that live as long as the process are frozen: a full collection between two frames skips them.
     gc.collect()
     gc.freeze()
     logger.info("started")
-    why = woken.get()
+    reason = reasons.get()
     left = _stop(hub, stop)
     if hub.stuck.is_set():
         logger.error("stopped: %s; restart me", hub.stuck_reason, extra={"left": left})
-        _leave(EXIT_STUCK)
-    logger.info("stopped: %s", why, extra={"left": left})
-    _leave(0)
+        _exit(EXIT_STUCK)
+    logger.info("stopped: %s", reason, extra={"left": left})
+    _exit(0)
 
 
-def _wait_stuck(hub: _Hub, woken: "SimpleQueue[str]") -> None:
+def _wait_stuck(hub: _Hub, reasons: "SimpleQueue[str]") -> None:
     hub.stuck.wait()
-    woken.put("stuck")
+    reasons.put("stuck")
 
 
 def _stop(hub: _Hub, stop: Callable[[float], Mapping[str, int]]) -> dict[str, int]:
-    """Stop intake and drain within 2 s, close within 1 s, whatever the module and the SDK do meanwhile."""
+    """Drain within 2 s and close within 1 s, even if the module or the SDK hangs. Returns unfinished work."""
     deadline = time.monotonic() + _DRAIN_S
     left: dict[str, int] = {}
 
@@ -82,17 +80,17 @@ def _stop(hub: _Hub, stop: Callable[[float], Mapping[str, int]]) -> dict[str, in
         except Exception:
             logger.exception("the module failed while stopping")
 
-    draining = threading.Thread(target=drain, name="life-drain", daemon=True)
+    draining = threading.Thread(target=drain, name="lifecycle-drain", daemon=True)
     draining.start()
     draining.join(_DRAIN_S)
-    patience_s = 0.0 if hub.stuck.is_set() else max(0.0, deadline - time.monotonic())
-    unsent = hub.wait_sent(patience_s)
+    remaining_s = 0.0 if hub.stuck.is_set() else max(0.0, deadline - time.monotonic())
+    unsent = hub.wait_sent(remaining_s)
     hub.close(_CLOSE_S)
     return {**left, "unsent": unsent}
 
 
-def _leave(status: int) -> NoReturn:
-    """End the process. The SDK's threads are no daemons and would hold a normal exit for a minute."""
+def _exit(status: int) -> NoReturn:
+    """End the process at once: the SDK's threads are no daemons and delay a normal exit by a minute."""
     logging.shutdown()
     sys.stdout.flush()
     os._exit(status)

@@ -1,4 +1,4 @@
-"""The module's Prometheus text over HTTP; the figures themselves belong to who counts them."""
+"""Serves the process's Prometheus metrics over HTTP."""
 
 import logging
 
@@ -8,9 +8,9 @@ logger = logging.getLogger(__name__)
 
 
 def serve(listen: str | None) -> None:
-    """Serve `/metrics` at "address:port"; nothing where `listen` is None or empty.
+    """Serve `/metrics` at "address:port"; do nothing if `listen` is None or empty.
 
-    A listener that cannot be had is said and done without: figures are no reason for a module not to run.
+    If the address cannot be used, this logs an error and the module runs without metrics.
     """
     if not listen:
         return

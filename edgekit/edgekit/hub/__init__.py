@@ -1,1 +1,1 @@
-"""The connection of a module to edgeHub: messages, twin, methods, on the device SDK."""
+"""The connection of a module to edgeHub: messages, twin, direct methods."""

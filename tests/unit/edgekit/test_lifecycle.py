@@ -1,4 +1,4 @@
-"""A module's life, in a process of its own: it ends in os._exit."""
+"""run_module, in its own process because it ends in os._exit."""
 
 import json
 import os
@@ -50,7 +50,7 @@ SCRIPT = textwrap.dedent("""
         return {"frames": 2}
 
     log.setup("test")
-    threading.Thread(target=time.sleep, args=(60,)).start()  # as the SDK's: it would hold a normal exit
+    threading.Thread(target=time.sleep, args=(60,)).start()  # like the SDK's, delays a normal exit
     run_module(Hub(), start=start, stop=stop)
 """)
 
@@ -58,7 +58,7 @@ SCRIPT = textwrap.dedent("""
 def run(
     *arguments: str, kill: signal.Signals | None = None
 ) -> tuple[int, list[str], list[dict[str, Any]], float]:
-    """Exit status, what was called, the log and the seconds from the signal to the exit."""
+    """Exit status, calls, log events, and the seconds from the signal to the exit."""
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, *arguments],
         stdout=subprocess.PIPE,
@@ -85,7 +85,7 @@ def run(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_module_in_order(number: signal.Signals) -> None:
-    """Module, then hub; intake, drain, close; exit 0 although a thread would hold it; the rest is logged."""
+    """Module, then hub; drain, then close; exit 0 although a thread runs; unfinished work is logged."""
     status, calls, events, _seconds = run(kill=number)
     assert status == 0
     assert calls == ["start", "hub.start", "stop 2", "wait_sent True", "close 1"]
@@ -94,37 +94,37 @@ def test_a_signal_stops_the_module_in_order(number: signal.Signals) -> None:
 
 
 def test_a_stuck_hub_is_exit_75_with_its_reason() -> None:
-    """A new process is the only cure; nothing is drained into a hub that does not answer."""
+    """It does not wait for messages to a hub that does not answer."""
     status, calls, events, _seconds = run("stuck")
     assert status == 75
     assert calls == ["start", "hub.start", "stop 2", "wait_sent False", "close 1"]
     assert "not answered in 41 s" in events[-1]["event"]
 
 
-def test_nobody_can_hold_the_exit() -> None:
-    """A module and an SDK that hang cost two seconds and one."""
+def test_a_hanging_module_and_hub_cannot_delay_the_exit() -> None:
+    """A hanging module costs two seconds, a hanging SDK one."""
     status, calls, _events, seconds = run("hang", kill=signal.SIGTERM)
     assert status == 0
     assert calls[-1] == "close 1"
     assert 2.5 < seconds < 15
 
 
-def test_a_module_that_fails_to_stop_is_still_stopped() -> None:
-    """Its error is logged; the hub is drained and closed."""
+def test_a_module_whose_stop_raises_still_exits() -> None:
+    """The error is logged; the hub is drained and closed."""
     status, calls, events, _seconds = run("fails", kill=signal.SIGTERM)
     assert status == 0
     assert calls[-1] == "close 1"
     assert any("boom" in event.get("error", "") for event in events)
 
 
-def test_what_lives_as_long_as_the_module_is_frozen() -> None:
-    """A full collection would look at all that was imported, amid the frames."""
+def test_objects_made_at_start_are_frozen() -> None:
+    """The garbage collector then skips them in a full collection."""
     _status, calls, _events, _seconds = run("frozen", kill=signal.SIGTERM)
     assert "frozen True" in calls
 
 
 def test_a_module_that_cannot_start_is_exit_1() -> None:
-    """One line names the reason, and the hub is never started."""
+    """The last log line names the reason; the hub is not started."""
     status, calls, events, _seconds = run("broken")
     assert (status, calls) == (1, [])
     assert events[-1]["event"] == "not started: ValueError: no such folder"

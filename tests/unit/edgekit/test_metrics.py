@@ -11,15 +11,15 @@ from edgekit import metrics
 
 @pytest.mark.parametrize("listen", [None, ""])
 def test_no_address_is_no_listener(monkeypatch: pytest.MonkeyPatch, listen: str | None) -> None:
-    """Unset means that nothing listens."""
+    """Unset or empty starts no server."""
     started: list[object] = []
     monkeypatch.setattr(metrics, "start_http_server", lambda *where, **more: started.append((where, more)))
     metrics.serve(listen)
     assert started == []
 
 
-def test_the_figures_are_served() -> None:
-    """Prometheus text, where METRICS_LISTEN says."""
+def test_the_metrics_are_served() -> None:
+    """Prometheus text at the address of METRICS_LISTEN."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -30,9 +30,7 @@ def test_the_figures_are_served() -> None:
 
 
 @pytest.mark.parametrize("listen", ["nonsense", "127.0.0.1:x", "127.0.0.1:99999", "203.0.113.1:9600"])
-def test_an_address_that_cannot_be_had_is_said_and_done_without(
-    listen: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Figures are no reason for a module not to run."""
+def test_an_unusable_address_is_logged_and_not_fatal(listen: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The module runs without metrics."""
     metrics.serve(listen)
     assert f"METRICS_LISTEN={listen}" in caplog.text

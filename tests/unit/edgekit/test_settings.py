@@ -1,4 +1,4 @@
-"""Twin sections to settings, and their answers."""
+"""Validation of twin sections, and the answers."""
 
 from typing import Any
 
@@ -34,8 +34,8 @@ class Knobs(BaseModel):
 LAST = Knobs(rate=3)
 
 
-def test_a_good_section_is_taken_and_answered() -> None:
-    """The answer carries what runs, 200 and the desired version."""
+def test_a_valid_section_is_accepted() -> None:
+    """The answer holds the settings in force, 200 and the desired version."""
     settings, answer = validate({"rate": 5}, Knobs, LAST)
     assert settings == Knobs(rate=5)
     assert answer.reported("camera", 12) == {
@@ -43,8 +43,8 @@ def test_a_good_section_is_taken_and_answered() -> None:
     }
 
 
-def test_one_wrong_field_keeps_the_whole_last_section() -> None:
-    """No half of a section is applied, and each wrong field is named."""
+def test_an_invalid_field_keeps_all_settings() -> None:
+    """No part of the section is applied, and the answer names each invalid field."""
     settings, answer = validate({"rate": -1, "name": 5, "nmae": "y"}, Knobs, LAST)
     assert settings is LAST
     assert answer.ac == 400
@@ -53,36 +53,36 @@ def test_one_wrong_field_keeps_the_whole_last_section() -> None:
 
 
 def test_an_absent_section_changes_nothing() -> None:
-    """A manifest that is applied again may leave a section out."""
+    """A manifest that is applied again may omit a section."""
     settings, answer = validate(None, Knobs, LAST)
     assert settings is LAST
     assert answer.accepted
 
 
 @pytest.mark.parametrize("section", [[], "fps", 3, True])
-def test_a_section_that_is_no_object_is_refused(section: object) -> None:
-    """The answer says what it is instead."""
+def test_a_section_must_be_an_object(section: object) -> None:
+    """The answer names the type that it has."""
     settings, answer = validate(section, Knobs, LAST)
     assert settings is LAST
     assert answer.ac == 400
     assert type(section).__name__ in answer.ad
 
 
-def test_a_validator_that_fails_is_an_answer_too() -> None:
-    """A fault in one section's own code costs that section only."""
+def test_a_validator_that_raises_refuses_the_section() -> None:
+    """An unexpected exception in a validator becomes the answer."""
     settings, answer = validate({"name": "boom"}, Knobs, LAST)
     assert settings is LAST
     assert (answer.ac, answer.ad) == (400, "RuntimeError: boom")
 
 
 def test_a_long_list_of_errors_fits_into_a_reported_string() -> None:
-    """The hub refuses a reported string over 4,096 bytes: the answer must not be the next error."""
+    """The hub refuses a reported string over 4,096 bytes, so the answer is cut."""
     _settings, answer = validate({f"field{number}" + "ü" * 500: 1 for number in range(50)}, Knobs, LAST)
     assert len(answer.ad.encode()) <= 1_024
 
 
 @given(JSON)
 def test_validate_never_raises(section: Any) -> None:
-    """What the cloud writes into a twin cannot end a module."""
+    """Any JSON value is accepted or refused."""
     settings, answer = validate(section, Knobs, LAST)
     assert answer.accepted or settings is LAST

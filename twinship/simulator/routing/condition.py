@@ -1,13 +1,25 @@
-"""Conditions of a route (`WHERE ...`, ref 4.6): tokens to one predicate, compiled once. Grammar only.
+"""Parses the condition of a route (`WHERE ...`, ref 4.6) and compiles it to a predicate over messages.
 
-The result has three values; only true lets a message through.
+A condition is true, false or undefined, and a message passes only if it is true. terms.py and operators.py
+compile the parts.
+
+>>> hot = compile_condition("as_number(temperature) > 30 AND NOT is_defined($body.quiet)")
+>>> hot(RoutedMessage("/messages/modules/m", {"temperature": "31"}, {}, b""))
+True
+>>> hot(RoutedMessage("/messages/modules/m", {}, {}, b""))
+False
+>>> compile_condition("temperature > 30")
+Traceback (most recent call last):
+    ...
+twinship.simulator.routing.lexer.ConditionError: column 13: > does not take string and number; \
+a property is always a string, as_number(...) makes it a number
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from twinship.simulator.routing import terms
+from twinship.simulator.routing import operators, terms
 from twinship.simulator.routing.functions import FUNCTIONS, INQUIRIES, Type
 from twinship.simulator.routing.lexer import ConditionError, Kind, Token, tokenise
 from twinship.simulator.routing.message import RoutedMessage
@@ -26,7 +38,7 @@ _WORDS_BIND = {Kind.AND: 3, Kind.OR: 2}
 
 
 def compile_condition(text: str, *, twin_source: bool = False) -> Predicate:
-    """Compile a condition that stands alone; an empty one is never true. Raises ConditionError."""
+    """Compile the text of a condition; an empty one is never true. Raises ConditionError."""
     tokens = tokenise(text)
     if tokens[0].kind is Kind.END:
         return _never
@@ -39,7 +51,7 @@ def compile_condition(text: str, *, twin_source: bool = False) -> Predicate:
 def parse_condition(tokens: Sequence[Token], at: int, *, twin_source: bool) -> tuple[Predicate, int]:
     """Compile the condition that begins at tokens[at]; returns it and the index after it.
 
-    `twin_source` says that the route reads twin changes, where alone twin_change_includes means something.
+    `twin_source`: the route's source is twin changes, the only one where twin_change_includes is allowed.
     """
     parser = _Parser(tokens, at, twin_source)
     term = parser.expression(0)
@@ -83,7 +95,7 @@ class _Parser:
         while _strength(operator := self.tokens[self.at]) > binds:
             self.at += 1
             right = self.expression(_strength(operator))
-            left = terms.binary(operator, left, right)
+            left = operators.binary(operator, left, right)
         self.nesting -= 1
         return left
 
@@ -97,9 +109,9 @@ class _Parser:
             case Kind.SYMBOL, "{":
                 return self.escaped()
             case Kind.SYMBOL, "-":
-                return terms.negated(token, self.expression(_UNARY_BINDS))
+                return operators.negated(token, self.expression(_UNARY_BINDS))
             case Kind.NOT, _:
-                return terms.inverted(token, self.expression(_UNARY_BINDS))
+                return operators.inverted(token, self.expression(_UNARY_BINDS))
             case Kind.SYSTEM, _:
                 return terms.system_name(token)
             case Kind.NAME, name if self.tokens[self.at].text != "(":
@@ -109,7 +121,7 @@ class _Parser:
         return terms.literal(token)
 
     def escaped(self) -> Term:
-        """`{$name}`: the body or the system property, whatever the application properties hold."""
+        """`{$name}`: the body or the system property, even if an application property has this name."""
         token = self.take()
         if token.kind is not Kind.SYSTEM:
             raise ConditionError(token.column, f"expected a $name, found {token}")
@@ -124,8 +136,8 @@ class _Parser:
             self.expect(")")
             return found
         if function not in FUNCTIONS and function not in INQUIRIES:
-            cure = "; it is for routes from /twinChangeNotifications" if function == _TWIN_CHANGE else ""
-            raise ConditionError(name.column, f"there is no function {name.text!r} here{cure}")
+            hint = "; it is for routes from /twinChangeNotifications" if function == _TWIN_CHANGE else ""
+            raise ConditionError(name.column, f"there is no function {name.text!r} here{hint}")
         return terms.call(name, function, self.arguments())
 
     def arguments(self) -> list[Term]:

@@ -1,6 +1,6 @@
-"""The functions of conditions, and how two values compare (ref 4.6). No parsing; no function ever raises.
+"""The functions, arithmetic and comparisons of conditions (ref 4.6). None of them raises.
 
-A number is a float and never NaN: what is not a number is UNDEFINED, as in edgeHub.
+A number is a float and never NaN: the result is UNDEFINED instead, as in edgeHub.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from twinship.simulator.routing.message import MISSING, UNDEFINED, Absent, Value
 
 
 class Type(Enum):
-    """What the compiler knows of a value before there is a message. A body value can be ANY of them."""
+    """The type of a value as far as the compiler knows it. A body value may have ANY type."""
 
     STRING = "string"
     NUMBER = "number"
@@ -27,18 +27,18 @@ class Type(Enum):
 
 
 def fits(wanted: Type, given: Type) -> bool:
-    """Whether a value of type `given` may stand where `wanted` is asked for. `undefined` fits only itself."""
+    """Whether a value of type `given` is allowed where `wanted` is needed. `undefined` fits only itself."""
     return wanted is given or (Type.ANY in (wanted, given) and Type.UNDEFINED not in (wanted, given))
 
 
 @dataclass(frozen=True)
 class Function:
-    """One signature: types of the arguments, type of the result, and what to do with plain values."""
+    """One signature: types of the arguments and the result, and the function over plain values."""
 
     takes: tuple[Type, ...]
     gives: Type
     call: Callable[..., Value]
-    repeats: bool = False  # the last argument may come any number of times more
+    repeats: bool = False  # the last argument may be repeated
 
     def accepts(self, given: tuple[Type, ...]) -> bool:
         """Whether the types of a call's arguments match this signature."""
@@ -55,13 +55,13 @@ _RANK: dict[type, int] = {bool: 1, float: 2, str: 3, type(None): 4, Absent: 4}
 
 
 def compare(left: Value, right: Value) -> int | None:
-    """Negative, 0, positive; None when undefined. Values of different types are never equal, but ordered."""
+    """Negative, 0 or positive; None if undefined. Values of different types are ordered and never equal."""
     if left is UNDEFINED or right is UNDEFINED:
         return None
     rank, other = _RANK[type(left)], _RANK[type(right)]
     if rank != other or rank == _RANK[Absent]:
         return rank - other
-    return int(left > right) - int(left < right)  # type: ignore[operator]  # both are of one type here
+    return int(left > right) - int(left < right)  # type: ignore[operator]  # both have the same type here
 
 
 COMPARISONS: dict[str, Callable[[int, int], bool]] = {
@@ -76,7 +76,7 @@ COMPARISONS: dict[str, Callable[[int, int], bool]] = {
 
 
 def divide(left: float, right: float) -> Value:
-    """IEEE division: by zero is infinite, 0 / 0 undefined."""
+    """IEEE division: a number by zero is infinite, 0 / 0 is undefined."""
     if right:
         return number(left / right)
     if not left:
@@ -85,7 +85,7 @@ def divide(left: float, right: float) -> Value:
 
 
 def remainder(left: float, right: float) -> Value:
-    """With the sign of the dividend; undefined by zero and of infinity."""
+    """The remainder with the sign of the dividend; undefined for a zero divisor or an infinite dividend."""
     return number(math.fmod(left, right)) if right and math.isfinite(left) else UNDEFINED
 
 
@@ -103,14 +103,14 @@ def number(value: float) -> Value:
     return UNDEFINED if value != value else value
 
 
-# What .NET's NumberStyles.Any takes in the invariant culture. No two repetitions can share a digit: the text
-# comes with the message, and backtracking over it would be quadratic.
+# The format of .NET's NumberStyles.Any in the invariant culture. No two repetitions can match the same digit:
+# the sender of the message chooses the text, and backtracking would take quadratic time.
 _NUMBER = re.compile(r"(?:[0-9][0-9,]*(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _INFINITIES = {"infinity": math.inf, "-infinity": -math.inf}
 
 
 def as_number(value: str) -> Value:
-    """The number that a text spells, thousands separators and accountants' brackets included."""
+    """The number in a text, which may have thousands separators, or brackets for a negative number."""
     text = value.strip(" \t\n\v\f\r\0")
     if text.lower() in _INFINITIES:
         return _INFINITIES[text.lower()]
@@ -139,7 +139,7 @@ def _power(base: float, exponent: float) -> Value:
     except OverflowError:
         odd = exponent % 2 == 1
         return -math.inf if base < 0 and odd else math.inf
-    except ValueError:  # 0 to a negative power is infinite, a root of a negative number undefined
+    except ValueError:  # 0 to a negative power is infinite; a root of a negative number is undefined
         return math.inf if base == 0 else UNDEFINED
 
 
@@ -156,7 +156,7 @@ def _sqrt(value: float) -> Value:
 
 
 def _units(text: str) -> bytes:
-    """UTF-16, whose units edgeHub counts: two bytes each."""
+    """The text in UTF-16: edgeHub counts its units, of two bytes each."""
     return text.encode("utf-16-le", "surrogatepass")
 
 
@@ -192,11 +192,11 @@ def _is_bool(value: Value, known: Type) -> Value:
 def _is_null(value: Value, known: Type) -> Value:
     if known is not Type.ANY:
         return known is Type.NULL
-    # Inverted, as in edgeHub: true for whatever the body has at that path, false where it has nothing.
+    # Inverted, as in edgeHub: true if the body has a value at the path, false if it has none.
     return UNDEFINED if value is UNDEFINED else value is not MISSING
 
 
-# These look at any one value, UNDEFINED too; they also see what the compiler knew of its type.
+# These take one value of any type, also UNDEFINED, and the type that the compiler knows.
 INQUIRIES: dict[str, Callable[[Value, Type], Value]] = {
     "is_bool": _is_bool,
     "is_defined": lambda value, known: value is not UNDEFINED,
@@ -207,8 +207,7 @@ INQUIRIES: dict[str, Callable[[Value, Type], Value]] = {
 
 _S, _N, _B = Type.STRING, Type.NUMBER, Type.BOOL
 
-# By name, the signatures it has. An argument that is UNDEFINED, or a body value that turns out to be of
-# another type, makes the result UNDEFINED.
+# Name → signatures. The result is UNDEFINED if an argument is UNDEFINED, or a body value of another type.
 FUNCTIONS: dict[str, tuple[Function, ...]] = {
     "abs": (Function((_N,), _N, abs),),
     "exp": (Function((_N,), _N, _exp),),

@@ -1,7 +1,7 @@
-"""The words of a route: text to tokens, by edgeHub's own lexer rules (ref 4.6). Knows no grammar.
+"""Splits the text of a route into tokens by the rules of edgeHub's lexer (ref 4.6).
 
-The longest match wins, the earlier rule on a tie, as edgeHub's lexer does. A name may hold `+ - * | ! . '`,
-so `a || b` is three tokens and `a||b` is one name, there as here.
+The longest match wins, on a tie the earlier rule. A name may contain `+ - * | ! . '`, so `a || b` is three
+tokens and `a||b` is one name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _ESCAPE = r"\\(?:[\"'\\]|u[0-9a-fA-F]{4})"
 
 
 class ConditionError(Exception):
-    """The text is no route or condition. `column` counts from 1."""
+    """The text is not a route or a condition. `column` counts from 1."""
 
     def __init__(self, column: int, reason: str) -> None:
         super().__init__(f"column {column}: {reason}")
@@ -24,7 +24,7 @@ class ConditionError(Exception):
 
 
 class Kind(Enum):
-    """What a token is; words that the grammar knows are kinds of their own."""
+    """The kind of a token; each key word has its own."""
 
     SELECT = auto()
     FROM = auto()
@@ -53,7 +53,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Token:
-    """One word and where it stands; `column` counts from 1."""
+    """One token and its position; `column` counts from 1."""
 
     kind: Kind
     text: str
@@ -94,7 +94,7 @@ _RULES = [
 
 
 def tokenise(text: str) -> list[Token]:
-    """All tokens, ending with END; spaces and comments left out. Raises ConditionError."""
+    """All tokens without spaces and comments; the last is END. Raises ConditionError."""
     tokens: list[Token] = []
     at = 0
     while at < len(text):
@@ -108,7 +108,7 @@ def tokenise(text: str) -> list[Token]:
 
 
 def unquote(literal: str) -> str:
-    """The text of a STRING token: quotes off, escapes resolved."""
+    """The text of a STRING token without quotes and escapes."""
     plain = re.sub(r"\\[uU]([0-9A-Fa-f]{4})", lambda match: chr(int(match[1], 16)), literal[1:-1])
     return re.sub(r"\\([\"'\\])", r"\1", plain)
 
@@ -120,5 +120,5 @@ def _longest(text: str, at: int) -> tuple[Kind, int]:
         if match is not None and match.end() > end:
             best, end = kind, match.end()
     if best is Kind.END:
-        raise ConditionError(at + 1, f"{text[at]!r} means nothing here")
+        raise ConditionError(at + 1, f"{text[at]!r} has no meaning here")
     return best, end

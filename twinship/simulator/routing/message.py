@@ -1,6 +1,6 @@
-"""A message as routes see it: source, two property bags, and a body that may or may not be JSON.
+"""A message as routes see it: source, application and system properties, and a body that may be JSON.
 
-Nothing that a sender wrote makes a read raise; what cannot be read is UNDEFINED.
+No content of a message makes a read raise; a value that cannot be read is UNDEFINED.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ JsonPath = tuple[str | int, ...]
 
 
 class Absent(Enum):
-    """Two ways to have no value."""
+    """The two kinds of absent values."""
 
     UNDEFINED = auto()
-    MISSING = (
-        auto()
-    )  # the body has no such path: a null that only is_null and twin_change_includes tell apart
+    #: The body has no such path: like null, except for is_null and twin_change_includes.
+    MISSING = auto()
 
 
 UNDEFINED: Final = Absent.UNDEFINED
@@ -33,7 +32,7 @@ Value = str | float | bool | None | Absent
 
 _ENCODINGS = {"utf-8": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
 _JSON = "application/json"
-# edgeHub's JSON reader turns such a string into a date, which routes cannot see.
+# edgeHub's JSON reader turns such a string into a date, which routes read as undefined.
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?")
 _CONSTANTS: dict[str, float | Undefined] = {
     "NaN": UNDEFINED,
@@ -45,7 +44,7 @@ _PATH_ITEM = re.compile(r"([^\[\]*]+)(?:\[([0-9]{1,9})\])?")
 
 @dataclass(frozen=True)
 class RoutedMessage:
-    """What routes look at. `system` has the names that routes use: contentType, connectionDeviceId, ..."""
+    """The input of routes. `system` has the names that routes use: contentType, connectionDeviceId, ..."""
 
     source: str  # "/messages/modules/m/outputs/o", "/messages/modules/m", "/twinChangeNotifications"
     properties: Mapping[str, str]
@@ -53,20 +52,20 @@ class RoutedMessage:
     body: bytes
 
     def application_property(self, name: str) -> str | Undefined:
-        """The application property of that name, in any letter case."""
+        """The application property of this name, in any letter case."""
         return _look_up(self.properties, name)
 
     def system_property(self, name: str) -> str | Undefined:
-        """The system property of that name, in any letter case."""
+        """The system property of this name, in any letter case."""
         return _look_up(self.system, name)
 
     def body_value(self, path: JsonPath) -> Value:
-        """What stands at this path: a scalar, None, MISSING; UNDEFINED for an object or no JSON (ref 4.6)."""
+        """The value at this path: a scalar, None or MISSING; UNDEFINED for an object or no JSON (ref 4.6)."""
         found = self._at(path)
         return UNDEFINED if _is_opaque(found) else found
 
     def body_has(self, path: JsonPath) -> bool | Undefined:
-        """Whether anything, null and objects included, stands at this path."""
+        """Whether the body has this path, also with null or an object as its value."""
         found = self._at(path)
         return UNDEFINED if found is UNDEFINED else found is not MISSING
 
@@ -85,14 +84,14 @@ class RoutedMessage:
 
     @cached_property
     def _document(self) -> dict[str, Any] | Undefined:
-        """The body read once: only a JSON object, and only if the sender declared type and encoding."""
+        """The parsed body: only a JSON object whose sender declared content type and encoding."""
         encoding = self.system_property("contentEncoding")
         codec = None if encoding is UNDEFINED else _ENCODINGS.get(encoding.lower())
         content_type = self.system_property("contentType")
         if codec is None or content_type is UNDEFINED or content_type.lower() != _JSON:
             return UNDEFINED
         try:
-            # numbers as floats at once: int() of 5,000 digits would raise
+            # numbers become floats at once: int() of 5,000 digits raises
             text = self.body.decode(codec, "replace")
             document = json.loads(text, parse_int=float, parse_constant=_CONSTANTS.__getitem__)
         except (ValueError, RecursionError):
@@ -101,12 +100,12 @@ class RoutedMessage:
 
 
 def parse_path(text: str) -> JsonPath:
-    """Read `a.b[0].c`; raises ValueError, which says what is wrong."""
+    """Parse a path such as `a.b[0].c`; raises ValueError with the reason."""
     path: list[str | int] = []
     for item in text.split("."):
         match = _PATH_ITEM.fullmatch(item)
         if match is None:
-            raise ValueError(f"{text!r} is no path such as a.b[0].c")
+            raise ValueError(f"{text!r} is not a path such as a.b[0].c")
         path.append(match[1])
         if match[2] is not None:
             path.append(int(match[2]))

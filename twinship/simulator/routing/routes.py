@@ -1,6 +1,15 @@
-"""Routes: which endpoints a message goes to, with which priority and for how long (ref 4.6, 4.7).
+"""Routes: the endpoints of a message, with priority and time to live (ref 4.6, 4.7), and the store limit.
 
-Reads `$edgeHub`'s desired properties as a whole and refuses them as a whole. Queues nothing, sends nothing.
+Parses the desired properties of `$edgeHub`; one error refuses all of them.
+
+>>> routing = Routing.parse({"schemaVersion": "1.1", "routes": {
+...     "frames": 'FROM /messages/modules/camera/* INTO BrokeredEndpoint("/modules/model/inputs/frames")',
+...     "up": {"route": "FROM /messages/modules/model/outputs/* INTO $upstream", "priority": 3},
+... }})
+>>> routing.match(RoutedMessage("/messages/modules/camera/outputs/frames", {}, {}, b""))
+(Sink(module='model', input='frames', priority=2000000000, ttl_s=7200.0),)
+>>> [sink.priority for sink in routing.match(RoutedMessage("/messages/modules/model/outputs/x", {}, {}, b""))]
+[3]
 """
 
 from __future__ import annotations
@@ -15,41 +24,43 @@ from twinship.simulator.routing.condition import Predicate, parse_condition
 from twinship.simulator.routing.lexer import ConditionError, Kind, Token, tokenise
 from twinship.simulator.routing.message import RoutedMessage
 
-__all__ = ["LOWEST_PRIORITY", "Route", "RouteError", "RoutedMessage", "Routing", "Sink", "parse_route"]
-
-LOWEST_PRIORITY = 2_000_000_000  # of a route that names none (ref 4.7)
+LOWEST_PRIORITY = 2_000_000_000  # of a route without a priority (ref 4.7)
 MAX_PRIORITY = 9
 DEFAULT_TIME_TO_LIVE_S = 7200.0
 MAX_SECONDS = 2**32 - 1
 UPSTREAM = "$upstream"
 TWIN_SOURCE = "/twinchangenotifications/"
-REMEMBERED_SOURCES = 1024
+MAX_CACHED_SOURCES = 1024
 _SCHEMA_VERSION = re.compile(r"([0-9]+)\.([0-9]+)(\.[0-9]+){0,2}")
 _LAST_MINOR = 3
 
 
 class RouteError(ValueError):
-    """`$edgeHub`'s desired properties are not a configuration: status 400, the old one stays in force."""
+    """The desired properties of `$edgeHub` are invalid: status 400, the old ones stay in force."""
+
+
+class StoreFull(Exception):
+    """The store is at its limit: the message is not stored and must not be acknowledged (ref 4.4)."""
 
 
 @dataclass(frozen=True)
 class Sink:
-    """An endpoint and how a route reaches it. Two sinks with the same endpoint are one."""
+    """An endpoint with the priority and time to live of a route."""
 
     module: str | None  # None: $upstream
     input: str
-    priority: int = LOWEST_PRIORITY  # 0 goes first
+    priority: int = LOWEST_PRIORITY  # 0 is the most urgent
     ttl_s: float | None = None  # None: for ever
 
     @property
     def endpoint(self) -> tuple[str | None, str]:
-        """What makes it the same place (ref statements 52, 53)."""
+        """Module and input; a message goes to each endpoint once (ref statement 52, statement 53)."""
         return (self.module, self.input)
 
 
 @dataclass(frozen=True)
 class Route:
-    """One compiled route. `source` is a prefix, lower-case, closed by '/'."""
+    """One compiled route. `source` is a prefix in lower case that ends with '/'."""
 
     name: str
     source: str
@@ -58,20 +69,20 @@ class Route:
 
 
 class Routing:
-    """All routes of one configuration, ready to be asked."""
+    """All compiled routes of one configuration."""
 
     def __init__(self, routes: Sequence[Route] = ()) -> None:
         self.routes = tuple(routes)
-        # A module chooses its output names, so what is remembered is bounded.
-        self._from = lru_cache(maxsize=REMEMBERED_SOURCES)(self._routes_from)
+        # A module chooses its output names, so the cache must be bounded.
+        self._from = lru_cache(maxsize=MAX_CACHED_SOURCES)(self._routes_from)
 
     @classmethod
     def parse(
         cls, desired_edge_hub: Mapping[str, Any], known_modules: Collection[str] | None = None
     ) -> Routing:
-        """Compile `$edgeHub`'s desired properties; raises RouteError for the first fault.
+        """Compile the desired properties of `$edgeHub`; raises RouteError for the first error.
 
-        With `known_modules`, a route into any other module is a fault too.
+        With `known_modules`, a route into another module is an error too.
         """
         minor = _schema_minor(desired_edge_hub.get("schemaVersion"))
         if "mqttBroker" in desired_edge_hub:
@@ -92,7 +103,7 @@ class Routing:
         return cls(compiled)
 
     def match(self, message: RoutedMessage) -> tuple[Sink, ...]:
-        """Where this message goes: each endpoint once, by its matching route of lowest priority number."""
+        """The sinks of a message: each endpoint once, by the matching route of lowest priority number."""
         found: dict[tuple[str | None, str], Sink] = {}
         for route in self._from(message.source):
             if route.condition is None or route.condition(message):
@@ -127,12 +138,26 @@ def parse_route(name: str, text: str, priority: int = LOWEST_PRIORITY, ttl_s: fl
     return Route(name, source, condition, Sink(module, input_name, priority, ttl_s))
 
 
+def max_size_bytes(desired_edge_hub: Mapping[str, Any]) -> int | None:
+    """The store limit in the desired properties of `$edgeHub`, None without one; raises RouteError."""
+    section = desired_edge_hub.get("storeAndForwardConfiguration")
+    limits = section.get("storeLimits") if isinstance(section, Mapping) else None
+    if limits is None:
+        return None
+    limit = limits.get("maxSizeBytes") if isinstance(limits, Mapping) else None
+    if type(limit) is not int or limit <= 0:
+        raise RouteError(
+            f"storeAndForwardConfiguration.storeLimits.maxSizeBytes is {limit!r}, not a whole number above 0"
+        )
+    return limit
+
+
 class _BadRoute(Exception):
-    """The route's object, not its text, is at fault."""
+    """The object of a route is invalid, apart from its text."""
 
 
 def _source(tokens: Sequence[Token], at: int) -> tuple[str, int]:
-    """The prefix that a message's source must have, and the index after the path."""
+    """The prefix of the sources that match, and the index after the path."""
     _expect(tokens[at], tokens[at].text == "/", "a source such as /messages/*")
     path = ""
     while tokens[at].text == "/":
@@ -172,12 +197,12 @@ def _closed(path: str) -> str:
 def _route(name: str, value: object, minor: int, default_ttl_s: float | None) -> Route | None:
     if isinstance(value, str):
         if minor == 0 and not value.strip():
-            return None  # schema 1.0 passes over an empty route
+            return None  # schema 1.0 ignores an empty route
         return parse_route(name, value, LOWEST_PRIORITY, default_ttl_s)
     if not isinstance(value, Mapping):
         raise _BadRoute("is neither text nor an object with route, priority, timeToLiveSecs")
     if minor == 0:
-        raise _BadRoute("is an object; schemaVersion 1.0 takes text only, say 1.1")
+        raise _BadRoute("is an object; schemaVersion 1.0 takes only text, write 1.1")
     text = value.get("route")
     if not isinstance(text, str):
         raise _BadRoute("has no text under 'route'")
@@ -205,7 +230,7 @@ def _schema_minor(version: object) -> int:
 
 
 def _default_time_to_live_s(section: object) -> float | None:
-    """storeAndForwardConfiguration.timeToLiveSecs: negative is for ever (ref 4.7)."""
+    """storeAndForwardConfiguration.timeToLiveSecs; a negative number means no limit (ref 4.7)."""
     if section is None:
         return DEFAULT_TIME_TO_LIVE_S
     seconds = section.get("timeToLiveSecs", 7200) if isinstance(section, Mapping) else None
@@ -216,22 +241,4 @@ def _default_time_to_live_s(section: object) -> float | None:
 
 def _check_module(module: str | None, known_modules: Collection[str] | None) -> None:
     if module is not None and known_modules is not None and module not in known_modules:
-        raise _BadRoute(f"names module {module!r}, which is not there")
-
-
-class StoreFull(Exception):
-    """The store holds as much as it may: this message is not stored and must not be acknowledged."""
-
-
-def max_size_bytes(desired_edge_hub: Mapping[str, Any]) -> int | None:
-    """The limit in `$edgeHub`'s desired properties, None = none; raises RouteError."""
-    section = desired_edge_hub.get("storeAndForwardConfiguration")
-    limits = section.get("storeLimits") if isinstance(section, Mapping) else None
-    if limits is None:
-        return None
-    limit = limits.get("maxSizeBytes") if isinstance(limits, Mapping) else None
-    if type(limit) is not int or limit <= 0:
-        raise RouteError(
-            f"storeAndForwardConfiguration.storeLimits.maxSizeBytes is {limit!r}, not a whole number above 0"
-        )
-    return limit
+        raise _BadRoute(f"names module {module!r}, which does not exist")

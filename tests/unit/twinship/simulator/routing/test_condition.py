@@ -1,4 +1,4 @@
-"""The condition language: what is true of a message, what is not, and what is refused while compiling."""
+"""The condition language: true, not true, and refused at compile time."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ MESSAGE = RoutedMessage(
 
 
 def holds(condition: str, message: RoutedMessage = MESSAGE) -> bool:
-    """Compile and ask."""
+    """Compile a condition and apply it to a message."""
     return compile_condition(condition)(message)
 
 
@@ -253,25 +253,25 @@ REFUSED = """
 
 
 def lines(text: str) -> list[str]:
-    """One condition a line."""
+    """The conditions of a text, one on each line."""
     return [line.strip() for line in text.strip().splitlines()]
 
 
 @pytest.mark.parametrize("condition", lines(TRUE))
-def test_true(condition: str) -> None:
-    """True of the message: it goes through."""
+def test_true_conditions(condition: str) -> None:
+    """The message passes."""
     assert holds(condition)
 
 
 @pytest.mark.parametrize("condition", lines(NOT_TRUE))
-def test_not_true(condition: str) -> None:
-    """False, null, undefined or no boolean at all: legal, and nothing goes through (ref 4.6)."""
+def test_conditions_that_are_not_true(condition: str) -> None:
+    """False, null, undefined or not a boolean: the condition compiles and no message passes (ref 4.6)."""
     assert not holds(condition)
 
 
 @pytest.mark.parametrize("condition", lines(REFUSED))
-def test_refused(condition: str) -> None:
-    """A condition that edgeHub refuses for its types or its grammar is refused before any message comes."""
+def test_refused_conditions(condition: str) -> None:
+    """A condition that edgeHub refuses for its types or grammar does not compile."""
     with pytest.raises(ConditionError):
         compile_condition(condition)
 
@@ -445,14 +445,14 @@ def test_functions(condition: str) -> None:
 
 
 @pytest.mark.parametrize("call", lines(UNDEFINED_CALLS))
-def test_a_function_without_an_answer_is_undefined(call: str) -> None:
-    """Out of range, missing or of another type after all: undefined, never an error."""
+def test_a_function_without_a_result_is_undefined(call: str) -> None:
+    """An argument out of range, missing or of another type gives undefined, never an error."""
     assert holds(f"NOT is_defined({call})")
 
 
 @pytest.mark.parametrize("call", lines(REFUSED_CALLS))
-def test_a_call_that_no_signature_takes_is_refused(call: str) -> None:
-    """Number and types of the arguments are checked while compiling."""
+def test_a_call_without_a_matching_signature_is_refused(call: str) -> None:
+    """Number and types of the arguments are checked at compile time."""
     with pytest.raises(ConditionError):
         compile_condition(f"is_defined({call})")
 
@@ -476,7 +476,7 @@ TWIN = RoutedMessage(
     ],
 )
 def test_twin_change_includes(condition: str, expected: bool) -> None:
-    """Whether the notification mentions the path, be it an object or a removal."""
+    """It is true if the notification has the path, also for an object or a removal."""
     assert compile_condition(condition, twin_source=True)(TWIN) is expected
     assert compile_condition(condition, twin_source=True)(RoutedMessage("/", {}, {}, b"")) is False
 
@@ -486,7 +486,7 @@ def test_twin_change_includes(condition: str, expected: bool) -> None:
     ["", "'properties.reported.a'", "properties.", "properties.x", "tags.a[0]", "tags.a, 1", "123", "tags."],
 )
 def test_twin_change_includes_takes_one_path_below_a_section(argument: str) -> None:
-    """Reported, desired or tags; nothing else is in a notification."""
+    """Reported, desired or tags: a notification has no other sections."""
     with pytest.raises(ConditionError):
         compile_condition(f"twin_change_includes({argument})", twin_source=True)
 
@@ -503,15 +503,15 @@ def test_twin_change_includes_takes_one_path_below_a_section(argument: str) -> N
         ("'a' || 3 = 'a3'", 5, r"\|\| takes"),
     ],
 )
-def test_a_refusal_names_the_column_and_the_cure(condition: str, column: int, reason: str) -> None:
-    """One look at the route is enough."""
+def test_a_refusal_names_the_column_and_the_remedy(condition: str, column: int, reason: str) -> None:
+    """The message tells the user how to correct the route."""
     with pytest.raises(ConditionError, match=reason) as refused:
         compile_condition(condition)
     assert refused.value.column == column
 
 
-def test_a_long_text_is_no_slow_number() -> None:
-    """A property of 250,000 digits and a letter is refused in one pass, not in one for each digit."""
+def test_a_long_text_is_converted_in_linear_time() -> None:
+    """as_number reads a property of 250,000 digits and a letter in one pass."""
     long = RoutedMessage(
         "/", {"n": "1" * 250_000 + "x", "dots": "1." * 125_000, "commas": "1," * 125_000}, {}, b""
     )
@@ -522,7 +522,7 @@ def test_a_long_text_is_no_slow_number() -> None:
 
 
 def test_an_empty_condition_is_never_true() -> None:
-    """As in edgeHub."""
+    """No message passes, as in edgeHub."""
     assert not holds("")
     assert not holds("  ")
 
@@ -531,24 +531,24 @@ def test_an_empty_condition_is_never_true() -> None:
     "condition", ["(" * 900 + "1", "NOT " * 900 + "true", "abs(" * 300 + "1", "- " * 600 + "1"]
 )
 def test_deep_nesting_is_refused(condition: str) -> None:
-    """A route of 4 KB could otherwise nest deeper than Python can follow."""
+    """A route of 4 KB could nest deeper than Python's recursion limit."""
     with pytest.raises(ConditionError, match="nested deeper"):
         compile_condition(condition)
 
 
-def test_a_long_chain_is_refused_and_a_fair_one_runs() -> None:
-    """199 ORs are fine; a thousand would be a thousand closures deep."""
+def test_the_length_of_a_chain_is_limited() -> None:
+    """199 ORs compile and run; a thousand would need a thousand nested closures."""
     assert not holds(" or ".join(["false"] * 200))
     assert holds(" or ".join(["false"] * 199 + ["true"]))
     with pytest.raises(ConditionError, match="in a chain"):
         compile_condition(" or ".join(["false"] * 1000))
 
 
-WORDS = """
+PIECES = """
     true false null undefined 1 -2.5 0x10 'a' "7" label none $to {$to} $x[0] as_number(temp) temp
     $body.n $body.yes $body.null $body.none $body.o $body.text
 """
-values = st.sampled_from(WORDS.split())
+values = st.sampled_from(PIECES.split())
 operators = st.sampled_from([*"+-*/%=<>", "||", "??", "<=", ">=", "!=", "<>", "AND", "or"])
 functions = st.sampled_from(sorted({*FUNCTIONS, *INQUIRIES}))
 conditions = st.recursive(
@@ -572,8 +572,8 @@ messages = st.builds(
 
 @settings(max_examples=400)
 @given(conditions, messages)
-def test_no_condition_raises_at_a_message(condition: str, message: RoutedMessage) -> None:
-    """What compiles answers yes or no to every message."""
+def test_a_compiled_condition_never_raises(condition: str, message: RoutedMessage) -> None:
+    """It returns true or false for every message."""
     try:
         predicate = compile_condition(condition)
     except ConditionError:
@@ -582,8 +582,8 @@ def test_no_condition_raises_at_a_message(condition: str, message: RoutedMessage
 
 
 @given(st.text("()'\"$.{}ab1 =<>!|?,+-*/%[]\\", max_size=40) | conditions.map(lambda text: text[1:]))
-def test_no_text_raises_anything_but_condition_error(text: str) -> None:
-    """Random text is refused, or is a condition by luck."""
+def test_random_text_raises_only_condition_errors(text: str) -> None:
+    """Random text is refused or compiles."""
     try:
         compile_condition(text)
     except ConditionError as error:

@@ -1,4 +1,4 @@
-"""The words of a route, as edgeHub's lexer cuts them."""
+"""The tokens of a route, split as edgeHub's lexer does."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from twinship.simulator.routing.lexer import ConditionError, Kind, tokenise, unquote
 
 
-def words(text: str) -> list[tuple[str, str]]:
-    """Kind and text of each token but the last."""
+def tokens_of(text: str) -> list[tuple[str, str]]:
+    """Kind and text of each token without the last."""
     return [(token.kind.name, token.text) for token in tokenise(text)[:-1]]
 
 
@@ -40,12 +40,12 @@ def words(text: str) -> list[tuple[str, str]]:
     ],
 )
 def test_the_longest_match_wins(text: str, expected: list[tuple[str, str]]) -> None:
-    """And the earlier rule on a tie: operators without spaces around them are part of a name."""
-    assert words(text) == expected
+    """On a tie the earlier rule wins: operators without spaces are part of a name."""
+    assert tokens_of(text) == expected
 
 
 def test_columns_count_from_one() -> None:
-    """The end has a column too, so that a missing word can be named."""
+    """The end has a column too, for the error about a missing token."""
     assert [token.column for token in tokenise("a  = 'b'")] == [1, 4, 6, 9]
     assert tokenise("x")[-1].kind is Kind.END
 
@@ -62,16 +62,16 @@ def test_columns_count_from_one() -> None:
     ],
 )
 def test_escapes_in_strings(literal: str, text: str) -> None:
-    """Quotes, the backslash and four hex digits can be escaped."""
-    assert words(literal) == [("STRING", literal)]
+    """Quotes, a backslash and four hex digits are valid escapes."""
+    assert tokens_of(literal) == [("STRING", literal)]
     assert unquote(literal) == text
 
 
 @pytest.mark.parametrize(
     ("text", "column"), [("a = 'b", 5), ('"', 1), ("a ? b", 3), ("x @", 3), (r"'\n'", 1)]
 )
-def test_what_is_no_word_is_refused_with_its_column(text: str, column: int) -> None:
-    """An open string and a stray character say where they stand."""
+def test_a_bad_token_is_refused_with_its_column(text: str, column: int) -> None:
+    """An unclosed string and an unknown character are named with their column."""
     with pytest.raises(ConditionError) as refused:
         tokenise(text)
     assert refused.value.column == column
@@ -79,7 +79,7 @@ def test_what_is_no_word_is_refused_with_its_column(text: str, column: int) -> N
 
 @given(st.text())
 def test_tokens_cover_the_text(text: str) -> None:
-    """Nothing is skipped but spaces and comments, and nothing but ConditionError is raised."""
+    """Only spaces and comments are skipped, and only ConditionError is raised."""
     try:
         tokens = tokenise(text)
     except ConditionError:

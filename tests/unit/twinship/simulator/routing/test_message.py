@@ -1,4 +1,4 @@
-"""What routes see of a message, above all of a body that lies about itself."""
+"""Messages as routes see them, also with a body that is not what its sender declares."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def message(body: bytes, system: dict[str, str] = JSON) -> RoutedMessage:
 
 
 def at(path: str, document: object = DOCUMENT) -> Value:
-    """What a JSON body holds at this path."""
+    """The value of a JSON body at this path."""
     return message(json.dumps(document).encode()).body_value(parse_path(path))
 
 
@@ -60,7 +60,7 @@ def at(path: str, document: object = DOCUMENT) -> Value:
     ],
 )
 def test_a_path_into_the_body(path: str, value: Value) -> None:
-    """Scalars as they are, objects and dates undefined, a missing path a null of its own kind (ref 4.6)."""
+    """Scalars as they are, objects and dates undefined, a missing path MISSING (ref 4.6)."""
     assert at(path) == value
     assert type(at(path)) is type(value)
 
@@ -68,9 +68,9 @@ def test_a_path_into_the_body(path: str, value: Value) -> None:
 @pytest.mark.parametrize(
     "path", ["", ".", "a.", ".a", "a..b", "a[]", "a[x]", "a[0][1]", "[0]", "a[-1]", "*", "a.*"]
 )
-def test_what_is_no_path_is_refused(path: str) -> None:
-    """Wildcards and indices of indices are beyond what edgeHub takes, or what this stand-in does."""
-    with pytest.raises(ValueError, match="is no path"):
+def test_a_bad_path_is_refused(path: str) -> None:
+    """Wildcards and nested indices too."""
+    with pytest.raises(ValueError, match="is not a path"):
         parse_path(path)
 
 
@@ -85,8 +85,8 @@ def test_what_is_no_path_is_refused(path: str) -> None:
         {"contentType": "application/json; charset=utf-8", "contentEncoding": "utf-8"},
     ],
 )
-def test_a_body_is_json_only_when_the_sender_said_so(system: dict[str, str]) -> None:
-    """Content type and encoding must both be set, and be ones that edgeHub knows (statement 50)."""
+def test_a_body_is_json_only_if_declared(system: dict[str, str]) -> None:
+    """Content type and encoding must both be set to values that edgeHub knows (statement 50)."""
     assert message(b'{"n": 1}', system).body_value(("n",)) is UNDEFINED
 
 
@@ -94,7 +94,7 @@ def test_a_body_is_json_only_when_the_sender_said_so(system: dict[str, str]) -> 
     ("name", "codec"), [("UTF-8", "utf-8"), ("utf-16", "utf-16-le"), ("Utf-32", "utf-32-le")]
 )
 def test_three_encodings(name: str, codec: str) -> None:
-    """In any letter case, and so the content type."""
+    """Encoding and content type match in any letter case."""
     system = {"CONTENTTYPE": "Application/JSON", "contentEncoding": name}
     assert message('{"n": "ä"}'.encode(codec), system).body_value(("n",)) == "ä"
 
@@ -115,14 +115,14 @@ def test_three_encodings(name: str, codec: str) -> None:
         b"\xef\xbb\xbf{}",
     ],
 )
-def test_a_lying_body_is_undefined(body: bytes) -> None:
-    """A body that is not the JSON object it is declared to be never raises."""
+def test_a_wrongly_declared_body_is_undefined(body: bytes) -> None:
+    """A body that is declared as JSON and is not a JSON object does not raise."""
     assert message(body).body_value(("n",)) is UNDEFINED
     assert message(body).body_has(("n",)) is UNDEFINED
 
 
-def test_numbers_beyond_every_type() -> None:
-    """Ten thousand digits are a float, as in edgeHub, and NaN is undefined."""
+def test_very_long_numbers() -> None:
+    """A number of ten thousand digits is a float, as in edgeHub, and NaN is undefined."""
     body = b'{"n": ' + b"9" * 10_000 + b', "x": NaN, "y": -Infinity, "bad": "\xff"}'
     assert message(body).body_value(("n",)) == float("inf")
     assert message(body).body_value(("x",)) is UNDEFINED
@@ -135,18 +135,18 @@ paths = st.lists(st.text("abl", min_size=1) | st.integers(0, 3), min_size=1, max
 
 @given(st.binary() | st.text().map(str.encode), paths)
 def test_no_body_raises(body: bytes, path: JsonPath) -> None:
-    """Whatever the bytes, whatever the path."""
+    """With any bytes and any path."""
     message(body).body_value(path)
 
 
-def test_has_sees_nulls_and_objects() -> None:
-    """twin_change_includes asks whether the path is there at all; a removed property is there as null."""
+def test_body_has_finds_nulls_and_objects() -> None:
+    """twin_change_includes needs it: a removed property is null in a notification."""
     body = message(json.dumps(DOCUMENT).encode())
     assert [body.body_has((name,)) for name in ("z", "o", "n", "none")] == [True, True, True, False]
 
 
 def test_property_names_ignore_case() -> None:
-    """edgeHub's bags do; an exact name comes first."""
+    """As in edgeHub; an exact match has precedence."""
     bag = {"Label": "exact", "label": "other"}
     found = RoutedMessage("/", bag, {"contentType": "t"}, b"")
     assert found.application_property("label") == "other"
@@ -156,7 +156,7 @@ def test_property_names_ignore_case() -> None:
 
 
 def test_the_body_is_read_once() -> None:
-    """Ten routes that ask for the body cost one parse."""
+    """Ten routes that read the body parse it once."""
     body = message(b'{"n": 1}')
     assert body.body_value(("n",)) == 1.0
     assert body._document is body._document

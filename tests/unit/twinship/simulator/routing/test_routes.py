@@ -1,4 +1,4 @@
-"""Routes: sources, sinks, priorities, times to live, and configurations that are refused as a whole."""
+"""Routes: sources, sinks, priorities, times to live, and refused configurations."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ INTO_B = 'INTO BrokeredEndpoint("/modules/B/inputs/y")'
 
 
 def routing(*routes: object, schema: str = "1.1", ttl_s: int = 7200) -> Routing:
-    """A configuration of these routes, named r0, r1, ..."""
+    """A configuration with these routes, named r0, r1, ..."""
     named = {f"r{number}": route for number, route in enumerate(routes)}
     desired = {"schemaVersion": schema, "routes": named}
     return Routing.parse({**desired, "storeAndForwardConfiguration": {"timeToLiveSecs": ttl_s}})
 
 
 def sent(source: str = "/messages/modules/A/outputs/x", **properties: str) -> RoutedMessage:
-    """A message from there."""
+    """A message from this source."""
     return RoutedMessage(source, properties, {"connectionModuleId": "A"}, b"")
 
 
-def test_the_projects_own_manifest() -> None:
-    """Frames go to inference with 10 s to live, predictions upstream with the default."""
+def test_the_projects_own_manifest_is_routed() -> None:
+    """Frames go to inference with 10 s to live, predictions go upstream with the default."""
     manifest = json.loads(TEMPLATE.read_text())["modulesContent"]
     known = {name for name in manifest if name[0] != "$"}
     routes = Routing.parse(manifest["$edgeHub"]["properties.desired"], known_modules=known)
@@ -71,14 +71,14 @@ DEVICE, TWIN = "/messages", "/twinChangeNotifications"
         ("/twinchangenotifications/*", {TWIN}),
     ],
 )
-def test_a_source_is_a_prefix_closed_by_a_slash(written: str, matches: set[str]) -> None:
-    """Any letter case, `*` only at the end, no partial names (ref 4.6, statements 46-48)."""
+def test_a_source_matches_whole_path_segments(written: str, matches: set[str]) -> None:
+    """In any letter case, `*` only at the end, no partial names (ref 4.6, statement 46, 47, 48)."""
     routes = routing(f"FROM {written} INTO $upstream")
     assert {source for source in (OUTPUT, NO_OUTPUT, DEVICE, TWIN) if routes.match(sent(source))} == matches
 
 
-def test_a_name_that_begins_like_another_is_another() -> None:
-    """`te*` is no wildcard, and module A is not module AB."""
+def test_a_source_does_not_match_a_longer_name() -> None:
+    """`te*` is not a wildcard, and module A is not module AB."""
     routes = routing("FROM /messages/modules/A INTO $upstream")
     assert routes.match(sent("/messages/modules/AB")) == ()
     assert routes.match(sent("/messages/modules/AB/outputs/x")) == ()
@@ -94,15 +94,15 @@ def test_a_name_that_begins_like_another_is_another() -> None:
         ("BrokeredEndpoint ( ' modules/B/inputs/y/ ' )", ("B", "y")),
     ],
 )
-def test_a_sink(written: str, endpoint: tuple[str | None, str]) -> None:
-    """Upstream in any letter case (statement 58), or an input of a module in either kind of quotes."""
+def test_sinks(written: str, endpoint: tuple[str | None, str]) -> None:
+    """Upstream in any letter case (statement 58), or a module's input in either kind of quotes."""
     (found,) = routing(f"FROM /* INTO {written}").match(sent())
     assert found.endpoint == endpoint
 
 
 @pytest.mark.parametrize("start", ["FROM", "from", "SELECT * FROM", "select*from"])
 def test_keywords_in_any_case_and_an_optional_select(start: str) -> None:
-    """`SELECT *` is all that can be selected."""
+    """SELECT is optional and takes only `*`."""
     if start == "select*from":  # one word to edgeHub's lexer
         with pytest.raises(RouteError, match="expected FROM"):
             routing(f"{start} /* where true into $upstream")
@@ -110,8 +110,8 @@ def test_keywords_in_any_case_and_an_optional_select(start: str) -> None:
         assert routing(f"{start} /* where true into $upstream").match(sent())
 
 
-def test_a_condition_decides() -> None:
-    """Three routes from one source, each with its own condition."""
+def test_a_condition_selects_messages() -> None:
+    """Three routes from one source have a condition each."""
     routes = routing(
         "FROM /messages/* WHERE label = '7' INTO $upstream",
         f"FROM /messages/* WHERE as_number(confidence) < 0.5 {INTO_B}",
@@ -122,25 +122,25 @@ def test_a_condition_decides() -> None:
     assert routes.match(sent(label="8", confidence="0.9")) == ()
 
 
-def test_into_in_a_string_is_not_the_keyword() -> None:
-    """The condition ends where the grammar says, not at the first INTO."""
+def test_into_in_a_string_is_not_a_keyword() -> None:
+    """The grammar, not the first INTO, ends the condition."""
     routes = routing("FROM /* WHERE label = ' INTO $upstream' INTO $upstream")
     assert routes.match(sent(label=" INTO $upstream"))
 
 
-def test_twin_changes_can_be_asked_what_they_include() -> None:
-    """Only in a route whose source is the twin changes."""
-    asked = "WHERE twin_change_includes(properties.reported.a) INTO $upstream"
-    routes = routing(f"FROM /twinChangeNotifications {asked}")
+def test_twin_change_includes_needs_the_twin_source() -> None:
+    """A route from another source with this function is refused."""
+    condition = "WHERE twin_change_includes(properties.reported.a) INTO $upstream"
+    routes = routing(f"FROM /twinChangeNotifications {condition}")
     system = {"contentType": "application/json", "contentEncoding": "utf-8"}
     body = b'{"properties": {"reported": {"a": 1}}}'
     assert routes.match(RoutedMessage(TWIN, {}, system, body))
     with pytest.raises(RouteError, match="twinChangeNotifications"):
-        routing(f"FROM /* {asked}")
+        routing(f"FROM /* {condition}")
 
 
-def test_one_endpoint_gets_one_copy_by_the_most_urgent_route() -> None:
-    """The lowest priority number that matches wins, with its own time to live (statement 52)."""
+def test_an_endpoint_gets_one_copy_by_the_most_urgent_route() -> None:
+    """The matching route with the lowest priority number wins, with its own time to live (statement 52)."""
     routes = routing(
         f"FROM /* {INTO_B}",
         {"route": f"FROM /messages/* {INTO_B}", "priority": 3, "timeToLiveSecs": 30},
@@ -153,7 +153,7 @@ def test_one_endpoint_gets_one_copy_by_the_most_urgent_route() -> None:
 
 
 def test_two_inputs_of_one_module_are_two_endpoints() -> None:
-    """Two copies (statement 53)."""
+    """Each gets a copy (statement 53)."""
     other = INTO_B.replace("inputs/y", "inputs/z")
     assert [sink.input for sink in routing(f"FROM /* {INTO_B}", f"FROM /* {other}").match(sent())] == [
         "y",
@@ -174,28 +174,28 @@ def test_two_inputs_of_one_module_are_two_endpoints() -> None:
     ],
 )
 def test_time_to_live(route: dict[str, int], default: int, ttl_s: float | None) -> None:
-    """A route's 0 inherits storeAndForwardConfiguration, whose negative is for ever (ref 4.7)."""
+    """0 in a route means the value of storeAndForwardConfiguration, where negative means no limit (ref 4.7)."""
     routes = routing({"route": "FROM /* INTO $upstream", **route}, ttl_s=default)
     assert [sink.ttl_s for sink in routes.match(sent())] == [ttl_s]
 
 
-def test_a_plain_route_inherits_too() -> None:
-    """And without any configuration there are the template's two hours."""
+def test_a_text_route_has_the_default_time_to_live() -> None:
+    """Without a storeAndForwardConfiguration it is two hours."""
     assert routing("FROM /* INTO $upstream", ttl_s=60).match(sent())[0].ttl_s == 60.0
     bare = Routing.parse({"schemaVersion": "1.0", "routes": {"r": "FROM /* INTO $upstream"}})
     assert bare.match(sent())[0].ttl_s == 7200.0
 
 
 def test_route_objects_need_schema_1_1() -> None:
-    """Refused with 1.0, taken with 1.1 and later (statement 57)."""
+    """They are refused with 1.0 and accepted with 1.1 and later (statement 57)."""
     route = {"route": "FROM /* INTO $upstream", "priority": 0}
-    with pytest.raises(RouteError, match=r"route 'r0': is an object; schemaVersion 1\.0 takes text only"):
+    with pytest.raises(RouteError, match=r"route 'r0': is an object; schemaVersion 1\.0 takes only text"):
         routing(route, schema="1.0")
     for schema in ("1.1", "1.2", "1.3"):
         assert routing(route, schema=schema).match(sent())[0].priority == 0
 
 
-def test_an_empty_route_is_passed_over_in_schema_1_0_only() -> None:
+def test_only_schema_1_0_ignores_an_empty_route() -> None:
     """As edgeHub's two parsers do."""
     assert routing("  ", schema="1.0").routes == ()
     with pytest.raises(RouteError, match="column 3: expected FROM"):
@@ -234,7 +234,7 @@ BAD_TEXTS = {
 
 @pytest.mark.parametrize("text", BAD_TEXTS)
 def test_a_bad_route_is_refused_by_name_and_column(text: str) -> None:
-    """One faulty route refuses the whole configuration (statements 49, 55, 58)."""
+    """One bad route refuses the whole configuration (statement 49, 55, 58)."""
     with pytest.raises(RouteError, match=rf"^route 'r1': column .*{BAD_TEXTS[text].removeprefix('column ')}"):
         routing("FROM /* INTO $upstream", text)
 
@@ -257,7 +257,7 @@ def test_a_bad_route_is_refused_by_name_and_column(text: str) -> None:
     ],
 )
 def test_a_bad_route_object_is_refused_by_name(value: Any, reason: str) -> None:
-    """Priorities 0 to 9, seconds from 0, nothing that merely looks like a number."""
+    """Priorities are 0 to 9, seconds from 0, both whole numbers and not texts."""
     complete = isinstance(value, Mapping) and "route" not in value and value
     route = {"route": "FROM /* INTO $upstream", **value} if complete else value
     with pytest.raises(RouteError, match=rf"^route 'r0': .*{reason}"):
@@ -279,27 +279,27 @@ def test_a_bad_route_object_is_refused_by_name(value: Any, reason: str) -> None:
     ],
 )
 def test_a_bad_configuration_is_refused_by_name(desired: dict[str, Any], reason: str) -> None:
-    """The line says which part of $edgeHub's desired properties is at fault."""
+    """The message names the bad part of $edgeHub's desired properties."""
     with pytest.raises(RouteError, match=reason):
         Routing.parse({"routes": {}, **desired})
 
 
-def test_no_routes_is_a_configuration() -> None:
-    """Nothing goes anywhere."""
+def test_a_configuration_without_routes_is_valid() -> None:
+    """No message has a sink."""
     assert Routing.parse({"schemaVersion": "1.1"}).match(sent()) == ()
     assert Routing().match(sent()) == ()
 
 
-def test_a_module_that_is_not_there_is_named_when_the_modules_are_known() -> None:
-    """edgeHub itself would take such a route and keep its messages for ever."""
+def test_an_unknown_module_is_refused_if_the_modules_are_given() -> None:
+    """edgeHub accepts such a route and stores its messages for ever."""
     desired = {"schemaVersion": "1.1", "routes": {"r": f"FROM /* {INTO_B}"}}
     assert Routing.parse(desired, known_modules={"B"})
-    with pytest.raises(RouteError, match="route 'r': names module 'B', which is not there"):
+    with pytest.raises(RouteError, match="route 'r': names module 'B', which does not exist"):
         Routing.parse(desired, known_modules={"A"})
 
 
-def test_a_module_that_invents_outputs_is_forgotten_again() -> None:
-    """What is remembered for each source is bounded: the sender chooses the names."""
+def test_the_cache_of_sources_is_bounded() -> None:
+    """A module chooses its output names and may invent many."""
     routes = routing("FROM /messages/* INTO $upstream")
     for number in range(3000):
         assert routes.match(sent(f"/messages/modules/A/outputs/o{number}"))
@@ -339,7 +339,7 @@ pieces += [
 
 @given(st.text(max_size=60) | st.lists(st.sampled_from(pieces), max_size=12).map(" ".join))
 def test_random_text_is_a_route_or_a_route_error(text: str) -> None:
-    """Nobody's route text brings the hub down."""
+    """No text causes another exception."""
     try:
         routes = routing(text)
     except RouteError as error:

@@ -20,7 +20,7 @@ from tests.wire.raw_module import RawModule
 from tests.wire.raw_traffic import connected, message, receiving, store, take
 from tests.wire.sdk_module import PATIENCE_S, SdkModule
 from twinship.simulator.edge_hub import topics
-from twinship.simulator.faults.client import end_faults, set_fault, show
+from twinship.simulator.faults.client import end_faults, set_fault, show_faults
 from twinship.simulator.mqtt.connection import MAX_PACKET_BYTES
 from twinship.simulator.mqtt.packets import Pingreq, Pingresp, Puback, Publish
 
@@ -78,7 +78,7 @@ def sdk_receiver(hub: HubUnderTest) -> Iterator[SdkModule]:
 
 def dropped(hub: HubUnderTest, reason: str) -> int:
     """How many messages were dropped for a reason so far."""
-    return int(show(hub.folder)["dropped"].get(reason, 0))
+    return int(show_faults(hub.folder)["dropped"].get(reason, 0))
 
 
 def bag_of(publish: Publish) -> dict[str, str]:
@@ -330,7 +330,7 @@ def test_43_a_handler_that_raises_gets_no_second_copy(hub: HubUnderTest) -> None
         for body in (b"1", b"2", b"3"):
             sender.send("work", body)
         assert sorted(receiver.next_body() for _ in range(3)) == [b"1", b"2", b"3"]
-        wait_for(lambda: show(hub.folder)["message_bytes"] == 0, "an empty store")
+        wait_for(lambda: show_faults(hub.folder)["message_bytes"] == 0, "an empty store")
         assert receiver.heard_nothing("message")
 
 
@@ -346,7 +346,7 @@ def test_44_what_comes_before_the_handler_is_set_is_lost_in_the_sdk(
         with hub.module("receiver") as receiver:
             if not handler_first:
                 receiver.call("connect")
-                wait_for(lambda: show(hub.folder)["message_bytes"] == 0, "the SDK's PUBACK")
+                wait_for(lambda: show_faults(hub.folder)["message_bytes"] == 0, "the SDK's PUBACK")
                 receiver.call("get_twin")  # by the same thread of the SDK, after the message
             receiver.call("listen", kind="message")
             sender.send("work", b"late")

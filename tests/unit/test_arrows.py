@@ -73,14 +73,33 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     ),
     "twinship.simulator": (
         ("clock",),
-        ("identity", "sas", "loopback", "mqtt", "store", "routing", "manifest", "faults"),
+        (
+            "identity",
+            "sas",
+            "loopback",
+            "certificates",
+            "mqtt",
+            "store",
+            "routing",
+            "manifest",
+            "faults",
+        ),
         ("iot_hub",),
-        ("edge_hub",),
-        ("service_api", "workload", "metrics"),
-        ("listeners",),
-        ("hub",),
+        ("edge_hub", "lint"),
+        ("service_api", "workload", "metrics", "hub_options"),
+        ("listeners", "edge_agent"),
+        ("hub", "launcher"),
     ),
     "twinship.bench": (("rig", "peers"), ("scenarios",)),
+}
+#: What other packages may import of the simulator besides the package itself …
+SIMULATOR_FACE = {"twinship.simulator.manifest", "twinship.simulator.lint"}
+#: … and the modules of the bench that measure its inner parts, or replace them.
+INSIDE_THE_SIMULATOR = {
+    "twinship.bench.peers.mosquitto": {"certificates"},
+    "twinship.bench.rig.rig": {"edge_agent"},
+    "twinship.bench.scenarios.delay.cloud": {"edge_agent"},
+    "twinship.bench.scenarios.hub": {"edge_agent", "identity", "loopback", "mqtt", "sas"},
 }
 #: Foreign packages, and the only packages or modules of ours that import them.
 KEEPERS = {
@@ -142,6 +161,20 @@ def forbidden(module: str, imported: set[str]) -> set[str]:
     }
 
 
+def past_the_face(module: str, imported: set[str]) -> set[str]:
+    """The inner modules of the simulator that a module outside it imports without permission."""
+    if inside(module, "twinship.simulator"):
+        return set()
+    inner = {name for name in imported if inside(name, "twinship.simulator") and name in modules()}
+    allowed = SIMULATOR_FACE | {
+        f"twinship.simulator.{name}"
+        for package, names in INSIDE_THE_SIMULATOR.items()
+        if inside(module, package)
+        for name in names
+    }
+    return {name for name in inner - {"twinship.simulator"} if not any(inside(name, ok) for ok in allowed)}
+
+
 def against_the_layers(module: str, imported: set[str]) -> set[str]:
     """What of its own package the module imports from a layer that is not below its own."""
     found: set[str] = set()
@@ -189,10 +222,17 @@ def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
 
 def graph_of_modules() -> dict[str, set[str]]:
     """Module → the modules of ours that it imports."""
-    return {
-        name: {other for other in imports(path) if other in modules() and other != name}
-        for name, path in modules().items()
-    }
+    graph = {}
+    for name, path in modules().items():
+        imported = imports(path)
+        graph[name] = {other for other in imported if uses(other, imported) and other != name}
+    return graph
+
+
+def uses(name: str, imported: set[str]) -> bool:
+    """Whether `name` is a module of ours that is imported for itself, not as the package of another one."""
+    inner = {other for other in imported if other.rpartition(".")[0] == name}
+    return name in modules() and not (inner and inner <= modules().keys())
 
 
 @pytest.mark.parametrize("name", sorted(modules()))
@@ -201,6 +241,7 @@ def test_imports_follow_the_arrows(name: str) -> None:
     imported = imports(modules()[name])
     assert not forbidden(name, imported)
     assert not against_the_layers(name, imported)
+    assert not past_the_face(name, imported)
 
 
 def test_no_module_is_in_a_circle() -> None:
@@ -261,6 +302,12 @@ def test_a_planted_import_is_found(tmp_path: Path) -> None:
         "twinship.simulator.edge_hub",
         "twinship.simulator.edge_hub.topics",
     }
+    planted.write_text("from twinship.simulator import Simulator, lint, sas\n")
+    assert past_the_face("twinship.cli.local", imports(planted)) == {"twinship.simulator.sas"}
+    assert past_the_face("twinship.bench.scenarios.hub.hub", imports(planted)) == set()
+    assert uses("twinship.simulator", imports(planted))
+    planted.write_text("from twinship.simulator import sas\n")
+    assert not uses("twinship.simulator", imports(planted))
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
 
 

@@ -19,7 +19,7 @@ import pytest
 from tests.wire.hub_under_test import HubUnderTest, running_hub, wait_for
 from tests.wire.raw_module import RawModule
 from tests.wire.raw_traffic import connected, message, receiving, store, take
-from twinship.simulator.faults.client import NoControl, end_faults, set_fault, show
+from twinship.simulator.faults.client import NoControl, end_faults, set_fault, show_faults
 from twinship.simulator.faults.control import control_path
 from twinship.simulator.mqtt.packets import (
     NOT_AUTHORIZED,
@@ -63,7 +63,7 @@ def test_the_control_socket_is_for_this_user_only(hub: HubUnderTest) -> None:
     for name, value in (("no-such", None), ("duplicate-delivery", 1.5), ("drop-connections", 1.0)):
         with pytest.raises(NoControl):
             set_fault(hub.folder, name, value)
-    assert show(hub.folder)["faults"] == {}
+    assert show_faults(hub.folder)["faults"] == {}
 
 
 def test_the_verb_switches_on_and_off(hub: HubUnderTest) -> None:
@@ -83,7 +83,7 @@ def test_the_verb_switches_on_and_off(hub: HubUnderTest) -> None:
 def test_without_a_hub_the_cure_is_named(tmp_path: Path) -> None:
     """One line, not a traceback of sockets."""
     with pytest.raises(NoControl, match="twinship simulate"):
-        show(tmp_path)
+        show_faults(tmp_path)
 
 
 def test_duplicate_delivery_doubles_messages_to_inputs(hub: HubUnderTest) -> None:
@@ -247,6 +247,6 @@ def test_a_hub_that_is_killed_by_its_fault_comes_back_with_no_fault(tmp_path: Pa
             sender.wait_closed()
         hub.kill()  # it is dead already: this only takes note
         hub.start()
-        assert show(hub.folder)["faults"] == {}
+        assert show_faults(hub.folder)["faults"] == {}
         with receiving(hub) as receiver:
             assert take(receiver).body == b"kept"

@@ -9,7 +9,7 @@ import pytest
 
 from tests.wire.hub_under_test import DEVICE, ROUTES, HubUnderTest, running_hub, wait_for
 from tests.wire.raw_traffic import connected, message, receiving, store, take
-from twinship.simulator.faults.client import show
+from twinship.simulator.faults.client import show_faults
 
 pytestmark = pytest.mark.e2e
 
@@ -35,12 +35,12 @@ def test_a_full_store_refuses_and_what_it_has_is_still_delivered(hub: HubUnderTe
             store(sender, number, body)
         sender.send(message(4, body))
         sender.wait_closed()
-    counters = show(hub.folder)
+    counters = show_faults(hub.folder)
     assert counters["unacknowledged"] == {"storage_failure": 1}
     assert 90_000 < counters["message_bytes"] <= LIMIT
     hub.kill()
     hub.start()
-    assert show(hub.folder)["message_bytes"] == counters["message_bytes"]
+    assert show_faults(hub.folder)["message_bytes"] == counters["message_bytes"]
     with connected(hub, "sender") as sender:
         sender.send(message(4, body))
         sender.wait_closed()
@@ -50,7 +50,7 @@ def test_a_full_store_refuses_and_what_it_has_is_still_delivered(hub: HubUnderTe
         store(sender, 4, body)
     with receiving(hub) as receiver:
         assert take(receiver).body == body
-    wait_for(lambda: show(hub.folder)["message_bytes"] == 0, "an empty store")
+    wait_for(lambda: show_faults(hub.folder)["message_bytes"] == 0, "an empty store")
 
 
 def test_the_sdk_gets_through_when_there_is_space(hub: HubUnderTest) -> None:

@@ -38,7 +38,7 @@ def simulate_verb(
 ) -> None:
     """Run IoT Hub, edgeHub and the manifest's modules on this machine, until Ctrl-C."""
     from twinship.fleet import connection
-    from twinship.simulator.launcher import Simulator, SimulatorSettings
+    from twinship.simulator import Simulator, SimulatorSettings
 
     settings = SimulatorSettings(
         chosen_manifest(template),
@@ -64,15 +64,14 @@ def fault_verb(
     as_json: Json = False,
 ) -> None:
     """Switch a fault of the running simulator on or off; NAME `off` ends all."""
-    from twinship.simulator.faults import client
-    from twinship.simulator.faults.faults import ACTS, KNOBS, number
+    from twinship.simulator import ACTS, KNOBS, end_faults, fault_value, set_fault, show_faults
 
     if name is None:
-        told = client.show(folder)
+        told = show_faults(folder)
     elif name == "off":
-        told = client.end_faults(folder)
+        told = end_faults(folder)
     else:
-        told = client.set_fault(folder, name, number(value))
+        told = set_fault(folder, name, fault_value(value))
     if as_json:
         say_json(told)
         return

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from twinship.demo import DemoFailed
-from twinship.simulator.edge_agent.processes import LOCK, ProcessRecord, lock_folder
+from twinship.simulator import LOCK_FILE, end_leftover_processes, lock_folder
 
 SIMULATOR = "simulator"
 
@@ -19,15 +19,15 @@ def emptied(folder: Path) -> Iterator[None]:
     """Hold the folder, end what a killed run left there, empty it. Raises DemoFailed, FolderInUse."""
     folder.mkdir(parents=True, exist_ok=True)
     found = {entry.name for entry in folder.iterdir()}
-    if found and LOCK not in found:
+    if found and LOCK_FILE not in found:
         raise DemoFailed(f"{folder} holds other things, and the demo empties its folder: name another")
     lock = lock_folder(folder)
     try:
-        ProcessRecord(folder / SIMULATOR).reap()  # before its record is removed
+        end_leftover_processes(folder / SIMULATOR)  # before its record is removed
         for entry in folder.iterdir():
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
-            elif entry.name != LOCK:
+            elif entry.name != LOCK_FILE:
                 entry.unlink()
         yield
     finally:

@@ -22,7 +22,7 @@ from twinship.fleet import connection as connections
 from twinship.fleet import keys
 from twinship.fleet.publish import PublishResult, publish
 from twinship.fleet.service import ServiceHub
-from twinship.simulator.launcher import Simulator, SimulatorSettings
+from twinship.simulator import Simulator, SimulatorSettings
 
 DEVICE = "twinship"
 #: Under which the figures came about: no figure of a local hub should pass for one of a real edgeHub.

@@ -134,7 +134,7 @@ class Simulator:
         self._record.reap()
         (self._folder / hub_process.ENDPOINTS).unlink(missing_ok=True)
         sockets = socket_folder(self._folder)
-        self._record.keep_folder(sockets)
+        self._record.add_folder(sockets)
         exits.callback(self._forget, sockets)
         self._thread.start()
         exits.callback(self._thread.close)

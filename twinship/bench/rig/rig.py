@@ -21,9 +21,9 @@ from twinship.fleet import connection as connections
 from twinship.fleet import keys
 from twinship.fleet.publish import PublishResult, publish
 from twinship.fleet.service import ServiceHub
+from twinship.simulator import Simulator, SimulatorSettings
 from twinship.simulator.edge_agent.edge_agent import INHERITED
 from twinship.simulator.edge_agent.processes import dying_with_parent
-from twinship.simulator.launcher import Simulator, SimulatorSettings
 
 DEVICE = "twinship"
 VERDICT_S = 60.0

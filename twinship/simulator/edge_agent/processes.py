@@ -1,7 +1,6 @@
-"""Which processes this simulator has started, kept in a file: the next one ends what a kill left behind.
+"""The processes that this simulator has started, recorded in a file: the next simulator ends leftovers.
 
-A process is known by pid, start time and boot: a pid that was given to somebody else is never signalled.
-Starts nothing itself (supervisor.py does).
+Pid, start time and boot id identify a process, so a reused pid is never signalled.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-RECORD = "processes.json"
-LOCK = "agent.lock"
+RECORD_FILE = "processes.json"
+LOCK_FILE = "agent.lock"
 KILLED_WITHIN_S = 5.0
 
 
 class FolderInUse(Exception):
-    """Another simulator runs in this folder; one line with the cure."""
+    """Another simulator uses this folder. The text is one line with the cure."""
 
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A process that cannot be mistaken for another. `started`: clock ticks since the boot."""
+    """The identity of one process. `started` is in clock ticks since the boot."""
 
     pid: int
     started: int
@@ -36,12 +35,12 @@ class ProcessId:
 
     @classmethod
     def of(cls, pid: int) -> ProcessId | None:
-        """The process that has this pid now; None when there is none, or when it is a zombie."""
+        """The process that has this pid now; None if there is none or it is a zombie."""
         try:
             text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         except (FileNotFoundError, ProcessLookupError):
             return None
-        state, *numbers = text.rpartition(")")[2].split()  # the name in parentheses may hold anything
+        state, *numbers = text.rpartition(")")[2].split()  # the name in parentheses may contain anything
         if state in ("Z", "X"):
             return None
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -54,58 +53,62 @@ class ProcessId:
 
 
 class ProcessRecord:
-    """The file in the simulator's folder; written at each change, replaced at once."""
+    """The record in the simulator's folder. Each change replaces the file atomically."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / RECORD
+        self._path = folder / RECORD_FILE
         self._processes: dict[str, ProcessId] = {}
         self._folders: list[str] = []
 
-    def keep_folder(self, folder: Path) -> None:
-        """A folder elsewhere that must go when this simulator is gone."""
+    def add_folder(self, folder: Path) -> None:
+        """Record a folder elsewhere that reap() must remove."""
         self._folders.append(str(folder))
         self._write()
 
     def started(self, name: str, process: ProcessId) -> None:
-        """A process was started under this name."""
+        """Record a process under this name."""
         self._processes[name] = process
         self._write()
 
     def ended(self, name: str) -> None:
-        """The process of this name is no more."""
+        """Remove the process of this name."""
         if self._processes.pop(name, None) is not None:
             self._write()
 
     def clear(self) -> None:
-        """Everything has ended in order."""
+        """Remove the file: everything has ended in order."""
         self._path.unlink(missing_ok=True)
 
     def reap(self) -> list[str]:
-        """End what a killed predecessor left and remove its folders. Returns the names of what still ran."""
+        """Kill the processes and remove the folders of a killed simulator; returns the process names."""
         try:
-            left = json.loads(self._path.read_text(encoding="utf-8"))
-            processes = {name: ProcessId(**kept) for name, kept in left["processes"].items()}
-            folders = [str(folder) for folder in left["folders"]]
+            record = json.loads(self._path.read_text(encoding="utf-8"))
+            processes = {name: ProcessId(**fields) for name, fields in record["processes"].items()}
+            folders = [str(folder) for folder in record["folders"]]
         except FileNotFoundError:
             return []
         except (ValueError, KeyError, TypeError, AttributeError):
-            processes, folders = {}, []  # not written by us: nothing to go by
-        reaped = kill_all(processes)
+            processes, folders = {}, []  # not written by a simulator
+        killed = kill_all(processes)
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
         self.clear()
-        return reaped
+        return killed
 
     def _write(self) -> None:
         processes = {name: asdict(process) for name, process in self._processes.items()}
-        kept = {"processes": processes, "folders": self._folders}
         temporary = self._path.with_suffix(".new")
-        temporary.write_text(json.dumps(kept), encoding="utf-8")
+        temporary.write_text(json.dumps({"processes": processes, "folders": self._folders}), encoding="utf-8")
         os.replace(temporary, self._path)
 
 
+def end_leftover_processes(folder: Path) -> None:
+    """Kill what a killed simulator in this folder has left running."""
+    ProcessRecord(folder).reap()
+
+
 def kill_all(processes: Mapping[str, ProcessId]) -> list[str]:
-    """SIGKILL those that still run, with their groups, and wait until they are gone. Returns their names."""
+    """SIGKILL the processes that still run, with their groups, and wait; returns their names."""
     alive = {name: process for name, process in processes.items() if process.alive}
     for process in alive.values():
         kill_group(process.pid)
@@ -116,7 +119,7 @@ def kill_all(processes: Mapping[str, ProcessId]) -> list[str]:
 
 
 def kill_group(pid: int) -> None:
-    """SIGKILL a process that leads its own group, and whatever it started in it."""
+    """SIGKILL a process group by its leader."""
     try:
         os.killpg(pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
@@ -124,15 +127,15 @@ def kill_group(pid: int) -> None:
 
 
 def lock_folder(folder: Path) -> int:
-    """Hold the folder for this process; returns the open file, to be closed at last. Raises FolderInUse."""
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    """Lock the folder for this process; closing the returned descriptor unlocks it. Raises FolderInUse."""
+    descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         holder = os.read(descriptor, 20).decode("ascii", errors="replace").strip()
         os.close(descriptor)
         raise FolderInUse(
-            f"{folder}: a simulator runs in this folder (pid {holder or '?'}): stop it, or use another"
+            f"{folder}: a simulator runs in this folder (pid {holder or '?'}): stop it, or use another folder"
         ) from None
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
@@ -140,6 +143,6 @@ def lock_folder(folder: Path) -> int:
 
 
 def dying_with_parent(command: Sequence[str]) -> tuple[str, ...]:
-    """The command line that starts `command`, an absolute path first, as a child that dies with us."""
+    """A command line that runs `command` (an absolute path first) as a child that dies with this process."""
     bootstrap = Path(__file__).with_name("child.py")
     return (sys.executable, "-I", "-S", str(bootstrap), str(os.getpid()), *command)

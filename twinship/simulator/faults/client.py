@@ -1,4 +1,4 @@
-"""Asks a running hub's control socket: the other end of fault_control. Standard library only."""
+"""Client of a running hub's control socket (see control.py). Uses the standard library only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TIMEOUT_S: Final = 10.0
 
 
 class NoControl(Exception):
-    """No hub answers, or it refused; one line."""
+    """No hub answers, or the hub refused the request."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -28,44 +28,44 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def show(simulator_folder: Path) -> dict[str, Any]:
-    """What is switched on and what was counted: {"faults": {…}, "dropped": {…}, …}. Raises NoControl."""
-    return _ask(simulator_folder, "GET", "/")
+def show_faults(simulator_folder: Path) -> dict[str, Any]:
+    """The active faults and the hub's counters: {"faults": {…}, "dropped": {…}, …}. Raises NoControl."""
+    return _request(simulator_folder, "GET", "/")
 
 
 def set_fault(simulator_folder: Path, name: str, value: float | None = None) -> dict[str, Any]:
-    """Set a fault (0: off, None: its usual value) or do one that happens once. Raises NoControl."""
-    return _ask(simulator_folder, "PUT", f"/faults/{quote(name, safe='')}", {"value": value})
+    """Set a fault (0: off, None: its usual value), or trigger one that happens once. Raises NoControl."""
+    return _request(simulator_folder, "PUT", f"/faults/{quote(name, safe='')}", {"value": value})
 
 
 def end_faults(simulator_folder: Path) -> dict[str, Any]:
-    """Switch all off. Raises NoControl."""
-    return _ask(simulator_folder, "DELETE", "/faults")
+    """Switch all faults off. Raises NoControl."""
+    return _request(simulator_folder, "DELETE", "/faults")
 
 
-def _ask(simulator_folder: Path, method: str, path: str, body: object = None) -> dict[str, Any]:
-    with contextlib.closing(_UnixConnection(_control(simulator_folder))) as connection:
+def _request(simulator_folder: Path, method: str, path: str, body: object = None) -> dict[str, Any]:
+    with contextlib.closing(_UnixConnection(_control_socket(simulator_folder))) as connection:
         try:
             connection.request(method, path, None if body is None else json.dumps(body))
-            answer = connection.getresponse()
-            content = answer.read()
+            response = connection.getresponse()
+            content = response.read()
         except OSError:
-            raise _nobody(simulator_folder) from None
+            raise _no_hub(simulator_folder) from None
     try:
-        told = json.loads(content)
+        result = json.loads(content)
     except ValueError:
-        told = {"message": f"status {answer.status}"}
-    if answer.status >= 400:
-        raise NoControl(told["message"])
-    return dict(told)
+        result = {"message": f"status {response.status}"}
+    if response.status >= 400:
+        raise NoControl(result["message"])
+    return dict(result)
 
 
-def _control(simulator_folder: Path) -> Path:
+def _control_socket(simulator_folder: Path) -> Path:
     try:
         return Path(json.loads((simulator_folder / "endpoints.json").read_text(encoding="utf-8"))["control"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise _nobody(simulator_folder) from None
+        raise _no_hub(simulator_folder) from None
 
 
-def _nobody(simulator_folder: Path) -> NoControl:
+def _no_hub(simulator_folder: Path) -> NoControl:
     return NoControl(f"no simulator answers for {simulator_folder}; start one: twinship simulate")

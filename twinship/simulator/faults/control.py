@@ -1,6 +1,7 @@
-"""The hub's control socket: faults on and off, and what the hub counts. Not part of the service's REST API.
+"""The hub's control socket: switches faults on and off, and shows the hub's counters.
 
-A unix socket of mode 0600 in the private socket folder; whoever may open it is this user.
+It is not part of the service's REST API. The unix socket has mode 0600 and lies in the private socket folder,
+so only this user can open it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ SOCKET: Final = "control.sock"
 
 
 def control_path(folder: Path) -> Path:
-    """Where the socket is, in the folder of the workload sockets."""
+    """The path of the socket in the folder of the workload sockets."""
     return folder / SOCKET
 
 
@@ -29,9 +30,9 @@ async def serve_control(
     acts: Mapping[str, Callable[[], None]],
     counters: Callable[[], Mapping[str, Any]],
 ) -> web.AppRunner:
-    """Serve the socket; `await runner.cleanup()` ends it. `acts`: what happens once, for each of ACTS."""
+    """Serve the socket; `await runner.cleanup()` ends it. `acts` has a function for each of ACTS."""
     path = control_path(folder)
-    path.unlink(missing_ok=True)  # left by a hub that was killed
+    path.unlink(missing_ok=True)  # a killed hub leaves it
     application = control_api(faults, acts, counters)
 
     async def remove(_application: web.Application) -> None:
@@ -51,7 +52,7 @@ async def serve_control(
 def control_api(
     faults: Faults, acts: Mapping[str, Callable[[], None]], counters: Callable[[], Mapping[str, Any]]
 ) -> web.Application:
-    """GET / shows all, PUT /faults/NAME with {"value": …} sets one or does it, DELETE /faults ends all."""
+    """GET / shows all; PUT /faults/NAME with {"value": …} sets or triggers one; DELETE /faults ends all."""
 
     def state() -> web.Response:
         return web.json_response({"faults": dict(faults.active), **counters()})

@@ -1,7 +1,18 @@
-"""Faults that can be switched on: which there are, and what each is set to. Pure; does nothing itself.
+"""The faults that can be switched on, and their current values.
 
-Whoever is hit asks here. What is left to chance comes from one seeded generator, so that the same traffic
-meets the same faults again. All faults end with the hub process.
+The component that a fault hits reads its value from Faults. Random choices come from one seeded generator, so
+the same traffic meets the same faults again. All faults end with the hub process.
+
+>>> faults = Faults()
+>>> faults.set("link-delay")
+0.1
+>>> faults.active
+{'link-delay': 0.1}
+>>> faults.set("link-delay", 0)
+0
+>>> faults.set("late-twin", -1)
+Traceback (most recent call last):
+twinship.simulator.faults.faults.FaultRefused: late-twin is 0 to 3600 (seconds), not -1
 """
 
 from __future__ import annotations
@@ -16,12 +27,12 @@ SEED: Final = 1
 
 
 class FaultRefused(ValueError):
-    """No such fault, or no such value; one line with what there is."""
+    """Unknown fault or invalid value. The text names the valid ones."""
 
 
 @dataclass(frozen=True)
 class Knob:
-    """A fault that lasts until it is set to 0. `usual`: its value when none is given."""
+    """A fault that stays on until it is set to 0. `usual` is its value when the caller gives none."""
 
     unit: str
     usual: float
@@ -46,32 +57,37 @@ KNOBS: Final[Mapping[str, Knob]] = {
         "seconds", 5.0, 3600.0, "a message is stored at once and acknowledged this much later"
     ),
     LATE_TWIN: Knob("seconds", 5.0, 3600.0, "twin answers and desired patches come this much later"),
-    EXPIRE_TOKENS: Knob(
-        "seconds", 86_400.0, 1e9, "the hub's clock is this far ahead when it looks at tokens"
+    EXPIRE_TOKENS: Knob("seconds", 86_400.0, 1e9, "the hub's clock is this far ahead when it checks tokens"),
+    CUT_UPSTREAM: Knob(
+        "on/off", 1.0, 1.0, "no message leaves the edge for the cloud; messages wait in the store"
     ),
-    CUT_UPSTREAM: Knob("on/off", 1.0, 1.0, "nothing leaves the edge for the cloud; it waits in the store"),
     BLACK_HOLE: Knob("on/off", 1.0, 1.0, "the edge accepts TCP and neither reads nor answers"),
-    LINK_RATE: Knob("bytes/s", 10_000.0, 1e9, "each connection carries so many bytes a second each way"),
-    LINK_DELAY: Knob("seconds", 0.1, 60.0, "every byte takes this much longer, each way"),
+    LINK_RATE: Knob("bytes/s", 10_000.0, 1e9, "each connection carries this many bytes a second each way"),
+    LINK_DELAY: Knob("seconds", 0.1, 60.0, "every byte takes this much longer each way"),
 }
+#: Faults that happen once.
 ACTS: Final[Mapping[str, str]] = {
-    DROP_CONNECTIONS: "every module's connection ends now, with a TCP reset",
-    RESTART_HUB: "kill -9 of the hub, now; `twinship simulate` starts it again",
+    DROP_CONNECTIONS: "every module's connection ends now with a TCP reset",
+    RESTART_HUB: "kill -9 of the hub now; `twinship simulate` starts it again",
 }
 
 
-def number(text: str | None) -> float | None:
-    """A value as people write it: a number, on, off, or nothing (the usual one). Raises FaultRefused."""
+def fault_value(text: str | None) -> float | None:
+    """Parse a number, "on" (None: the usual value), "off" (0) or None. Raises FaultRefused.
+
+    >>> fault_value("off"), fault_value("0.5"), fault_value("on")
+    (0.0, 0.5, None)
+    """
     if text is None or text == "on":
         return None
     try:
         return 0.0 if text == "off" else float(text)
     except ValueError:
-        raise FaultRefused(f"{text[:40]!r} is no number, nor on or off") from None
+        raise FaultRefused(f"{text[:40]!r} is not a number, on or off") from None
 
 
 class Faults:
-    """What is switched on. `on_change` is called after each change."""
+    """The values of all faults. `on_change` callbacks run after each change."""
 
     def __init__(self, seed: int = SEED) -> None:
         self.on_change: list[Callable[[], None]] = []
@@ -84,16 +100,16 @@ class Faults:
         return dict(self._values)
 
     def value(self, name: str) -> float:
-        """What a fault is set to; 0 = off."""
+        """The value of a fault; 0 means off."""
         return self._values.get(name, 0.0)
 
     def set(self, name: str, value: float | None = None) -> float:
-        """Switch a fault on (None: to its usual value) or, with 0, off; returns its value.
+        """Switch a fault on (None: with its usual value) or, with 0, off; returns its value.
 
         Raises FaultRefused and changes nothing.
         """
         if (knob := KNOBS.get(name)) is None:
-            raise FaultRefused(f"there is no fault {name!r} that lasts; there are {', '.join(KNOBS)}")
+            raise FaultRefused(f"there is no lasting fault {name!r}; there are {', '.join(KNOBS)}")
         value = knob.usual if value is None else value
         if not (math.isfinite(value) and 0 <= value <= knob.largest):
             raise FaultRefused(f"{name} is 0 to {knob.largest:g} ({knob.unit}), not {value:g}")
@@ -101,19 +117,19 @@ class Faults:
             self._values[name] = value
         else:
             self._values.pop(name, None)
-        self._tell()
+        self._notify()
         return value
 
     def end(self) -> None:
-        """Switch everything off."""
+        """Switch all faults off."""
         self._values.clear()
-        self._tell()
+        self._notify()
 
     def strikes(self, name: str) -> bool:
-        """Whether a fault that has a share hits this time."""
+        """Whether a fault whose value is a share hits this time."""
         share = self._values.get(name)
         return share is not None and self._random.random() < share
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for callback in self.on_change:
             callback()

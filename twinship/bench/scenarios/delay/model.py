@@ -23,8 +23,7 @@ from twinship.bench.scenarios.delay.formulas import model_s
 from twinship.bench.scenarios.delay.points import Point
 from twinship.fleet import keys
 from twinship.fleet.publish import sign
-from twinship.simulator.faults.client import end_faults, set_fault, show
-from twinship.simulator.faults.faults import LINK_DELAY, LINK_RATE
+from twinship.simulator import LINK_DELAY, LINK_RATE, end_faults, set_fault, show_faults
 
 MODULE: Final = "inference"
 PROMOTED_S: Final = 60.0
@@ -73,7 +72,7 @@ class ModelLink:
 
     def _carried(self) -> int:
         """Bytes that the hub has sent to the module: the model goes that way."""
-        return int(show(self._rig.upstream.parent)["carried"][f"{DEVICE}/{MODULE}"][1])
+        return int(show_faults(self._rig.upstream.parent)["carried"][f"{DEVICE}/{MODULE}"][1])
 
     def _publish(self) -> tuple[int, float]:
         """Bytes on the wire and seconds, from the twin's patch to the promotion of an unknown version."""

@@ -29,8 +29,7 @@ from twinship.bench.scenarios.delay.model import ModelLink
 from twinship.bench.scenarios.delay.picture import draw
 from twinship.bench.scenarios.delay.points import Point, break_evens, shortcomings
 from twinship.bench.scenarios.delay.sender import Order
-from twinship.simulator.faults.client import end_faults, set_fault, show
-from twinship.simulator.faults.faults import LINK_DELAY, LINK_RATE
+from twinship.simulator import LINK_DELAY, LINK_RATE, end_faults, set_fault, show_faults
 
 CAMERA: Final = "camera_sim"
 ROUTE: Final = (
@@ -143,7 +142,7 @@ class _Link:
 
 def _carried(simulator: Path, module: str) -> int:
     """Bytes that the hub has counted on this module's connection, both ways."""
-    return sum(show(simulator)["carried"][f"{DEVICE}/{module}"])
+    return sum(show_faults(simulator)["carried"][f"{DEVICE}/{module}"])
 
 
 class _Sender:

@@ -76,7 +76,7 @@ def test_what_a_predecessor_left_is_ended(tmp_path: Path, sleeper: subprocess.Po
     sockets.mkdir()
     record, known = ProcessRecord(tmp_path), ProcessId.of(sleeper.pid)
     assert known is not None
-    record.keep_folder(sockets)
+    record.add_folder(sockets)
     record.started("camera", known)
     record.started("gone", replace(known, pid=4_000_000))
     assert ProcessRecord(tmp_path).reap() == ["camera"]

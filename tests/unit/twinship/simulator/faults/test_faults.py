@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.twinship.simulator.edge import ManualClock
-from twinship.simulator.faults.faults import KNOBS, FaultRefused, Faults, number
+from twinship.simulator.faults.faults import KNOBS, FaultRefused, Faults, fault_value
 from twinship.simulator.faults.shaping import SLICE_BYTES, DelayQueue, LinkShaper
 
 
@@ -48,9 +48,9 @@ def test_what_cannot_be_set_changes_nothing(name: str, value: float) -> None:
 
 def test_values_are_read_as_people_write_them() -> None:
     """A number, on, off or nothing."""
-    assert [number(text) for text in (None, "on", "off", "0.5")] == [None, None, 0.0, 0.5]
-    with pytest.raises(FaultRefused, match="no number"):
-        number("much")
+    assert [fault_value(text) for text in (None, "on", "off", "0.5")] == [None, None, 0.0, 0.5]
+    with pytest.raises(FaultRefused, match="not a number"):
+        fault_value("much")
 
 
 def test_what_is_held_back_keeps_its_order() -> None:

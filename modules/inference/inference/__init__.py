@@ -1,1 +1,1 @@
-"""The inference module: frames to predictions, by the model that the twin names."""
+"""The inference module: runs the model that the twin names on frames, and publishes the predictions."""

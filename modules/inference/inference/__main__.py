@@ -1,4 +1,4 @@
-"""`python -m inference`: read the environment, put the module together, run it."""
+"""`python -m inference`: read the environment, build the module, run it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ EXIT_SETTINGS = 2
 
 
 def main() -> NoReturn:
-    """Run until told to stop; exits with 2 when the environment cannot be used."""
+    """Run until the module must stop; exits with 2 if the environment is invalid."""
     log.setup("inference")
-    cpu_affinity.pin_to_one_core(
-        -1, os.environ.get("MODULE_CORE")
-    )  # the last: a device's interrupts are the first one's
+    # The last core, because the first one handles the interrupts of a device.
+    cpu_affinity.pin_to_one_core(-1, os.environ.get("MODULE_CORE"))
     try:
         environment = Environment.read(os.environ)
     except SettingsError as error:
@@ -39,9 +38,8 @@ def main() -> NoReturn:
 
 
 def build(environment: Environment) -> Service:
-    """The module, not started. OpenSSL's own variables (SSL_CERT_FILE) are read here too."""
+    """Build the module without starting it. Reads also the variables of OpenSSL (SSL_CERT_FILE)."""
     keyring = Keyring.from_environment(environment.trusted_keys, environment.signature_required)
-
     settings = DeliverySettings(fetch=FetchSettings(environment.source_allow, authorities(os.environ)))
 
     def deliver(report: Report) -> Delivery:

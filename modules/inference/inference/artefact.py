@@ -1,8 +1,24 @@
-"""One model in one file: a TFLite flatbuffer with a zip trailer that describes it.
+"""Packs and reads an artefact: one model in one file, a TFLite flatbuffer with a zip trailer.
 
-The trailer follows the TFLite metadata convention, so any TFLite runtime loads the file as it is and
-`unzip -l` lists `manifest.json`, `labels.txt`, `probes.bin` and `probes.json`. This file packs and reads
-bytes. It opens no file, decides on no trust, runs no model and needs no numpy.
+The trailer follows the TFLite metadata convention: any TFLite runtime loads the file, and `unzip -l` lists
+`manifest.json`, `labels.txt`, `probes.bin` and `probes.json`. This module must work without numpy and without
+a TFLite runtime, because the operator's commands use it. `models.verification` checks the signature.
+
+>>> manifest = Manifest(
+...     name="digits",
+...     version="1.0.0",
+...     architecture="micro",
+...     input=InputSpec(height=2, width=2, channels=1),
+...     latencyBudgetMs=5,
+... )
+>>> flatbuffer = b"....TFL3" + bytes(16)
+>>> data = pack(flatbuffer, manifest, labels=["cat", "dog"], probes=Probes(bytes(4), expected=("cat",)))
+>>> artefact = read(data)
+>>> artefact.labels, artefact.manifest.version, artefact.tflite == flatbuffer
+(('cat', 'dog'), '1.0.0', True)
+>>> read(data[:-1])
+Traceback (most recent call last):
+inference.artefact.BadArtefact: trailer: File is not a zip file
 """
 
 import hashlib
@@ -21,17 +37,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 MAX_ARTEFACT_BYTES = 32 * 1024 * 1024
 MAX_LABELS = 4096
 MAX_PROBES = 10
-#: What a name and a version are made of: safe in signed lines, file names, twin values and properties.
+#: Names and versions: safe in signed lines, file names, twin values and message properties.
 WORD_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
 
-# What each member may hold once inflated. Ten probes of 512 × 512 × 3 are 7.9 MB.
+# Largest inflated size of each member. Ten probes of 512 × 512 × 3 have 7.9 MB.
 _MAX_MEMBER_BYTES = {
     "manifest.json": 64 * 1024,
     "labels.txt": 256 * 1024,
     "probes.json": 64 * 1024,
     "probes.bin": 8 * 1024 * 1024,
 }
-_MAX_MEMBERS = 16  # members of other names are left alone: a later version may add some
+_MAX_MEMBERS = 16  # read() ignores other names, because a later version may add members
 MAX_LABEL_CHARACTERS = 128
 _TFLITE_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TFLite flatbuffer
 _UNZIP_ERRORS = (
@@ -51,7 +67,7 @@ _Word = Annotated[str, Field(pattern=WORD_PATTERN)]
 
 
 class BadArtefact(ValueError):
-    """These bytes are no model artefact; `reason` says in one line what is wrong with them."""
+    """The bytes are not a valid artefact; `reason` is one line."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -59,7 +75,7 @@ class BadArtefact(ValueError):
 
 
 class InputSpec(BaseModel):
-    """What the model takes: uint8 pixels (height, width, channels); real value = pixel × scale + offset."""
+    """The model's input: uint8 pixels (height, width, channels); real value = pixel × scale + offset."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -72,12 +88,12 @@ class InputSpec(BaseModel):
 
     @property
     def pixels(self) -> int:
-        """Bytes of one prepared picture."""
+        """The number of bytes of one prepared picture."""
         return self.height * self.width * self.channels
 
 
 class Manifest(BaseModel):
-    """What the model says about itself. Fields of later versions are ignored."""
+    """The description of the model. Unknown fields, of later versions, are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, populate_by_name=True)
 
@@ -87,18 +103,20 @@ class Manifest(BaseModel):
     architecture: str = Field(max_length=64)
     input: InputSpec
     latencyBudgetMs: float = Field(gt=0)
-    minimumRuntime: dict[str, str] = Field(default_factory=dict)  # runtime name → lowest version that will do
+    minimumRuntime: dict[str, str] = Field(
+        default_factory=dict
+    )  # runtime name → lowest version that runs the model
     metrics: dict[str, Any] = Field(default_factory=dict)
     dataset: str = ""
-    weightsSha256: str = ""  # of the float weights before conversion
+    weightsSha256: str = ""  # digest of the float weights before conversion
     created: str = ""
 
 
 @dataclass(frozen=True)
 class Probes:
-    """Pictures whose answers are known: how a device finds out that this model works on it.
+    """Pictures with known labels: a device uses them to prove that the model works on it.
 
-    `images` is count × H × W × C uint8, raw and already prepared; `expected` holds one label for each.
+    `images` holds count × H × W × C uint8 pixels, prepared for the model; `expected` one label for each.
     """
 
     images: bytes = field(repr=False)
@@ -111,7 +129,7 @@ class Probes:
 
 @dataclass(frozen=True)
 class Artefact:
-    """A readable artefact: `data` is the whole file, `tflite` the flatbuffer in front of the trailer."""
+    """A valid artefact: `data` is the whole file, `tflite` the flatbuffer before the trailer."""
 
     data: bytes = field(repr=False)
     tflite: bytes = field(repr=False)
@@ -121,7 +139,7 @@ class Artefact:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the whole file, in lower-case hex."""
+        """The digest of the whole file, in lower-case hex."""
         return hashlib.sha256(self.data).hexdigest()
 
     @property
@@ -130,14 +148,17 @@ class Artefact:
 
 
 def pack(tflite: bytes, manifest: Manifest, labels: Sequence[str], probes: Probes) -> bytes:
-    """One artefact's bytes; the same input gives the same bytes. Raises BadArtefact where read() would."""
+    """Return the bytes of an artefact; the same input gives the same bytes.
+
+    Raises BadArtefact for input that read() would refuse.
+    """
     if zipfile.is_zipfile(io.BytesIO(tflite)):
         raise BadArtefact("the flatbuffer has a zip trailer already")
     buffer = io.BytesIO()
     buffer.write(tflite)
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as trailer:
         for name, content in _members(manifest, labels, probes).items():
-            # Stored, not deflated: the twin's zlib packs the whole file once, and better.
+            # Stored, not deflated: the twin section compresses the whole file, which saves more.
             member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             member.create_system, member.external_attr = 3, 0o644 << 16
             trailer.writestr(member, content)
@@ -145,7 +166,7 @@ def pack(tflite: bytes, manifest: Manifest, labels: Sequence[str], probes: Probe
 
 
 def read(data: bytes) -> Artefact:
-    """Take an artefact apart. Raises BadArtefact; never inflates a member past its cap."""
+    """Parse an artefact. Raises BadArtefact; never inflates a member beyond its size limit."""
     if len(data) > MAX_ARTEFACT_BYTES:
         raise BadArtefact(f"{len(data)} bytes, more than the {MAX_ARTEFACT_BYTES} that are allowed")
     if data[4:8] != _TFLITE_IDENTIFIER:
@@ -178,7 +199,7 @@ def _json_bytes(value: object) -> bytes:
 
 
 def _unzip(data: bytes) -> tuple[int, dict[str, bytes]]:
-    """Where the trailer starts, and the members that we know. Raises BadArtefact and any of _UNZIP_ERRORS."""
+    """Return the start of the trailer and its known members. Raises BadArtefact and any of _UNZIP_ERRORS."""
     with zipfile.ZipFile(io.BytesIO(data)) as trailer:
         infos = trailer.infolist()
         if len(infos) > _MAX_MEMBERS:
@@ -196,11 +217,11 @@ def _unzip(data: bytes) -> tuple[int, dict[str, bytes]]:
 def _member(trailer: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise BadArtefact(f"{info.filename}: compression {info.compress_type} is not allowed")
-    cap = _MAX_MEMBER_BYTES[info.filename]
+    limit = _MAX_MEMBER_BYTES[info.filename]
     with trailer.open(info) as member:
-        content = member.read(cap + 1)
-    if len(content) > cap:
-        raise BadArtefact(f"{info.filename}: more than {cap} bytes")
+        content = member.read(limit + 1)
+    if len(content) > limit:
+        raise BadArtefact(f"{info.filename}: more than {limit} bytes")
     return content
 
 
@@ -209,8 +230,8 @@ def _manifest(content: bytes) -> Manifest:
         return Manifest.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "document"
-        raise BadArtefact(f"manifest.json: {where}: {_one_line(first['msg'])}") from error
+        path = ".".join(str(key) for key in first["loc"]) or "document"
+        raise BadArtefact(f"manifest.json: {path}: {_one_line(first['msg'])}") from error
 
 
 def _labels(content: bytes) -> tuple[str, ...]:
@@ -224,7 +245,7 @@ def _labels(content: bytes) -> tuple[str, ...]:
         if not label.isprintable() or not 1 <= len(label) <= MAX_LABEL_CHARACTERS:
             raise BadArtefact(f"labels.txt: not a label: {label[:40]!r}")
     if len(set(labels)) != len(labels):
-        raise BadArtefact("labels.txt: a label stands there twice")
+        raise BadArtefact("labels.txt: a label occurs twice")
     return labels
 
 
@@ -243,10 +264,10 @@ def _check_probes(probes: Probes, spec: InputSpec, labels: tuple[str, ...]) -> N
     if not 1 <= probes.count <= MAX_PROBES:
         raise BadArtefact(f"probes.json: {probes.count} probes, not 1 to {MAX_PROBES}")
     if len(probes.images) != probes.count * spec.pixels:
-        wanted = f"{probes.count} × {spec.pixels} as the input asks for"
-        raise BadArtefact(f"probes.bin: {len(probes.images)} bytes, not {wanted}")
+        expected = f"{probes.count} × {spec.pixels} for this input"
+        raise BadArtefact(f"probes.bin: {len(probes.images)} bytes, not {expected}")
     if unknown := sorted(set(probes.expected) - set(labels)):
-        raise BadArtefact(f"probes.json: {unknown[0][:40]!r} is no label of this model")
+        raise BadArtefact(f"probes.json: {unknown[0][:40]!r} is not a label of this model")
 
 
 def _one_line(error: object) -> str:

@@ -1,8 +1,8 @@
-"""The bare speed of the running model on this very device: one invoke after the other, nothing around it.
+"""Measures how fast the serving model runs on this device: direct method `benchmark`.
 
-MLPerf's SingleStream scenario: the next query begins when the last one ended, at least 1,024 of them unless
-the time is up before. `python -m inference.benchmark FILE` is the child, niced and confined as a proof is, so
-that frames come first; Benchmark is the parent's side. It decides nothing about models.
+Follows the SingleStream scenario of MLPerf: each query starts when the last one has ended, 1,024 queries by
+default or as many as the time allows. `Benchmark` starts `python -m inference.benchmark FILE` as a child
+process, niced and limited like a proof, so that frames have priority.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ from inference.runtimes import versions
 SCHEMA: Final = "twinship.benchmark.v1"
 MIN_QUERIES: Final = 1024
 PERCENTILES: Final = (50, 90, 99)
-_START_S: Final = 20.0  # for a process to start, load and warm on a busy device
+_START_S: Final = 20.0  # to start a process, load and warm the model on a busy device
 
 
 class BenchmarkRequest(BaseModel):
-    """The method's payload."""
+    """The payload of the method."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
     queries: int = Field(default=MIN_QUERIES, ge=1, le=1_000_000)
-    seconds: float = Field(default=10.0, gt=0, le=240)  # and no longer, however many queries that makes
+    seconds: float = Field(default=10.0, gt=0, le=240)  # ends the benchmark, however many queries are done
 
 
 class BenchmarkFailed(Exception):
-    """There are no figures; one line says why."""
+    """The benchmark has no result; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What the child measured. `invoke_ms` is nearest-rank over all queries."""
+    """The result of the child. `invoke_ms` holds nearest-rank percentiles of all queries."""
 
     runtime_version: str
     queries: int
@@ -60,21 +60,24 @@ class Speed:
 
 
 class Benchmark:
-    """One at a time. May be called from any thread."""
+    """Runs one benchmark at a time. Thread-safe."""
 
     def __init__(self) -> None:
-        self._one = threading.Lock()
+        self._lock = threading.Lock()
 
     def run(
         self, file: Path, ref: ModelRef, runtime: str, request: BenchmarkRequest, delegate: str = ""
     ) -> dict[str, Any]:
-        """The method's answer. Raises BenchmarkFailed. Takes request.seconds and the start of a process."""
-        if not self._one.acquire(blocking=False):
+        """Return the answer of the method. Blocks for request.seconds plus the start of a process.
+
+        Raises BenchmarkFailed.
+        """
+        if not self._lock.acquire(blocking=False):
             raise BenchmarkFailed("another benchmark is under way")
         try:
-            speed = _measured(file, ref.sha256, runtime, delegate, request)
+            speed = _run_child(file, ref.sha256, runtime, delegate, request)
         finally:
-            self._one.release()
+            self._lock.release()
         return {
             "schema": SCHEMA,
             "device": device(),
@@ -89,7 +92,7 @@ class Benchmark:
 
 
 def device() -> dict[str, Any]:
-    """What the figures depend on, as far as the system tells."""
+    """Return the properties of this machine that influence the result."""
     return {
         "machine": platform.machine(),
         "processor": _processor(),
@@ -103,12 +106,12 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
-    # Boards with ARM cores have no "model name"; some have "Model", as "Raspberry Pi 4 Model B".
+    # ARM boards have no "model name"; some have "Model", for example "Raspberry Pi 4 Model B".
     found = {name.strip(): text.strip() for name, _, text in (line.partition(":") for line in lines)}
     return found.get("model name") or found.get("Model") or platform.processor() or "unknown"
 
 
-def _measured(file: Path, sha256: str, runtime: str, delegate: str, request: BenchmarkRequest) -> Speed:
+def _run_child(file: Path, sha256: str, runtime: str, delegate: str, request: BenchmarkRequest) -> Speed:
     command = [sys.executable, "-I", "-m", "inference.benchmark", str(file), "--sha256", sha256]
     command += ["--runtime", runtime, "--delegate", delegate]
     command += ["--queries", str(request.queries), "--seconds", str(request.seconds)]
@@ -121,9 +124,9 @@ def _measured(file: Path, sha256: str, runtime: str, delegate: str, request: Ben
     match ended.said:
         case {"speed": dict(figures)} if not ended.status:
             return Speed(**figures)
-        case {"failed": str(why)}:
-            raise BenchmarkFailed(why)
-    raise BenchmarkFailed(f"the process ended with status {ended.status} and no figures")
+        case {"failed": str(reason)}:
+            raise BenchmarkFailed(reason)
+    raise BenchmarkFailed(f"the process ended with status {ended.status} and no result")
 
 
 # -- the child -----------------------------------------------------------------------------------------------
@@ -132,28 +135,30 @@ def _measured(file: Path, sha256: str, runtime: str, delegate: str, request: Ben
 def single_stream(
     artefact: Artefact, runtime: str, queries: int, seconds: float, delegate: str = ""
 ) -> Speed:
-    """Invoke until there are so many queries or the time is up, at least once."""
+    """Invoke the model `queries` times, or until `seconds` are over, but at least once."""
     engine = Engine(artefact, runtime=runtime, delegate=delegate)
     engine.warm()
     spec = artefact.manifest.input
     picture = np.frombuffer(artefact.probes.images[: spec.pixels], np.uint8)
     invoke = engine.prepared(picture.reshape(spec.height, spec.width, spec.channels))
     times_ns: list[int] = []
-    began = now = perf_counter_ns()
-    until = began + int(seconds * 1e9)
+    start = now = perf_counter_ns()
+    until = start + int(seconds * 1e9)
     while not times_ns or (len(times_ns) < queries and now < until):
         invoke()
-        then, now = now, perf_counter_ns()
-        times_ns.append(now - then)
+        previous, now = now, perf_counter_ns()
+        times_ns.append(now - previous)
     ordered = sorted(times_ns)
     ranks = {f"p{p}": ordered[math.ceil(p / 100 * len(ordered)) - 1] / 1e6 for p in PERCENTILES}
-    per_s = len(ordered) / ((now - began) / 1e9)
+    per_s = len(ordered) / ((now - start) / 1e9)
     return Speed(versions()[engine.runtime], len(ordered), ranks, round(per_s, 3))
 
 
 def main(argv: Sequence[str]) -> int:
-    """The child's whole life: one JSON line, exit code 0 with figures, 1 without."""
-    parser = argparse.ArgumentParser(prog="python -m inference.benchmark", description="Time one artefact.")
+    """Run in the child: print one line of JSON; exit code 0 with a result, 1 without."""
+    parser = argparse.ArgumentParser(
+        prog="python -m inference.benchmark", description="Measure one artefact."
+    )
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument("--sha256", required=True)
     parser.add_argument("--runtime", default="auto")
@@ -165,7 +170,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         artefact = _read(options.file, options.sha256)
         speed = single_stream(artefact, options.runtime, options.queries, options.seconds, options.delegate)
-    except Exception as error:  # a runtime raises what it likes
+    except Exception as error:  # runtimes raise any exception
         return answer(Ended(1, {"failed": " ".join(str(error).split())[:300] or repr(error)}))
     return answer(Ended(0, {"speed": asdict(speed)}))
 

@@ -1,7 +1,6 @@
-"""One loaded model: prepared pixels in, one number for each label out.
+"""Runs one loaded model: prepared pixels in, one score for each label out.
 
-Does not decode pictures (`preprocess`), choose the model (`delivery`) or time itself (`ledger`).
-Never give it a file that was not proved in a child process first: a damaged flatbuffer kills the process.
+Load only models that passed a proof in a child process: a damaged flatbuffer kills the process.
 """
 
 from __future__ import annotations
@@ -30,18 +29,19 @@ __all__ = ["Engine", "EngineError", "NeedsDelegate"]
 
 INTEGERS: Final = (np.dtype(np.int8), np.dtype(np.uint8))
 FLOAT: Final = np.dtype(np.float32)
-_EDGE_TPU_OPERATOR: Final = "edgetpu-custom-op"  # what edgetpu_compiler makes of a whole subgraph
+_EDGE_TPU_OPERATOR: Final = "edgetpu-custom-op"  # edgetpu_compiler replaces a whole subgraph by it
 
 
 class Engine:
-    """A model in one interpreter; may be built in one thread and used in another."""
+    """A model in one interpreter. One thread may create it and another one use it."""
 
     def __init__(
         self, artefact: Artefact, *, runtime: str = AUTO, threads: int = 1, delegate: str = ""
     ) -> None:
-        """Load the model; EngineError when it does not load or is not what its manifest says.
+        """Load the model; raises EngineError if it does not load or differs from its manifest.
 
-        Where `delegate` does not take it the CPU does; NeedsDelegate for a model that no CPU runs.
+        If `delegate`, a shared library, does not accept the model, the CPU runs it. Raises NeedsDelegate for
+        a model that no CPU runs.
         """
         self.runtime = chosen(runtime)
         self.labels = artefact.labels
@@ -49,20 +49,18 @@ class Engine:
         self._lock = threading.Lock()  # one frame at a time; uncontended on the frame path
         loaded = _load(self.runtime, artefact.tflite, threads, delegate)
         self._interpreter, self._source, self._sink = loaded.interpreter, loaded.source, loaded.sink
-        self.delegate: str = (
-            loaded.delegate
-        )  # the library that took the model, or its part of it; "" for none
-        self.why_not: str = loaded.why_not  # why the delegate that was asked for does not
+        self.delegate: str = loaded.delegate  # the library that runs the model or a part of it; "" for none
+        self.why_not: str = loaded.why_not  # why the requested delegate does not run it
         _agree(self._source, (1, self.input.height, self.input.width, self.input.channels), "input")
         _agree(self._sink, (1, len(self.labels)), "output")
         self._quantised = quantise(self.input, self._source)
         self._real = dequantise(self._sink)
 
     def infer(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """One prepared picture, uint8 (H, W, C), to the model's output, float32 (labels,): an own copy.
+        """Run the model on one prepared picture, uint8 (H, W, C); return a copy of its float32 (labels,).
 
-        Raises what the runtime raises (ValueError for other shapes, RuntimeError when an operator fails), and
-        EngineError when a float model's output is not finite.
+        Raises the errors of the runtime: ValueError for another shape, RuntimeError if an operator fails; and
+        EngineError if the output of a float model is not finite.
         """
         with self._lock:
             self._interpreter.set_tensor(self._source.index, self._quantised.take(pixels)[np.newaxis])
@@ -74,7 +72,7 @@ class Engine:
         return real.reshape(-1)
 
     def reported(self) -> dict[str, str | None]:
-        """What computes: the runtime, its delegate (None: the CPU), why not the one that was asked for."""
+        """Return runtime and delegate (None: the CPU), and why the requested delegate is not used."""
         return {
             "runtime": self.runtime,
             "delegate": self.delegate or None,
@@ -82,19 +80,19 @@ class Engine:
         }
 
     def prepared(self, pixels: NDArray[np.uint8]) -> Callable[[], None]:
-        """The bare invoke on this picture, for who times it; nobody else may use the engine meanwhile."""
+        """Return a function that only invokes the model on this picture, for timing. Not thread-safe."""
         self._interpreter.set_tensor(self._source.index, self._quantised.take(pixels)[np.newaxis])
         return self._interpreter.invoke
 
     def warm(self, times: int = 3) -> None:
-        """Run a black picture, so that the first frame does not pay for what the runtime puts off."""
+        """Run a black picture, so that the first frame does not wait for lazy initialisation."""
         for _ in range(times):
             self.infer(np.zeros((self.input.height, self.input.width, self.input.channels), np.uint8))
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """What the runtime says of the model's input or output."""
+    """The input or output tensor of the model, as the runtime describes it."""
 
     index: int
     shape: tuple[int, ...]
@@ -104,9 +102,14 @@ class Tensor:
 
 
 def quantise(spec: InputSpec, tensor: Tensor) -> NDArray[Any]:
-    """What to store for each of the 256 pixel values: real = pixel * scale + offset, in the tensor's numbers.
+    """Return the tensor's number for each of the 256 pixel values: real = pixel * scale + offset.
 
-    A pixel can be nothing else, so looking it up is exact, and quicker than computing it for every frame.
+    A lookup in this table is exact, and faster than the computation for every frame.
+
+    >>> spec = InputSpec(height=1, width=1, channels=1, scale=1 / 255)
+    >>> tensor = Tensor(0, (1, 1, 1, 1), np.dtype(np.int8), scale=1 / 255, zero_point=-128)
+    >>> quantise(spec, tensor)[[0, 128, 255]].tolist()
+    [-128, 0, 127]
     """
     real: NDArray[Any] = np.arange(256, dtype=np.float64) * spec.scale + spec.offset
     if tensor.dtype == FLOAT:
@@ -117,7 +120,7 @@ def quantise(spec: InputSpec, tensor: Tensor) -> NDArray[Any]:
 
 
 def dequantise(tensor: Tensor) -> NDArray[np.float32] | None:
-    """The real number for each of the 256 bytes that may be stored; None when the tensor holds floats."""
+    """Return the real number for each of the 256 stored bytes; None if the tensor holds floats."""
     if tensor.dtype == FLOAT:
         return None
     stored: NDArray[Any] = np.arange(256, dtype=np.uint8).view(tensor.dtype).astype(np.float64)
@@ -134,7 +137,7 @@ class _Loaded:
 
 
 def _load(runtime: str, model: bytes, threads: int, delegate: str) -> _Loaded:
-    """On the delegate, if one is asked for; else, or when that fails, on the CPU."""
+    """Load on the delegate, if one is requested; on the CPU otherwise, or if the delegate fails."""
     why_not = ""
     if delegate:
         try:

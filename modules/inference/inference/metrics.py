@@ -1,4 +1,4 @@
-"""The module's Prometheus figures, read from `frame_path` and `delivery`; serving them is edgekit's."""
+"""Prometheus collectors for stage times, frame outcomes and the serving model."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from prometheus_client.registry import Collector
 from inference.frames.ledger import STAGES, StageTimes
 from inference.models.installer import Running
 
-#: Milliseconds: from a small model on a quick machine to a hub that was away.
+#: Milliseconds: from a small model on a fast machine to a hub that was unreachable.
 BUCKETS_MS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000)
-BUCKETS: Final = tuple(ms / 1_000 for ms in BUCKETS_MS)  # Prometheus counts in seconds
-MAX_UNSORTED: Final = 4_096  # frames kept until they are put into buckets
+BUCKETS: Final = tuple(ms / 1_000 for ms in BUCKETS_MS)  # seconds, as Prometheus recommends
+MAX_UNSORTED: Final = 4_096  # frames that wait to be sorted into buckets
 
 
 class StageHistograms(Collector):
-    """`inference_stage_seconds{stage}` of the frames that are done.
+    """`inference_stage_seconds{stage}` of finished frames.
 
-    prometheus_client's own Histogram takes 13 µs for the seven stages of a frame, beside a model that takes
-    10. This one keeps the figures as they come, and puts them into buckets when asked or when they are many.
+    The Histogram of prometheus_client takes 13 µs for the seven stages of a frame; a small model takes 10 µs.
+    This collector only appends the values, and sorts them into buckets at each scrape or after 4,096 frames.
     """
 
     def __init__(self) -> None:
@@ -33,17 +33,17 @@ class StageHistograms(Collector):
         self._counts = np.zeros((len(STAGES), len(BUCKETS) + 1), np.int64)
         self._sums = np.zeros(len(STAGES))
 
-    def observe(self, done: StageTimes, publish_ns: int | None) -> None:
-        """Count a frame in, from any thread; publish_ns is None when its answer was suppressed."""
-        self._unsorted.append((*done.stages, publish_ns))
+    def observe(self, times: StageTimes, publish_ns: int | None) -> None:
+        """Add a frame, from any thread; publish_ns is None for a suppressed prediction."""
+        self._unsorted.append((*times.stages, publish_ns))
         if len(self._unsorted) >= MAX_UNSORTED:
             self._sort()
 
     def collect(self) -> Iterable[Metric]:
-        """Called by prometheus_client for each scrape."""
+        """Return the metrics; prometheus_client calls this at each scrape."""
         self._sort()
         family = HistogramMetricFamily(
-            "inference_stage_seconds", "Where a frame's time went, by stage of the ledger.", labels=["stage"]
+            "inference_stage_seconds", "Time of a frame in each stage.", labels=["stage"]
         )
         names = [*(str(bound) for bound in BUCKETS), "+Inf"]
         for stage, counts, total in zip(STAGES, self._counts.cumsum(axis=1), self._sums, strict=True):
@@ -54,26 +54,26 @@ class StageHistograms(Collector):
     def _sort(self) -> None:
         with self._lock:
             frames = [self._unsorted.popleft() for _ in range(len(self._unsorted))]
-            told = np.array(frames, np.float64).reshape(-1, len(STAGES))  # None becomes nan
-            for place, values in enumerate(told.T):
-                # Two wall clocks may make transit negative, and a histogram's sum must not fall.
+            observed = np.array(frames, np.float64).reshape(-1, len(STAGES))  # None becomes nan
+            for stage, values in enumerate(observed.T):
+                # Two wall clocks may make transit negative, but the sum of a histogram must not fall.
                 seconds = np.maximum(values[~np.isnan(values)], 0.0) / 1e9
-                into = np.searchsorted(BUCKETS, seconds)  # the first bound that is not less
-                self._counts[place] += np.bincount(into, minlength=len(BUCKETS) + 1)
-                self._sums[place] += seconds.sum()
+                buckets = np.searchsorted(BUCKETS, seconds)  # the first bound that is not less
+                self._counts[stage] += np.bincount(buckets, minlength=len(BUCKETS) + 1)
+                self._sums[stage] += seconds.sum()
 
 
 class FrameCounters(Collector):
-    """`inference_frames_total{outcome}` and `inference_waiting_frames`, read when they are asked for."""
+    """`inference_frames_total{outcome}` and `inference_waiting_frames`."""
 
     def __init__(self, counters: Callable[[], dict[str, Any]], waiting: Callable[[], int]) -> None:
-        """`counters` as FramePath.counters, `waiting` as FramePath.waiting."""
+        """`counters` is FramePath.counters, `waiting` is FramePath.waiting."""
         self._counters = counters
         self._waiting = waiting
 
     def collect(self) -> Iterable[Metric]:
-        """Called by prometheus_client for each scrape."""
-        frames = CounterMetricFamily("inference_frames", "What became of each frame.", labels=["outcome"])
+        """Return the metrics; prometheus_client calls this at each scrape."""
+        frames = CounterMetricFamily("inference_frames", "Frames by outcome.", labels=["outcome"])
         counters = self._counters()
         for outcome, count in (counters | counters.pop("dropped")).items():
             frames.add_metric([outcome], count)
@@ -82,17 +82,17 @@ class FrameCounters(Collector):
 
 
 class ModelInfo(Collector):
-    """`inference_model_info{model,version,runtime,delegate}`: 1 for what answers; nothing while none does."""
+    """`inference_model_info{model,version,runtime,delegate}`: 1 for the serving model; absent without one."""
 
     def __init__(self, current: Callable[[], Running | None]) -> None:
-        """`current` as Delivery.current."""
+        """`current` returns the serving model."""
         self._current = current
 
     def collect(self) -> Iterable[Metric]:
-        """Called by prometheus_client for each scrape."""
+        """Return the metrics; prometheus_client calls this at each scrape."""
         info = GaugeMetricFamily(
             "inference_model_info",
-            "The model that answers; delegate is empty where the CPU computes.",
+            "The serving model; delegate is empty if the CPU runs it.",
             labels=["model", "version", "runtime", "delegate"],
         )
         if (running := self._current()) is not None:

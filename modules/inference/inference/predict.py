@@ -1,4 +1,4 @@
-"""Picture files through a model with the device's own code: offline, no hub, one file at a time."""
+"""Predicts picture files offline with the code of the device: `twinship predict` and training use it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class FilePrediction:
-    """What the model says of one picture, surest first."""
+    """The prediction for one picture, highest confidence first."""
 
     path: Path
     top: tuple[Scored, ...]
@@ -30,7 +30,7 @@ class FilePrediction:
 
 @dataclass(frozen=True)
 class FileUnreadable:
-    """A file that is no picture of ours, and why; the others are not affected."""
+    """A file that is not a readable picture, with the reason; it does not affect the other files."""
 
     path: Path
     reason: str
@@ -39,14 +39,14 @@ class FileUnreadable:
 def predict_files(
     artefact: Artefact, pictures: Iterable[Path], *, top_k: int = 3, runtime: str = AUTO
 ) -> Iterator[FilePrediction | FileUnreadable]:
-    """One answer for each path, in order. Raises EngineError, at the first, when the model does not load."""
+    """Yield one result for each path, in order. The first raises EngineError if the model does not load."""
     engine = Engine(artefact, runtime=runtime)
     for path in pictures:
         yield _predict(engine, path, top_k)
 
 
 def read_pixels(path: Path) -> NDArray[np.uint8] | FileUnreadable:
-    """The pixels of a picture file, uint8 (height, width, channels), in its own size."""
+    """Return the pixels of a picture file, uint8 (height, width, channels), in its original size."""
     try:
         return decode_file(_read(path))
     except OSError as error:
@@ -59,8 +59,8 @@ def _predict(engine: Engine, path: Path, top_k: int) -> FilePrediction | FileUnr
     pixels = read_pixels(path)
     if isinstance(pixels, FileUnreadable):
         return pixels
-    answer = engine.infer(prepare(pixels, engine.input))
-    return FilePrediction(path, best(answer, engine.labels, top_k))
+    scores = engine.infer(prepare(pixels, engine.input))
+    return FilePrediction(path, best(scores, engine.labels, top_k))
 
 
 def _read(path: Path) -> bytes:

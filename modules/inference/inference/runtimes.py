@@ -1,7 +1,6 @@
-"""The two TFLite runtimes behind one door: LiteRT first, tflite-runtime where there is no LiteRT (arm32v7).
+"""Finds the installed TFLite runtime, creates interpreters, and loads delegates (accelerator libraries).
 
-Knows how to find and construct them, and a delegate (an accelerator's library) for them; what a model means
-is `engine`'s.
+LiteRT is preferred; tflite-runtime serves platforms without LiteRT (arm32v7).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ RUNTIMES: Final = {
     "litert": ("ai_edge_litert.interpreter", "ai-edge-litert"),
     "tflite_runtime": ("tflite_runtime.interpreter", "tflite-runtime"),
 }
-"""In the order of preference: the name that settings use → (Python module, distribution)."""
+"""In the order of preference: name in the settings → (Python module, distribution)."""
 
 
 class EngineError(Exception):
@@ -26,15 +25,15 @@ class EngineError(Exception):
 
 
 class NeedsDelegate(EngineError):
-    """This model was compiled for an accelerator that is not at hand: no CPU runs it."""
+    """The model is compiled for an accelerator that this machine does not have; no CPU runs it."""
 
 
 class NoDelegate(Exception):
-    """The delegate's library does not load, or does not give one; the message is one line."""
+    """The library does not load, or provides no delegate; the message is one line."""
 
 
 class Interpreter(Protocol):
-    """What both runtimes offer and we use."""
+    """The part of the interpreter API that both runtimes have and this package uses."""
 
     def allocate_tensors(self) -> None: ...
     def get_input_details(self) -> list[dict[str, Any]]: ...
@@ -45,7 +44,7 @@ class Interpreter(Protocol):
 
 
 def versions() -> dict[str, str]:
-    """The runtimes installed here, in the order of preference, each with its version; none is loaded."""
+    """Return the installed runtimes in the order of preference, with their versions. Loads none."""
     found: dict[str, str] = {}
     for name, (_, distribution) in RUNTIMES.items():
         try:
@@ -56,7 +55,7 @@ def versions() -> dict[str, str]:
 
 
 def chosen(runtime: str) -> str:
-    """The runtime that "auto" or a name stands for on this machine; EngineError where there is none."""
+    """Return the runtime for "auto" or a name; raises EngineError if it is unknown or not installed."""
     if runtime not in (AUTO, *RUNTIMES):
         raise EngineError(f"runtime {runtime!r} is unknown: use {', '.join((AUTO, *RUNTIMES))}")
     installed = versions()
@@ -64,17 +63,16 @@ def chosen(runtime: str) -> str:
         return next(iter(installed))
     if runtime in installed:
         return runtime
-    wanted = [RUNTIMES[runtime]] if runtime in RUNTIMES else RUNTIMES.values()
-    raise EngineError(f"no TFLite runtime here: install {' or '.join(pip for _, pip in wanted)}")
+    candidates = [RUNTIMES[runtime]] if runtime in RUNTIMES else RUNTIMES.values()
+    raise EngineError(f"no TFLite runtime here: install {' or '.join(pip for _, pip in candidates)}")
 
 
 def interpreter(runtime: str, model: bytes, threads: int, delegate: str = "") -> Interpreter:
-    """A new interpreter for these flatbuffer bytes, not yet allocated; `runtime` as `chosen` gives it.
+    """Create an interpreter for the bytes of a flatbuffer, without allocated tensors.
 
-    `delegate` is the name of an external delegate's shared library; NoDelegate when it gives none. A delegate
-    that does not take the model is an EngineError, as the model's own faults are.
-
-    LiteRT writes one INFO line to stderr (its XNNPACK delegate); only its C interface could silence that.
+    `runtime` is a result of `chosen`; `delegate` is the shared library of an external delegate. Raises
+    NoDelegate if the library provides none, and EngineError if the model does not load or the delegate does
+    not accept it. LiteRT prints one INFO line (XNNPACK) to stderr, which only its C API could suppress.
     """
     try:
         module = importlib.import_module(RUNTIMES[runtime][0])
@@ -91,7 +89,7 @@ def interpreter(runtime: str, model: bytes, threads: int, delegate: str = "") ->
 
 
 def _delegate(module: Any, library: str) -> Any:
-    """The library's delegate. The runtimes' own loader stumbles over one that is none, so look first."""
+    """Load the delegate. The check comes first: `load_delegate` fails badly on other libraries."""
     try:
         found = ctypes.PyDLL(library)
         for name in ("tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate"):
@@ -103,5 +101,9 @@ def _delegate(module: Any, library: str) -> Any:
 
 
 def one_line(error: Exception) -> str:
-    """What a library said, which may be long, in several lines, or nothing."""
+    """Return the message of an error in one line of at most 200 characters.
+
+    >>> one_line(ValueError("first line\\n  second line"))
+    'first line second line'
+    """
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,6 +1,9 @@
-"""What the module runs with: its environment, read once in the entry point, and the twin's writable sections.
+"""The environment variables of the module, which the entry point reads once.
 
-Applies nothing. The twin's `model` section is not here: see `wish`.
+The settings in the twin are in `frames.settings` and `model_section`.
+
+>>> Environment.read({"DATA_FOLDER": "/data", "MODEL_SIGNATURE": "optional"}).signature_required
+False
 """
 
 from __future__ import annotations
@@ -14,24 +17,24 @@ from inference.runtimes import AUTO, RUNTIMES
 
 
 class SettingsError(ValueError):
-    """The environment cannot be used; one line that names the variable and the cure."""
+    """A variable is invalid; the message names it and the allowed values in one line."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """What the deployment sets for this module (its `env`), or its image."""
+    """The variables that the deployment (`env`) or the image sets."""
 
     data_folder: Path
-    metrics_listen: str | None = None  # address:port; None = no listener
+    metrics_listen: str | None = None  # address:port; None: no listener
     runtime: str = AUTO
-    delegate: str = ""  # an external delegate's shared library, as libedgetpu.so.1
-    trusted_keys: str | None = field(default=None, repr=False)  # text for trust.Keyring
+    delegate: str = ""  # shared library of an external delegate, e.g. libedgetpu.so.1
+    trusted_keys: str | None = field(default=None, repr=False)  # text for Keyring.from_environment
     signature_required: bool = True
-    source_allow: frozenset[str] = frozenset()  # of addresses.KINDS: where models may come from besides
+    source_allow: frozenset[str] = frozenset()  # of KINDS: address ranges that downloads may use in addition
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> Environment:
-        """From environment variables; raises SettingsError."""
+        """Read the environment variables; raises SettingsError."""
         if not variables.get("DATA_FOLDER"):
             raise SettingsError(
                 "DATA_FOLDER is not set: name a writable folder for models (images set /data)"

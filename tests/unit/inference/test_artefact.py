@@ -1,4 +1,4 @@
-"""The artefact file: what pack writes any TFLite runtime and unzip can read, and read survives anything."""
+"""The artefact file: any TFLite runtime and unzip read it, and `read` refuses every invalid file."""
 
 import contextlib
 import io
@@ -46,8 +46,8 @@ def small() -> bytes:
     return pack(TFLITE, manifest(), ["a", "b"], PROBES)
 
 
-def rezipped(change: Callable[[dict[str, bytes]], object], compression: int = zipfile.ZIP_STORED) -> bytes:
-    """The small artefact with other members."""
+def repacked(change: Callable[[dict[str, bytes]], object], compression: int = zipfile.ZIP_STORED) -> bytes:
+    """The small artefact with changed members."""
     with zipfile.ZipFile(io.BytesIO(small())) as trailer:
         members = {name: trailer.read(name) for name in trailer.namelist()}
     change(members)
@@ -59,8 +59,8 @@ def rezipped(change: Callable[[dict[str, bytes]], object], compression: int = zi
     return buffer.getvalue()
 
 
-def test_reading_gives_back_what_was_packed() -> None:
-    """An artefact is taken apart into exactly what went in."""
+def test_read_returns_what_pack_was_given() -> None:
+    """Flatbuffer, manifest, labels and probes are unchanged."""
     described = manifest(metrics={"accuracy": 0.995, "per": [1, 2]}, minimumRuntime={"litert": "2.0"})
     artefact = read(pack(TFLITE, described, ["a", "b"], PROBES))
     assert artefact.tflite == TFLITE
@@ -72,18 +72,18 @@ def test_reading_gives_back_what_was_packed() -> None:
 
 
 def test_the_same_model_gives_the_same_bytes() -> None:
-    """Nothing in the file depends on when or where it was packed."""
+    """The file does not depend on time or place."""
     assert small() == small()
 
 
 @pytest.mark.parametrize("runtime", ["litert", "tflite_runtime"])
 def test_any_runtime_loads_the_file_with_its_trailer(runtime: str) -> None:
-    """The trailer is invisible to a TFLite runtime."""
+    """A TFLite runtime ignores the trailer."""
     interpreter(runtime, tiny_artefact(), 1).allocate_tensors()
 
 
 def test_unzip_lists_the_members() -> None:
-    """The description can be read with any zip tool."""
+    """Any zip tool can read the description."""
     with zipfile.ZipFile(io.BytesIO(tiny_artefact())) as trailer:
         assert sorted(trailer.namelist()) == sorted(MEMBERS)
         assert trailer.read("labels.txt").decode().split() == list(LABELS)
@@ -92,7 +92,7 @@ def test_unzip_lists_the_members() -> None:
 
 
 def test_every_truncated_prefix_is_refused() -> None:
-    """Half a file is no artefact, wherever it ends."""
+    """A part of a file is not an artefact, wherever it ends."""
     data = small()
     for length in range(len(data)):
         with pytest.raises(BadArtefact):
@@ -102,7 +102,7 @@ def test_every_truncated_prefix_is_refused() -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_damage_is_refused_or_harmless(data: st.DataObject) -> None:
-    """Whatever bytes are changed, read answers or raises BadArtefact."""
+    """For any changed bytes, `read` returns an artefact or raises BadArtefact."""
     damaged = bytearray(small())
     for _ in range(data.draw(st.integers(1, 4))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
@@ -112,7 +112,7 @@ def test_damage_is_refused_or_harmless(data: st.DataObject) -> None:
 
 @given(st.binary(max_size=300))
 def test_random_bytes_are_refused(data: bytes) -> None:
-    """Bytes that nobody packed are no artefact."""
+    """Random bytes are not an artefact."""
     with pytest.raises(BadArtefact):
         read(b"\0\0\0\0TFL3" + data)
 
@@ -137,40 +137,40 @@ def put(name: str, content: bytes) -> Callable[[dict[str, bytes]], object]:
         (put("probes.json", b"[]"), "expected"),
         (put("probes.json", b"[" * 60_000), "probes.json"),
         (put("probes.json", b'{"expected":["a",1]}'), "expected"),
-        (put("probes.json", b'{"expected":["a","c"]}'), "no label"),
+        (put("probes.json", b'{"expected":["a","c"]}'), "not a label of"),
         (put("probes.json", b'{"expected":["a"]}'), "8 bytes"),
         (put("probes.json", b'{"expected":[]}'), "0 probes"),
         (put("probes.json", json.dumps({"expected": ["a"] * 11}).encode()), "11 probes"),
         (put("probes.bin", bytes(9)), "9 bytes"),
     ],
 )
-def test_a_wrong_member_is_named(change: Callable[[dict[str, bytes]], object], reason: str) -> None:
-    """The error says which part of the file is wrong."""
+def test_an_invalid_member_is_named(change: Callable[[dict[str, bytes]], object], reason: str) -> None:
+    """The error names the member that is invalid."""
     with pytest.raises(BadArtefact, match=reason):
-        read(rezipped(change))
+        read(repacked(change))
 
 
 def test_a_zip_bomb_stays_small() -> None:
-    """A member that inflates past its cap is refused, not inflated."""
-    bomb = rezipped(put("labels.txt", bytes(50_000_000)), zipfile.ZIP_DEFLATED)
+    """A member that inflates beyond its limit is refused, not inflated."""
+    bomb = repacked(put("labels.txt", bytes(50_000_000)), zipfile.ZIP_DEFLATED)
     assert len(bomb) < 60_000
     with pytest.raises(BadArtefact, match=r"labels.txt: more than 262144 bytes"):
         read(bomb)
 
 
 def test_other_compressions_are_refused() -> None:
-    """Only stored and deflated members: the others need much more memory than they are long."""
+    """Only stored and deflated members are allowed; other methods need much more memory."""
     with pytest.raises(BadArtefact, match="compression"):
-        read(rezipped(lambda members: None, zipfile.ZIP_LZMA))
+        read(repacked(lambda members: None, zipfile.ZIP_LZMA))
 
 
-def test_members_of_later_versions_are_left_alone() -> None:
-    """A newer packer may add members; an older device still reads the file."""
-    assert read(rezipped(put("calibration.json", b"{}"))).labels == ("a", "b")
+def test_unknown_members_are_ignored() -> None:
+    """A later version may add members; an older device still reads the file."""
+    assert read(repacked(put("calibration.json", b"{}"))).labels == ("a", "b")
 
 
-def test_two_members_of_one_name_are_refused() -> None:
-    """Nobody may be shown one manifest and run by another."""
+def test_two_members_with_one_name_are_refused() -> None:
+    """All tools must read the same member."""
     buffer = io.BytesIO(small())
     with zipfile.ZipFile(buffer, "a") as trailer, pytest.warns(UserWarning, match="Duplicate"):
         trailer.writestr("labels.txt", "x\ny\n")
@@ -179,13 +179,13 @@ def test_two_members_of_one_name_are_refused() -> None:
 
 
 def test_an_oversized_file_is_refused_at_once() -> None:
-    """The cap comes before everything else."""
+    """The size limit is checked first."""
     with pytest.raises(BadArtefact, match="allowed"):
         read(bytes(MAX_ARTEFACT_BYTES + 1))
 
 
 def test_packing_twice_is_refused() -> None:
-    """A flatbuffer that has a trailer already would end up with two."""
+    """A flatbuffer with a trailer would get a second one."""
     with pytest.raises(BadArtefact, match="already"):
         pack(small(), manifest(), ["a", "b"], PROBES)
 
@@ -197,25 +197,25 @@ def test_packing_twice_is_refused() -> None:
         {"metrics": {"when": object()}},
     ],
 )
-def test_packing_refuses_what_reading_would(wrong: dict[str, Any]) -> None:
-    """A manifest that JSON cannot hold is the packer's error."""
+def test_pack_refuses_what_read_would_refuse(wrong: dict[str, Any]) -> None:
+    """A manifest that JSON cannot represent raises BadArtefact."""
     with pytest.raises(BadArtefact):
         pack(TFLITE, manifest(**wrong), ["a", "b"], PROBES)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "ä", "a\n", "x" * 65])
-def test_names_are_words(name: str) -> None:
-    """Names and versions stand in signed lines and file names."""
+def test_names_have_a_limited_alphabet(name: str) -> None:
+    """Names and versions are parts of signed lines and file names."""
     with pytest.raises(ValueError, match="name"):
         manifest(name=name)
 
 
-def test_artefact_and_wish_need_no_numpy() -> None:
-    """The operator's side reads both without the device's libraries."""
+def test_artefact_and_model_section_need_no_numpy() -> None:
+    """The operator's commands use both without the libraries of the device."""
     code = "import sys, inference.artefact, inference.model_section; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_the_tiny_model_is_what_it_says() -> None:
-    """The model that these tests use is a real int8 flatbuffer."""
+def test_the_tiny_artefact_holds_the_tiny_model() -> None:
+    """The model of these tests is a real int8 flatbuffer."""
     assert read(tiny_artefact()).tflite == tiny_tflite()

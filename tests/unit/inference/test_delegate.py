@@ -1,5 +1,5 @@
-"""Delegates on both runtimes: one that takes every model, some that take none, libraries that are none at
-all, and a model that was compiled for one."""
+"""Delegates on both runtimes: one that accepts every model, two that accept none, libraries that are not
+delegates, and a model compiled for the Edge TPU."""
 
 import ctypes
 import shutil
@@ -18,8 +18,8 @@ from tests.models import SPEC, tiny_artefact
 from tests.unit.inference import tiny_model
 from tests.unit.inference.device import PROVING, Device, Publisher
 
-# The start of TfLiteDelegate (tensorflow/lite/core/c/common.h). It replaces no node: the CPU's kernels go on
-# computing, with the delegate's consent. `prepared` counts the models that it was shown.
+# The start of TfLiteDelegate (tensorflow/lite/core/c/common.h). It replaces no node, so the CPU's kernels
+# still run the model. `prepared` counts the models that the runtime offered to it.
 SOURCE = """
 #include <stddef.h>
 #include <stdint.h>
@@ -41,7 +41,7 @@ Delegate* tflite_plugin_create_delegate(char** k, char** v, size_t n, void (*rep
 }
 void tflite_plugin_destroy_delegate(Delegate* delegate) { free(delegate); }
 """
-TAKES, REFUSES, ABSENT = 0, 1, 9
+ACCEPTS, REFUSES, ABSENT = 0, 1, 9
 OURS = Publisher(1)
 
 runtimes = pytest.mark.parametrize("runtime", RUNTIMES)
@@ -49,13 +49,13 @@ runtimes = pytest.mark.parametrize("runtime", RUNTIMES)
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
-    """The three libraries."""
+    """The three libraries, by status."""
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc: a delegate is a shared library")
     folder = tmp_path_factory.mktemp("delegates")
     (folder / "delegate.c").write_text(SOURCE)
     libraries = {}
-    for status in (TAKES, REFUSES, ABSENT):
+    for status in (ACCEPTS, REFUSES, ABSENT):
         libraries[status] = str(folder / f"libdelegate{status}.so")
         command = ["gcc", "-shared", "-fPIC", f"-DSTATUS={status}", "-o", libraries[status], "delegate.c"]
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
@@ -63,54 +63,56 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
 
 
 def brightest(engine: Engine) -> list[int]:
-    """Its answers to three pictures whose bands are bright in this order."""
+    """The labels that it gives to three pictures with bright bands in this order."""
     return [int(engine.infer(tiny_model.band(place)).argmax()) for place in range(3)]
 
 
 @runtimes
-def test_a_delegate_that_takes_the_model_is_used(built: dict[int, str], runtime: str) -> None:
-    """It is shown the model once, and the engine says that it computes there."""
-    prepared = ctypes.c_int.in_dll(ctypes.CDLL(built[TAKES]), "prepared")
+def test_a_delegate_that_accepts_the_model_is_used(built: dict[int, str], runtime: str) -> None:
+    """The runtime offers it the model once, and the engine reports it."""
+    prepared = ctypes.c_int.in_dll(ctypes.CDLL(built[ACCEPTS]), "prepared")
     before = prepared.value
-    engine = Engine(tiny_model.artefact(), runtime=runtime, delegate=built[TAKES])
+    engine = Engine(tiny_model.artefact(), runtime=runtime, delegate=built[ACCEPTS])
     assert prepared.value == before + 1
     assert brightest(engine) == [0, 1, 2]
-    assert engine.reported() == {"runtime": runtime, "delegate": built[TAKES], "whyNotDelegate": None}
+    assert engine.reported() == {"runtime": runtime, "delegate": built[ACCEPTS], "whyNotDelegate": None}
 
 
 @runtimes
-@pytest.mark.parametrize(("status", "said"), [(REFUSES, "refuses the model"), (ABSENT, "plugged in")])
-def test_a_delegate_that_does_not_take_it_leaves_it_to_the_cpu(
-    built: dict[int, str], runtime: str, status: int, said: str
+@pytest.mark.parametrize(("status", "reason"), [(REFUSES, "refuses the model"), (ABSENT, "plugged in")])
+def test_the_cpu_runs_a_model_that_the_delegate_refuses(
+    built: dict[int, str], runtime: str, status: int, reason: str
 ) -> None:
-    """An uncompiled model runs anyway, and the reason is kept."""
+    """The engine reports the reason."""
     engine = Engine(tiny_model.artefact(), runtime=runtime, delegate=built[status])
     assert brightest(engine) == [0, 1, 2]
     assert engine.delegate == ""
-    assert said in engine.why_not
+    assert reason in engine.why_not
 
 
 @runtimes
 @pytest.mark.parametrize(
-    ("library", "said"),
+    ("library", "reason"),
     [
         ("libedgetpu-that-is-not-here.so.1", "cannot open shared object"),
         ("libc.so.6", "tflite_plugin_create_delegate"),
         (__file__, "invalid ELF header"),
     ],
 )
-def test_a_library_that_is_no_delegate_leaves_it_to_the_cpu(runtime: str, library: str, said: str) -> None:
-    """Not there, another library, no library: named, in one line."""
+def test_the_cpu_runs_the_model_if_the_library_is_not_a_delegate(
+    runtime: str, library: str, reason: str
+) -> None:
+    """A missing library, another library, another file: the reason names it in one line."""
     engine = Engine(tiny_model.artefact(), runtime=runtime, delegate=library)
     assert brightest(engine) == [0, 1, 2]
-    assert said in engine.why_not
+    assert reason in engine.why_not
     assert library in engine.why_not
     assert "\n" not in engine.why_not
 
 
 @runtimes
-def test_without_a_delegate_there_is_nothing_to_say(runtime: str) -> None:
-    """Nobody asked for one."""
+def test_without_a_delegate_no_reason_is_reported(runtime: str) -> None:
+    """Without DELEGATE both fields are None."""
     engine = Engine(tiny_model.artefact(), runtime=runtime)
     assert engine.reported() == {"runtime": runtime, "delegate": None, "whyNotDelegate": None}
 
@@ -118,15 +120,15 @@ def test_without_a_delegate_there_is_nothing_to_say(runtime: str) -> None:
 @runtimes
 @pytest.mark.parametrize("library", ["", "libedgetpu-that-is-not-here.so.1"])
 def test_a_model_compiled_for_the_edge_tpu_needs_it(runtime: str, library: str) -> None:
-    """No CPU runs it, and the reason is the delegate's."""
+    """No CPU runs it; the error names the reason of the delegate."""
     compiled = tiny_model.artefact(flatbuffer=tiny_model.for_edge_tpu())
     with pytest.raises(NeedsDelegate, match=library or "DELEGATE"):
         Engine(compiled, runtime=runtime, delegate=library)
 
 
 @runtimes
-def test_the_proof_refuses_it_by_name(tmp_path: Path, runtime: str) -> None:
-    """It is no model that does not load: another device, or this one with the stick, runs it."""
+def test_the_proof_refuses_a_model_for_the_edge_tpu(tmp_path: Path, runtime: str) -> None:
+    """The code `needs-delegate` is not lasting: the model may run on another device."""
     path = tmp_path / "model.tflite"
     path.write_bytes(tiny_model.artefact(flatbuffer=tiny_model.for_edge_tpu()).data)
     with pytest.raises(ModelRefused) as raised:
@@ -136,8 +138,8 @@ def test_the_proof_refuses_it_by_name(tmp_path: Path, runtime: str) -> None:
     assert not CODES["needs-delegate"].lasting
 
 
-def test_the_twin_says_what_computes(tmp_path: Path) -> None:
-    """From the module's own report an operator learns that the accelerator is not used, and why."""
+def test_the_twin_reports_the_delegate(tmp_path: Path) -> None:
+    """The report says that the accelerator is not used, and why."""
     library = "libedgetpu-that-is-not-here.so.1"
     with Device(tmp_path, settings=PROVING, delegate=library) as device:
         device.install(OURS.section())

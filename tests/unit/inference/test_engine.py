@@ -1,4 +1,4 @@
-"""One loaded model, on both runtimes: the same answers, from any thread, and refusals in one line."""
+"""One loaded model on both runtimes: equal scores, from any thread, and errors in one line."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +19,8 @@ RUNTIMES = tuple(runtimes.RUNTIMES)
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("kind", ["int8", "float32"])
-def test_both_runtimes_give_the_right_answer(runtime: str, kind: Kind) -> None:
-    """An int8 and a float model name the brightest band on LiteRT and on tflite-runtime."""
+def test_both_runtimes_give_the_right_label(runtime: str, kind: Kind) -> None:
+    """An int8 and a float model find the brightest band on LiteRT and on tflite-runtime."""
     engine = Engine(tiny_model.artefact(kind=kind), runtime=runtime)
     engine.warm()
     assert (engine.runtime, engine.labels, engine.input) == (runtime, LABELS, SPEC)
@@ -34,20 +34,20 @@ def test_both_runtimes_give_the_right_answer(runtime: str, kind: Kind) -> None:
 
 @given(seed=st.integers(0, 2**32 - 1))
 def test_both_runtimes_agree_on_any_picture(seed: int) -> None:
-    """What passed its proof on one runtime means the same on the other, within one quantum of the logits."""
+    """The scores differ by at most one quantum of the logits."""
     pixels = np.random.default_rng(seed).integers(0, 256, (SPEC.height, SPEC.width, 1), np.uint8)
     first, second = (_engine(name).infer(pixels) for name in RUNTIMES)
     assert abs(first - second).max() <= 4 / 256  # a quarter of 12/255, softmax's steepest, and a rounding
 
 
-def test_auto_is_litert() -> None:
-    """LiteRT is the quicker one; tflite-runtime is for where there is none."""
+def test_auto_prefers_litert() -> None:
+    """LiteRT is faster; tflite-runtime is the fallback."""
     assert list(runtimes.versions()) == ["litert", "tflite_runtime"]
     assert _engine("auto").runtime == "litert"
 
 
 def test_without_litert_auto_is_tflite_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On arm32v7 there is no LiteRT; with neither, the error names what to install."""
+    """If neither is installed, the error names both packages."""
     monkeypatch.setattr(runtimes, "versions", lambda: {"tflite_runtime": "2.14.0"})
     assert Engine(tiny_model.artefact()).runtime == "tflite_runtime"
     with pytest.raises(EngineError, match="install ai-edge-litert"):
@@ -58,52 +58,52 @@ def test_without_litert_auto_is_tflite_runtime(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_an_unknown_runtime_is_named() -> None:
-    """A misspelt INFERENCE_RUNTIME says what there is."""
+    """The error for an unknown name lists the valid ones."""
     with pytest.raises(EngineError, match="'onnx' is unknown: use auto, litert, tflite_runtime"):
         Engine(tiny_model.artefact(), runtime="onnx")
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_a_file_that_is_no_model_is_refused(runtime: str) -> None:
-    """What the runtime itself recognises as no flatbuffer is an EngineError in one line."""
+def test_a_file_that_is_not_a_model_is_refused(runtime: str) -> None:
+    """The error of the runtime becomes an EngineError in one line."""
     with pytest.raises(EngineError, match="refuses the model") as refused:
         runtimes.interpreter(runtime, b"nothing of the kind", 1)
     assert "\n" not in str(refused.value)
 
 
-def test_an_input_other_than_declared_is_refused() -> None:
-    """The manifest's input and the flatbuffer's must be the same."""
+def test_an_input_that_differs_from_the_manifest_is_refused() -> None:
+    """The manifest and the flatbuffer must have the same input."""
     other = InputSpec(height=9, width=4, channels=1)
     with pytest.raises(EngineError, match=r"input is \(1, 9, 4, 1\), .* say \(1, 6, 4, 1\)"):
         Engine(tiny_model.artefact(flatbuffer=tiny_model.tflite(other, LABELS)))
 
 
-def test_labels_other_than_outputs_are_refused() -> None:
-    """Each output has one label."""
+def test_another_number_of_labels_than_outputs_is_refused() -> None:
+    """Each output needs one label."""
     with pytest.raises(EngineError, match=r"output is \(1, 3\), .* say \(1, 2\)"):
         Engine(tiny_model.artefact(labels=("a", "b"), flatbuffer=tiny_model.tflite(SPEC, LABELS)))
 
 
-def test_an_answer_is_the_callers_own() -> None:
-    """The next frame does not write into the last one's scores."""
+def test_scores_are_a_copy() -> None:
+    """The next frame does not overwrite the scores of the last one."""
     for kind in ("int8", "float32"):
         engine = Engine(tiny_model.artefact(kind=kind))
         first = engine.infer(band(0))
-        kept = first.copy()
+        copy = first.copy()
         engine.infer(band(2))
-        assert np.array_equal(first, kept)
+        assert np.array_equal(first, copy)
 
 
-def test_an_output_that_is_no_number_is_an_error() -> None:
-    """A float model may break into NaN, which no message can carry."""
+def test_an_output_of_nan_is_an_error() -> None:
+    """A float model may return NaN, which JSON cannot represent."""
     engine = Engine(tiny_model.artefact(kind="float32"))
     engine._quantised = np.full(256, np.nan, np.float32)
     with pytest.raises(EngineError, match="not finite"):
         engine.infer(band(0))
 
 
-def test_an_engine_is_used_in_another_thread_than_it_was_built_in() -> None:
-    """Delivery builds, the worker uses; and two at once do not mix their pictures up."""
+def test_an_engine_works_in_another_thread_than_the_one_that_created_it() -> None:
+    """Concurrent calls do not mix up their pictures."""
     built: list[Engine] = []
     builder = threading.Thread(target=lambda: built.append(Engine(tiny_model.artefact())))
     builder.start()
@@ -114,8 +114,8 @@ def test_an_engine_is_used_in_another_thread_than_it_was_built_in() -> None:
     assert answers == places
 
 
-def test_a_picture_of_another_shape_is_not_run() -> None:
-    """infer takes prepared pixels only."""
+def test_a_picture_of_another_shape_is_refused() -> None:
+    """`infer` accepts prepared pixels only."""
     with pytest.raises(ValueError, match=r"Dimension|Cannot set tensor"):
         _engine("auto").infer(np.zeros((5, 5, 1), np.uint8))
 
@@ -126,10 +126,10 @@ def test_a_picture_of_another_shape_is_not_run() -> None:
     tensor_scale=st.floats(1e-3, 1),
     zero_point=st.integers(-128, 127),
 )
-def test_quantising_follows_the_formula(
+def test_quantise_follows_the_formula(
     scale: float, offset: float, tensor_scale: float, zero_point: int
 ) -> None:
-    """stored = round((pixel * scale + offset) / tensor scale) + zero point, within the type's limits."""
+    """stored = round((pixel * scale + offset) / tensor scale) + zero point, within the limits of the type."""
     spec = InputSpec(height=1, width=1, channels=1, scale=scale, offset=offset)
     table = quantise(spec, Tensor(0, (1,), np.dtype(np.int8), tensor_scale, zero_point))
     for pixel in (0, 1, 100, 255):
@@ -138,8 +138,8 @@ def test_quantising_follows_the_formula(
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
-def test_dequantising_inverts_quantising(dtype: type) -> None:
-    """A value that the tensor can hold comes back as it was."""
+def test_dequantise_inverts_quantise(dtype: type) -> None:
+    """A value that the tensor can represent is unchanged."""
     tensor = Tensor(0, (1,), np.dtype(dtype), 1 / 256, -128 if dtype is np.int8 else 0)
     real = dequantise(tensor)
     assert real is not None
@@ -148,7 +148,7 @@ def test_dequantising_inverts_quantising(dtype: type) -> None:
 
 
 def test_a_float_tensor_gets_real_values() -> None:
-    """Nothing is rounded where the model takes floats."""
+    """Nothing is rounded if the model has a float input."""
     tensor = Tensor(0, (1,), np.dtype(np.float32), 0.0, 0)
     table = quantise(InputSpec(height=1, width=1, channels=1, scale=1 / 127.5, offset=-1), tensor)
     assert (table[0], table[255]) == (-1, 1)

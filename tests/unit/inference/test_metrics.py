@@ -1,4 +1,4 @@
-"""The Prometheus text: what it says after some frames."""
+"""The Prometheus metrics after some frames."""
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,7 @@ from inference.models.installer import Running
 from tests.unit.inference.doubles import running
 
 
-def walked(*stages: int) -> StageTimes:
+def times(*stages: int) -> StageTimes:
     a, b, c, d, e, f = stages
     return StageTimes(FrameId("camera", "0123456789abcdef", 0), (a, b, c, d, e, f), "monotonic", 0)
 
@@ -27,10 +27,10 @@ def exposed(*collectors: Collector) -> CollectorRegistry:
 
 
 def test_each_outcome_is_a_label() -> None:
-    """One counter family, read from the same tally as everything else."""
+    """One counter family holds all outcomes, from the counters that the messages carry."""
     outcomes = Outcomes()
     for outcome in (Outcome.ANSWERED, Outcome.ANSWERED, Outcome.BAD_FRAME):
-        outcomes.end(outcome)
+        outcomes.add(outcome)
     registry = exposed(FrameCounters(outcomes.body, lambda: 3))
     assert registry.get_sample_value("inference_frames_total", {"outcome": "answered"}) == 2
     assert registry.get_sample_value("inference_frames_total", {"outcome": "bad_frame"}) == 1
@@ -38,8 +38,8 @@ def test_each_outcome_is_a_label() -> None:
     assert registry.get_sample_value("inference_waiting_frames") == 3
 
 
-def test_the_model_that_answers_is_a_label() -> None:
-    """Which one, on which runtime, and whether an accelerator computes; none while there is none."""
+def test_the_serving_model_is_a_label() -> None:
+    """The labels name model, runtime and delegate; without a model there is no sample."""
     now: list[Running | None] = [running(version="1.2.0")]
     registry = exposed(ModelInfo(lambda: now[0]))
     labels = {"model": "bands", "version": "1.2.0", "runtime": "fake", "delegate": ""}
@@ -48,11 +48,11 @@ def test_the_model_that_answers_is_a_label() -> None:
     assert registry.get_sample_value("inference_model_info", labels) is None
 
 
-def test_a_suppressed_frame_has_no_publish() -> None:
-    """Six stages for it, seven for one that is stored."""
+def test_a_suppressed_frame_has_no_publish_time() -> None:
+    """It has six stages, a stored frame has seven."""
     histograms = StageHistograms()
-    histograms.observe(walked(1, 2, 3, 4, 5, 6), None)
-    histograms.observe(walked(1, 2, 3, 4, 5, 6), 10**9)
+    histograms.observe(times(1, 2, 3, 4, 5, 6), None)
+    histograms.observe(times(1, 2, 3, 4, 5, 6), 10**9)
     registry = exposed(histograms)
     counts = {
         stage: registry.get_sample_value("inference_stage_seconds_count", {"stage": stage})
@@ -63,11 +63,11 @@ def test_a_suppressed_frame_has_no_publish() -> None:
 
 
 @given(values=st.lists(st.integers(-(10**9), 2 * 10**10), max_size=50))
-def test_buckets_are_those_of_prometheus(values: list[int]) -> None:
-    """The same counts as prometheus_client's own, slower histogram gives, negative stages taken as 0."""
+def test_buckets_are_those_of_prometheus_client(values: list[int]) -> None:
+    """The counts equal those of prometheus_client's Histogram; negative times count as 0."""
     ours, theirs, registry = StageHistograms(), Histogram("h", "h", buckets=BUCKETS, registry=None), None
     for ns in values:
-        ours.observe(walked(ns, 0, 0, 0, 0, 0), None)
+        ours.observe(times(ns, 0, 0, 0, 0, 0), None)
         theirs.observe(max(ns, 0) / 1e9)
     registry = exposed(ours)
     for sample in next(iter(theirs.collect())).samples:
@@ -77,11 +77,11 @@ def test_buckets_are_those_of_prometheus(values: list[int]) -> None:
             assert value == pytest.approx(sample.value)
 
 
-def test_figures_do_not_pile_up_unasked() -> None:
-    """Without a scrape the memory stays bounded, and nothing is lost."""
+def test_memory_stays_bounded_without_a_scrape() -> None:
+    """After MAX_UNSORTED frames the values are sorted into buckets; no frame is lost."""
     histograms = StageHistograms()
     for _ in range(MAX_UNSORTED + 10):
-        histograms.observe(walked(1, 2, 3, 4, 5, 6), 7)
+        histograms.observe(times(1, 2, 3, 4, 5, 6), 7)
     assert len(histograms._unsorted) == 10
     count = exposed(histograms).get_sample_value("inference_stage_seconds_count", {"stage": "queue"})
     assert count == MAX_UNSORTED + 10

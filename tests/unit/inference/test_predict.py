@@ -1,4 +1,4 @@
-"""Picture files through the device's own code."""
+"""Offline prediction of picture files."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -22,8 +22,8 @@ def picture(folder: Path, place: int, name: str) -> Path:
 
 
 @pytest.mark.parametrize("runtime", ["litert", "tflite_runtime"])
-def test_each_picture_is_answered_in_order(tmp_path: Path, runtime: str) -> None:
-    """PNG or JPEG, of any size, on either runtime."""
+def test_each_picture_is_predicted_in_order(tmp_path: Path, runtime: str) -> None:
+    """PNG and JPEG of any size, on both runtimes."""
     paths = [picture(tmp_path, place, f"{place}.{'png' if place else 'jpg'}") for place in (2, 0, 1)]
     answers = list(predict_files(ARTEFACT, paths, top_k=2, runtime=runtime))
     assert [each.path for each in answers] == paths
@@ -31,8 +31,8 @@ def test_each_picture_is_answered_in_order(tmp_path: Path, runtime: str) -> None
     assert [(top[0].label, len(top)) for top in tops] == [(LABELS[2], 2), (LABELS[0], 2), (LABELS[1], 2)]
 
 
-def test_an_unreadable_picture_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
-    """A text file, a missing one, a folder and a cut-off picture each say why; the last is answered."""
+def test_an_unreadable_picture_does_not_stop_the_others(tmp_path: Path) -> None:
+    """A text file, a missing file, a folder and a truncated picture each have a reason."""
     good = picture(tmp_path, 1, "good.png")
     text, missing, cut = tmp_path / "notes.png", tmp_path / "missing.png", tmp_path / "cut.png"
     text.write_text("no picture")
@@ -50,8 +50,8 @@ def test_an_unreadable_picture_is_named_and_the_rest_goes_on(tmp_path: Path) -> 
     assert answer.top[0].label == LABELS[1]
 
 
-def test_a_file_is_answered_as_the_same_frame_is(tmp_path: Path) -> None:
-    """Offline and on the device, the same numbers: there is one preprocessing."""
+def test_a_file_and_the_same_frame_have_equal_scores(tmp_path: Path) -> None:
+    """Offline prediction and the device use the same pre-processing."""
     path = picture(tmp_path, 1, "frame.png")
     (answer,) = predict_files(ARTEFACT, [path])
     scores = Engine(ARTEFACT).infer(prepare(decode(path.read_bytes(), "image/png", 40, 60, 1), SPEC))
@@ -59,13 +59,13 @@ def test_a_file_is_answered_as_the_same_frame_is(tmp_path: Path) -> None:
     assert answer.top[0].confidence == pytest.approx(scores.max(), abs=1e-6)
 
 
-def test_a_model_that_does_not_load_is_said_at_once(tmp_path: Path) -> None:
-    """Not once for each picture."""
+def test_a_model_that_does_not_load_raises_at_once(tmp_path: Path) -> None:
+    """The error comes before the first picture is read."""
     with pytest.raises(EngineError):
         next(predict_files(tiny_model.artefact(), [tmp_path], runtime="onnx"))
 
 
-def test_an_answer_in_json_has_names(tmp_path: Path) -> None:
-    """`predict --json` shows label and confidence by name, as prediction messages do."""
+def test_a_prediction_in_json_has_names(tmp_path: Path) -> None:
+    """`predict --json` has the field names of prediction messages."""
     (answer,) = predict_files(ARTEFACT, [picture(tmp_path, 1, "a.png")], top_k=1)
     assert asdict(answer)["top"][0].keys() == {"label", "confidence"}

@@ -1,4 +1,4 @@
-"""The environment and the twin's sections: what is taken, what is refused and in which words."""
+"""The environment and the twin sections: valid values, refusals and their messages."""
 
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,14 @@ from inference.frames.settings import InferenceSection, Settings, TelemetrySecti
 from inference.settings import Environment, SettingsError
 
 
-def test_the_environment_with_everything_left_out() -> None:
-    """Only the folder must be named; signatures are required unless said otherwise."""
+def test_the_defaults_of_the_environment() -> None:
+    """Only DATA_FOLDER is mandatory; signatures are required by default."""
     environment = Environment.read({"DATA_FOLDER": "/data", "METRICS_LISTEN": ""})
     assert environment == Environment(Path("/data"), None, "auto", "", None, True)
 
 
-def test_the_environment_in_full() -> None:
-    """Each variable has one place."""
+def test_every_variable_of_the_environment() -> None:
+    """Each variable sets one field."""
     environment = Environment.read(
         {
             "DATA_FOLDER": "/data",
@@ -37,7 +37,7 @@ def test_the_environment_in_full() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"DATA_FOLDER": ""}, "DATA_FOLDER is not set: name a writable folder"),
         ({"INFERENCE_RUNTIME": "onnx"}, "INFERENCE_RUNTIME=onnx: use auto, litert, tflite_runtime"),
@@ -45,14 +45,14 @@ def test_the_environment_in_full() -> None:
         ({"MODEL_SIGNATURE": "no"}, "MODEL_SIGNATURE=no: use required or optional"),
     ],
 )
-def test_an_unusable_variable_is_named_with_its_cure(wrong: dict[str, str], said: str) -> None:
+def test_an_invalid_variable_is_named_with_the_allowed_values(wrong: dict[str, str], message: str) -> None:
     """A misspelt MODEL_SIGNATURE must not switch signatures off."""
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=message):
         Environment.read({"DATA_FOLDER": "/data"} | wrong)
 
 
-def test_the_defaults_are_the_manifests() -> None:
-    """A twin without sections runs as deployment.template.json says."""
+def test_the_defaults_are_those_of_the_deployment_manifest() -> None:
+    """A twin without sections gives the values of deployment.template.json."""
     assert Settings().inference.model_dump() == {
         "confidenceThreshold": 0.6,
         "topK": 3,
@@ -75,8 +75,8 @@ def test_the_defaults_are_the_manifests() -> None:
         ("treshold", 0.5),
     ],
 )
-def test_a_wrong_field_of_inference_is_named(field: str, value: Any) -> None:
-    """A misspelt or mistyped field is refused by name, and what ran goes on."""
+def test_an_invalid_field_of_inference_is_named(field: str, value: Any) -> None:
+    """An unknown or mistyped field is refused by name, and the last settings stay."""
     last = InferenceSection(topK=5)
     settings, answer = validate({field: value}, InferenceSection, last)
     assert settings is last
@@ -87,13 +87,13 @@ def test_a_wrong_field_of_inference_is_named(field: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("field", "value"), [("intervalSeconds", 0.5), ("intervalSeconds", 1e9), ("predictions", "some")]
 )
-def test_a_wrong_field_of_telemetry_is_named(field: str, value: Any) -> None:
-    """Less than a second would be a flood, more than an hour a silence."""
+def test_an_invalid_field_of_telemetry_is_named(field: str, value: Any) -> None:
+    """The interval is 1 s to 1 hour."""
     _, answer = validate({field: value}, TelemetrySection, TelemetrySection())
     assert (answer.ac, field in answer.ad) == (400, True)
 
 
-def test_whole_numbers_are_numbers() -> None:
-    """A twin writes 10 for 10.0."""
+def test_an_integer_is_accepted_as_a_float() -> None:
+    """A twin stores 10.0 as 10."""
     settings, answer = validate({"intervalSeconds": 5}, TelemetrySection, TelemetrySection())
     assert (settings.intervalSeconds, answer.ac) == (5, 200)

@@ -1,1 +1,1 @@
-"""Frames from a folder of pictures or a seeded scene, paced and stamped, onto an edgeHub route."""
+"""Camera module: paced frames from a folder of pictures or a drawn scene."""

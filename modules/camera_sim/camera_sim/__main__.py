@@ -1,4 +1,4 @@
-"""`python -m camera_sim`: reads the environment, puts the camera together, runs it; holds no rule."""
+"""`python -m camera_sim`: reads the environment, builds the camera and runs it."""
 
 import logging
 import os
@@ -15,9 +15,9 @@ logger = logging.getLogger("camera_sim")
 
 
 def main() -> None:
-    """Run until told to stop."""
+    """Run until SIGTERM or SIGINT; exit with 1 if the environment is invalid."""
     log.setup("camera_sim")
-    cpu_affinity.pin_to_one_core(0, os.environ.get("MODULE_CORE"))  # inference has the last
+    cpu_affinity.pin_to_one_core(0, os.environ.get("MODULE_CORE"))  # inference uses the last core
     try:
         environment = CameraEnvironment.read(os.environ)
     except SettingsError as error:

@@ -1,4 +1,4 @@
-"""Frames that wait to go out in one message; sends nothing, and knows no clock."""
+"""Collects the frames of the next message."""
 
 from dataclasses import dataclass, field
 
@@ -8,27 +8,27 @@ from edgekit.frame.message import MAX_BODY_BYTES, Frame, Message
 
 @dataclass
 class BatchBuffer:
-    """Up to a batch of frames in the order of seq. The wait for the others counts as transit."""
+    """Frames of one run, ascending by seq. Their wait in the buffer counts as stage `transit`."""
 
     frames: list[Frame] = field(default_factory=list)
-    _parts: list[bytes] = field(default_factory=list)
+    _encoded: list[bytes] = field(default_factory=list)
     _bytes: int = 0
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def add(self, frame: Frame) -> bool:
-        """Take one more; False if no message would hold it beside the others. The first always fits."""
-        made = batch.encode(frame)
-        if self.frames and self._bytes + len(made) > MAX_BODY_BYTES:
+        """Add a frame; False if the message would become too large. An empty buffer accepts any frame."""
+        encoded = batch.encode(frame)
+        if self.frames and self._bytes + len(encoded) > MAX_BODY_BYTES:
             return False
         self.frames.append(frame)
-        self._parts.append(made)
-        self._bytes += len(made)
+        self._encoded.append(encoded)
+        self._bytes += len(encoded)
         return True
 
     def to_message(self) -> Message:
-        """All of them, at least one, as one message; a frame that is alone goes as it always does."""
+        """All frames, at least one, as one message; a single frame has the format of a single frame."""
         if len(self.frames) == 1:
             return self.frames[0].to_message()
-        return batch.to_message(self.frames, self._parts)
+        return batch.to_message(self.frames, self._encoded)

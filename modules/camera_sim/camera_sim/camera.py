@@ -1,4 +1,4 @@
-"""The camera itself: takes a picture when it is due and allowed, stamps it, hands it over, keeps count."""
+"""The camera: takes a frame when it is due and credit allows it, sends it and counts it."""
 
 import base64
 import functools
@@ -15,7 +15,7 @@ from camera_sim.batch_buffer import BatchBuffer
 from camera_sim.credit import Credit
 from camera_sim.encoding import CannotEncode, Encoded, encode, within
 from camera_sim.pacing import Pacer
-from camera_sim.send_log import Ledger, Sent
+from camera_sim.send_log import SendLog, Sent
 from camera_sim.settings import CameraEnvironment, CameraSettings, RateRequest
 from camera_sim.sources import Picture, Source
 from edgekit import clock
@@ -25,20 +25,20 @@ from edgekit.settings import validate
 
 logger = logging.getLogger(__name__)
 
-LEDGER = "sent.jsonl"
+SEND_LOG = "sent.jsonl"
 _STATUS_NS = 2_000_000_000
-_IDLE_S = 0.5  # longest sleep: a status may have become due
-_NO_PICTURE_NS = 1_000_000_000
-_MAX_SNAPSHOT_BYTES = 96 * 1024 - 1024  # 128 KiB is a method's limit (ref 3): base64 and a few words
-_MAX_TRUTH = 128  # characters that a frame may carry
+_IDLE_S = 0.5  # longest sleep: a status report may become due
+_NO_PICTURE_NS = 1_000_000_000  # pause before the source is asked again
+_MAX_SNAPSHOT_BYTES = 96 * 1024 - 1024  # 128 KiB is a method's limit (ref 3): base64 and other fields
+_MAX_TRUTH = 128  # characters that a frame may have
 
-_FRAMES = Counter("camera_frames", "Frames by what became of them", ["outcome"])
-# Once: to find a label's counter costs more than to count, and there are two for every frame.
+_FRAMES = Counter("camera_frames", "Frames by outcome", ["outcome"])
+# Looked up once: finding a label's counter takes longer than counting, and every frame is counted twice.
 _SENT, _DROPPED, _STORED, _REFUSED = map(_FRAMES.labels, ("sent", "dropped", "stored", "refused"))
 
 
 class HubPort(Protocol):
-    """What the camera needs of edgekit.hub.connection.Hub; tests bring their own."""
+    """The part of edgekit.hub.connection.Hub that the camera uses."""
 
     def send(self, output: str, message: Message, on_stored: Callable[[int], None] | None = None) -> bool: ...
     def report(self, patch: Mapping[str, Any]) -> None: ...
@@ -46,26 +46,26 @@ class HubPort(Protocol):
 
 @dataclass
 class Counts:
-    """Of this run. taken = stored + dropped + what is under way."""
+    """Frames of this run: taken = stored + dropped + not yet acknowledged by the hub."""
 
     taken: int = 0
-    sent: int = 0  # taken by the outbox
+    sent: int = 0  # accepted by the outbox
     stored: int = 0
-    dropped: int = 0  # by the outbox
-    refused: int = 0  # pictures that fit into no message, no frames of this run
+    dropped: int = 0  # refused by the outbox
+    refused: int = 0  # pictures that cannot be encoded; they do not become frames
 
 
 class Camera:
-    """One run of one camera. The hub's threads tell it of flow and twin; a thread of its own takes frames."""
+    """One run of one camera. One thread takes frames; the hub's threads call `on_flow` and `on_twin`."""
 
     def __init__(self, environment: CameraEnvironment, source: Source) -> None:
         self._name = environment.name
         self._source = source
         self._run = secrets.token_hex(8)
-        self._ledger = Ledger(environment.data_folder / LEDGER)
+        self._send_log = SendLog(environment.data_folder / SEND_LOG)
         self._hub: HubPort | None = None
         self._settings = CameraSettings()
-        self._configured = False  # no frame before the first twin: it may ask for a ledger
+        self._configured = False  # no frame before the first twin, which may request a send log
         self._paused = False
         self._fps = self._settings.fps
         self._last: tuple[FrameId, Encoded] | None = None
@@ -73,19 +73,19 @@ class Camera:
         self._changed = Condition()
         self._pacer = Pacer()
         self._credit = Credit()
-        self._collected = BatchBuffer()  # the camera thread's own
+        self._buffer = BatchBuffer()  # used by the camera thread only
         self._counts = Counts()
         self._no_picture_until_ns = 0
         self._refusal = ""
         self._reported: dict[str, Any] = {}
         self._reported_ns = 0
-        self._thread = Thread(target=self._work, name="camera", daemon=True)
+        self._thread = Thread(target=self._run_frames, name="camera", daemon=True)
 
     def connect(self) -> Hub:
-        """A hub that this camera listens and sends to; not yet started."""
+        """Create the hub connection of this camera; it is not started yet."""
         hub = Hub(
-            inputs={"flow": self.take_flow},
-            on_twin=self.take_twin,
+            inputs={"flow": self.on_flow},
+            on_twin=self.on_twin,
             methods={
                 "pause": lambda _payload: self.pause(True),
                 "resume": lambda _payload: self.pause(False),
@@ -97,15 +97,15 @@ class Camera:
         return hub
 
     def attach(self, hub: HubPort) -> None:
-        """Send to this hub."""
+        """Send frames and reports to this hub."""
         self._hub = hub
 
     def start(self) -> None:
-        """Begin to work; the first frame waits for the first twin."""
+        """Start the thread; the first frame waits for the first twin."""
         self._thread.start()
 
     def stop(self, timeout_s: float) -> dict[str, int]:
-        """Take no more frames. Returns how many are not stored."""
+        """Take no more frames. Returns how many frames are sent but not stored."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -114,10 +114,10 @@ class Camera:
         counts = self._counts
         return {"frames": counts.sent - counts.stored}
 
-    # What the hub tells
+    # Handlers, on the hub's threads
 
-    def take_twin(self, twin: Twin) -> None:
-        """Apply the `camera` section and answer it."""
+    def on_twin(self, twin: Twin) -> None:
+        """Apply the twin's `camera` section and answer it."""
         settings, answer = validate(twin.desired.get("camera"), CameraSettings, self._settings)
         with self._changed:
             if settings.paused != self._settings.paused:
@@ -131,10 +131,10 @@ class Camera:
         if twin.reported.get("camera") != patch["camera"]:
             self._report(patch)
         if not answer.accepted:
-            logger.warning("twin: camera: keeping what runs: %s", answer.ad)
+            logger.warning("twin: camera: settings unchanged: %s", answer.ad)
 
-    def take_flow(self, message: Message, _arrival: int) -> None:
-        """The other side says how far it is."""
+    def on_flow(self, message: Message, _arrival: int) -> None:
+        """Free the credit of the frames that inference acknowledges."""
         try:
             flow = Flow.from_message(message)
         except BadFrame as error:
@@ -144,19 +144,19 @@ class Camera:
             if flow.is_fresh:
                 self._credit.clear()
             elif (flow.camera, flow.run) == (self._name, self._run):
-                self._credit.settled(flow.seq)
+                self._credit.acknowledged(flow.seq)
             self._changed.notify_all()
 
     def pause(self, paused: bool) -> MethodAnswer:
-        """Methods `pause` and `resume`; holds until the twin changes its mind."""
+        """Methods `pause` and `resume`; in force until the twin changes `paused`."""
         with self._changed:
             self._paused = paused
             self._changed.notify_all()
         return MethodAnswer(200, {"paused": paused})
 
     def set_rate(self, payload: Any) -> MethodAnswer:
-        """Method `set_rate`, {"fps": frames in a second}; holds until the twin changes its mind."""
-        section = {} if payload in (None, "") else payload  # "" is how the service SDK sends nothing
+        """Method `set_rate`, {"fps": frames per second}; in force until the twin changes `fps`."""
+        section = {} if payload in (None, "") else payload  # the service SDK sends "" for no payload
         request, answer = validate(section, RateRequest, RateRequest(fps=self._fps))
         if not answer.accepted:
             return MethodAnswer(400, {"error": answer.ad})
@@ -166,50 +166,50 @@ class Camera:
         return MethodAnswer(200, {"fps": request.fps})
 
     def snapshot(self) -> MethodAnswer:
-        """Method `snapshot`: the last picture as it was sent, made smaller where an answer cannot hold it."""
+        """Method `snapshot`: the last picture as it was sent, or smaller if it is too large for an answer."""
         if (last := self._last) is None:
             return MethodAnswer(409, {"error": "no picture was taken yet"})
         frame, encoded = last
         shown = within(encoded, _MAX_SNAPSHOT_BYTES)
-        words = {"camera": frame.camera, "run": frame.run, "seq": frame.seq}
+        identity = {"camera": frame.camera, "run": frame.run, "seq": frame.seq}
         picture = {"contentType": shown.content_type, "width": shown.width, "height": shown.height}
         body = base64.b64encode(shown.body).decode()
         return MethodAnswer(
             200,
-            {**words, **picture, "channels": shown.channels, "scaled": shown is not encoded, "body": body},
+            {**identity, **picture, "channels": shown.channels, "scaled": shown is not encoded, "body": body},
         )
 
     # Frames
 
-    def _work(self) -> None:
+    def _run_frames(self) -> None:
         while True:
             with self._changed:
                 while not self._stopping and (wait_s := self._wait_s(clock.mono_ns())) > 0:
-                    if self._collected and not self._allowed(clock.mono_ns()):
-                        break  # no frame comes for now that could fill the batch
+                    if self._buffer and not self._allowed(clock.mono_ns()):
+                        break  # no frame will fill the batch soon: send it
                     self._changed.wait(wait_s)
                     if self._status_due(clock.mono_ns()):
                         break
                 stopping = self._stopping
             if stopping:
-                self._send_collected()
+                self._send_buffer()
                 return
             self._report_status(clock.mono_ns())
             if wait_s <= 0:
                 self._take()
             elif not self._allowed(clock.mono_ns()):
-                self._send_collected()
+                self._send_buffer()
 
     def _allowed(self, now_ns: int) -> bool:
-        """Whether a frame may be taken, if one is due."""
+        """Whether settings and credit allow a frame."""
         settings = self._settings
-        finished = settings.frames and self._counts.taken >= settings.frames
-        if not self._configured or self._paused or finished:
+        complete = settings.frames and self._counts.taken >= settings.frames
+        if not self._configured or self._paused or complete:
             return False
         return self._credit.allows(settings.credit, now_ns)
 
     def _wait_s(self, now_ns: int) -> float:
-        """How long to wait before looking again; 0 if a frame is due and allowed."""
+        """Seconds until the next check; 0 if a frame is due and allowed."""
         if not self._allowed(now_ns):
             return _IDLE_S
         wait_ns = max(self._pacer.wait_ns(now_ns, self._fps), self._no_picture_until_ns - now_ns)
@@ -221,13 +221,13 @@ class Camera:
             self._no_picture_until_ns = clock.mono_ns() + _NO_PICTURE_NS
             return
         captured, mono = clock.wall_ns(), clock.mono_ns()
-        self._pacer.took(mono, self._fps, settings.pacing)
+        self._pacer.taken(mono, self._fps, settings.pacing)
         try:
             encoded = encode(picture, settings.encoding)
         except CannotEncode as error:
             self._refuse(str(error))
             return
-        except Exception as error:  # Pillow raises of everything; the thread that takes frames must not end
+        except Exception as error:  # Pillow raises many kinds; the camera thread must not end
             logger.exception("picture %s: cannot be encoded", picture.name)
             self._refuse(f"{picture.name}: {type(error).__name__} as {settings.encoding}")
             return
@@ -245,46 +245,46 @@ class Camera:
             truth=_truth(picture),
         )
         self._last = frame.id, encoded
-        self._collect(frame, settings.batch)
+        self._add_to_buffer(frame, settings.batch)
 
     def _next_picture(self) -> Picture | None:
         try:
             return self._source.next()
-        except Exception:  # a disk may fail in its own ways; the thread that takes frames must not end of it
+        except Exception:  # a disk may fail in many ways; the camera thread must not end
             logger.exception("source %s failed", self._source)
             return None
 
-    def _collect(self, frame: Frame, batch: int) -> None:
+    def _add_to_buffer(self, frame: Frame, batch: int) -> None:
         with self._changed:
             self._counts.taken += 1
-            self._credit.took(frame.id.seq)  # first: the PUBACK may be here before send() returns
-        if not self._collected.add(frame):
-            self._send_collected()
-            self._collected.add(frame)
-        if len(self._collected) >= batch:
-            self._send_collected()
+            self._credit.taken(frame.id.seq)  # before send(): the PUBACK may come before it returns
+        if not self._buffer.add(frame):
+            self._send_buffer()
+            self._buffer.add(frame)
+        if len(self._buffer) >= batch:
+            self._send_buffer()
 
-    def _send_collected(self) -> None:
-        """What was taken and not sent yet, as one message."""
-        if not (frames := self._collected.frames):
+    def _send_buffer(self) -> None:
+        """Send the frames in the buffer as one message."""
+        if not (frames := self._buffer.frames):
             return
-        message, self._collected = self._collected.to_message(), BatchBuffer()
+        message, self._buffer = self._buffer.to_message(), BatchBuffer()
         sent = [Sent(each.id, each.truth, each.captured, len(each.image)) for each in frames]
         assert self._hub is not None
-        taken = self._hub.send("frames", message, functools.partial(self._stored, sent))
+        accepted = self._hub.send("frames", message, functools.partial(self._stored, sent))
         with self._changed:
-            if taken:
+            if accepted:
                 self._counts.sent += len(frames)
             else:
                 self._counts.dropped += len(frames)
                 for each in frames:
                     self._credit.dropped(each.id.seq)
-        (_SENT if taken else _DROPPED).inc(len(frames))
+        (_SENT if accepted else _DROPPED).inc(len(frames))
 
     def _stored(self, sent: Sequence[Sent], stored_ns: int) -> None:
-        """On the hub's threads: the ledger's lines come before the count, so that "done" means written."""
+        """On the hub's threads. The send log is written before the count, so that `done` means written."""
         if self._settings.ledger:
-            self._ledger.append(sent, clock.wall_of(stored_ns))
+            self._send_log.append(sent, clock.wall_of(stored_ns))
         with self._changed:
             self._counts.stored += len(sent)
             for each in sent:
@@ -299,7 +299,7 @@ class Camera:
             self._refusal = reason
         _REFUSED.inc()
 
-    # What the twin reports
+    # Reported properties
 
     def _done(self) -> bool:
         counts, frames = self._counts, self._settings.frames
@@ -320,8 +320,8 @@ class Camera:
     def _status_due(self, now_ns: int) -> bool:
         if not self._configured:
             return False
-        finished = self._done() and not self._reported.get("done")
-        if not finished and now_ns - self._reported_ns < _STATUS_NS:
+        newly_done = self._done() and not self._reported.get("done")
+        if not newly_done and now_ns - self._reported_ns < _STATUS_NS:
             return False
         return self._status() != self._reported
 
@@ -339,5 +339,5 @@ class Camera:
 
 
 def _truth(picture: Picture) -> str | None:
-    # The name of a folder may hold bytes that are no text, and no message can say them.
+    # The name of a folder may hold bytes that are not valid text, which a message cannot carry.
     return None if picture.truth is None else picture.truth[:_MAX_TRUTH].encode(errors="replace").decode()

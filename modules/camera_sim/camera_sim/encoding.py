@@ -1,4 +1,4 @@
-"""A picture to the body of a frame, within the limit of a message; stamps and sends nothing."""
+"""Encodes a picture as the body of a frame, within the size limit of a message."""
 
 import io
 from collections.abc import Callable
@@ -15,12 +15,12 @@ _QUALITY_TO_FIT = 80
 
 
 class CannotEncode(Exception):
-    """The picture does not fit into a message in the encoding that was asked for."""
+    """The picture does not fit into a message in the requested encoding."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """What a frame carries."""
+    """An encoded picture."""
 
     body: bytes = field(repr=False)
     content_type: str
@@ -30,13 +30,13 @@ class Encoded:
 
 
 def encode(picture: Picture, encoding: Encoding) -> Encoded:
-    """The picture in this encoding. Raises CannotEncode.
+    """Encode the picture. Raises CannotEncode.
 
-    `png` and `jpeg` ask for a picture: one that is too large becomes a JPEG, and smaller until it fits. `raw`
-    and `as_is` ask for these pixels and no others.
+    With `png` and `jpeg`, a picture that is too large becomes a JPEG and is halved until it fits. With `raw`
+    and `as_is` the pixels never change: a picture that is too large raises CannotEncode.
     """
     lossy = encoding in ("png", "jpeg")
-    if lossy and max(picture.image.size) > MAX_SIDE:  # at four times of it Pillow's encoders raise
+    if lossy and max(picture.image.size) > MAX_SIDE:  # Pillow's encoders raise at four times that
         return _fitted(picture.image, MAX_BODY_BYTES)
     encoded = _ENCODERS[encoding](picture)
     if _fits(encoded):
@@ -50,7 +50,7 @@ def encode(picture: Picture, encoding: Encoding) -> Encoded:
 
 
 def within(encoded: Encoded, max_bytes: int) -> Encoded:
-    """The same picture in so many bytes: as it is, or as a JPEG, smaller until it fits."""
+    """The same picture in at most `max_bytes`: unchanged, or as a JPEG that is halved until it fits."""
     if _fits(encoded, max_bytes):
         return encoded
     if encoded.content_type == RAW:
@@ -93,7 +93,7 @@ def _raw(picture: Picture) -> Encoded:
 
 
 def _as_is(picture: Picture) -> Encoded:
-    if not picture.content_type:  # drawn, or of a format that no frame carries
+    if not picture.content_type:  # drawn, or of a format that frames do not support
         return _compress(picture.image, "PNG", "image/png", compress_level=1)
     return _encoded(picture.image, picture.original, picture.content_type)
 

@@ -1,4 +1,4 @@
-"""A seeded scene of drawn digits, for a machine without pictures; the same seed draws the same, for ever."""
+"""A source of drawn digits, for a machine without pictures. The same seed always draws the same pictures."""
 
 import math
 import random
@@ -14,7 +14,7 @@ Point = tuple[float, float]
 
 
 def _arc(x: float, y: float, rx: float, ry: float, start: float, end: float) -> list[Point]:
-    """Points of an ellipse's arc, in degrees clockwise from three o'clock."""
+    """Points of an arc of an ellipse; angles in degrees clockwise from three o'clock."""
     steps = max(2, round(abs(end - start) / 15))
     turns = [math.radians(start + (end - start) * step / steps) for step in range(steps + 1)]
     return [(x + rx * math.cos(turn), y + ry * math.sin(turn)) for turn in turns]
@@ -36,7 +36,7 @@ _STROKES: dict[str, list[list[Point]]] = {
 
 
 class Scene:
-    """Pictures without end, white on black, 28 x 28 grey: number n is always the same."""
+    """An endless sequence of pictures, white on black, 28 x 28 pixels, grey."""
 
     unreadable = 0
 
@@ -54,19 +54,19 @@ class Scene:
         return picture
 
     def picture(self, number: int) -> Picture:
-        """Picture `number`, whatever was drawn before."""
-        chance = random.Random(f"{self._seed}:{number}")
-        digit = chance.choice("0123456789")
-        return Picture(name=f"scene-{number}", image=_draw(digit, chance), truth=digit)
+        """Picture `number` of the sequence."""
+        rng = random.Random(f"{self._seed}:{number}")
+        digit = rng.choice("0123456789")
+        return Picture(name=f"scene-{number}", image=_draw(digit, rng), truth=digit)
 
 
-def _draw(digit: str, chance: random.Random) -> Image.Image:
+def _draw(digit: str, rng: random.Random) -> Image.Image:
     side = SIDE * _OVERSAMPLING
     image = Image.new("L", (side, side))
     draw = ImageDraw.Draw(image)
-    width = round(chance.uniform(2.0, 3.2) * _OVERSAMPLING)
-    size, turn = side * chance.uniform(0.62, 0.76), math.radians(chance.uniform(-9, 9))
-    middle = [side / 2 + _OVERSAMPLING * chance.uniform(-1.5, 1.5) for _axis in "xy"]
+    width = round(rng.uniform(2.0, 3.2) * _OVERSAMPLING)
+    size, turn = side * rng.uniform(0.62, 0.76), math.radians(rng.uniform(-9, 9))
+    middle = [side / 2 + _OVERSAMPLING * rng.uniform(-1.5, 1.5) for _axis in "xy"]
     for stroke in _STROKES[digit]:
         points = [_place(point, size, turn, middle) for point in stroke]
         draw.line(points, fill=255, width=width, joint="curve")

@@ -1,4 +1,4 @@
-"""What was certainly handed over: a line for each frame that the hub has stored; decides nothing."""
+"""The camera's send log: one line for each frame that the hub has stored."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Sent:
-    """One frame on its way, without its picture."""
+    """A frame that was sent, without its picture."""
 
     id: FrameId
     truth: str | None
@@ -24,7 +24,7 @@ class Sent:
 
 
 def line(sent: Sent, stored: int) -> bytes:
-    """The frame as a line of JSON with its end; `stored` is the PUBACK in ns since the epoch."""
+    """The frame as a line of JSON; `stored` is the time of the PUBACK in ns since the epoch."""
     fields = {
         "camera": sent.id.camera,
         "run": sent.id.run,
@@ -37,25 +37,25 @@ def line(sent: Sent, stored: int) -> bytes:
     return to_json(fields) + b"\n"
 
 
-class Ledger:
-    """The file `sent.jsonl`, appended to across restarts; opened for each message: nothing to close."""
+class SendLog:
+    """A file that is appended to across restarts, and opened for each message, so it needs no closing."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._failing = False
 
     def append(self, sent: Sequence[Sent], stored: int) -> None:
-        """Write a line for each frame of a message. A disk that fails is said once; frames go on without."""
+        """Write a line for each frame of a message. Only the first of successive errors is logged."""
         try:
             self._write(b"".join(line(each, stored) for each in sent))
             self._failing = False
         except OSError as error:
             if not self._failing:
-                logger.error("ledger %s: frames are not recorded: %s", self._path, error)
+                logger.error("send log %s: frames are not recorded: %s", self._path, error)
             self._failing = True
 
     def _write(self, text: bytes) -> None:
-        """At the end of the file. Bare calls: a file object takes three times as long, for every frame."""
+        """Append to the file, without a file object, which takes three times as long, for every frame."""
         try:
             file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         except FileNotFoundError:
@@ -63,6 +63,6 @@ class Ledger:
             file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             if (written := os.write(file, text)) != len(text):
-                raise OSError(f"only {written} of {len(text)} bytes fitted")
+                raise OSError(f"only {written} of {len(text)} bytes written")
         finally:
             os.close(file)

@@ -1,4 +1,4 @@
-"""What the camera is told: its environment once, its twin section at any time; applies nothing."""
+"""The camera's settings: environment variables, read once, and the twin's `camera` section."""
 
 import re
 from collections.abc import Mapping
@@ -16,15 +16,12 @@ MIN_RATE, MAX_RATE = 0.001, 100_000.0  # frames in a second
 Rate = Annotated[float, Field(ge=MIN_RATE, le=MAX_RATE, allow_inf_nan=False)]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,32}")
-_UNSET_FOLDER = (
-    "",
-    "$CAMERA_FOLDER",
-    "${CAMERA_FOLDER}",
-)  # undefined names stay literal in a manifest (ref 7.2)
+# A variable that is not defined stays literal in a manifest (ref 7.2).
+_UNSET_FOLDER = ("", "$CAMERA_FOLDER", "${CAMERA_FOLDER}")
 
 
 class SettingsError(ValueError):
-    """The environment is wrong, and no twin can mend it: one line with the cure."""
+    """An environment variable is invalid. The text names the variable and the cure."""
 
 
 class CameraSettings(BaseModel):
@@ -33,15 +30,13 @@ class CameraSettings(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     fps: Rate = 10
-    frames: int = Field(default=0, ge=0)  # of this run; 0: for ever
+    frames: int = Field(default=0, ge=0)  # of this run; 0: no limit
     paused: bool = False
-    credit: int = Field(default=32, ge=0, le=100_000)  # frames under way without an answer; 0: any number
+    credit: int = Field(default=32, ge=0, le=100_000)  # most frames in flight; 0: no limit
     encoding: Encoding = "png"
-    batch: int = Field(
-        default=1, ge=1, le=MAX_FRAMES
-    )  # frames in one message, as far as they fit and are due
-    pacing: Pacing = "steady"  # poisson: as people come to a gate, fps on average
-    ledger: bool = False  # one line in sent.jsonl for each frame that the hub has stored
+    batch: int = Field(default=1, ge=1, le=MAX_FRAMES)  # most frames in one message
+    pacing: Pacing = "steady"  # poisson: random intervals, fps on average
+    ledger: bool = False  # write the send log
 
 
 class RateRequest(BaseModel):
@@ -54,15 +49,15 @@ class RateRequest(BaseModel):
 
 @dataclass(frozen=True)
 class CameraEnvironment:
-    """What the container was started with."""
+    """The camera's environment variables."""
 
     name: str
-    folder: Path | None  # None: the seeded scene
+    folder: Path | None  # None: the drawn scene
     data_folder: Path
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "CameraEnvironment":
-        """From the process's variables. Raises SettingsError."""
+        """Read from the process's variables. Raises SettingsError."""
         name = environment.get("CAMERA_NAME") or "camera"
         if not _NAME.fullmatch(name):
             raise SettingsError(f"CAMERA_NAME={name!r}: cure: 1 to 32 of A-Z a-z 0-9 _ -")

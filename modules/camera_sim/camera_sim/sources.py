@@ -1,4 +1,4 @@
-"""Where pictures come from: a folder, in the order of its names, round and round; encodes nothing."""
+"""Sources of pictures; a folder is read in the order of its file names, in a loop."""
 
 import csv
 import io
@@ -17,19 +17,19 @@ TRUTH = "truth.csv"  # columns: file, label
 _CONTENT_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg"}
 _GREY = frozenset({"1", "L", "LA", "La", "I", "I;16", "F"})
 _MAX_PIXELS = 50_000_000
-_KEPT_BYTES = 64 * 1024 * 1024  # decoded pictures kept, so that a small folder is read once
+_CACHE_BYTES = 64 * 1024 * 1024  # of decoded pictures: a small folder is read once
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture, grey (L) or colour (RGB), and the file that it came from."""
+    """A decoded picture, grey (L) or colour (RGB), and the bytes of its file."""
 
     name: str
     image: Image.Image = field(repr=False)
     truth: str | None = None
-    original: bytes = field(default=b"", repr=False)  # the file's bytes; empty where there was no file
-    content_type: str = ""  # of `original`; empty where no frame may carry its format
-    untouched: bool = False  # `image` is what `original` holds, with nothing converted
+    original: bytes = field(default=b"", repr=False)  # the bytes of the file; empty without a file
+    content_type: str = ""  # of `original`; empty if frames do not support it
+    untouched: bool = False  # `image` has the very pixels of `original`
 
     @property
     def channels(self) -> int:
@@ -38,18 +38,18 @@ class Picture:
 
 
 class Source(Protocol):
-    """What the camera looks at. `str()` of it is what the twin reports."""
+    """A source of pictures. The twin reports its `str()`."""
 
     @property
     def unreadable(self) -> int:
         """Pictures that could not be read, each counted once."""
 
     def next(self) -> Picture | None:
-        """The next picture; None if there is none to be had now."""
+        """The next picture; None if there is none now."""
 
 
 class Folder:
-    """Every picture below a folder, sorted by name, looped. What cannot be read is said once and left out."""
+    """Pictures below a folder, sorted by name, in a loop. Unreadable files are skipped and logged once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -57,8 +57,8 @@ class Folder:
         self._truths: dict[str, str] = {}
         self._position = 0
         self._bad: set[str] = set()
-        self._kept: OrderedDict[str, Picture] = OrderedDict()
-        self._kept_bytes = 0
+        self._cache: OrderedDict[str, Picture] = OrderedDict()
+        self._cached_bytes = 0
 
     def __str__(self) -> str:
         return f"folder {self._path}: {len(self._names)} pictures"
@@ -69,9 +69,9 @@ class Folder:
         return len(self._bad)
 
     def next(self) -> Picture | None:
-        """The next readable picture; None when the folder has none: it is looked through anew next time."""
+        """The next readable picture; None if there is none, and the next call lists the folder again."""
         if not self._names:
-            self._look()
+            self._list()
         for _each in self._names:
             name = self._names[self._position]
             self._position = (self._position + 1) % len(self._names)
@@ -80,7 +80,7 @@ class Folder:
         self._names = []
         return None
 
-    def _look(self) -> None:
+    def _list(self) -> None:
         names = (
             path.relative_to(self._path).as_posix()
             for path in self._path.rglob("*")
@@ -91,28 +91,28 @@ class Folder:
         self._truths = _truths(self._path, self._names)
 
     def _picture(self, name: str) -> Picture | None:
-        if (kept := self._kept.get(name)) is not None:
-            self._kept.move_to_end(name)
-            return kept
+        if (cached := self._cache.get(name)) is not None:
+            self._cache.move_to_end(name)
+            return cached
         try:
             picture = read_picture(self._path / name, name, self._truths.get(name))
-        except Exception as error:  # Pillow's decoders raise of everything
-            logger.warning("picture %s: left out: %s", self._path / name, error)
+        except Exception as error:  # Pillow's decoders raise many kinds of exceptions
+            logger.warning("picture %s: skipped: %s", self._path / name, error)
             self._bad.add(name)
             return None
-        self._keep(picture)
+        self._add_to_cache(picture)
         return picture
 
-    def _keep(self, picture: Picture) -> None:
-        self._kept[picture.name] = picture
-        self._kept_bytes += _bytes(picture)
-        while self._kept_bytes > _KEPT_BYTES:
-            _name, oldest = self._kept.popitem(last=False)
-            self._kept_bytes -= _bytes(oldest)
+    def _add_to_cache(self, picture: Picture) -> None:
+        self._cache[picture.name] = picture
+        self._cached_bytes += _bytes(picture)
+        while self._cached_bytes > _CACHE_BYTES:
+            _name, oldest = self._cache.popitem(last=False)
+            self._cached_bytes -= _bytes(oldest)
 
 
 def read_picture(path: Path, name: str, truth: str | None) -> Picture:
-    """The picture in a file, decoded whole. Raises whatever Pillow raises, and ValueError for a huge one."""
+    """Read and decode a picture. Raises ValueError if it has too many pixels, and whatever Pillow raises."""
     original = path.read_bytes()
     with Image.open(io.BytesIO(original)) as opened:
         if opened.width * opened.height > _MAX_PIXELS:
@@ -125,7 +125,7 @@ def read_picture(path: Path, name: str, truth: str | None) -> Picture:
 
 
 def _truths(folder: Path, names: list[str]) -> dict[str, str]:
-    """What each picture shows: from `truth.csv`, else the name of its sub-folder, else nothing."""
+    """The label of each picture, by name: from `truth.csv`; without that file the name of its sub-folder."""
     if (folder / TRUTH).is_file():
         return _read_truths(folder / TRUTH)
     return {name: name.split("/", 1)[0] for name in names if "/" in name}
@@ -139,7 +139,7 @@ def _read_truths(path: Path) -> dict[str, str]:
                 raise ValueError(f"the first line is {rows.fieldnames}")
             return {row["file"]: row["label"] for row in rows}
     except (OSError, ValueError, csv.Error) as error:
-        logger.warning("%s: no truth is known: %s; cure: a header `file,label`", path, error)
+        logger.warning("%s: pictures have no truth: %s; cure: a header `file,label`", path, error)
         return {}
 
 

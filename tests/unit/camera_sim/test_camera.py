@@ -1,4 +1,4 @@
-"""The camera against a hub that the test holds in its hands."""
+"""The camera with a fake hub."""
 
 import base64
 import contextlib
@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from camera_sim import encoding
-from camera_sim.camera import LEDGER, Camera
+from camera_sim.camera import SEND_LOG, Camera
 from camera_sim.scene import Scene
 from camera_sim.send_log import Sent, line
 from camera_sim.settings import CameraEnvironment
@@ -28,7 +28,7 @@ Sending = tuple[Frame, Callable[[int], None] | None]
 
 
 class FakeHub:
-    """Takes messages, stores them at once unless told otherwise."""
+    """Accepts messages and acknowledges them at once, unless `stores` is False."""
 
     def __init__(self) -> None:
         self.frames: SimpleQueue[Sending] = SimpleQueue()
@@ -58,19 +58,19 @@ class FakeHub:
             self.changed.notify_all()
 
     def expect_none(self) -> None:
-        """No frame comes: a tenth of a second is a hundred of them."""
+        """Assert that no frame comes for a tenth of a second, the time of a hundred frames."""
         with pytest.raises(Empty):
             self.frames.get(timeout=0.1)
 
     def wait(self, condition: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
-        """What is reported, once it is so."""
+        """The reported properties, once they meet the condition."""
         with self.changed:
             assert self.changed.wait_for(lambda: condition(self.reported), 10), self.reported
             return self.reported
 
 
 class Bench:
-    """A camera that is connected to a FakeHub and started."""
+    """A started camera with a FakeHub."""
 
     def __init__(self, folder: Path, source: Source) -> None:
         self.folder = folder
@@ -80,12 +80,12 @@ class Bench:
         self.camera.start()
 
     def twin(self, version: int = 1, **section: object) -> None:
-        """The twin says so."""
-        self.camera.take_twin(Twin({"camera": section, "$version": version}, {"$version": 1}))
+        """The camera receives a twin with this section."""
+        self.camera.on_twin(Twin({"camera": section, "$version": version}, {"$version": 1}))
 
     def flow(self, flow: Flow) -> None:
-        """The other side says so."""
-        self.camera.take_flow(flow.to_message(), 0)
+        """The camera receives this flow message."""
+        self.camera.on_flow(flow.to_message(), 0)
 
     def take(self, count: int) -> list[Frame]:
         """The next frames."""
@@ -94,21 +94,21 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    """A camera before a scene."""
+    """A camera with the scene as its source."""
     bench = Bench(tmp_path, Scene())
     yield bench
     bench.camera.stop(5)
 
 
 def test_no_frame_before_the_first_twin(bench: Bench) -> None:
-    """The twin may ask for a ledger, which must hold every frame."""
+    """The twin may request a send log, which must hold every frame."""
     bench.hub.expect_none()
     bench.twin(fps=1000, frames=1)
     assert bench.take(1)[0].id.seq == 0
 
 
-def test_a_run_of_n_frames_ends_and_says_so(bench: Bench) -> None:
-    """Exactly N, numbered from 0, one identity, with truth and stamps; then `done`."""
+def test_a_run_of_n_frames_ends_and_reports_done(bench: Bench) -> None:
+    """Exactly N frames, numbered from 0, with one run id, truth and timestamps; then `done`."""
     bench.twin(fps=1000, frames=5)
     status = bench.hub.wait(lambda reported: reported.get("cameraStatus", {}).get("done"))["cameraStatus"]
     frames = bench.take(5)
@@ -123,7 +123,7 @@ def test_a_run_of_n_frames_ends_and_says_so(bench: Bench) -> None:
 
 
 def test_the_section_is_answered(bench: Bench) -> None:
-    """In the IoT Plug and Play shape; a wrong one keeps what runs."""
+    """In the form of IoT Plug and Play; an invalid section keeps the settings in force."""
     bench.twin(version=4, fps=5, paused=True)
     assert bench.hub.reported["camera"]["ac"] == 200
     bench.twin(version=5, fps=-5)
@@ -132,22 +132,22 @@ def test_the_section_is_answered(bench: Bench) -> None:
     assert answer["ad"].startswith("fps: ")
 
 
-def test_an_answer_that_stands_is_not_given_again(bench: Bench) -> None:
-    """Each connect reads the whole twin; only what changed is worth a patch."""
+def test_an_unchanged_answer_is_not_reported_again(bench: Bench) -> None:
+    """Each connect reads the whole twin; only a changed answer is reported."""
     bench.twin(version=4, paused=True)
-    stands = {"camera": bench.hub.reported.pop("camera")}
-    bench.camera.take_twin(Twin({"camera": {"paused": True}, "$version": 4}, stands))
+    reported = {"camera": bench.hub.reported.pop("camera")}
+    bench.camera.on_twin(Twin({"camera": {"paused": True}, "$version": 4}, reported))
     assert "camera" not in bench.hub.reported
 
 
-def test_credit_holds_the_camera_until_the_answer(bench: Bench) -> None:
-    """At most `credit` frames under way; an answer for this run frees them, another run's does not."""
+def test_credit_stops_the_camera_until_a_flow_message(bench: Bench) -> None:
+    """At most `credit` frames are in flight; a flow message frees them only if it names this run."""
     bench.twin(fps=1000, credit=3)
     run = bench.take(3)[-1].id.run
     bench.hub.expect_none()
     bench.flow(Flow("camera", "0" * 16, 2))
     bench.flow(Flow("other", run, 2))
-    bench.camera.take_flow(Message(b"nonsense", {}), 0)
+    bench.camera.on_flow(Message(b"nonsense", {}), 0)
     bench.hub.expect_none()
     bench.flow(Flow("camera", run, 1))
     assert [frame.id.seq for frame in bench.take(2)] == [3, 4]
@@ -156,7 +156,7 @@ def test_credit_holds_the_camera_until_the_answer(bench: Bench) -> None:
 
 
 def test_pause_and_resume_by_method_and_by_twin(bench: Bench) -> None:
-    """Whoever spoke last is obeyed; a twin that does not change its mind has not spoken."""
+    """The last request wins; a twin whose `paused` has not changed is no request."""
     bench.twin(fps=1000, paused=True)
     bench.hub.expect_none()
     assert bench.camera.pause(False).payload == {"paused": False}
@@ -168,7 +168,7 @@ def test_pause_and_resume_by_method_and_by_twin(bench: Bench) -> None:
 
 
 def test_the_rate_by_method_and_by_twin(bench: Bench) -> None:
-    """set_rate holds until the twin changes its mind, and not until the twin is merely read again."""
+    """`set_rate` is in force until the twin changes `fps`; reading the same twin again changes nothing."""
     bench.twin(fps=0.001)
     bench.take(1)
     assert bench.camera.set_rate({"fps": 1000}).payload == {"fps": 1000}
@@ -179,7 +179,7 @@ def test_the_rate_by_method_and_by_twin(bench: Bench) -> None:
     while not bench.hub.frames.empty():
         bench.take(1)
     with contextlib.suppress(Empty):
-        bench.hub.frames.get(timeout=0.1)  # one that was due before the twin came
+        bench.hub.frames.get(timeout=0.1)  # a frame that was due before the twin came
     bench.hub.expect_none()
 
 
@@ -193,15 +193,15 @@ def test_the_rate_by_method_and_by_twin(bench: Bench) -> None:
         (7, "must be an object"),
     ],
 )
-def test_a_rate_is_checked_like_the_twins(bench: Bench, payload: object, named: str) -> None:
-    """400 with the field; the rate stays what it was."""
+def test_an_invalid_rate_is_refused(bench: Bench, payload: object, named: str) -> None:
+    """The answer is 400 and names the field."""
     answer = bench.camera.set_rate(payload)
     assert answer.status == 400
     assert answer.payload["error"].startswith(named)
 
 
-def test_a_snapshot_is_the_last_picture_as_it_was_sent(bench: Bench) -> None:
-    """The very bytes of the last frame and whose they are; before the first frame there is none."""
+def test_a_snapshot_is_the_last_picture(bench: Bench) -> None:
+    """The answer holds the bytes and the identity of the last frame; before the first frame it is 409."""
     assert bench.camera.snapshot().status == 409
     bench.twin(fps=1000, frames=3)
     last = bench.take(3)[-1]
@@ -219,8 +219,8 @@ def test_a_snapshot_is_the_last_picture_as_it_was_sent(bench: Bench) -> None:
     assert found["scaled"] is False
 
 
-def test_a_snapshot_fits_into_a_methods_answer(tmp_path: Path) -> None:
-    """A picture that a frame may carry can be larger than 128 KB as base64: it comes smaller."""
+def test_a_large_snapshot_is_shrunk_to_fit_the_answer(tmp_path: Path) -> None:
+    """A method's answer has at most 128 KB, and base64 makes a picture larger."""
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     Image.effect_noise((480, 400), 90).save(pictures / "noise.png")
@@ -235,11 +235,11 @@ def test_a_snapshot_fits_into_a_methods_answer(tmp_path: Path) -> None:
         assert (image.format, *image.size) == ("JPEG", found["width"], found["height"])
 
 
-def test_the_ledger_has_a_line_for_each_stored_frame(bench: Bench) -> None:
-    """What was certainly handed over, and nothing else: the base of "lost"."""
+def test_the_send_log_has_a_line_for_each_stored_frame(bench: Bench) -> None:
+    """The demo and the bench count lost frames from it."""
     bench.twin(fps=1000, frames=4, ledger=True)
     bench.hub.wait(lambda reported: reported.get("cameraStatus", {}).get("done"))
-    lines = [json.loads(text) for text in (bench.folder / LEDGER).read_text().splitlines()]
+    lines = [json.loads(text) for text in (bench.folder / SEND_LOG).read_text().splitlines()]
     frames = bench.take(4)
     assert [each["seq"] for each in lines] == [0, 1, 2, 3]
     assert [each["bytes"] for each in lines] == [len(frame.image) for frame in frames]
@@ -247,17 +247,17 @@ def test_the_ledger_has_a_line_for_each_stored_frame(bench: Bench) -> None:
     assert all(each["captured"] <= each["stored"] for each in lines)
 
 
-def test_a_frame_that_the_outbox_dropped_is_counted_and_not_in_the_ledger(bench: Bench) -> None:
-    """It has a number that nobody will see again; the run still ends, and the credit is free."""
+def test_a_frame_that_the_outbox_refuses_is_counted_and_not_logged(bench: Bench) -> None:
+    """The run still ends, and the frame no longer counts against the credit."""
     bench.hub.full = True
     bench.twin(fps=1000, frames=3, credit=1, ledger=True)
     status = bench.hub.wait(lambda reported: reported.get("cameraStatus", {}).get("done"))["cameraStatus"]
     assert (status["sent"], status["stored"], status["dropped"]) == (0, 0, 3)
-    assert not (bench.folder / LEDGER).exists()
+    assert not (bench.folder / SEND_LOG).exists()
 
 
-def test_done_waits_for_the_last_acknowledgement(bench: Bench) -> None:
-    """Sent is not stored."""
+def test_done_waits_for_the_last_puback(bench: Bench) -> None:
+    """A frame that is sent but not stored is not done."""
     bench.hub.stores = False
     bench.twin(fps=1000, frames=2)
     sendings = [bench.hub.frames.get(timeout=10) for _ in range(2)]
@@ -268,16 +268,16 @@ def test_done_waits_for_the_last_acknowledgement(bench: Bench) -> None:
     bench.hub.wait(lambda reported: reported.get("cameraStatus", {}).get("done"))
 
 
-def test_stopping_counts_what_is_not_stored(bench: Bench) -> None:
-    """For the last line of the log."""
+def test_stop_returns_how_many_frames_are_not_stored(bench: Bench) -> None:
+    """The last line of the log shows this count."""
     bench.hub.stores = False
     bench.twin(fps=1000, frames=2)
     bench.take(2)
     assert bench.camera.stop(5) == {"frames": 2}
 
 
-def test_a_picture_that_fits_into_no_message_is_counted_with_its_reason(tmp_path: Path) -> None:
-    """It takes no number: seq has no holes that are nobody's fault."""
+def test_a_picture_that_cannot_be_encoded_is_counted_with_its_reason(tmp_path: Path) -> None:
+    """It gets no seq, so the seqs of the frames have no gap."""
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     Scene().next().image.resize((600, 600)).save(pictures / "a.png")
@@ -292,7 +292,7 @@ def test_a_picture_that_fits_into_no_message_is_counted_with_its_reason(tmp_path
 
 
 def test_a_source_that_fails_does_not_end_the_camera(tmp_path: Path) -> None:
-    """A disk that is gone comes back, or does not; the process stays."""
+    """The camera asks the source again a second later."""
 
     class Broken(Scene):
         failures = 1
@@ -312,13 +312,13 @@ def test_a_source_that_fails_does_not_end_the_camera(tmp_path: Path) -> None:
 def test_an_encoder_that_fails_does_not_end_the_camera(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The picture is counted with its name and what was raised; the next one goes out."""
+    """The picture is counted, the reason names the exception, and the next picture is sent."""
     failures = [OSError("broken data stream")]
 
-    def encode(*words: Any) -> Any:
+    def encode(*arguments: Any) -> Any:
         if failures:
             raise failures.pop()
-        return encoding.encode(*words)
+        return encoding.encode(*arguments)
 
     monkeypatch.setattr("camera_sim.camera.encode", encode)
     bench = Bench(tmp_path, Scene())
@@ -329,8 +329,8 @@ def test_an_encoder_that_fails_does_not_end_the_camera(
     bench.camera.stop(5)
 
 
-def test_a_line_of_the_ledger() -> None:
-    """The seven fields that the demo and the bench read."""
+def test_a_line_of_the_send_log() -> None:
+    """The demo and the bench read these seven fields."""
     sent = Sent(FrameId("camera", "0123456789abcdef", 7), None, 5, 99)
     assert json.loads(line(sent, stored=6)) == {
         "camera": "camera",
@@ -343,27 +343,27 @@ def test_a_line_of_the_ledger() -> None:
     }
 
 
-def test_a_batch_goes_out_full_and_the_last_one_as_it_is(bench: Bench) -> None:
-    """Seven frames by three: two full messages and what is left at the end of the run; one ledger for all."""
+def test_batches_are_full_except_the_last(bench: Bench) -> None:
+    """Seven frames in batches of three are two full messages and one with the last frame."""
     bench.twin(fps=1000, frames=7, batch=3, ledger=True)
     status = bench.hub.wait(lambda reported: reported.get("cameraStatus", {}).get("done"))["cameraStatus"]
     assert [frame.id.seq for frame in bench.take(7)] == list(range(7))
     assert bench.hub.batches == [3, 3, 1]
     assert (status["sent"], status["stored"]) == (7, 7)
-    lines = (bench.folder / LEDGER).read_text().splitlines()
+    lines = (bench.folder / SEND_LOG).read_text().splitlines()
     assert [json.loads(each)["seq"] for each in lines] == list(range(7))
 
 
 @pytest.mark.parametrize("stops", [{"credit": 4}, {"frames": 4}])
-def test_a_batch_that_nothing_can_fill_is_not_kept(bench: Bench, stops: dict[str, int]) -> None:
-    """Without credit, or at the end, what was taken goes out: it would wait for ever."""
+def test_a_batch_that_cannot_become_full_is_sent(bench: Bench, stops: dict[str, int]) -> None:
+    """Without credit, or after the last frame, the buffered frames would wait for ever."""
     bench.twin(fps=1000, batch=100, **stops)
     assert len(bench.take(4)) == 4
     assert bench.hub.batches == [4]
 
 
 class CountedScene(Scene):
-    """Says when its second picture was asked for: the first is then with the camera."""
+    """Signals when the camera asks for the second picture: it then holds the first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -376,7 +376,7 @@ class CountedScene(Scene):
         return super().picture(number)
 
 
-def test_a_paused_camera_keeps_no_frame_back(tmp_path: Path) -> None:
+def test_a_paused_camera_sends_its_buffered_frames(tmp_path: Path) -> None:
     """A pause may last for hours."""
     scene = CountedScene()
     bench = Bench(tmp_path, scene)
@@ -387,16 +387,16 @@ def test_a_paused_camera_keeps_no_frame_back(tmp_path: Path) -> None:
     bench.camera.stop(5)
 
 
-def test_a_stopped_camera_sends_what_it_has_taken(bench: Bench) -> None:
-    """SIGTERM ends the run, and every frame that was counted is sent."""
+def test_a_stopped_camera_sends_its_buffered_frames(bench: Bench) -> None:
+    """Every frame that the camera has counted is sent."""
     bench.twin(fps=1000, batch=256, credit=0)
     bench.take(256)
     bench.camera.stop(5)
     assert sum(bench.hub.batches) == bench.hub.reported["cameraStatus"]["stored"]
 
 
-def test_a_batch_ends_where_a_message_is_full(tmp_path: Path) -> None:
-    """Pictures of 100 KB by a batch of 256: two in a message, and none is lost."""
+def test_a_batch_ends_at_the_size_limit_of_a_message(tmp_path: Path) -> None:
+    """Two pictures of 100 KB fit into a message; no frame is lost."""
     Image.frombytes("L", (320, 320), bytes(320 * 320)).save(tmp_path / "a.png")
     large = Bench(tmp_path, Folder(tmp_path))
     large.twin(fps=1000, frames=5, batch=256, encoding="raw")
@@ -406,8 +406,8 @@ def test_a_batch_ends_where_a_message_is_full(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_a_folder_whose_name_is_no_text_stops_no_camera(tmp_path: Path, batch: int) -> None:
-    """A truth that no message can say is sent as far as it can be."""
+def test_a_folder_name_that_is_not_valid_text_does_not_stop_the_camera(tmp_path: Path, batch: int) -> None:
+    """Invalid characters of the truth are replaced."""
     (tmp_path / "sieben\udcff").mkdir()
     Image.new("L", (4, 4)).save(tmp_path / "sieben\udcff" / "a.png")
     bench = Bench(tmp_path / "data", Folder(tmp_path))

@@ -1,4 +1,4 @@
-"""Pictures to bodies of frames."""
+"""Encoding pictures as bodies of frames."""
 
 import io
 from pathlib import Path
@@ -20,7 +20,7 @@ def picture(form: str, folder: Path, mode: str = "RGB", size: tuple[int, int] = 
 
 
 @pytest.mark.parametrize(
-    ("form", "encoding", "content_type", "kept"),
+    ("form", "encoding", "content_type", "unchanged"),
     [
         ("PNG", "png", "image/png", True),
         ("JPEG", "png", "image/png", False),
@@ -33,18 +33,18 @@ def picture(form: str, folder: Path, mode: str = "RGB", size: tuple[int, int] = 
         ("BMP", "as_is", "image/png", False),
     ],
 )
-def test_the_encoding_that_was_asked_for(
-    tmp_path: Path, form: str, encoding: Encoding, content_type: str, kept: bool
+def test_the_requested_encoding(
+    tmp_path: Path, form: str, encoding: Encoding, content_type: str, unchanged: bool
 ) -> None:
-    """A file that already is what was asked for goes out as its own bytes."""
+    """A file that has the requested encoding is sent unchanged."""
     source = picture(form, tmp_path)
     encoded = encode(source, encoding)
     assert (encoded.content_type, encoded.width, encoded.height, encoded.channels) == (content_type, 8, 6, 3)
-    assert (encoded.body == source.original) is kept
+    assert (encoded.body == source.original) is unchanged
 
 
-def test_png_and_raw_carry_the_very_pixels(tmp_path: Path) -> None:
-    """What inference decodes is what was in the file."""
+def test_png_and_raw_do_not_change_pixels(tmp_path: Path) -> None:
+    """Inference decodes the pixels of the file."""
     source = picture("PNG", tmp_path, "L")
     raw = encode(source, "raw")
     assert raw.body == source.image.tobytes()
@@ -54,8 +54,8 @@ def test_png_and_raw_carry_the_very_pixels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["png", "jpeg"])
-def test_too_large_a_picture_becomes_smaller_until_it_fits(tmp_path: Path, encoding: Encoding) -> None:
-    """First a JPEG, then half the size, and half again; the frame says the size that it has."""
+def test_a_picture_that_is_too_large_is_halved_until_it_fits(tmp_path: Path, encoding: Encoding) -> None:
+    """It becomes a JPEG, then half the size, and half again; the frame names the new size."""
     encoded = encode(picture("PNG", tmp_path, size=(3000, 2000)), encoding)
     assert encoded.content_type == "image/jpeg"
     assert len(encoded.body) <= MAX_BODY_BYTES
@@ -65,23 +65,23 @@ def test_too_large_a_picture_becomes_smaller_until_it_fits(tmp_path: Path, encod
 
 
 @pytest.mark.parametrize("encoding", ["png", "jpeg"])
-def test_a_side_that_no_encoder_takes_becomes_shorter(tmp_path: Path, encoding: Encoding) -> None:
-    """JPEG ends at 65,500 pixels, where Pillow raises."""
+def test_a_side_that_is_too_long_is_halved(tmp_path: Path, encoding: Encoding) -> None:
+    """Pillow raises for a JPEG with a side of more than 65,500 pixels."""
     encoded = encode(picture("PNG", tmp_path, "L", (70_000, 4)), encoding)
     assert (encoded.content_type, encoded.width, encoded.height) == ("image/jpeg", 8_750, 1)
 
 
 @pytest.mark.parametrize("encoding", ["raw", "as_is"])
-def test_these_very_pixels_are_refused_when_they_do_not_fit(tmp_path: Path, encoding: Encoding) -> None:
-    """Who asks for raw or as_is does not want another picture; the reason names the cure."""
+def test_raw_and_as_is_raise_if_the_picture_does_not_fit(tmp_path: Path, encoding: Encoding) -> None:
+    """These encodings must not change the picture; the error names the cure."""
     with pytest.raises(CannotEncode, match=r"at most 258048; cure: encoding png or jpeg"):
         encode(picture("PNG", tmp_path, size=(1000, 800)), encoding)
 
 
 @pytest.mark.parametrize("encoding", ["png", "jpeg", "raw"])
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_a_frames_picture_in_fewer_bytes(tmp_path: Path, encoding: Encoding, mode: str) -> None:
-    """What fits stays as it is; what does not becomes a JPEG of the same channels that does."""
+def test_within_shrinks_a_picture_to_a_number_of_bytes(tmp_path: Path, encoding: Encoding, mode: str) -> None:
+    """A picture that fits stays unchanged; another becomes a smaller JPEG with the same channels."""
     encoded = encode(picture("BMP", tmp_path, mode, (120, 100)), encoding)
     assert within(encoded, len(encoded.body)) is encoded
     smaller = within(encoded, 1500)

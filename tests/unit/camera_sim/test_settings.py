@@ -1,4 +1,4 @@
-"""What the camera may be told."""
+"""The camera's settings and environment."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from edgekit.settings import validate
 MANIFEST = {"fps": 10, "frames": 0, "paused": False, "credit": 32, "encoding": "png", "ledger": False}
 
 
-def test_the_defaults_are_those_of_the_manifest() -> None:
-    """An empty section and the manifest's mean the same."""
+def test_the_defaults_equal_the_manifest() -> None:
+    """An empty section means the same as the manifest's section."""
     assert CameraSettings.model_validate(MANIFEST) == CameraSettings()
 
 
@@ -22,22 +22,22 @@ def test_the_defaults_are_those_of_the_manifest() -> None:
      ("fsp", 10), ("fps", 1e-305),
      ("batch", 0), ("batch", 257), ("pacing", "random")],
 )  # fmt: skip
-def test_a_wrong_field_is_named(field: str, value: object) -> None:
-    """Types are strict and unknown names are errors: a typing mistake must not pass for a setting."""
+def test_an_invalid_field_is_named(field: str, value: object) -> None:
+    """Types are strict, and unknown names are errors: a typing mistake must not go unnoticed."""
     _settings, answer = validate({**MANIFEST, field: value}, CameraSettings, CameraSettings())
     assert answer.ac == 400
     assert answer.ad.startswith(f"{field}: ")
 
 
 @pytest.mark.parametrize("folder", [None, "", " ", "$CAMERA_FOLDER"])
-def test_no_folder_is_the_scene(folder: str | None) -> None:
-    """A name that the manifest's tools did not know arrives as it was written."""
+def test_without_a_folder_the_scene_is_used(folder: str | None) -> None:
+    """An undefined variable arrives with its literal name from the manifest."""
     environment = {} if folder is None else {"CAMERA_FOLDER": folder}
     assert CameraEnvironment.read(environment).folder is None
 
 
-def test_the_environment_is_read_once_and_whole() -> None:
-    """Name, folder and data folder."""
+def test_the_environment_is_read() -> None:
+    """Name, picture folder and data folder."""
     environment = {"CAMERA_NAME": "left-1", "CAMERA_FOLDER": "/pictures", "DATA_FOLDER": "/data"}
     assert CameraEnvironment.read(environment) == CameraEnvironment(
         "left-1", Path("/pictures"), Path("/data")
@@ -45,7 +45,7 @@ def test_the_environment_is_read_once_and_whole() -> None:
 
 
 @pytest.mark.parametrize("name", ["a b", "ä", "x" * 33, "a/b"])
-def test_a_name_that_no_frame_can_carry_is_refused_with_the_cure(name: str) -> None:
-    """It is part of each frame's identity, and of routes and file names."""
+def test_an_invalid_camera_name_is_refused_with_the_cure(name: str) -> None:
+    """The name is part of each frame's identity, of routes and of file names."""
     with pytest.raises(SettingsError, match=r"CAMERA_NAME=.*cure"):
         CameraEnvironment.read({"CAMERA_NAME": name})

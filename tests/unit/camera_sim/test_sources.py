@@ -1,4 +1,4 @@
-"""Pictures from a folder, and from the scene."""
+"""Pictures from a folder and from the scene."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from camera_sim.sources import Folder, Picture
 
 
 def draw(path: Path, mode: str = "L", size: tuple[int, int] = (4, 3)) -> Path:
-    """A small picture file."""
+    """Write a small picture file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, 1).save(path)
     return path
@@ -22,8 +22,8 @@ def taken(source: Folder, count: int) -> list[Picture]:
     return [picture for picture in pictures if picture is not None]
 
 
-def test_pictures_come_by_name_and_round_again(tmp_path: Path) -> None:
-    """A folder is a loop in the order of its names."""
+def test_a_folder_is_a_loop_sorted_by_name(tmp_path: Path) -> None:
+    """After the last picture comes the first; other files are ignored."""
     for name in ("b.png", "a.jpg", "c.bmp"):
         draw(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no picture")
@@ -32,43 +32,43 @@ def test_pictures_come_by_name_and_round_again(tmp_path: Path) -> None:
     assert str(folder) == f"folder {tmp_path}: 3 pictures"
 
 
-def test_truth_is_what_the_table_says(tmp_path: Path) -> None:
-    """`truth.csv` comes before the names of sub-folders; a picture that it leaves out has none."""
+def test_truth_comes_from_the_table(tmp_path: Path) -> None:
+    """`truth.csv` overrides the names of sub-folders; a picture that is not in it has no truth."""
     draw(tmp_path / "x" / "a.png")
     draw(tmp_path / "x" / "b.png")
     (tmp_path / "truth.csv").write_text("file,label\nx/a.png,7\n")
     assert [picture.truth for picture in taken(Folder(tmp_path), 2)] == ["7", None]
 
 
-def test_without_a_table_truth_is_the_sub_folder(tmp_path: Path) -> None:
-    """And a picture beside them has none."""
+def test_without_a_table_truth_is_the_name_of_the_sub_folder(tmp_path: Path) -> None:
+    """A picture outside a sub-folder has no truth."""
     draw(tmp_path / "3" / "a.png")
     draw(tmp_path / "z.png")
     assert [picture.truth for picture in taken(Folder(tmp_path), 2)] == ["3", None]
 
 
-def test_a_table_without_its_header_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """No truth is better than a wrong one, and the log names the cure."""
+def test_a_table_without_its_header_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Pictures then have no truth, and the log names the cure."""
     draw(tmp_path / "a.png")
     (tmp_path / "truth.csv").write_text("a.png,7\n")
     assert taken(Folder(tmp_path), 1)[0].truth is None
     assert "file,label" in caplog.text
 
 
-def test_what_cannot_be_read_is_said_once_counted_and_left_out(
+def test_unreadable_pictures_are_counted_skipped_and_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A broken file costs one line, not the run."""
+    """A broken file costs one log line and does not end the run."""
     (tmp_path / "a.png").write_bytes(b"no picture at all")
     whole = draw(tmp_path / "b.png", size=(60, 60)).read_bytes()
     (tmp_path / "c.png").write_bytes(whole[: len(whole) // 2])
     folder = Folder(tmp_path)
     assert [picture.name for picture in taken(folder, 3)] == ["b.png"] * 3
     assert folder.unreadable == 2
-    assert [record.getMessage().count("left out") for record in caplog.records] == [1, 1]
+    assert [record.getMessage().count("skipped") for record in caplog.records] == [1, 1]
 
 
-def test_a_huge_picture_is_left_out_before_it_is_decoded(tmp_path: Path) -> None:
+def test_a_huge_picture_is_skipped_before_it_is_decoded(tmp_path: Path) -> None:
     """A small file may decode to gigabytes."""
     Image.new("1", (10_000, 6_000)).save(tmp_path / "bomb.png")
     folder = Folder(tmp_path)
@@ -77,8 +77,8 @@ def test_a_huge_picture_is_left_out_before_it_is_decoded(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_folder_without_pictures_is_looked_through_again(tmp_path: Path, exists: bool) -> None:
-    """A camera may be started before its pictures are there."""
+def test_a_folder_without_pictures_is_listed_again(tmp_path: Path, exists: bool) -> None:
+    """The camera may start before its pictures exist."""
     path = tmp_path if exists else tmp_path / "later"
     folder = Folder(path)
     assert folder.next() is None
@@ -89,16 +89,16 @@ def test_a_folder_without_pictures_is_looked_through_again(tmp_path: Path, exist
 @pytest.mark.parametrize(
     ("mode", "channels"), [("L", 1), ("1", 1), ("LA", 1), ("RGB", 3), ("RGBA", 3), ("P", 3)]
 )
-def test_every_picture_is_grey_or_colour(tmp_path: Path, mode: str, channels: int) -> None:
-    """Frames have one channel or three, whatever the file has."""
+def test_every_picture_has_one_channel_or_three(tmp_path: Path, mode: str, channels: int) -> None:
+    """Pictures in other modes are converted to grey or RGB."""
     draw(tmp_path / "a.png", mode)
     picture = taken(Folder(tmp_path), 1)[0]
     assert picture.channels == channels
     assert picture.untouched == (mode in ("L", "RGB"))
 
 
-def test_the_scene_is_the_same_for_ever() -> None:
-    """Two runs see the same digits, and each picture knows what it shows."""
+def test_the_scene_repeats_with_its_seed() -> None:
+    """Two scenes with one seed draw the same digits; truth names the digit; another seed draws others."""
     first, second = Scene(), Scene()
     pictures = [first.next() for _ in range(50)]
     assert [picture.image.tobytes() for picture in pictures] == [

@@ -1,4 +1,11 @@
-"""Placeholders of a deployment template, as iotedgedev expands them (ref 7.2). Knows no manifest."""
+"""Expands the placeholders of a deployment template as iotedgedev does (ref 7.2).
+
+>>> substitute('{"folder": "$DATA/${X}", "fps": $FPS}', {"DATA": "/data", "FPS": "3"})
+'{"folder": "/data/${X}", "fps": 3}'
+>>> modules = {"camera": ModuleJson("$REGISTRY/Camera", "0.2.0", ("amd64", "arm64v8"))}
+>>> with_images({"image": "${MODULES.camera.arm64v8}"}, modules, {})
+{'image': '$REGISTRY/camera:0.2.0-arm64v8'}
+"""
 
 from __future__ import annotations
 
@@ -18,7 +25,7 @@ _MODULEDIR = re.compile(r"\$\{MODULEDIR<[^}]*\}")
 
 @dataclass(frozen=True)
 class ModuleJson:
-    """What a module.json says about its image: repository, version, and the platforms it is built for."""
+    """The image in a module.json: repository, version, and the platforms that it is built for."""
 
     repository: str
     version: str
@@ -26,10 +33,10 @@ class ModuleJson:
 
 
 def substitute(text: str, environment: Mapping[str, str]) -> str:
-    """Put variables into JSON text; undefined ones stay as they are.
+    """Replace the variables in JSON text; undefined ones stay as they are.
 
-    Inside a string the value is escaped, so that a path with a quote or a backslash stays valid JSON; outside
-    of one it goes in raw, so that a number may come from a variable.
+    Inside a string the value is escaped, so a path with a quote or a backslash stays valid JSON. Outside of
+    strings it is inserted as it is, so a variable may contain a number.
     """
 
     def replaced(match: re.Match[str]) -> str:
@@ -41,13 +48,13 @@ def substitute(text: str, environment: Mapping[str, str]) -> str:
 
 
 def undefined(value: str) -> Iterator[str]:
-    """The variables that are still in a value after expansion."""
+    """The names of the variables that a value still contains after expansion."""
     for match in _VARIABLE.finditer(value):
         yield match["bare"] or match["braced"]
 
 
 def with_images(tree: Any, modules: Mapping[str, ModuleJson], environment: Mapping[str, str]) -> Any:
-    """Put image names in place of `${MODULES.x[.platform]}` in every string; raises LookupError."""
+    """Replace `${MODULES.x[.platform]}` in every string by the image name; raises LookupError."""
     if isinstance(tree, dict):
         return {key: with_images(value, modules, environment) for key, value in tree.items()}
     if isinstance(tree, list):
@@ -64,12 +71,12 @@ def _text_with_images(text: str, modules: Mapping[str, ModuleJson], environment:
 
 
 def _image(match: re.Match[str], modules: Mapping[str, ModuleJson], environment: Mapping[str, str]) -> str:
-    name, asked = match[1], match[2]
+    name, suffix = match[1], match[2]
     if name not in modules:
         raise LookupError(f"{match[0]} names no folder of modules/ that has a module.json")
     module = modules[name]
     default = environment.get("DEFAULT_PLATFORM") or DEFAULT_PLATFORM
-    platform = {None: default, "debug": f"{default}.debug"}.get(asked, asked)
+    platform = {None: default, "debug": f"{default}.debug"}.get(suffix, suffix)
     if platform not in module.platforms:
         raise LookupError(f"{match[0]}: modules/{name}/module.json lists no platform {platform!r}")
     tag = "-".join(part for part in (module.version, environment.get("CONTAINER_TAG"), platform) if part)
@@ -77,7 +84,7 @@ def _image(match: re.Match[str], modules: Mapping[str, ModuleJson], environment:
 
 
 def _lowered(repository: str) -> str:
-    """Docker wants lower case; an undefined variable keeps its name, so that people recognise it."""
+    """Docker needs lower case; the name of an undefined variable stays readable."""
     return "".join(
         part if part.startswith("$") else part.lower()
         for part in re.split(r"(\$\w+|\$\{[^}]*\})", repository)

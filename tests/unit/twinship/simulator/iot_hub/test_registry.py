@@ -153,7 +153,7 @@ def test_a_missing_device_is_named_before_its_module(registry: Registry) -> None
 
 
 def test_twin_changes_are_delivered_with_their_version(registry: Registry) -> None:
-    """A patch as it was, a replacement as its changes; `$version` rises by one (statement 65, 81)."""
+    """A patch as it is, a PUT as its changes; `$version` rises by one (statement 65; statement 81)."""
     registry.create(EDGE)
     delivered: list[tuple[Identity, Mapping[str, Any]]] = []
     registry.on_desired.append(lambda identity, patch: delivered.append((identity, patch)))

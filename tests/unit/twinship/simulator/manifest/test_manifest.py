@@ -1,4 +1,4 @@
-"""The deployment template: placeholders, createOptions, modules, routes, and what is said of a wrong one."""
+"""The deployment template: placeholders, createOptions, modules, routes, and error messages."""
 
 from __future__ import annotations
 
@@ -10,15 +10,8 @@ from typing import Any
 import pytest
 
 from twinship.simulator import lint
-from twinship.simulator.manifest.manifest import (
-    ManifestError,
-    ModuleJson,
-    deployment,
-    expand,
-    joined,
-    load,
-    split,
-)
+from twinship.simulator.manifest.manifest import ManifestError, ModuleJson, deployment, expand, load
+from twinship.simulator.manifest.modules_content import joined_options, split_options
 
 REPOSITORY = Path(__file__).parents[5]
 MODULES = {"camera": ModuleJson("$REGISTRY/Camera", "1.2.0", ("amd64", "arm64v8", "amd64.debug"))}
@@ -30,7 +23,7 @@ def template(
     module: Mapping[str, Any] | None = None,
     others: Mapping[str, Any] | None = None,
 ) -> str:
-    """A template with one module 'camera'; `module` goes over its fields."""
+    """A template with one module 'camera'; `module` replaces its fields."""
     camera = {"type": "docker", "settings": {"image": "${MODULES.camera}"}, **(module or {})}
     content = {
         "$edgeAgent": {"properties.desired": {"schemaVersion": "1.1", "modules": {"camera": camera}}},
@@ -41,7 +34,7 @@ def template(
 
 
 def test_the_template_of_this_repository_is_read() -> None:
-    """Modules, routes and twins of the real template come out."""
+    """It has the expected modules, routes and twins."""
     read = load(REPOSITORY / "deployment.template.json", {"CONTAINER_REGISTRY_SERVER": "Registry.Example"})
     assert [read.modules[name].startup_order for name in ("inference", "camera_sim")] == [1, 2]
     assert read.modules["camera_sim"].image == "registry.example/camera_sim:0.2.0-amd64"
@@ -64,7 +57,7 @@ def test_the_template_of_this_repository_is_read() -> None:
 def test_images_are_named_as_iotedgedev_names_them(
     placeholder: str, environment: dict[str, str], image: str
 ) -> None:
-    """repository in lower case, version, tag and platform; an undefined variable keeps its name (ref 7.2)."""
+    """Repository in lower case, version, tag and platform; an undefined variable keeps its name (ref 7.2)."""
     repository = environment.get("REGISTRY", "$REGISTRY") + "/Camera"
     modules = {"camera": ModuleJson(repository, "1.2.0", MODULES["camera"].platforms)}
     text = template(module={"settings": {"image": placeholder}})
@@ -72,43 +65,43 @@ def test_images_are_named_as_iotedgedev_names_them(
 
 
 def test_undefined_variables_stay_literal() -> None:
-    """`$VAR` and `${VAR}` are replaced where defined and left alone where not (ref 7.2)."""
+    """`$VAR` and `${VAR}` are replaced if defined (ref 7.2)."""
     env = {"A": {"value": "$KNOWN/${KNOWN}/$UNKNOWN/${UNKNOWN}"}}
     read = expand(template(module={"env": env}), {"KNOWN": "here"}, MODULES)
     assert read.modules["camera"].environment == {"A": "here/here/$UNKNOWN/${UNKNOWN}"}
 
 
 def test_a_value_may_hold_quotes_and_backslashes() -> None:
-    """A variable's value cannot break the JSON that it is put into."""
+    """The value of a variable is escaped, so the result stays valid JSON."""
     path = 'C:\\pictures "new"\n'
     read = expand(template(module={"env": {"A": {"value": "$FOLDER"}}}), {"FOLDER": path}, MODULES)
     assert read.modules["camera"].environment == {"A": path}
 
 
 def test_a_number_may_come_from_a_variable() -> None:
-    """Outside of a string the value goes in as it is."""
+    """Outside of strings the value is inserted as it is."""
     text = template(module={"startupOrder": 4711}).replace("4711", "$ORDER")
     assert expand(text, {"ORDER": "3"}, MODULES).modules["camera"].startup_order == 3
 
 
 def test_env_values_become_text() -> None:
-    """Numbers and booleans of env arrive as Docker would pass them."""
+    """Numbers and booleans become the text that Docker passes."""
     env = {"N": {"value": 3}, "F": {"value": 0.5}, "T": {"value": True}, "S": {"value": "x"}}
     read = expand(template(module={"env": env}), {}, MODULES)
     assert read.modules["camera"].environment == {"N": "3", "F": "0.5", "T": "true", "S": "x"}
 
 
-def test_create_options_survive_both_forms() -> None:
-    """An object becomes strings of at most 512 characters, and those strings become the same object again."""
+def test_create_options_are_split_and_joined() -> None:
+    """An object becomes strings of at most 512 characters, and these become the same object again."""
     options = {"HostConfig": {"Binds": [f"/pictures/{number}:/data" for number in range(60)]}}
-    written = split({"image": "i", "createOptions": options})
+    written = split_options({"image": "i", "createOptions": options})
     assert all(len(part) <= 512 for part in written.values())
     assert list(written)[:3] == ["image", "createOptions", "createOptions01"]
-    assert json.loads(joined(written)) == options
+    assert json.loads(joined_options(written)) == options
 
 
-def test_the_hub_is_sent_strings() -> None:
-    """modules_content holds createOptions as a hub takes them; reading it again gives the same modules."""
+def test_modules_content_has_create_options_as_strings() -> None:
+    """A hub accepts only strings; reading them again gives the same modules."""
     settings = {"image": "${MODULES.camera}", "createOptions": {"a": 1}}
     read = expand(template(module={"settings": settings}), {}, MODULES)
     sent = read.modules_content["$edgeAgent"]["properties.desired"]["modules"]["camera"]["settings"]
@@ -117,7 +110,7 @@ def test_the_hub_is_sent_strings() -> None:
     assert deployment(read.modules_content).modules == read.modules
 
 
-def test_create_options_have_an_end() -> None:
+def test_the_length_of_create_options_is_limited() -> None:
     """More than eight parts is an error, as in iotedgedev (ref 7.2)."""
     settings = {"image": "i", "createOptions": {"a": "x" * 5000}}
     with pytest.raises(ManifestError, match="createOptions of module 'camera' is 5008 characters long"):
@@ -125,7 +118,7 @@ def test_create_options_have_an_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('{"modulesContent": }', "line 1 column 20: not JSON"),
         ('{\n  "a": 1\n  "b": 2\n}', "line 3 column 3: not JSON"),
@@ -150,7 +143,7 @@ def test_create_options_have_an_end() -> None:
         ),
         (
             template(module={"restartPolicy": "sometimes"}),
-            "restartPolicy 'sometimes' of module 'camera' is none of",
+            "restartPolicy 'sometimes' of module 'camera' is not one of",
         ),
         (template(module={"startupOrder": -1}), "startupOrder -1 of module 'camera' must be 0 to"),
         (template(module={"env": {"A": "x"}}), "env 'A' of module 'camera' must be"),
@@ -166,28 +159,28 @@ def test_create_options_have_an_end() -> None:
         ),
     ],
 )
-def test_errors_name_the_file_and_the_thing(text: str, said: str) -> None:
-    """Each fault is one line that begins with the file's name."""
+def test_errors_name_the_file_and_the_item(text: str, message: str) -> None:
+    """Each error is one line that begins with the name of the file."""
     with pytest.raises(ManifestError) as caught:
         expand(text, {}, MODULES)
     assert str(caught.value).startswith("deployment.template.json: ")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_module_names_in_routes_match_in_any_case() -> None:
-    """edgeHub does not mind the letter case of a module in a route (statement 46)."""
+    """edgeHub ignores the letter case of a module in a route (statement 46)."""
     expand(template(routes={"r": "FROM /messages/modules/CAMERA/outputs/x INTO $upstream"}), {}, MODULES)
 
 
-def test_a_condition_may_hold_any_text() -> None:
-    """What stands after WHERE is not mistaken for a module."""
+def test_a_condition_may_contain_any_text() -> None:
+    """Text after WHERE is not read as the name of a module."""
     condition = "FROM /messages/* WHERE a = '/messages/modules/ghost/' INTO $upstream"
     expand(template(routes={"r": condition}), {}, MODULES)
 
 
 def test_the_service_does_not_look_names_up() -> None:
-    """IoT Hub takes a route from a module that does not exist; only a template is held to its own names."""
+    """IoT Hub accepts a route from an unknown module; only a template must contain the modules it names."""
     content = json.loads(template(routes={"r": "FROM /messages/modules/ghost INTO $upstream"}))[
         "modulesContent"
     ]
@@ -195,7 +188,7 @@ def test_the_service_does_not_look_names_up() -> None:
 
 
 def test_generated_manifests_are_read_too() -> None:
-    """What iotedgedev genconfig writes loads too: split createOptions, both route forms (statement 93)."""
+    """The output of iotedgedev genconfig: split createOptions, both forms of routes (statement 93)."""
     text = json.dumps({"a": "x" * 600})
     settings = {"image": "r/camera:1-amd64", "createOptions": text[:512], "createOptions01": text[512:]}
     routes = {"old": "FROM /* INTO $upstream", "new": {"route": "FROM /* INTO $upstream", "priority": 2}}
@@ -205,7 +198,7 @@ def test_generated_manifests_are_read_too() -> None:
 
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
-    """A missing template and a broken module.json are said by name."""
+    """The error names a missing template and a broken module.json."""
     with pytest.raises(ManifestError, match=r"nowhere\.json: cannot be read: No such file"):
         load(tmp_path / "nowhere.json", {})
     (tmp_path / "modules" / "camera").mkdir(parents=True)
@@ -215,7 +208,7 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
         load(tmp_path / "t.json", {})
 
 
-def test_lint_says_what_would_be_refused_later() -> None:
+def test_lint_finds_content_that_a_hub_refuses() -> None:
     """A bad route and a twin that is too large."""
     text = template(
         routes={"r": "FROM /messages/modules/camera INTO nowhere"},
@@ -227,7 +220,7 @@ def test_lint_says_what_would_be_refused_later() -> None:
 
 
 def test_variables_without_a_value_are_named_as_they_are_written() -> None:
-    """In an image, whose repository is lower-cased, and in an environment; in either form."""
+    """In an image, whose repository is lower-case, and in the environment; in either form."""
     modules = {"camera": ModuleJson("${Registry}/Camera", "1", ("amd64",))}
     env = {"A": {"value": "$UNSET"}, "B": {"value": "$SET"}}
     read = expand(template(module={"env": env}), {"SET": "x"}, modules)
@@ -235,6 +228,6 @@ def test_variables_without_a_value_are_named_as_they_are_written() -> None:
 
 
 def test_secrets_are_not_shown() -> None:
-    """A module's environment may hold keys: it is in no repr."""
+    """A module's environment may contain keys, so no repr shows it."""
     read = expand(template(module={"env": {"TOKEN": {"value": "hunter2"}}}), {}, MODULES)
     assert "hunter2" not in repr(read)

@@ -72,7 +72,7 @@ DEVICE, TWIN = "/messages", "/twinChangeNotifications"
     ],
 )
 def test_a_source_matches_whole_path_segments(written: str, matches: set[str]) -> None:
-    """In any letter case, `*` only at the end, no partial names (ref 4.6, statement 46, 47, 48)."""
+    """In any letter case, `*` only at the end (ref 4.6, statement 46, statement 47, statement 48)."""
     routes = routing(f"FROM {written} INTO $upstream")
     assert {source for source in (OUTPUT, NO_OUTPUT, DEVICE, TWIN) if routes.match(sent(source))} == matches
 
@@ -174,7 +174,7 @@ def test_two_inputs_of_one_module_are_two_endpoints() -> None:
     ],
 )
 def test_time_to_live(route: dict[str, int], default: int, ttl_s: float | None) -> None:
-    """0 in a route means the value of storeAndForwardConfiguration, where negative means no limit (ref 4.7)."""
+    """A route's 0 means that of storeAndForwardConfiguration, where negative is no limit (ref 4.7)."""
     routes = routing({"route": "FROM /* INTO $upstream", **route}, ttl_s=default)
     assert [sink.ttl_s for sink in routes.match(sent())] == [ttl_s]
 
@@ -234,7 +234,7 @@ BAD_TEXTS = {
 
 @pytest.mark.parametrize("text", BAD_TEXTS)
 def test_a_bad_route_is_refused_by_name_and_column(text: str) -> None:
-    """One bad route refuses the whole configuration (statement 49, 55, 58)."""
+    """One bad route refuses all of them (statement 49, statement 55, statement 58)."""
     with pytest.raises(RouteError, match=rf"^route 'r1': column .*{BAD_TEXTS[text].removeprefix('column ')}"):
         routing("FROM /* INTO $upstream", text)
 

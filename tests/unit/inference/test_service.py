@@ -282,6 +282,27 @@ def test_stop_ends_the_inputs_before_the_closing_message(started: Module) -> Non
     assert started.hub.of("latency")[-1]["closing"]
 
 
+def test_stop_waits_for_the_last_puback_before_the_closing_message(
+    started: Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The closing message includes the publish time of a prediction that is stored while `stop` waits."""
+    started.hub.stores = False
+    started.send(0)
+    started.wait_answered(1)
+    publisher = started.service._publisher
+    wait_stored = publisher.wait_stored
+
+    def store_and_wait(timeout_s: float) -> int:
+        started.hub.store()
+        return wait_stored(timeout_s)
+
+    monkeypatch.setattr(publisher, "wait_stored", store_and_wait)
+    assert started.service.stop(5.0)["unstored"] == 0
+    closing = started.hub.of("latency")[-1]
+    assert closing["closing"]
+    assert closing["before"]["frame"]["seq"] == 0
+
+
 def test_stop_counts_frames_that_it_has_no_time_for(module: Module) -> None:
     """A model that hangs delays the stop no longer than allowed; other frames are counted and returned."""
     gate = threading.Event()

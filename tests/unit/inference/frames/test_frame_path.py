@@ -300,6 +300,16 @@ def test_after_close_waiting_frames_can_be_answered_and_new_ones_are_counted() -
     assert bench.path.next(until=mono_ns() + 10**12) is None
 
 
+def test_frames_dropped_by_a_change_of_overload_are_counted() -> None:
+    """Of 20 waiting messages `newest` keeps the last 8; the other 12 count as dropped by overload."""
+    bench = Bench(running(), initial=replace(ALL, inference=InferenceSection(overload="all")))
+    bench.put(*[frame(seq).to_message() for seq in range(20)])
+    bench.path.apply(replace(ALL, inference=InferenceSection(overload="newest")))
+    bench.work()
+    assert bench.outcomes() == {"answered": 8, "overload": 12}
+    assert [body["frame"]["seq"] for body in bench.hub.of("predictions")] == list(range(12, 20))
+
+
 def test_the_worker_wakes_for_a_frame_and_for_close() -> None:
     """`next` waits for an event; it does not poll."""
     bench = Bench(running())

@@ -38,7 +38,7 @@ class FramePath:
     def __init__(self, delivery: Delivery | ActiveModel, publisher: Publisher) -> None:
         self._delivery = delivery
         self._publisher = publisher
-        self._lock = threading.RLock()  # guards the four below
+        self._lock = threading.RLock()  # guards queue, outcomes and closed
         self._changed = threading.Condition(self._lock)  # wakes the worker; slower to enter than its lock
         self._queue = FrameQueue()
         self._outcomes = Outcomes()
@@ -210,4 +210,4 @@ class FramePath:
     def _log_bad_frame(self, name: str, error: BadFrame) -> None:
         omitted = self._log_limiter.allow(error.reason, mono_ns())
         if omitted is not None:
-            log.warning("bad frame %s: %s (%d more like it since the last such line)", name, error, omitted)
+            log.warning("bad frame %s: %s (%d similar lines omitted before)", name, error, omitted)

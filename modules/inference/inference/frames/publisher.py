@@ -58,11 +58,11 @@ class Publisher:
         self._observe: Final = observe
         self._boot: Final = boot_id()
         self._change_filter = ChangeFilter()  # used by the worker thread only
-        self._lock = threading.Lock()  # guards the four below
+        self._lock = threading.Lock()  # guards the fields below
         self._all_stored = threading.Condition(self._lock)
         self._ledger = Ledger(mono_ns())
         self._unstored = 0  # predictions in the hub's outbox
-        self._waiting = False  # `wait_stored` runs
+        self._waiting = False  # whether `wait_stored` was called
 
     def publish(self, inferred: Sequence[Inferred], arrived: int, settings: Settings) -> list[Outcome]:
         """Answer the frames of one message (at least one); return the outcome of each."""

@@ -1,10 +1,9 @@
-"""The defects that emulators usually have, planted in a hub process: what the conformance tests must notice.
+"""Usual defects of emulators, planted in a hub process. The conformance tests must notice each of them.
 
     python -m tests.wire.defects NAME <the hub's own options>
 
-runs the hub with one part of it replaced by what is wrong. The hub itself knows nothing of this, so nothing
-that is installed can be run with a defect by accident. That a defect still bites is what
-tests/wire/test_counter_proof.py shows.
+runs the hub with one part replaced by a wrong one. The code is outside of the hub, so an installed hub cannot
+be run with a defect by accident. tests/wire/test_counter_proof.py checks that each defect has its effect.
 """
 
 from __future__ import annotations
@@ -34,15 +33,15 @@ STORED_AFTER_S: Final = 600.0  # the hub is killed long before
 
 @dataclass(frozen=True)
 class Defect:
-    """What is wrong, the statements that then cannot hold, and the words in which pytest says why."""
+    """How to plant it, the statements that it breaks, and the text in pytest's output that shows why."""
 
     statements: tuple[int, ...]
     plant: Callable[[], None]
-    said: str
+    output: str
 
 
 def replace(owner: object, name: str, make: Callable[[Any], Any]) -> None:
-    """Put something else in the place of what is there; raises AttributeError where nothing is."""
+    """Replace an existing attribute; raises AttributeError if there is none."""
     setattr(owner, name, make(getattr(owner, name)))
 
 
@@ -50,7 +49,7 @@ def forget_sessions_at_the_start() -> None:
     replace(sessions, "_read", lambda _: lambda documents: {})
 
 
-def forget_sessions_with_their_connection() -> None:
+def forget_sessions_when_they_disconnect() -> None:
     def closed(before: Function) -> Function:
         def forgetful(client: Client) -> None:
             before(client)
@@ -66,18 +65,18 @@ def acknowledge_before_storing() -> None:
 
     def acknowledge(client: Client, telemetry: topics.Telemetry, packet: Publish) -> None:
         client._acknowledge(packet)
-        told = dataclasses.replace(packet, qos=0, packet_id=None)
-        asyncio.get_running_loop().call_later(STORED_AFTER_S, store, client, telemetry, told)
+        without_id = dataclasses.replace(packet, qos=0, packet_id=None)
+        asyncio.get_running_loop().call_later(STORED_AFTER_S, store, client, telemetry, without_id)
 
     replace(Client, "_BY_TOPIC", lambda before: {**before, topics.Telemetry: acknowledge})
 
 
 def answer_without_a_subscription() -> None:
-    replace(sessions.Session, "qos", lambda before: lambda *asked: before(*asked) or 0)
+    replace(sessions.Session, "qos", lambda before: lambda *arguments: before(*arguments) or 0)
 
 
 def status(handler: str, code: int) -> Callable[[], None]:
-    """Have a handler of the service's API answer with another status than it would."""
+    """Make a handler of the service's API answer with this status."""
 
     def plant() -> None:
         def answering(before: Function) -> Function:
@@ -130,7 +129,7 @@ def speak_tls_1_3_only() -> None:
 def leave_nagles_algorithm_on() -> None:
     def connection_made(before: Function) -> Function:
         def made(protocol: object, transport: asyncio.BaseTransport) -> None:
-            before(protocol, transport)  # asyncio has it off by itself
+            before(protocol, transport)  # asyncio switches it off
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
 
         return made
@@ -141,7 +140,7 @@ def leave_nagles_algorithm_on() -> None:
 DEFECTS: Final[Mapping[str, Defect]] = {
     "sessions-lost-at-restart": Defect((16, 18), forget_sessions_at_the_start, "session_present: False"),
     "sessions-lost-at-drop": Defect(
-        (16, 17, 19), forget_sessions_with_their_connection, "session_present: False"
+        (16, 17, 19), forget_sessions_when_they_disconnect, "session_present: False"
     ),
     "puback-before-storing": Defect((27,), acknowledge_before_storing, "TimeoutError"),
     "answers-unasked": Defect((63,), answer_without_a_subscription, "{'$version': 1} == {'first': 1"),

@@ -23,7 +23,7 @@ from twinship.simulator.loopback import free_addresses
 
 DEVICE = "edge"
 REST_PORT = 8443
-#: What is wrong with the hub (tests/wire/defects.py): set by the counter-proof only.
+#: The defect of the hub (tests/wire/defects.py); only the counter-proof sets it.
 DEFECT = os.environ.get("TWINSHIP_TEST_DEFECT")
 HUB = ("twinship.simulator.hub",) if DEFECT is None else ("tests.wire.defects", DEFECT)
 
@@ -38,7 +38,7 @@ ROUTES = {
 
 
 class HubUnderTest:
-    """One hub process at a time, in one folder, on one pair of addresses; may be killed and started again."""
+    """One hub process at a time, in one folder and on one pair of addresses, also after a kill."""
 
     device_id = DEVICE
 
@@ -58,11 +58,11 @@ class HubUnderTest:
         wait_for(self._is_ready, f"the hub; its log:\n{self.log()}")
 
     def kill(self) -> None:
-        """End it as a power cut would, as far as a process can tell."""
+        """End it with SIGKILL, as a power cut does."""
         self._end(signal.SIGKILL)
 
     def stop(self) -> int:
-        """End it as an operator would; returns its exit status."""
+        """End it with SIGTERM; returns its exit status."""
         return self._end(signal.SIGTERM)
 
     def close(self) -> None:
@@ -71,16 +71,16 @@ class HubUnderTest:
             self.stop()
 
     def log(self) -> str:
-        """What the hub wrote to stderr so far."""
+        """The stderr of the hub so far."""
         return (self.folder.parent / "hub.log").read_text()
 
     def upstream(self) -> list[dict[str, Any]]:
-        """The lines that have left for the cloud."""
+        """The lines of upstream.jsonl."""
         path = self.folder / "upstream.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def deploy(self, *modules: str, routes: Mapping[str, Any] = ROUTES) -> None:
-        """An edge device with these modules and routes."""
+        """Create an edge device with these modules and routes."""
         self.service("PUT", f"/devices/{DEVICE}", {"deviceId": DEVICE, "capabilities": {"iotEdge": True}})
         for module in modules:
             self.service(
@@ -115,7 +115,7 @@ class HubUnderTest:
         return keys["primaryKey"], keys["secondaryKey"]
 
     def create(self, identity: Identity, **body: object) -> tuple[str, str]:
-        """Make a device or module; returns its keys."""
+        """Create a device or module; returns its keys."""
         names = {"deviceId": identity.device, **({"moduleId": identity.module} if identity.module else {})}
         keys = self.service("PUT", _path(identity), {**names, **body})["authentication"]["symmetricKey"]
         return keys["primaryKey"], keys["secondaryKey"]
@@ -140,7 +140,7 @@ class HubUnderTest:
         return made
 
     def simulator_variables(self, module: str, key: str | None = None) -> dict[str, str]:
-        """What iotedgehubdev sets (ref 1.2)."""
+        """The variables that iotedgehubdev sets (ref 1.2)."""
         connection_string = (
             f"HostName={self.hub_address};GatewayHostName={self.gateway};DeviceId={DEVICE};"
             f"ModuleId={module};SharedAccessKey={key or self.key(module)}"
@@ -153,16 +153,16 @@ class HubUnderTest:
         }
 
     def endpoints(self) -> dict[str, Any]:
-        """What the hub says of its listeners."""
+        """The content of endpoints.json."""
         return dict(json.loads((self.folder / "endpoints.json").read_text()))
 
     def proxy(self) -> str | None:
-        """What a module needs to reach the edge device's HTTPS; None where it has port 443."""
+        """The proxy to the HTTPS of the edge device; None if it has port 443."""
         proxy: str | None = self.endpoints()["proxies"].get(DEVICE)
         return proxy
 
     def module(self, module: str, variables: Mapping[str, str] | None = None, **options: Any) -> SdkModule:
-        """A module process with its SDK client made and not yet connected."""
+        """A module process with an SDK client that is not connected yet."""
         made = SdkModule(variables or self.simulator_variables(module), **options)
         try:
             made.call("create")
@@ -194,7 +194,7 @@ def _path(identity: Identity) -> str:
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
-    """Look until it is so."""
+    """Poll until the condition is true."""
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
@@ -203,7 +203,7 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 @contextlib.contextmanager
 def running_hub(folder: Path, *options: str, **environment: str) -> Iterator[HubUnderTest]:
-    """A started hub, stopped on the way out."""
+    """Start a hub, and stop it at the end."""
     hub = HubUnderTest(folder / "simulator", *options, environment=environment)
     hub.start()
     try:

@@ -1,4 +1,4 @@
-"""A client by hand over real TLS: sends the packets that it is told to, and reads those that come."""
+"""A raw MQTT client over real TLS: sends given packets and reads the answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ P = TypeVar("P", bound=Packet)
 
 
 class RawModule:
-    """A TLS connection that sends and reads packets. `address`: the edge device's, unless told."""
+    """A TLS connection that sends and reads packets. `address`: default is that of the edge device."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class RawModule:
         password: bytes | None = None,
         key: str | None = None,
     ) -> Connack:
-        """CONNECT as the SDK would; returns the answer. `key`: the module's, else the service is asked."""
+        """CONNECT as the SDK does; returns the answer. `key`: the module's; read from the service if None."""
         return self.connect_as(
             Identity(DEVICE, module),
             key or self._hub.key(module),
@@ -72,7 +72,7 @@ class RawModule:
         signer: Identity | None = None,
         clean: bool = False,
     ) -> Connack:
-        """CONNECT as any identity; `key` signs a token for `signer`, which is the identity unless told."""
+        """CONNECT as any identity; `key` signs a token for `signer`, by default the identity."""
         hub = self._hub.hub_address
         token = sas.sign(key, (signer or identity).resource(hub), int(time.time()) + ttl_s)
         username = username or f"{hub}/{identity}/?api-version=2019-10-01"
@@ -101,7 +101,7 @@ class RawModule:
         return packet
 
     def wait_closed(self) -> None:
-        """Read until the hub closes; raises TimeoutError when it stays open and silent."""
+        """Read until the hub closes the connection; raises TimeoutError if it does not."""
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             while self._socket.recv(65536):
                 pass

@@ -1,4 +1,4 @@
-"""What tests do with a raw client again and again: send and wait for the PUBACK, receive and acknowledge."""
+"""Common steps with a raw client: send and wait for the PUBACK, receive and acknowledge."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def connected(hub: HubUnderTest, module: str, **options: int) -> Iterator[RawMod
     with contextlib.closing(RawModule(hub)) as raw:
         assert raw.connect(module, **options).code == 0  # type: ignore[arg-type]
         yield raw
-        with contextlib.suppress(OSError):  # so that the last PUBACK is read before the end
+        with contextlib.suppress(OSError):  # the hub must read the last PUBACK before the connection ends
             raw.send(Disconnect())
             raw.wait_closed()
 
@@ -31,17 +31,19 @@ def receiving(hub: HubUnderTest, module: str = "receiver") -> Iterator[RawModule
 
 
 def listen(raw: RawModule, module: str = "receiver") -> None:
-    """SUBSCRIBE to the inputs; what comes before the SUBACK is kept for next()."""
+    """SUBSCRIBE to the inputs; next() returns messages that arrive before the SUBACK."""
     raw.send(Subscribe(1, ((f"devices/{DEVICE}/modules/{module}/inputs/#", 1),)))
     early: list[Publish] = []
     either: Any = (Publish, Suback)
-    while isinstance(packet := raw.next(either), Publish):  # a kept session need not wait for the SUBACK
+    while isinstance(
+        packet := raw.next(either), Publish
+    ):  # a present session sends without waiting for the SUBACK
         early.append(packet)
     raw._packets[:0] = early
 
 
 def message(number: int, body: bytes, output: str = "work", bag: str = "", *, dup: bool = False) -> Publish:
-    """The PUBLISH of module `sender`; `bag`: further properties, encoded, with a leading &."""
+    """A PUBLISH of module `sender`; `bag`: more properties, encoded, with a leading &."""
     topic = f"devices/{DEVICE}/modules/sender/messages/events/%24.on={output}{bag}"
     return Publish(topic, body, 1, number, dup)
 
@@ -53,7 +55,7 @@ def store(raw: RawModule, number: int, body: bytes, output: str = "work", bag: s
 
 
 def take(raw: RawModule) -> Publish:
-    """The next message to an input, acknowledged."""
+    """Receive the next message to an input and acknowledge it."""
     got = raw.next(Publish)
     assert got.packet_id is not None
     raw.send(Puback(got.packet_id))

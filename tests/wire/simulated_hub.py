@@ -1,4 +1,4 @@
-"""A hub process of the simulator for tests: started, killed, frozen and asked over REST; decides nothing."""
+"""A hub process for tests of modules: start, kill, freeze, and calls of its REST API."""
 
 import asyncio
 import json
@@ -72,7 +72,7 @@ class SimulatedHub:
             self._process.wait()
 
     def freeze(self) -> None:
-        """Stop the process where it stands: the kernel goes on accepting connections for it."""
+        """Stop the process with SIGSTOP; the kernel still accepts connections for it."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
@@ -92,7 +92,7 @@ class SimulatedHub:
         }
 
     def call(self, method: str, *path: str, body: object = None, update: bool = False) -> Any:
-        """One call of the REST API, with the service's key. `update`: of an identity that is there."""
+        """One call of the REST API with the service's key. `update`: change an existing identity."""
         return asyncio.run(self._call(method, *path, body=body, update=update))
 
     def twin(self, module: str) -> dict[str, Any]:
@@ -105,12 +105,12 @@ class SimulatedHub:
         self.call("PATCH", "twins", DEVICE, "modules", module, body={"properties": {"desired": desired}})
 
     def enable(self, enabled: bool) -> None:
-        """Let the edge device in, or out of everything."""
+        """Enable or disable the edge device."""
         device = self.call("GET", "devices", DEVICE) | {"status": "enabled" if enabled else "disabled"}
         self.call("PUT", "devices", DEVICE, body=device, update=True)
 
     def upstream(self) -> list[dict[str, Any]]:
-        """What reached IoT Hub so far."""
+        """The messages that reached IoT Hub so far."""
         path = self.folder / "upstream.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
@@ -141,5 +141,5 @@ class SimulatedHub:
 
 
 def minimal_environment() -> dict[str, str]:
-    """What a module's process is given besides the variables of edgeAgent."""
+    """The variables of a module's process in addition to those of edgeAgent."""
     return {"PATH": os.environ["PATH"]}

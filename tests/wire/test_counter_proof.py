@@ -1,7 +1,7 @@
-"""The counter-proof: each usual defect of an emulator, planted in the hub, turns its statements red.
+"""The counter-proof: each defect that is planted in the hub makes its statements fail.
 
-The conformance tests are run as they are, in a pytest of their own, against a hub process with one defect
-(tests/wire/defects.py), and once against a sound one.
+The conformance tests run in a pytest process of their own against a hub with one defect
+(tests/wire/defects.py), and once against a hub without a defect.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STATEMENTS = sorted({number for defect in DEFECTS.values() for number in defect.
 
 
 def nodes(numbers: Iterable[int]) -> list[str]:
-    """The tests of these statements, as pytest's arguments."""
+    """The pytest arguments for the tests of these statements."""
     tests = {
         int(found[2]): f"{path.relative_to(ROOT)}::{found[1]}"
         for path in sorted(FOLDER.glob("test_*.py"))
@@ -59,15 +59,15 @@ def verdicts(folder: Path, numbers: Iterable[int], defect: str | None) -> dict[i
 @pytest.mark.parametrize(
     "defect", [pytest.param(name, marks=() if name in QUICK else pytest.mark.long) for name in DEFECTS]
 )
-def test_a_planted_defect_turns_its_statements_red(defect: str, tmp_path: Path) -> None:
-    """Every one of them fails in its call: the hub did start, and the test saw what is wrong with it."""
+def test_a_planted_defect_makes_its_statements_fail(defect: str, tmp_path: Path) -> None:
+    """Each fails in the call of the test: the hub has started, and the test finds its defect."""
     planted = DEFECTS[defect]
     found = verdicts(tmp_path, planted.statements, defect)
     assert found == dict.fromkeys(planted.statements, ("fail", ""))
-    assert planted.said in (tmp_path / "output").read_text()
+    assert planted.output in (tmp_path / "output").read_text()
 
 
 @pytest.mark.long
-def test_without_a_defect_the_same_statements_hold(tmp_path: Path) -> None:
-    """In the same way of running them, with the same patience: it is the defects that turn them red."""
+def test_without_a_defect_the_same_statements_pass(tmp_path: Path) -> None:
+    """In the same way and with the same time limits, so only the defects make them fail."""
     assert verdicts(tmp_path, STATEMENTS, None) == dict.fromkeys(STATEMENTS, ("pass", ""))

@@ -1,4 +1,4 @@
-"""The unmodified SDK with a plain device connection string: at IoT Hub itself, and behind edge devices."""
+"""The unmodified SDK with a device connection string: at IoT Hub itself and at edge devices."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ROUTES = {
 
 
 class TwoEdges:
-    """Two edge devices, each with a sender and a receiver of the same names, and a device of none."""
+    """Two edge devices, each with modules `sender` and `receiver`, and a leaf device."""
 
     def __init__(self, hub: HubUnderTest, second_gateway: str) -> None:
         self.hub, self.second_gateway = hub, second_gateway
@@ -44,7 +44,7 @@ class TwoEdges:
         self.hub.create(Identity("leaf"))
 
     def second_variables(self, module: str, gateway: str) -> dict[str, str]:
-        """A module of the second edge device, sent to some gateway."""
+        """The variables of a module of the second edge device, with any gateway."""
         key = self.hub.keys(Identity(SECOND, module))[0]
         return {
             "EdgeHubConnectionString": f"HostName={self.hub.hub_address};GatewayHostName={gateway};"
@@ -62,7 +62,7 @@ def edges(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoEdges]:
 
 @pytest.mark.parametrize("trust_by_environment", [False, True])
 def test_a_devices_message_to_iot_hub_is_upstream(edges: TwoEdges, trust_by_environment: bool) -> None:
-    """Trust by server_verification_cert or SSL_CERT_FILE; no edge device's route applies."""
+    """Trust by server_verification_cert or SSL_CERT_FILE; routes of edge devices do not apply."""
     before = len(edges.hub.upstream())
     with edges.hub.device("leaf", trust_by_environment=trust_by_environment) as leaf:
         leaf.send(None, b"direct", {"k": "v"}, message_id="1")
@@ -76,7 +76,7 @@ def test_a_devices_message_to_iot_hub_is_upstream(edges: TwoEdges, trust_by_envi
 
 @pytest.mark.parametrize("at_gateway", [False, True])
 def test_a_devices_twin_and_methods_work_in_both_places(edges: TwoEdges, at_gateway: bool) -> None:
-    """Twin read and reported, a desired change heard once, a direct method answered."""
+    """Read and report the twin, get a desired change once, answer a direct method."""
     hub = edges.hub
     with hub.device(
         "leaf", gateway=hub.gateway if at_gateway else None, ensure_desired_properties=False
@@ -94,8 +94,8 @@ def test_a_devices_twin_and_methods_work_in_both_places(edges: TwoEdges, at_gate
         assert leaf.heard_nothing("patch")
 
 
-def test_each_gateway_routes_what_comes_to_it(edges: TwoEdges) -> None:
-    """A leaf's message goes to the receiver of the gateway that it uses, a module's to that of its device."""
+def test_each_gateway_routes_the_messages_that_it_receives(edges: TwoEdges) -> None:
+    """A leaf's message goes to the receiver of its gateway, a module's to that of its edge device."""
     hub = edges.hub
     second = edges.second_variables("receiver", edges.second_gateway)
     with hub.module("receiver") as here, hub.module("second", second) as there:
@@ -115,8 +115,8 @@ def test_each_gateway_routes_what_comes_to_it(edges: TwoEdges) -> None:
 
 
 @pytest.mark.parametrize("module", [None, "sender"])
-def test_nobody_of_one_edge_device_enters_by_anothers_address(edges: TwoEdges, module: str | None) -> None:
-    """CONNACK 5 with good keys; the same keys open its own device's address, and IoT Hub's."""
+def test_an_edge_device_refuses_identities_of_another(edges: TwoEdges, module: str | None) -> None:
+    """CONNACK 5 with valid keys, which its own edge device and IoT Hub accept."""
     hub, identity = edges.hub, Identity(SECOND, module)
     key = hub.keys(identity)[0]
     answers = []
@@ -127,7 +127,7 @@ def test_nobody_of_one_edge_device_enters_by_anothers_address(edges: TwoEdges, m
 
 
 def test_a_hundred_clients_at_once(edges: TwoEdges) -> None:
-    """All are served, one more is not and is told to come back (ref 4.2); others' places do not count."""
+    """All are served; one more gets a code to try again (ref 4.2); other servers have their own limit."""
     hub = edges.hub
     identities = [Identity(f"crowd{number}") for number in range(MOST_CLIENTS + 1)]
     served: list[RawModule] = []

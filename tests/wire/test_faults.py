@@ -1,4 +1,4 @@
-"""Every fault on the wire: what it does while it is on, and that it is over when it is switched off."""
+"""Every fault: its effect while it is on, and no effect after it is switched off."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def hub(running: HubUnderTest) -> Iterator[HubUnderTest]:
 
 
 def ping_s(raw: RawModule) -> float:
-    """How long a PINGREQ takes to be answered."""
+    """Seconds from a PINGREQ to its answer."""
     begin = time.monotonic()
     raw.send(Pingreq())
     raw.next(Pingresp)
@@ -57,7 +57,7 @@ def ping_s(raw: RawModule) -> float:
 
 
 def test_the_control_socket_is_for_this_user_only(hub: HubUnderTest) -> None:
-    """Mode 0600, and what is unknown or out of range is refused in one line with what there is."""
+    """Mode 0600; an unknown fault or a value out of range is refused in one line that lists the faults."""
     mode = control_path(socket_folder(hub.folder)).stat().st_mode
     assert (stat.S_ISSOCK(mode), mode & 0o777) == (True, 0o600)
     for name, value in (("no-such", None), ("duplicate-delivery", 1.5), ("drop-connections", 1.0)):
@@ -66,8 +66,8 @@ def test_the_control_socket_is_for_this_user_only(hub: HubUnderTest) -> None:
     assert show_faults(hub.folder)["faults"] == {}
 
 
-def test_the_verb_switches_on_and_off(hub: HubUnderTest) -> None:
-    """`twinship fault NAME [VALUE]`; alone it lists; what is refused is one line and exit code 1."""
+def test_the_command_switches_faults_on_and_off(hub: HubUnderTest) -> None:
+    """`twinship fault NAME [VALUE]`; without a name it lists; a refusal is one line and exit code 1."""
 
     def fault(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "twinship", "fault", *arguments, "--folder", str(hub.folder)]
@@ -80,14 +80,14 @@ def test_the_verb_switches_on_and_off(hub: HubUnderTest) -> None:
     assert json.loads(fault("late-twin", "off", "--json").stdout)["faults"] == {}
 
 
-def test_without_a_hub_the_cure_is_named(tmp_path: Path) -> None:
-    """One line, not a traceback of sockets."""
+def test_without_a_hub_the_remedy_is_named(tmp_path: Path) -> None:
+    """In one line and without a traceback."""
     with pytest.raises(NoControl, match="twinship simulate"):
         show_faults(tmp_path)
 
 
 def test_duplicate_delivery_doubles_messages_to_inputs(hub: HubUnderTest) -> None:
-    """Two packets with two ids and one body; one again when it is over."""
+    """Two packets with two ids and one body; after the fault one packet."""
     with receiving(hub) as receiver, connected(hub, "sender") as sender:
         set_fault(hub.folder, "duplicate-delivery")
         store(sender, 1, b"twice")
@@ -99,8 +99,8 @@ def test_duplicate_delivery_doubles_messages_to_inputs(hub: HubUnderTest) -> Non
         assert [take(receiver).body for _ in range(2)] == [b"once", b"next"]
 
 
-def test_a_delayed_puback_comes_late_although_the_message_is_stored_and_delivered(hub: HubUnderTest) -> None:
-    """The receiver has it before the sender knows; the end of the fault lets the PUBACK go at once."""
+def test_a_delayed_puback_does_not_delay_the_delivery(hub: HubUnderTest) -> None:
+    """The receiver gets the message before the sender gets the PUBACK, which the end of the fault sends."""
     with receiving(hub) as receiver, connected(hub, "sender") as sender:
         set_fault(hub.folder, "delay-puback", 3600)
         sender.send(message(1, b"stored"))
@@ -116,7 +116,7 @@ def test_a_delayed_puback_comes_late_although_the_message_is_stored_and_delivere
 
 
 def test_a_late_twin_is_answered_late(hub: HubUnderTest) -> None:
-    """Nothing of it before the fault ends; then at once, and the next one without delay."""
+    """The answer comes when the fault ends, and the next one without delay."""
     with connected(hub, "sender") as raw:
         raw.send(Subscribe(1, (("$iothub/twin/res/#", 0),)))
         raw.next(Suback)
@@ -128,8 +128,8 @@ def test_a_late_twin_is_answered_late(hub: HubUnderTest) -> None:
         assert raw.next(Puback) == Puback(2)
 
 
-def test_dropped_connections_end_and_may_come_back(hub: HubUnderTest) -> None:
-    """Every one ends; the session is there when its client returns."""
+def test_dropped_connections_may_reconnect(hub: HubUnderTest) -> None:
+    """Every connection ends; the session is present when its client reconnects."""
     with receiving(hub) as receiver, connected(hub, "sender") as sender:
         set_fault(hub.folder, "drop-connections")
         receiver.wait_closed()
@@ -138,8 +138,8 @@ def test_dropped_connections_end_and_may_come_back(hub: HubUnderTest) -> None:
         assert again.connect("receiver").session_present
 
 
-def test_tokens_that_have_expired_close_and_keep_out(hub: HubUnderTest) -> None:
-    """Connections end as at their token's time, CONNACK 5 answers new ones, until the clock is right."""
+def test_expired_tokens_close_and_refuse_connections(hub: HubUnderTest) -> None:
+    """Connections end, and new ones get CONNACK 5 until the fault ends."""
     with connected(hub, "sender") as sender:
         set_fault(hub.folder, "expire-tokens")
         sender.wait_closed()
@@ -150,8 +150,8 @@ def test_tokens_that_have_expired_close_and_keep_out(hub: HubUnderTest) -> None:
         ping_s(sender)
 
 
-def test_with_upstream_cut_the_edge_goes_on_and_the_cloud_gets_all_of_it_later(hub: HubUnderTest) -> None:
-    """PUBACK and local delivery as ever, not a line upstream; in order, each once, when the cut is over."""
+def test_with_upstream_cut_the_cloud_gets_all_messages_later(hub: HubUnderTest) -> None:
+    """PUBACK and local delivery continue; after the fault each message is upstream once, in order."""
     before = len(hub.upstream())
     with receiving(hub) as receiver, connected(hub, "sender") as sender:
         set_fault(hub.folder, "cut-upstream")
@@ -165,8 +165,8 @@ def test_with_upstream_cut_the_edge_goes_on_and_the_cloud_gets_all_of_it_later(h
     assert [line["Body"] for line in hub.upstream()[before:]] == list(range(1, 151))
 
 
-def test_a_black_hole_accepts_and_says_nothing(hub: HubUnderTest) -> None:
-    """TCP connects, no handshake and no PINGRESP comes; after its end both do, on the old connection too."""
+def test_a_black_hole_accepts_and_never_answers(hub: HubUnderTest) -> None:
+    """TCP connects; TLS and PINGRESP come only after the fault, also on the old connection."""
     with connected(hub, "sender") as sender:
         set_fault(hub.folder, "black-hole")
         sender.send(Pingreq())
@@ -184,8 +184,8 @@ def test_a_black_hole_accepts_and_says_nothing(hub: HubUnderTest) -> None:
             ping_s(new)
 
 
-def test_a_silent_black_hole_outlives_keep_alives_and_closes_nothing(hub: HubUnderTest) -> None:
-    """One and a half keep-alives pass inside it; the connection is good afterwards."""
+def test_a_black_hole_closes_no_connection(hub: HubUnderTest) -> None:
+    """It lasts longer than one and a half keep-alives, and the connection works afterwards."""
     with connected(hub, "sender", keep_alive_s=1) as sender:
         set_fault(hub.folder, "black-hole")
         threading.Event().wait(2.5)  # the fault is a silence of this length: there is no event in it
@@ -193,7 +193,7 @@ def test_a_silent_black_hole_outlives_keep_alives_and_closes_nothing(hub: HubUnd
         ping_s(sender)
 
 
-def test_a_link_delay_is_felt_each_way(hub: HubUnderTest) -> None:
+def test_a_link_delay_applies_in_each_direction(hub: HubUnderTest) -> None:
     """A round trip takes twice the delay while it is on."""
     with connected(hub, "sender") as sender:
         set_fault(hub.folder, "link-delay", 0.2)
@@ -202,8 +202,8 @@ def test_a_link_delay_is_felt_each_way(hub: HubUnderTest) -> None:
         assert any(ping_s(sender) < 0.4 for _ in range(100))
 
 
-def test_a_link_rate_bounds_the_bytes_each_way(hub: HubUnderTest) -> None:
-    """50 kB at 50 kB/s take a second to be stored, and again one to be delivered."""
+def test_a_link_rate_applies_in_each_direction(hub: HubUnderTest) -> None:
+    """50 kB at 50 kB/s take one second to be stored and another to be delivered."""
     body = bytes(50_000)
     with receiving(hub) as receiver, connected(hub, "sender") as sender:
         set_fault(hub.folder, "link-rate", 50_000)
@@ -218,8 +218,8 @@ def test_a_link_rate_bounds_the_bytes_each_way(hub: HubUnderTest) -> None:
         assert take(receiver).body == body
 
 
-def test_a_slow_link_holds_the_sender_back_and_loses_nothing(hub: HubUnderTest) -> None:
-    """What the link has not carried stays with the client: the hub takes little more on than its limit."""
+def test_a_slow_link_slows_the_sender_and_loses_nothing(hub: HubUnderTest) -> None:
+    """Bytes wait at the client: the hub accepts little more than its limit."""
     bodies = [bytes([number]) * 200_000 for number in range(5)]
     with receiving(hub) as receiver, connected(hub, "sender") as sender:
         set_fault(hub.folder, "link-rate", 500_000)
@@ -236,8 +236,8 @@ def test_a_slow_link_holds_the_sender_back_and_loses_nothing(hub: HubUnderTest) 
         assert [sender.next(Puback).packet_id for _ in bodies] == [1, 2, 3, 4, 5]
 
 
-def test_a_hub_that_is_killed_by_its_fault_comes_back_with_no_fault(tmp_path: Path) -> None:
-    """It answers, then ends as by kill -9; all faults ended with it, what was stored did not."""
+def test_a_hub_killed_by_a_fault_restarts_without_faults(tmp_path: Path) -> None:
+    """It answers, then ends as by kill -9; the faults end with it, stored messages do not."""
     with running_hub(tmp_path) as hub:
         hub.deploy("sender", "receiver")
         with connected(hub, "sender") as sender:

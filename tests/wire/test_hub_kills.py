@@ -1,6 +1,6 @@
-"""kill -9 of the hub at random moments under load: what was acknowledged is accounted for, twins included.
+"""kill -9 of the hub at random moments under load: no acknowledged message and no twin change is lost.
 
-The load is raw clients, which see every PUBACK and do not hide a re-send. The seed is printed and may be set
+Raw clients make the load: they see every PUBACK and every repeated message. The seed is printed; set it again
 with HUB_KILLS_SEED.
 """
 
@@ -32,7 +32,7 @@ REPORT = "$iothub/twin/PATCH/properties/reported/?$rid={number}"
 
 
 class Load:
-    """A sender, a reporter and a receiver that come back by themselves until they are told to end."""
+    """A sender, a reporter and a receiver that reconnect until end() is called."""
 
     def __init__(self, hub: HubUnderTest) -> None:
         self.hub = hub
@@ -77,7 +77,7 @@ class Load:
             yield raw
 
     def _send(self) -> None:
-        """One number to both destinations; the next only when the hub has acknowledged both."""
+        """Send one number to both destinations; the next after the hub has acknowledged both."""
         with self._connected("sender") as raw:
             while not self._ended.is_set():
                 number = self._number  # one that was cut off is sent again
@@ -114,13 +114,13 @@ class Load:
 
 
 def missing(expected: list[int], got: list[int]) -> set[int]:
-    """What of the one is not in the other."""
+    """The numbers of the first list that are not in the second."""
     return set(expected) - set(got)
 
 
 @pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.long)])
 def test_kills_under_load_lose_nothing_that_was_acknowledged(tmp_path: Path, kills: int) -> None:
-    """Receiver and cloud get each PUBACKed message at least once; twins are as last answered."""
+    """Receiver and cloud get each acknowledged message at least once; twins have the last answered value."""
     seed = int(os.environ.get("HUB_KILLS_SEED", random.randrange(2**32)))
     print(f"HUB_KILLS_SEED={seed}")  # noqa: T201 - shown when the test fails
     chance = random.Random(seed)

@@ -1,4 +1,4 @@
-"""A client by hand against the real hub process: what the SDK never does, and what a socket must show."""
+"""A raw client against the real hub process: behaviour that the SDK cannot show."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def raw(hub: HubUnderTest) -> Iterator[RawModule]:
         yield module
 
 
-def test_tls_1_3_is_spoken_too_and_1_1_is_not(hub: HubUnderTest) -> None:
-    """1.2 and up; the SDK itself speaks 1.2 only (ref 0)."""
+def test_tls_1_3_is_accepted_and_1_1_is_not(hub: HubUnderTest) -> None:
+    """1.2 and later; the SDK itself uses only 1.2 (ref 0)."""
     with contextlib.closing(RawModule(hub, ssl.TLSVersion.TLSv1_3)) as module:
         assert module.connect("sender").code == 0
     with pytest.warns(DeprecationWarning, match="TLSv1_1"), pytest.raises(ssl.SSLError):
@@ -56,7 +56,7 @@ def test_a_refused_connect_is_answered_and_closed(raw: RawModule) -> None:
 
 
 def test_a_silent_client_is_closed_at_one_and_a_half_keep_alives(raw: RawModule) -> None:
-    """A PINGREQ is answered and begins the silence anew (ref statement 21)."""
+    """A PINGREQ is answered and restarts the time (ref statement 21)."""
     raw.connect("sender", keep_alive_s=1)
     begin = time.monotonic()
     raw.send(Pingreq())
@@ -66,13 +66,13 @@ def test_a_silent_client_is_closed_at_one_and_a_half_keep_alives(raw: RawModule)
 
 
 def test_an_expired_token_ends_the_connection(raw: RawModule) -> None:
-    """Although the client is not silent (ref statement 9)."""
+    """Also while the client sends packets (ref statement 9)."""
     raw.connect("sender", ttl_s=2)
     raw.wait_closed()
 
 
 def test_a_newer_connection_closes_the_older(hub: HubUnderTest, raw: RawModule) -> None:
-    """Ref statement 20."""
+    """Both connections have the same identity (ref statement 20)."""
     raw.connect("sender")
     with contextlib.closing(RawModule(hub)) as newer:
         newer.connect("sender")
@@ -82,8 +82,8 @@ def test_a_newer_connection_closes_the_older(hub: HubUnderTest, raw: RawModule) 
 
 
 @pytest.mark.parametrize("data", [b"\x00\x00", Publish("a", b"", 2, 1).encode(), b"\x30\xff\xff\xff\x7f"])
-def test_what_breaks_the_protocol_ends_its_own_connection_only(hub: HubUnderTest, data: bytes) -> None:
-    """Garbage, QoS 2, a packet larger than the limit (ref statements 22, 36)."""
+def test_a_protocol_error_ends_only_its_own_connection(hub: HubUnderTest, data: bytes) -> None:
+    """Garbage, QoS 2, a packet larger than the limit (ref statement 22, statement 36)."""
     with contextlib.closing(RawModule(hub)) as good, contextlib.closing(RawModule(hub)) as bad:
         good.connect("sender")
         bad.connect("receiver")
@@ -93,8 +93,8 @@ def test_what_breaks_the_protocol_ends_its_own_connection_only(hub: HubUnderTest
         good.next(Pingresp)
 
 
-def test_a_message_that_nobody_acknowledges_comes_again(hub: HubUnderTest, raw: RawModule) -> None:
-    """After MessageAckTimeoutSecs, with DUP; nothing else meanwhile (ref statement 39)."""
+def test_a_message_without_a_puback_is_sent_again(hub: HubUnderTest, raw: RawModule) -> None:
+    """After MessageAckTimeoutSecs with DUP, and before any other message (ref statement 39)."""
     raw.connect("receiver")
     raw.send(Subscribe(1, ((f"devices/{DEVICE}/modules/receiver/inputs/#", 1),)))
     raw.next(Suback)
@@ -115,7 +115,7 @@ def test_a_message_that_nobody_acknowledges_comes_again(hub: HubUnderTest, raw: 
     raw.send(Puback(second.packet_id))
 
 
-def test_an_address_that_is_taken_is_named_with_the_cure(hub: HubUnderTest, tmp_path: Path) -> None:
+def test_an_address_in_use_is_named_with_the_remedy(hub: HubUnderTest, tmp_path: Path) -> None:
     """One line on stderr, exit status 1."""
     command = [sys.executable, "-m", "twinship.simulator.hub", "--folder", str(tmp_path / "other")]
     command += ["--hub-address", hub.hub_address, "--edge", f"{DEVICE}={hub.gateway}"]
@@ -135,10 +135,10 @@ def test_an_address_that_is_taken_is_named_with_the_cure(hub: HubUnderTest, tmp_
         (["--hub-address", "127.9.9.9", "--edge", "d=127.9.9.8", "--delivery-window", "0"], "at least 1"),
     ],
 )
-def test_options_that_cannot_be_are_refused_in_one_line(
+def test_invalid_options_are_refused_in_one_line(
     options: list[str], word: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Before anything is opened."""
+    """Before the hub opens anything."""
     from twinship.simulator.hub import main
 
     assert main(["--folder", str(tmp_path), *options]) == 1
@@ -146,7 +146,7 @@ def test_options_that_cannot_be_are_refused_in_one_line(
 
 
 def test_two_hubs_do_not_share_a_folder(hub: HubUnderTest) -> None:
-    """Two writers of one upstream file would double lines."""
+    """Two writers of one upstream file would write lines twice."""
     command = [sys.executable, "-m", "twinship.simulator.hub", "--folder", str(hub.folder)]
     command += ["--hub-address", "127.200.1.1", "--edge", "d=127.200.1.2"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)

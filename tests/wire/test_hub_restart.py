@@ -1,4 +1,4 @@
-"""The unmodified SDK over a kill -9 of the real hub: nothing that was acknowledged is lost."""
+"""The unmodified SDK and a kill -9 of the real hub: no acknowledged message is lost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def hub(tmp_path: Path) -> Iterator[HubUnderTest]:
 
 
 def test_a_message_stored_before_a_kill_is_delivered_after_it(hub: HubUnderTest) -> None:
-    """send_message returned, so the message is on the disk (ref statements 27, 41)."""
+    """send_message returned, so the message is on the disk (ref statement 27, statement 41)."""
     with hub.module("sender") as sender:
         sender.send("work", b"kept")
         hub.kill()
@@ -33,7 +33,7 @@ def test_a_message_stored_before_a_kill_is_delivered_after_it(hub: HubUnderTest)
 
 
 def test_clients_come_back_with_their_subscriptions(hub: HubUnderTest) -> None:
-    """Inputs, twin and methods work after a kill, although the SDK never subscribes again (16-19)."""
+    """Inputs, twin and methods work after a kill without a new SUBSCRIBE (statements 16 to 19)."""
     with hub.module("receiver") as receiver, hub.module("sender") as sender:
         receiver.call("listen", kind="message")
         receiver.call("listen", kind="method")
@@ -52,8 +52,8 @@ def test_clients_come_back_with_their_subscriptions(hub: HubUnderTest) -> None:
         assert hub.service("POST", path, {"methodName": "m", "payload": 1})["status"] == 207
 
 
-def test_no_message_is_lost_and_no_line_doubled_over_a_kill(hub: HubUnderTest) -> None:
-    """Every message that was sent arrives; upstream each stands exactly once."""
+def test_a_kill_loses_no_message_and_doubles_no_line(hub: HubUnderTest) -> None:
+    """Every message that was sent arrives; upstream has each exactly once."""
     with hub.module("receiver") as receiver, hub.module("sender") as sender:
         receiver.call("listen", kind="message")
         sent = [b"%d" % number for number in range(30)]
@@ -69,8 +69,8 @@ def test_no_message_is_lost_and_no_line_doubled_over_a_kill(hub: HubUnderTest) -
     assert len(hub.upstream()) == len(sent)
 
 
-def test_a_clean_stop_says_so(hub: HubUnderTest) -> None:
-    """Exit status 0, endpoints.json gone, and the clients return when the hub does."""
+def test_a_clean_stop(hub: HubUnderTest) -> None:
+    """Exit status 0, no endpoints.json, and the clients reconnect to the next process."""
     with hub.module("sender") as sender:
         sender.send("cloud", b"1")
         assert hub.stop() == 0
@@ -81,7 +81,7 @@ def test_a_clean_stop_says_so(hub: HubUnderTest) -> None:
 
 
 def send_until_stored(sender: SdkModule, output: str, body: bytes) -> None:
-    """Send, and while the SDK says that it is not connected, again: then nothing was sent."""
+    """Send, and try again while the SDK reports that it is not connected and has sent nothing."""
     while True:
         try:
             return sender.send(output, body)

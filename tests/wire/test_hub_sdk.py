@@ -25,7 +25,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubUnderTest]:
 
 
 def test_a_message_travels_from_output_to_input(hub: HubUnderTest) -> None:
-    """Body, system and application properties arrive as sent, the sender is named, the output is not."""
+    """Body and properties arrive as sent, with the sender's name and without the output's."""
     body, properties = bytes(range(256)), {"plain": "1", "odd": "a=b&c/d%e+ü", "empty": ""}
     fields = {
         "message_id": "m/1",
@@ -47,7 +47,7 @@ def test_a_message_travels_from_output_to_input(hub: HubUnderTest) -> None:
 def test_a_module_with_the_edge_agents_variables_connects_through_its_workload_socket(
     hub: HubUnderTest,
 ) -> None:
-    """The seven IOTEDGE_* variables are enough: trust bundle and signature come from the module's socket."""
+    """The seven IOTEDGE_* variables are enough: its socket gives the trust bundle and the signature."""
     shown = hub.service("GET", f"/devices/{DEVICE}/modules/solo")
     socket = socket_path(socket_folder(hub.folder), Identity(DEVICE, "solo"))
     variables = {
@@ -63,8 +63,8 @@ def test_a_module_with_the_edge_agents_variables_connects_through_its_workload_s
         assert module.call("connect") is True
 
 
-def test_a_twin_is_read_and_its_reported_part_is_patched(hub: HubUnderTest) -> None:
-    """GET has both sections with versions and no metadata; a patch merges, null removes (ref 4.9)."""
+def test_a_twin_is_read_and_its_reported_properties_are_patched(hub: HubUnderTest) -> None:
+    """GET has both sections with versions and without metadata; a patch merges (ref 4.9)."""
     with hub.module("solo") as module:
         module.call("report", patch={"a": 1, "b": {"c": 2}})
         before = module.call("get_twin")
@@ -76,7 +76,7 @@ def test_a_twin_is_read_and_its_reported_part_is_patched(hub: HubUnderTest) -> N
 
 
 def test_a_reported_patch_beyond_a_limit_is_refused(hub: HubUnderTest) -> None:
-    """A 4097-byte text raises ClientError (status 400), one byte less passes (ref statement 62)."""
+    """A text of 4,097 bytes raises ClientError (status 400), one byte less is accepted (ref statement 62)."""
     with hub.module("solo") as module:
         with pytest.raises(SdkError, match=r"ClientError caused by ServiceError: .*400"):
             module.call("report", patch={"text": "x" * 4097})
@@ -85,7 +85,7 @@ def test_a_reported_patch_beyond_a_limit_is_refused(hub: HubUnderTest) -> None:
 
 
 def test_a_desired_change_reaches_the_subscribed_module_once(hub: HubUnderTest) -> None:
-    """The patch holds what changed and the new $version (ref statements 65, 66)."""
+    """The patch contains the change and the new $version (ref statement 65, statement 66)."""
     with hub.module("receiver", ensure_desired_properties=False) as module:
         module.call("listen", kind="patch")
         version = module.call("get_twin")["desired"]["$version"]
@@ -97,7 +97,7 @@ def test_a_desired_change_reaches_the_subscribed_module_once(hub: HubUnderTest) 
 
 
 def test_a_direct_method_is_answered_by_the_module(hub: HubUnderTest) -> None:
-    """Status and payload come back as the handler gave them; a space in a name travels as it is (75)."""
+    """The caller gets the handler's status and payload; a space in a name is not encoded (statement 75)."""
     with hub.module("solo") as module:
         module.call("listen", kind="method")
         path = f"/twins/{DEVICE}/modules/solo/methods"
@@ -106,14 +106,14 @@ def test_a_direct_method_is_answered_by_the_module(hub: HubUnderTest) -> None:
 
 
 def test_a_wrong_key_is_a_credential_error(hub: HubUnderTest) -> None:
-    """CONNACK 5, which the SDK does not retry (ref statement 6); a device's key opens its module (8)."""
+    """CONNACK 5, which the SDK does not retry (ref statement 6); a device's key is valid (statement 8)."""
     wrong = hub.simulator_variables("solo", key=base64.b64encode(b"wrong" * 8).decode())
     with hub.module("solo", wrong) as module, pytest.raises(SdkError, match="CredentialError"):
         module.call("connect")
 
 
-def test_a_strangers_authority_is_a_tls_error(hub: HubUnderTest, tmp_path: Path) -> None:
-    """A client that trusts another root refuses the hub's certificate: the right one is not just accepted."""
+def test_another_authority_is_a_tls_error(hub: HubUnderTest, tmp_path: Path) -> None:
+    """A client that trusts another root refuses the hub's certificate."""
     other = tmp_path / "other.pem"
     other.write_text(Authority.create().ca_pem)
     variables = {**hub.simulator_variables("solo"), "EdgeModuleCACertificateFile": str(other)}
@@ -122,7 +122,7 @@ def test_a_strangers_authority_is_a_tls_error(hub: HubUnderTest, tmp_path: Path)
 
 
 def test_a_message_upstream_is_one_line(hub: HubUnderTest) -> None:
-    """A JSON body stands there as an object; the sender is in the system properties (ref 6)."""
+    """A JSON body is an object in it; the sender is in the system properties (ref 6)."""
     fields = {"message_id": "up-1", "content_type": "application/json", "content_encoding": "utf-8"}
     with hub.module("sender") as sender:
         sender.send("cloud", b'{"label": "7"}', {"camera": "c"}, **fields)

@@ -1,4 +1,4 @@
-"""Connections that want nothing, or want it slowly: the modules are served as before."""
+"""Idle and very slow connections: the hub still serves the modules."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def resident_bytes(hub: HubUnderTest) -> int:
     return next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmRSS"))
 
 
-def test_a_thousand_idle_connections_do_not_keep_the_modules_out(hub: HubUnderTest) -> None:
-    """TLS and then nothing: a module connects, sends and receives; memory stays bounded."""
+def test_a_thousand_idle_connections_do_not_block_the_modules(hub: HubUnderTest) -> None:
+    """They only open TLS: a module connects, sends and receives, and the memory stays bounded."""
     before = resident_bytes(hub)
     context = ssl.create_default_context(cafile=str(hub.folder / "ca.pem"))
     with contextlib.ExitStack() as idle:
@@ -60,8 +60,8 @@ def test_a_thousand_idle_connections_do_not_keep_the_modules_out(hub: HubUnderTe
         assert resident_bytes(hub) - before < MAX_GROWTH_BYTES
 
 
-def test_a_slow_loris_is_closed_and_holds_nobody_up(hub: HubUnderTest) -> None:
-    """One that never begins TLS is closed in time; a CONNECT that dribbles is waited for."""
+def test_a_slow_loris_is_closed_and_blocks_no_one(hub: HubUnderTest) -> None:
+    """A connection that never begins TLS is closed; a CONNECT that arrives slowly is accepted."""
     with contextlib.ExitStack() as slow:
         silent = slow.enter_context(socket.create_connection((hub.gateway, 8883), timeout=60))
         dribblers = [slow.enter_context(contextlib.closing(RawModule(hub))) for _ in range(20)]

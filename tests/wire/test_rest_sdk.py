@@ -34,7 +34,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubUnderTest]:
 
 @pytest.fixture(scope="module")
 def connection_string(hub: HubUnderTest) -> Iterator[str]:
-    """The service's connection string, and the authority for `requests` to trust."""
+    """The service's connection string; `requests` trusts the hub's authority."""
     lines = (hub.folder / "service.env").read_text().splitlines()
     variables = dict(line.split("=", 1) for line in lines)
     with mock.patch.dict(os.environ, {"REQUESTS_CA_BUNDLE": variables["REQUESTS_CA_BUNDLE"]}):
@@ -49,12 +49,12 @@ def registry(connection_string: str) -> Iterator[Any]:
 
 
 def refusal(error: HttpOperationError) -> tuple[int, str]:
-    """Status and the name of the error, as a program finds them."""
+    """The status and the name of the error."""
     return error.response.status_code, error.response.headers["iothub-errorcode"]
 
 
 def test_devices_are_created_read_changed_and_deleted(registry: Any) -> None:
-    """Every call of the SDK accepts the status that it gets (statements 78, 79)."""
+    """Every call of the SDK accepts the status of its answer (statement 78, statement 79)."""
     made = registry.create_device_with_sas("d1", "", "", "enabled", iot_edge=True)
     assert (made.device_id, made.capabilities.iot_edge) == ("d1", True)
     assert registry.get_device("d1").authentication.symmetric_key.primary_key
@@ -75,7 +75,7 @@ def test_devices_are_created_read_changed_and_deleted(registry: Any) -> None:
 
 
 def test_modules_are_created_read_changed_and_deleted(registry: Any) -> None:
-    """As devices; an edge device has its system modules from the start (statement 91 needs their keys)."""
+    """As devices; an edge device has its system modules at once (statement 91 needs their keys)."""
     made = registry.create_module_with_sas(DEVICE, "extra", "me", "", "")
     assert (made.managed_by, made.device_id) == ("me", DEVICE)
     modules = {module.module_id: module for module in registry.get_modules(DEVICE)}
@@ -91,8 +91,8 @@ def test_modules_are_created_read_changed_and_deleted(registry: Any) -> None:
     assert refusal(gone.value) == (404, "ModuleNotFound")
 
 
-def test_twins_merge_replace_and_guard_their_etag(registry: Any) -> None:
-    """PATCH deletes nulls, PUT drops what is not mentioned, a stale etag is 412 (statements 80, 81)."""
+def test_twins_merge_replace_and_check_their_etag(registry: Any) -> None:
+    """PATCH deletes nulls, PUT replaces, a stale etag is 412 (statement 80, statement 81)."""
     registry.create_device_with_sas("d2", "", "", "enabled")
     first = registry.update_twin(
         "d2", Twin(tags={"floor": 1}, properties=TwinProperties(desired={"a": 1, "b": 2}))
@@ -111,7 +111,7 @@ def test_twins_merge_replace_and_guard_their_etag(registry: Any) -> None:
 
 
 def test_a_twin_change_reaches_the_connected_module(hub: HubUnderTest, registry: Any) -> None:
-    """As a patch with its `$version`, null for what a PUT dropped (statements 65, 81)."""
+    """As a patch with `$version`, and null for removed names (statement 65, statement 81)."""
     with hub.module("module") as module:
         module.call("listen", kind="patch")
         registry.update_module_twin(
@@ -130,7 +130,7 @@ def test_a_twin_change_reaches_the_connected_module(hub: HubUnderTest, registry:
 
 
 def test_methods_are_answered_by_the_module(hub: HubUnderTest, registry: Any) -> None:
-    """Status and payload come back; None arrives as an empty text (statements 70, 76)."""
+    """The caller gets status and payload; None arrives as an empty text (statement 70, statement 76)."""
     with hub.module("module") as module:
         module.call("listen", kind="method")
         call = CloudToDeviceMethod(method_name="echo", payload=None)
@@ -148,7 +148,7 @@ def test_an_absent_module_is_not_online(registry: Any) -> None:
 
 
 def test_a_deployment_changes_routes_and_twins(registry: Any, connection_string: str) -> None:
-    """Modules exist right after the call, `$edgeHub` takes the routes, desired are replaced (87)."""
+    """Modules exist after the call, routes apply, desired properties are replaced (statement 87)."""
     configurations = IoTHubConfigurationManager.from_connection_string(connection_string)
     registry.create_module_with_sas(DEVICE, "deployed", "", "", "")
     registry.update_module_twin(DEVICE, "deployed", Twin(properties=TwinProperties(desired={"old": 1})))
@@ -179,8 +179,8 @@ def test_bulk_calls_report_each_failure(registry: Any) -> None:
     assert (bad.is_successful, bad.errors[0].error_code) == (False, "DeviceAlreadyExists")
 
 
-def test_what_is_not_in_scope_is_refused_by_name(registry: Any) -> None:
-    """501 at once, without the SDK's retries of a 500 (statement 84)."""
+def test_an_unsupported_call_is_refused_by_name(registry: Any) -> None:
+    """501 at once: after a 500 the SDK would try again (statement 84)."""
     for call in (
         registry.get_device_registry_statistics,
         registry.get_service_statistics,
@@ -191,7 +191,7 @@ def test_what_is_not_in_scope_is_refused_by_name(registry: Any) -> None:
 
 
 def test_a_wrong_key_is_unauthorized(connection_string: str) -> None:
-    """401, and the key is not repeated."""
+    """401, and the answer does not contain the key."""
     parts = connection_string.rpartition("SharedAccessKey=")
     wrong = f"{parts[0]}SharedAccessKey=AAAA"
     with pytest.raises(HttpOperationError) as refused:
@@ -200,8 +200,8 @@ def test_a_wrong_key_is_unauthorized(connection_string: str) -> None:
     assert "AAAA" not in refused.value.response.text
 
 
-def test_everything_is_there_after_a_kill(tmp_path: Path) -> None:
-    """What was answered is stored: kill -9 right after the answer loses nothing."""
+def test_a_kill_loses_no_answered_change(tmp_path: Path) -> None:
+    """A change is stored before its answer, so kill -9 right after it loses nothing."""
     with running_hub(tmp_path) as hub:
         hub.deploy("module")
         twin = hub.service("PATCH", f"/twins/{DEVICE}/modules/module", {"properties": {"desired": {"a": 1}}})

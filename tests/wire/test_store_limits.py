@@ -1,4 +1,4 @@
-"""storeLimits.maxSizeBytes on the wire: a full store refuses new messages, and takes them again."""
+"""storeLimits.maxSizeBytes: a full store refuses new messages until it has space again."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def hub(tmp_path: Path) -> Iterator[HubUnderTest]:
         yield running
 
 
-def test_a_full_store_refuses_and_what_it_has_is_still_delivered(hub: HubUnderTest) -> None:
-    """No PUBACK, the connection closed, counted; space comes back with each delivery; also over a restart."""
+def test_a_full_store_refuses_messages_and_still_delivers(hub: HubUnderTest) -> None:
+    """No PUBACK, the connection closes, a counter rises; each delivery makes space, also after a restart."""
     body = bytes(30_000)
     with connected(hub, "sender") as sender:
         for number in range(1, 4):
@@ -53,8 +53,8 @@ def test_a_full_store_refuses_and_what_it_has_is_still_delivered(hub: HubUnderTe
     wait_for(lambda: show_faults(hub.folder)["message_bytes"] == 0, "an empty store")
 
 
-def test_the_sdk_gets_through_when_there_is_space(hub: HubUnderTest) -> None:
-    """It sends again by itself: the call returns once the receiver has made room."""
+def test_the_sdk_sends_again_until_there_is_space(hub: HubUnderTest) -> None:
+    """Its call returns after the receiver has made space."""
     with hub.module("sender") as sender:
         for _ in range(3):
             sender.send("work", bytes(30_000))
@@ -65,8 +65,8 @@ def test_the_sdk_gets_through_when_there_is_space(hub: HubUnderTest) -> None:
         sender.finish()
 
 
-def test_a_limit_that_is_none_refuses_the_configuration(hub: HubUnderTest) -> None:
-    """lastDesiredStatus 400; the old limit stays."""
+def test_a_bad_limit_refuses_the_configuration(hub: HubUnderTest) -> None:
+    """lastDesiredStatus is 400 and the old limit stays."""
     bad = {"storeAndForwardConfiguration": {"storeLimits": {"maxSizeBytes": -5}}}
     path = f"/twins/{DEVICE}/modules/$edgeHub"
     hub.service("PATCH", path, {"properties": {"desired": bad}})

@@ -1,4 +1,4 @@
-"""Batches through the whole path: the camera packs them, the hub stores them, each frame is answered once."""
+"""Batches from the camera through the hub to inference."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ FRAMES, BATCH = 40, 8
 
 
 def batches(edge: Edge) -> list[dict[str, Any]]:
-    """The bodies of the messages that answered a batch."""
+    """The bodies of the messages that answer a batch."""
     bodies = [json.loads(line)["Body"] for line in edge.upstream().splitlines()]
     return [body for body in bodies if body.get("schema") == "twinship.predictions.v1"]
 
 
 def test_each_frame_of_a_batch_is_answered_once(edge: Edge, models: Path) -> None:
-    """Set by twin, packed by the camera, one message upstream for each that was sent, nothing dropped."""
+    """The twin sets the batch size; each batch gets one message upstream, and no frame is dropped."""
     patch(edge, "inference", {"telemetry": {"predictions": "all"}, "inference": {"overload": "all"}})
     patch(edge, "camera_sim", {"camera": {"paused": True}})
     edge.simulator.start_modules()

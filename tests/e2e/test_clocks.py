@@ -1,4 +1,4 @@
-"""A camera process whose clocks are not those of the inference process: which of them the ledger believes."""
+"""Stage times of frames from a camera whose clocks differ from those of the inference process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ANOTHER_BOOT = "clock.boot_id = lambda: '00000000-0000-0000-0000-000000000000'"
 
 @contextmanager
 def camera(edge: Edge, shifted: str) -> Iterator[None]:
-    """The real camera in a process of its own, one of whose clocks was shifted before it began."""
+    """The real camera in its own process, with a clock or boot id that this code replaces."""
     program = (
         f"import time; from edgekit import clock; {shifted}; from camera_sim.__main__ import main; main()"
     )
@@ -40,8 +40,8 @@ def camera(edge: Edge, shifted: str) -> Iterator[None]:
             process.kill()
 
 
-def frames_of(edge: Edge, shifted: str) -> list[dict[str, Any]]:
-    """The answers to some frames of such a camera."""
+def answers_to(edge: Edge, shifted: str) -> list[dict[str, Any]]:
+    """The predictions for at least ten frames of such a camera."""
     before = {answer["frame"]["run"] for answer in answers(edge)}
 
     def new() -> list[dict[str, Any]]:
@@ -53,19 +53,18 @@ def frames_of(edge: Edge, shifted: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("edge", [("camera_sim",)], indirect=True)
-def test_the_ledger_believes_the_clock_that_both_processes_share(edge: Edge, models: Path) -> None:
-    """Of one boot it is the monotonic one, whatever the wall clock is set to; of two the wall clock, and the
-    record says so."""
+def test_stage_times_use_the_clock_that_both_processes_share(edge: Edge, models: Path) -> None:
+    """With one boot id it is the monotonic clock, with two the wall clock; `clock` names it."""
     patch(edge, "inference", {"telemetry": {"predictions": "all"}, "inference": {"overload": "all"}})
     edge.simulator.start_modules()
     assert ship(edge, models / "1.0.0" / "model.tflite").ok
-    for answer in frames_of(edge, HOUR_BEHIND):
+    for answer in answers_to(edge, HOUR_BEHIND):
         assert answer["clock"] == "monotonic"
         assert 0 <= answer["stages_ms"]["transit"] < HOUR_NS / 1e6 / 2
-    for answer in frames_of(edge, ANOTHER_BOOT):
+    for answer in answers_to(edge, ANOTHER_BOOT):
         assert answer["clock"] == "wall"
         assert answer["stages_ms"]["transit"] < HOUR_NS / 1e6 / 2
     both = f"{HOUR_BEHIND}; {ANOTHER_BOOT}"
-    for answer in frames_of(edge, both):
+    for answer in answers_to(edge, both):
         assert answer["clock"] == "wall"
         assert answer["stages_ms"]["transit"] > HOUR_NS / 1e6 / 2

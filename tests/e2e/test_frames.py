@@ -1,4 +1,4 @@
-"""Frames that a test sends as the camera would, through the real SDK: what a bad one costs the next."""
+"""Frames that a test sends in place of the camera, through the real SDK: valid and invalid ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RUN = "00000000000000e2"
 
 
 def frame(seq: int, image: bytes, content_type: str = "image/png") -> Message:
-    """A frame message like the camera's."""
+    """A frame message in the camera's format."""
     now = time.monotonic_ns()
     return Frame(
         FrameId("camera", RUN, seq),
@@ -54,10 +54,10 @@ def camera(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 @pytest.mark.parametrize("edge", [("camera_sim",)], indirect=True)
-def test_a_frame_that_is_no_image_is_counted_and_the_next_is_answered(
+def test_an_invalid_frame_is_counted_and_the_next_is_answered(
     edge: Edge, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing that arrives on an input can stop the module; what cannot be answered has a named counter."""
+    """No message on an input can stop the module; each invalid frame is counted as `bad_frame`."""
     patch(
         edge,
         "inference",
@@ -69,7 +69,7 @@ def test_a_frame_that_is_no_image_is_counted_and_the_next_is_answered(
     with camera(edge, monkeypatch) as hub:
         for message in (
             frame(0, image),
-            frame(1, b"this is no picture"),
+            frame(1, b"not a picture"),
             frame(2, image[: len(image) // 2]),
             Message(image, {}, message_id="no-properties", content_type="image/png"),
             frame(3, b"", "application/octet-stream"),

@@ -1,4 +1,4 @@
-"""The inference module as a process whose edgeHub is not there: what runs meanwhile."""
+"""The inference module in its own process, without an edgeHub."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ KEY = "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IHNlY3JldA=="
 
 
 def start(data: Path, ca: Path) -> subprocess.Popen[str]:
-    """`python -m inference`, told of an edgeHub at an address where nobody listens."""
-    nobody = f"127.{secrets.randbelow(20) + 230}.{secrets.randbelow(256)}.{secrets.randbelow(254) + 1}"
+    """`python -m inference`; its edgeHub is an address where nothing listens."""
+    unused = f"127.{secrets.randbelow(20) + 230}.{secrets.randbelow(256)}.{secrets.randbelow(254) + 1}"
     connection = f"HostName=hub.invalid;DeviceId=d;ModuleId=inference;SharedAccessKey={KEY}"
     return subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "inference"],
@@ -35,21 +35,21 @@ def start(data: Path, ca: Path) -> subprocess.Popen[str]:
             "PATH": os.environ["PATH"],
             "DATA_FOLDER": str(data),
             "MODEL_TRUSTED_KEYS": OURS.trusted,
-            "EdgeHubConnectionString": f"{connection};GatewayHostName={nobody}",
+            "EdgeHubConnectionString": f"{connection};GatewayHostName={unused}",
             "EdgeModuleCACertificateFile": str(ca),
         },
     )
 
 
 def events(process: subprocess.Popen[str]) -> Iterator[str]:
-    """What it says, line by line."""
+    """The events of its log."""
     assert process.stdout is not None
     for line in process.stdout:
         yield json.loads(line)["event"]
 
 
-def test_the_last_good_model_runs_before_there_is_a_hub(tmp_path: Path) -> None:
-    """It is loaded from disk first, and the process goes on trying; told to stop, it ends in good order."""
+def test_the_last_good_model_runs_without_a_hub(tmp_path: Path) -> None:
+    """The module loads it from disk, keeps trying to connect, and exits 0 on SIGTERM."""
     data = harmful.artefact(harmful.harmless())
     with Device(tmp_path / "data") as device:
         device.install(section_for(OURS.ref(data, name="bands"), data))
@@ -57,17 +57,17 @@ def test_the_last_good_model_runs_before_there_is_a_hub(tmp_path: Path) -> None:
     ca.write_text(Authority.create().ca_pem)
     process = start(tmp_path / "data", ca)
     try:
-        said = list[str]()
+        logged = list[str]()
         for event in events(process):
-            said.append(event)
+            logged.append(event)
             if "ConnectionFailedError" in event:
                 break
-        assert "model bands:1.0.0 active" in [event.strip() for event in said]
+        assert "model bands:1.0.0 active" in [event.strip() for event in logged]
         process.terminate()
         rest, _ = process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()
     assert process.returncode == 0
-    assert "ConnectionFailedError" in said[-1]
-    assert KEY not in "".join(said) + rest
+    assert "ConnectionFailedError" in logged[-1]
+    assert KEY not in "".join(logged) + rest

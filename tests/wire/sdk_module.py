@@ -1,6 +1,6 @@
-"""A module process with the unmodified device SDK, steered by JSON lines; SdkModule steers it.
+"""The unmodified device SDK in its own process, controlled with JSON lines; SdkModule controls it.
 
-A process of its own: the threads and sockets of the SDK outlive its clients and would end up in other tests.
+It is a separate process because the SDK's threads and sockets outlive its clients and disturb other tests.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 from types import EllipsisType
 from typing import Any
 
-#: How long a test waits for what must come; the counter-proof shortens it.
+#: How long a test waits for an expected event; the counter-proof shortens it.
 PATIENCE_S = float(os.environ.get("TWINSHIP_TEST_PATIENCE_S", "60"))
 SHUTDOWN_S = 5.0
 
 
 class SdkError(Exception):
-    """What the SDK raised in the module: class names of the error and of its cause."""
+    """An exception that the SDK raised in the module: class names of the error and of its cause."""
 
     def __init__(self, error: str, cause: str) -> None:
         super().__init__(f"{error} caused by {cause}")
@@ -31,7 +31,7 @@ class SdkError(Exception):
 
 
 class SdkModule:
-    """The steering end. Use as a context manager: leaving runs the SDK's shutdown()."""
+    """Controls the process. Use it as a context manager: leaving runs the SDK's shutdown()."""
 
     def __init__(self, variables: Mapping[str, str], **options: Any) -> None:
         options = {"connection_retry_interval": 1, **options}
@@ -43,7 +43,7 @@ class SdkModule:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        self._heard: dict[str, queue.Queue[Any]] = {
+        self._events: dict[str, queue.Queue[Any]] = {
             kind: queue.Queue() for kind in ("answer", "message", "patch", "method")
         }
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -57,24 +57,24 @@ class SdkModule:
             self.begin("shutdown")
             try:
                 self._process.wait(SHUTDOWN_S)
-            except subprocess.TimeoutExpired:  # the SDK's shutdown() wants a hub
+            except subprocess.TimeoutExpired:  # the SDK's shutdown() needs a hub
                 self._process.kill()
         self._close()
 
-    def call(self, verb: str, **arguments: Any) -> Any:
-        """Have the SDK do something; returns what it returned, raises SdkError for what it raised."""
-        self.begin(verb, **arguments)
+    def call(self, method: str, **arguments: Any) -> Any:
+        """Call a method of _Module and return its result. Raises SdkError if the SDK raised."""
+        self.begin(method, **arguments)
         return self.finish()
 
-    def begin(self, verb: str, **arguments: Any) -> None:
-        """As call, but do not wait for the answer; finish() does."""
+    def begin(self, method: str, **arguments: Any) -> None:
+        """Like `call`, but without waiting for the result; `finish` waits."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"verb": verb, **arguments}) + "\n")
+        self._process.stdin.write(json.dumps({"call": method, **arguments}) + "\n")
         self._process.stdin.flush()
 
     def finish(self) -> Any:
-        """The answer to begin()."""
-        answer = self._heard["answer"].get(timeout=PATIENCE_S)
+        """The result of the call that `begin` started."""
+        answer = self._events["answer"].get(timeout=PATIENCE_S)
         if "error" in answer:
             raise SdkError(answer["error"], answer["cause"])
         return answer["result"]
@@ -92,19 +92,19 @@ class SdkModule:
         )
 
     def next(self, kind: str, timeout_s: float = PATIENCE_S) -> Any:
-        """The next "message", "patch" or "method" that a handler was given; raises queue.Empty."""
-        return self._heard[kind].get(timeout=timeout_s)
+        """The next "message", "patch" or "method" that a handler received; raises queue.Empty."""
+        return self._events[kind].get(timeout=timeout_s)
 
     def next_body(self, timeout_s: float = PATIENCE_S) -> bytes:
         """The body of the next input message."""
         return base64.b64decode(self.next("message", timeout_s)["data"])
 
     def heard_nothing(self, kind: str) -> bool:
-        """Whether no more of this kind has come."""
-        return self._heard[kind].empty()
+        """Whether no event of this kind is left."""
+        return self._events[kind].empty()
 
     def kill(self) -> None:
-        """End the process with nothing said."""
+        """Kill the process."""
         self._process.kill()
         self._close()
 
@@ -118,28 +118,28 @@ class SdkModule:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            heard = json.loads(line)
-            self._heard[heard.pop("kind")].put(heard)
+            event = json.loads(line)
+            self._events[event.pop("kind")].put(event)
 
 
 class _Module:
-    """The steered end."""
+    """The controlled side: each public method is a call."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._lock = threading.Lock()
         self._options = options
         self._client: Any = None
-        self._answer: tuple[int, Any] | EllipsisType | None = ...  # ...: an echo, None: none
+        self._answer: tuple[int, Any] | EllipsisType | None = ...  # ...: an echo, None: no answer
 
     def run(self) -> None:
         for line in sys.stdin:
             request = json.loads(line)
-            verb: Callable[..., Any] = getattr(self, request.pop("verb"))
+            method: Callable[..., Any] = getattr(self, request.pop("call"))
             try:
-                self._say("answer", result=verb(**request))
+                self._write("answer", result=method(**request))
             except Exception as error:
                 cause = error.__cause__ or error
-                self._say("answer", error=type(error).__name__, cause=f"{type(cause).__name__}: {cause}")
+                self._write("answer", error=type(error).__name__, cause=f"{type(cause).__name__}: {cause}")
         os._exit(1)
 
     def create(self) -> None:
@@ -182,7 +182,7 @@ class _Module:
         if kind == "message":
             self._client.on_message_received = self._message_and_raise if raises else self._message
         elif kind == "patch":
-            self._client.on_twin_desired_properties_patch_received = lambda patch: self._say(
+            self._client.on_twin_desired_properties_patch_received = lambda patch: self._write(
                 "patch", patch=patch
             )
         else:
@@ -207,7 +207,7 @@ class _Module:
 
     def _message(self, message: Any) -> None:
         names = ("message_id", "correlation_id", "user_id", "content_type", "content_encoding", "input_name")
-        self._say(
+        self._write(
             "message",
             data=base64.b64encode(message.data).decode(),
             properties=message.custom_properties,
@@ -216,21 +216,21 @@ class _Module:
 
     def _message_and_raise(self, message: Any) -> None:
         self._message(message)
-        raise RuntimeError("a handler that fails")
+        raise RuntimeError("the handler failed")
 
     def _method(self, request: Any) -> None:
         from azure.iot.device import MethodResponse
 
-        self._say("method", name=request.name, payload=request.payload)
+        self._write("method", name=request.name, payload=request.payload)
         answer = self._answer
         if answer is ...:
             answer = 207, {"name": request.name, "got": request.payload}
         if answer is not None:
             self._client.send_method_response(MethodResponse.create_from_method_request(request, *answer))
 
-    def _say(self, kind: str, **what: Any) -> None:
+    def _write(self, kind: str, **fields: Any) -> None:
         with self._lock:
-            sys.stdout.write(json.dumps({"kind": kind, **what}) + "\n")
+            sys.stdout.write(json.dumps({"kind": kind, **fields}) + "\n")
             sys.stdout.flush()
 
 

@@ -1,4 +1,4 @@
-"""Time as the simulator's core sees it: two readings and one alarm. The core reads no other clock."""
+"""The clock that the simulator's core uses: wall time, monotonic time and one alarm."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Protocol
 
 
 class Alarm(Protocol):
-    """A callback that is still to come."""
+    """A scheduled callback."""
 
     def cancel(self) -> None: ...
 
 
 class Clock(Protocol):
-    """What the core is given: the loop's clock in the process, one that a test turns by hand in the tests."""
+    """The event loop's clock in the hub process; a manual one in tests."""
 
     def wall(self) -> float:
-        """Seconds since the epoch: for tokens, times to live, stamps."""
+        """Seconds since the epoch: for tokens, times to live and timestamps."""
 
     def mono(self) -> float:
-        """Seconds that only ever rise: for time-outs."""
+        """Monotonic seconds: for time-outs."""
 
     def later(self, delay_s: float, callback: Callable[[], None]) -> Alarm:
-        """Call back once, after `delay_s`."""
+        """Call back once after `delay_s`."""
 
 
 class LoopClock:

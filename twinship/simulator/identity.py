@@ -1,4 +1,11 @@
-"""Who speaks: a device or one of its modules. Knows the form of a name; no keys, not whether it exists."""
+"""The identity of a client: a device or one of its modules.
+
+>>> camera = Identity.parse("edge-1/camera")
+>>> camera.device, camera.module, str(camera.parent)
+('edge-1', 'camera', 'edge-1')
+>>> camera.resource("hub.example")
+'hub.example/devices/edge-1/modules/camera'
+"""
 
 from __future__ import annotations
 
@@ -17,25 +24,25 @@ class Identity:
     module: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse (ValueError) an id that no topic or address could carry."""
+        """Raise ValueError for an id that a topic or an address cannot contain."""
         for part in (self.device,) if self.module is None else (self.device, self.module):
             if not _is_id(part):
                 form = f"1 to {MAX_ID_CHARACTERS} printable characters without '/'"
-                raise ValueError(f"{part!r} is no device or module id: {form}")
+                raise ValueError(f"{part!r} is not a device or module id: {form}")
 
     @classmethod
     def parse(cls, text: str) -> Identity:
-        """Read "d" or "d/m"; raises ValueError for anything else."""
+        """Read "d" or "d/m"; raises ValueError for other text."""
         device, slash, module = text.partition("/")
         return cls(device, module if slash else None)
 
     @property
     def parent(self) -> Identity:
-        """The device that a module stands on; a device is its own."""
+        """The device of a module; a device is its own parent."""
         return Identity(self.device)
 
     def resource(self, host: str) -> str:
-        """What a token for this identity is made out for: `host/devices/d[/modules/m]` (ref 1.5)."""
+        """The resource of this identity's tokens: `host/devices/d[/modules/m]` (ref 1.5)."""
         device = f"{host}/devices/{self.device}"
         return device if self.module is None else f"{device}/modules/{self.module}"
 
@@ -48,10 +55,10 @@ class Identity:
 
 @lru_cache(maxsize=4096)
 def identity_of(device: str, module: str | None) -> Identity:
-    """The one of these names; raises ValueError. Made once: each message names its sender and receiver."""
+    """A cached Identity, because every message names its sender and receiver. Raises ValueError."""
     return Identity(device, module)
 
 
 def _is_id(text: str) -> bool:
-    # ref statement 13: spaces and `$ . - _ :` are all in use, so only what would break a path is refused.
+    # ref statement 13: clients use spaces and `$ . - _ :`, so this refuses only what breaks a path
     return 0 < len(text) <= MAX_ID_CHARACTERS and text.isprintable() and "/" not in text

@@ -1,9 +1,8 @@
-"""The simulator as a context manager: hub and modules as processes, from a template to the last one's end.
+"""The simulator as a context manager: runs the hub and the modules of a template as processes.
 
-Works in a thread of its own, which starts every child and lives until they have ended: the kernel kills a
-child whose starting thread ends, so `kill -9` of this process leaves no orphan. What was left nevertheless is
-ended by the next start in the same folder. Ctrl-C reaches this process only; leaving the `with` block ends
-modules first, the hub last. Prints nothing.
+One thread starts every child and lives until all have ended. The kernel kills a child when the thread that
+started it ends, so `kill -9` of this process leaves no orphan; the next start in the same folder ends any
+that remain. Ctrl-C reaches this process only. The `with` block ends the modules first and the hub last.
 """
 
 from __future__ import annotations
@@ -39,25 +38,25 @@ T = TypeVar("T")
 
 
 class SimulatorError(Exception):
-    """The simulator cannot do what it was asked to; one line names the thing and the cure."""
+    """The simulator cannot do the request. The text is one line with the cause and the cure."""
 
 
 @dataclass(frozen=True)
 class SimulatorSettings:
-    """What to simulate, and where. `folder` is created; `environment` is what the template's `$VAR` means."""
+    """What to simulate, and where. `environment` defines the template's `$VAR`; `folder` is created."""
 
     template: Path
     folder: Path
     environment: Mapping[str, str] = field(repr=False)
     device: str = "twinship"
-    leave_out: frozenset[str] = frozenset()  # modules that somebody else starts
+    leave_out: frozenset[str] = frozenset()  # modules that the simulator does not start
     module_environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     delivery_window: int = 1
-    addresses: Addresses | None = None  # None: those of the last time, or free ones
+    addresses: Addresses | None = None  # None: those of the previous run, or free ones
 
 
 class Simulator:
-    """Entering raises SimulatorError and leaves nothing behind; so does every method."""
+    """Entering raises SimulatorError and leaves nothing running. Methods raise SimulatorError too."""
 
     def __init__(self, settings: SimulatorSettings) -> None:
         self._settings = settings
@@ -83,34 +82,34 @@ class Simulator:
 
     @property
     def endpoints(self) -> Endpoints:
-        """Where the hub and the edge device listen, and the files for clients."""
+        """The addresses of the hub and the edge device, and the files for clients."""
         if self._endpoints is None:
             raise SimulatorError("the simulator has not been started")
         return self._endpoints
 
     @property
     def connection_string(self) -> str:
-        """The service's: HostName, SharedAccessKeyName, SharedAccessKey. A secret."""
+        """The service's connection string, with its key: a secret."""
         return _connection_string(self.endpoints.service_env)
 
     def module_environment(self, name: str) -> dict[str, str]:
-        """The environment that a module is started with, for starting it by hand."""
+        """The environment that a module gets, to start it by hand."""
         return self._call(self._edge_agent().environment(name))
 
     def states(self) -> dict[str, RunState]:
-        """How each module that was started is."""
+        """The state of each module that was started."""
         return self._edge_agent().states()
 
     def start_modules(self) -> None:
-        """Start the manifest's modules, in its order, but for those left out."""
+        """Start the manifest's modules in startup order, except those in `leave_out`."""
         self._call(self._edge_agent().start_modules())
 
     def stop_modules(self, timeout_s: float = GRACE_S) -> None:
-        """SIGTERM, the last started first; SIGKILL for what is left after `timeout_s`."""
+        """SIGTERM, the last started first; SIGKILL for those that still run after `timeout_s`."""
         self._call(self._edge_agent().stop_modules(timeout_s))
 
     def kill_hub(self) -> None:
-        """SIGKILL the hub, as a crash. It is started again on its own; `wait_hub` waits for that."""
+        """SIGKILL the hub, as a crash. The simulator starts it again; `wait_hub` waits for that."""
 
         async def kill() -> None:
             if self._hub is not None:
@@ -135,7 +134,7 @@ class Simulator:
         (self._folder / hub_process.ENDPOINTS).unlink(missing_ok=True)
         sockets = socket_folder(self._folder)
         self._record.add_folder(sockets)
-        exits.callback(self._forget, sockets)
+        exits.callback(self._remove_files, sockets)
         self._thread.start()
         exits.callback(self._thread.close)
         exits.callback(self._end)
@@ -171,9 +170,9 @@ class Simulator:
         await self._agent.apply(deployment)
 
     async def _start_hub(self) -> Addresses:
-        """Start the hub and wait for it; on other addresses when somebody took them in between."""
-        tries = ADDRESS_TRIES if self._settings.addresses is None else 1
-        for attempt in range(1, tries + 1):
+        """Start the hub and wait for it. If another program takes an address first, try other ones."""
+        attempts = ADDRESS_TRIES if self._settings.addresses is None else 1
+        for attempt in range(1, attempts + 1):
             addresses = hub_process.choose_addresses(self._settings.addresses, self._folder)
             self._hub = self._supervised_hub(addresses)
             self._hub.start()
@@ -181,12 +180,12 @@ class Simulator:
                 await hub_process.ready(self._hub, self._folder, may_end=False)
             except HubNotReady:
                 await self._hub.stop(GRACE_S)
-                if attempt == tries or not hub_process.are_taken(addresses):
+                if attempt == attempts or not hub_process.are_taken(addresses):
                     raise
             else:
-                hub_process.keep_addresses(self._folder, addresses)
+                hub_process.save_addresses(self._folder, addresses)
                 return addresses
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("the last attempt returns or raises")
 
     def _supervised_hub(self, addresses: Addresses) -> Supervised:
         program = hub_process.hub_program(
@@ -205,7 +204,7 @@ class Simulator:
             self._agent.hub_changed()
 
     def _end(self) -> None:
-        """Modules first, hub last. Interrupted (a second Ctrl-C): everything at once."""
+        """End the modules first, the hub last. A second Ctrl-C kills all at once."""
         try:
             self._call(self._shut_down())
         except BaseException:
@@ -230,7 +229,7 @@ class Simulator:
             self._hub.kill()
             await self._hub.stop(0.0)
 
-    def _forget(self, sockets: Path) -> None:
+    def _remove_files(self, sockets: Path) -> None:
         shutil.rmtree(sockets, ignore_errors=True)
         (self._folder / hub_process.ENDPOINTS).unlink(missing_ok=True)
         self._record.clear()
@@ -246,7 +245,7 @@ class Simulator:
 
 
 class _LoopThread:
-    """An event loop in a thread of its own. A daemon: a process that must end does not wait for it."""
+    """An event loop in its own daemon thread, so that it never delays the end of the process."""
 
     def start(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -254,7 +253,7 @@ class _LoopThread:
         self._thread.start()
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine there and wait for it; it is cancelled when the waiting is interrupted."""
+        """Run a coroutine in the thread and wait for it. An interrupt cancels it."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -263,7 +262,7 @@ class _LoopThread:
             raise
 
     def close(self) -> None:
-        """Cancel what still runs there, and end it."""
+        """Cancel all tasks and end the thread."""
         self.call(_cancel_all())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -299,4 +298,4 @@ def _connection_string(service_env: Path) -> str:
         name, _, value = line.partition("=")
         if name == "IOTHUB_CONNECTION_STRING":
             return value.strip().strip('"')
-    raise SimulatorError(f"{service_env} names no IOTHUB_CONNECTION_STRING")
+    raise SimulatorError(f"{service_env} has no IOTHUB_CONNECTION_STRING")

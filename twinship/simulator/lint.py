@@ -1,4 +1,4 @@
-"""What can be said of a deployment before it runs anywhere. Starts and sends nothing."""
+"""Checks a deployment before it is sent: routes, desired twins, undefined variables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twinship.simulator.routing.routes import RouteError, Routing
 
 
 def errors(deployment: Deployment) -> Iterator[str]:
-    """What a hub would refuse, or accept and a device then refuse: routes and twins."""
+    """One line for each route or twin that a hub, or later the device, would refuse."""
     desired = {name: entry["properties.desired"] for name, entry in deployment.modules_content.items()}
     try:
         Routing.parse(desired["$edgeHub"])
@@ -25,7 +25,7 @@ def errors(deployment: Deployment) -> Iterator[str]:
 
 
 def undefined(deployment: Deployment) -> tuple[str, ...]:
-    """The variables that images, environments and createOptions still name after expansion, sorted."""
+    """The sorted variables that images, environments and createOptions still contain after expansion."""
     texts = [
         text
         for module in deployment.modules.values()

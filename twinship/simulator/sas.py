@@ -1,6 +1,15 @@
-"""Shared access signatures: read, make and check the tokens of ref 1.5. Owns no key and reads no clock.
+"""Shared access signatures: parses, makes and checks the tokens of ref 1.5.
 
-Written from the protocol, not from the SDK's code, so that one can be held against the other.
+Written from the protocol, not from the SDK's code, so that tests can compare the two.
+
+>>> token = sign("c2VjcmV0", "hub.example/devices/edge-1", expiry=2000)
+>>> token.partition("&sig=")[0]
+'SharedAccessSignature sr=hub.example%2Fdevices%2Fedge-1'
+>>> verify(token, allowed=[("HUB.example:8443/devices/edge-1", ["c2VjcmV0"])], now=1000.0)
+'HUB.example/devices/edge-1'
+>>> verify(token, allowed=[("hub.example/devices/edge-1", ["c2VjcmV0"])], now=2001.0)
+Traceback (most recent call last):
+twinship.simulator.sas.SasRefused: token for 'hub.example/devices/edge-1' expired 1 s ago
 """
 
 from __future__ import annotations
@@ -21,7 +30,7 @@ MAX_TOKEN_CHARACTERS = 4096
 
 
 class SasRefused(Exception):
-    """This token opens nothing; the reason never repeats its signature."""
+    """The token is invalid. The reason never contains its signature."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -30,7 +39,7 @@ class SasRefused(Exception):
 
 @dataclass(frozen=True)
 class Sas:
-    """A token's fields. `resource` is decoded; the signature covers `signed_text`, letter for letter."""
+    """The fields of a token. `resource` is decoded; the signature covers `signed_text` exactly."""
 
     resource: str
     signature: bytes = field(repr=False)
@@ -40,7 +49,7 @@ class Sas:
 
 
 def parse(token: str) -> Sas:
-    """Split a token into its fields, whatever their order; raises SasRefused."""
+    """Split a token into its fields, in any order; raises SasRefused."""
     if len(token) > MAX_TOKEN_CHARACTERS:
         raise SasRefused(f"token longer than {MAX_TOKEN_CHARACTERS} characters")
     scheme, _, rest = token.partition(" ")
@@ -57,10 +66,10 @@ def parse(token: str) -> Sas:
 
 
 def verify(token: str, *, allowed: Sequence[tuple[str, Sequence[str]]], now: float) -> str:
-    """Return which of the allowed resources the token is made out for and signed with a key of.
+    """Return the allowed resource that the token names and whose key signed it.
 
     `allowed` pairs each resource with its base64 keys (primary, secondary). Resources are compared without
-    port, in any letter case (ref 4.2); the answer is spelt as in `allowed`, without its port.
+    port and case-insensitively (ref 4.2); the result is spelt as in `allowed`, without its port.
     Raises SasRefused: malformed, expired, for another resource, or signed with another key.
     """
     sas = parse(token)
@@ -68,9 +77,9 @@ def verify(token: str, *, allowed: Sequence[tuple[str, Sequence[str]]], now: flo
         raise SasRefused(f"token for {sas.resource!r} expired {now - sas.expiry:.0f} s ago")
     candidates = [(resource, keys) for resource, keys in allowed if _same(resource, sas.resource)]
     if not candidates:
-        raise SasRefused(f"token is for {sas.resource!r}, which is not what is asked for")
+        raise SasRefused(f"token is for {sas.resource!r}, which is not the requested resource")
     for resource, keys in candidates:
-        # every key is tried, so that the time taken does not tell which one matched
+        # tries every key, so that the duration does not reveal which one matched
         matches = [hmac.compare_digest(_digest(key, sas.signed_text), sas.signature) for key in keys]
         if any(matches):
             return without_port(resource)
@@ -91,7 +100,7 @@ def digest(key: str, data: bytes) -> bytes:
         raw = base64.b64decode(key, validate=True)
     except (binascii.Error, ValueError):
         raise ValueError("a shared access key is not base64") from None
-    if not raw:  # HMAC takes an empty key, and then anybody can sign
+    if not raw:  # HMAC accepts an empty key, and then anybody can sign
         raise ValueError("a shared access key is empty")
     return hmac.new(raw, data, hashlib.sha256).digest()
 

@@ -1,14 +1,13 @@
-"""What outlives the hub process: documents by kind and key, and queued messages, in one SQLite file.
+"""The hub's durable state in one SQLite file: JSON documents by kind and key, and queued messages.
 
-One commit for each turn of the event loop: the first write of a turn opens a transaction, the loop's next
-turn begins with its COMMIT, and what waited for it (PUBACKs, answers) runs right after. No thread hop, and no
-timer but for what nobody waits for: delivered messages leave the disk together, a moment later. WAL with
-synchronous=NORMAL outlives `kill -9`, durability "full" power loss too. Outside a running loop every write
-commits itself. Knows no document's meaning.
+The store commits once per turn of the event loop. The first write of a turn opens a transaction, the next
+turn begins with its COMMIT, and the callbacks that waited for it (PUBACKs, answers) run right after. This
+needs no thread and no timer; only delivered messages, for which nobody waits, are removed together a moment
+later. Outside a running loop every write commits at once. WAL with synchronous=NORMAL survives `kill -9`;
+durability "full" survives a power loss too.
 
-A write that fails is the end: memory and disk would part ways. The store then refuses everything,
-`on_failure` is told once, and nothing that waited is ever acknowledged (ref 4.4: no PUBACK, so the senders
-send again).
+A failed write ends the store, because memory and disk would differ: it refuses every later call, calls
+`on_failure` once and never runs the waiting callbacks (ref 4.4: no PUBACK, so the senders send again).
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ logger = logging.getLogger(__name__)
 Durability: TypeAlias = Literal["normal", "full"]
 DURABILITIES: Final[tuple[str, ...]] = get_args(Durability)
 SCHEMA_VERSION: Final = 2
-# Checkpoints copy the log back from a second connection, on a thread, without stopping writers.
+# A second connection, in a thread, copies the log back without blocking writers.
 CHECKPOINT_BYTES: Final = 4 << 20
-# Under constant load the thread never catches up and the log never restarts: then once from this connection.
+# Under constant load the thread never catches up, so above this size the writer itself copies the log back.
 MAX_LOG_BYTES: Final = 64 << 20
 ROW_BYTES: Final = 4096  # each write costs at least one page of the log
-# So long a delivered message may still be on the disk, and a kill has it delivered again. To remove each at
-# once costs as much as to store it. Nearly always the next message is stored in its place before: one page
-# changes, none is freed or added, however many wait.
+# A delivered message stays on disk for at most this time; a kill in between delivers it again. Removing each
+# message at once costs as much as storing it. Usually the next message overwrites its row before: then one
+# page changes, and none is freed or added.
 DELIVERED_WITHIN_S: Final = 0.01
 
 _DOCUMENTS: Final = """
@@ -53,24 +52,26 @@ INSERT INTO messages SELECT seq, seq, queue, priority, expires, head, body FROM 
 DROP TABLE messages_1;
 """
 _TO_SCHEMA: Final = {0: _DOCUMENTS + _MESSAGES, 1: _FROM_1}  # from the version that a file has
-_JSON: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)  # dumps() would make one each time
+_JSON: Final = json.JSONEncoder(
+    separators=(",", ":"), allow_nan=False
+)  # dumps() makes an encoder for each call
 _EMPTY: Final = "DELETE FROM messages WHERE slot = ?"
 
 
 class StoreUnusable(Exception):
-    """The file cannot be used; the text names it and the cure."""
+    """The file cannot be used. The text names it and the cure."""
 
 
 class StorageFailed(Exception):
-    """A write did not reach the disk; nothing that depends on it may be acknowledged."""
+    """A write did not reach the disk, so nothing that depends on it may be acknowledged."""
 
 
-@dataclass(slots=True)  # the frame path: a frozen one takes five times as long to make
+@dataclass(slots=True)  # not frozen: on the frame path, a frozen one takes five times as long to make
 class StoredMessage:
-    """A message in a queue. `expires`: seconds since the epoch, None = never. `head`: its owner's text."""
+    """A message in a queue. `expires`: seconds since the epoch (None: never). `head`: text of the caller."""
 
-    slot: int  # its place in the file, which a later message may have after it
-    seq: int  # its place in the order of all that was ever stored
+    slot: int  # its row, which a later message may reuse
+    seq: int  # its position in the order of all stored messages
     queue: str
     priority: int
     expires: float | None
@@ -79,7 +80,7 @@ class StoredMessage:
 
 
 class Store:
-    """Raises StoreUnusable when opened on what it cannot use, StorageFailed when a write fails."""
+    """Opening raises StoreUnusable; every method raises StorageFailed after a failed write."""
 
     def __init__(self, path: Path, durability: str = "normal") -> None:
         if durability not in DURABILITIES:
@@ -89,37 +90,37 @@ class Store:
         self._failed: StorageFailed | None = None
         self._in_transaction = False
         self._waiting: list[Callable[[], None]] = []
-        self._delivered: list[int] = []  # slots, to be filled again or emptied
+        self._delivered: list[int] = []  # slots to reuse or to delete
         self._delivered_alarm: asyncio.TimerHandle | None = None
         self._unchecked_bytes = 0
-        self._checkpoint: asyncio.Future[None] | None = None  # the one under way, or the last
+        self._checkpoint: asyncio.Future[None] | None = None  # the running one, or the last
         self._db = _open(path, durability)
-        self._writer = self._db.cursor()  # kept: a statement through the connection makes one each time
+        self._writer = self._db.cursor()  # one cursor: execute() on the connection makes a new one each time
         lasts = "SELECT max(slot), max(seq), sum(length(head) + length(body)) FROM messages"
         last_slot, last_seq, message_bytes = self._db.execute(lasts).fetchone()
         self._last_slot: int = last_slot or 0
         self._last_seq: int = last_seq or 0
-        self.message_bytes: int = message_bytes or 0  # heads and bodies of all that is queued
-        self.committed_seq = self._last_seq  # every message up to here is safe
+        self.message_bytes: int = message_bytes or 0  # heads and bodies of all queued messages
+        self.committed_seq = self._last_seq  # every message up to this one is on disk
 
     def documents(self, kind: str) -> dict[str, Any]:
-        """Every document of a kind by its key, as last put."""
+        """All documents of a kind by key."""
         rows = self._db.execute("SELECT key, value FROM documents WHERE kind = ?", (kind,))
         return {key: json.loads(value) for key, value in rows}
 
     def put(self, kind: str, key: str, value: Any) -> None:
-        """Keep a JSON value; raises TypeError or ValueError for what is none."""
+        """Store a JSON value; raises TypeError or ValueError for other values."""
         text = _JSON.encode(value)
         self._write("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", (kind, key, text), len(text))
 
     def delete(self, kind: str, key: str) -> None:
-        """Forget a document; one that is not there is no error."""
+        """Delete a document, if it exists."""
         self._write("DELETE FROM documents WHERE kind = ? AND key = ?", (kind, key), 0)
 
     def add_message(
         self, queue: str, priority: int, expires: float | None, head: str, body: bytes
     ) -> StoredMessage:
-        """Append to a queue; `seq` rises over all queues."""
+        """Append to a queue. `seq` increases across all queues."""
         self._last_seq += 1
         row = (self._free_slot(), self._last_seq, queue, priority, expires, head, body)
         self._write("INSERT OR REPLACE INTO messages VALUES (?, ?, ?, ?, ?, ?, ?)", row, len(body))
@@ -127,32 +128,32 @@ class Store:
         return StoredMessage(*row)
 
     def remove_message(self, slot: int, size: int = 0) -> None:
-        """Take a message out of its queue: it has been delivered, or its time is up. `size`: what it took."""
+        """Remove a message of `size` bytes (head and body) from its queue."""
         self._write(_EMPTY, (slot,), 0)
         self.message_bytes -= size
 
     def delivered(self, slot: int, size: int) -> None:
-        """Take a message out of its queue, as remove_message(), but not on the disk at once."""
+        """Remove a delivered message like remove_message(), but from the disk a moment later."""
         self._delivered.append(slot)
         self.message_bytes -= size
         if self._delivered_alarm is None:
             self._remove_delivered_soon()
 
     def messages(self) -> Iterator[StoredMessage]:
-        """Everything queued, oldest first. Bodies come one row at a time, not all at once."""
+        """All queued messages, oldest first; reads one body at a time."""
         for (slot,) in self._db.execute("SELECT slot FROM messages ORDER BY seq").fetchall():
             row = self._db.execute("SELECT * FROM messages WHERE slot = ?", (slot,)).fetchone()
             yield StoredMessage(*row)
 
     def body(self, slot: int) -> bytes:
-        """The body of one queued message; raises KeyError when it is not queued."""
+        """The body of a queued message; raises KeyError if it is not queued."""
         row = self._db.execute("SELECT body FROM messages WHERE slot = ?", (slot,)).fetchone()
         if row is None:
             raise KeyError(slot)
         return bytes(row[0])
 
     def after_commit(self, callback: Callable[[], None]) -> None:
-        """Run a callback once everything written so far is safe: at once when it is already."""
+        """Run a callback when everything written so far is on disk; at once if it already is."""
         if self._failed is not None:
             raise self._failed
         if self._in_transaction:
@@ -161,23 +162,23 @@ class Store:
             callback()
 
     def commit(self) -> None:
-        """End the turn's transaction and run what waited for it. The loop calls this by itself."""
+        """End the turn's transaction and run the waiting callbacks. The event loop calls this."""
         if not self._in_transaction or self._failed is not None:
             return
         self._execute("COMMIT")
         self._in_transaction = False
         self.committed_seq = self._last_seq
         if self._unchecked_bytes >= CHECKPOINT_BYTES:
-            self._start_checkpoint()  # here, because what waits may open the next transaction
+            self._start_checkpoint()  # before the callbacks, because they may open the next transaction
         waiting, self._waiting = self._waiting, []
         for callback in waiting:
             try:
                 callback()
             except Exception:
-                logger.exception("what followed a commit failed")
+                logger.exception("a callback after a commit failed")
 
     async def close(self) -> None:
-        """Commit, wait for a checkpoint under way, close the file."""
+        """Commit, wait for a running checkpoint, close the file."""
         self._remove_delivered()
         self.commit()
         if self._checkpoint is not None:
@@ -251,14 +252,14 @@ class Store:
 
 
 def _open(path: Path, durability: str) -> sqlite3.Connection:
-    # The documents hold keys: the file is its owner's alone, and SQLite gives its log the same mode.
+    # The documents contain keys, so the mode is 0600; SQLite gives its log the same mode.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     db = sqlite3.connect(path, isolation_level=None)
     try:
         _prepare(db, path, durability)
     except sqlite3.DatabaseError as error:
         db.close()
-        raise StoreUnusable(f"{path}: {error}; move the file away to begin anew") from error
+        raise StoreUnusable(f"{path}: {error}; move the file away to start with an empty store") from error
     except StoreUnusable:
         db.close()
         raise
@@ -269,8 +270,8 @@ def _prepare(db: sqlite3.Connection, path: Path, durability: str) -> None:
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > SCHEMA_VERSION:
         raise StoreUnusable(
-            f"{path}: schema {version} was written by a newer Twinship (this one knows {SCHEMA_VERSION}); "
-            "upgrade, or move the file away to begin anew"
+            f"{path}: a newer Twinship wrote schema {version} (this version reads up to {SCHEMA_VERSION}); "
+            "upgrade, or move the file away to start with an empty store"
         )
     db.execute("PRAGMA journal_mode = WAL")
     db.execute(f"PRAGMA synchronous = {durability.upper()}")
@@ -287,5 +288,5 @@ def _checkpoint(path: Path) -> None:
 def _copy_back(db: sqlite3.Connection) -> None:
     try:
         db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-    except sqlite3.Error as error:  # nothing is lost: the log is longer until the next time
+    except sqlite3.Error as error:  # nothing is lost: the log stays longer until the next checkpoint
         logger.warning("the store's log could not be copied back: %s", error)

@@ -1,6 +1,6 @@
-"""Becomes another program that dies with its parent. Run by path: `child.py PARENT_PID PROGRAM ARGUMENT...`.
+"""Replaces itself by a program that dies with its parent: `child.py PARENT_PID PROGRAM ARGUMENT...`.
 
-prctl before exec, in the child itself: a preexec_fn is not safe in a process with threads. Does nothing else.
+It calls prctl in the child before exec, because a preexec_fn is not safe in a process with threads.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: list[str]) -> None:
-    """Replace this process by the program; a parent that is gone already is followed at once."""
+    """Replace this process by the program; exit if the parent has already ended."""
     parent, command = int(arguments[0]), arguments[1:]
-    # sent when the thread that started us ends; the agent's lives until its children have ended
+    # The kernel sends it when the thread that started us ends; that thread outlives its children.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(1)

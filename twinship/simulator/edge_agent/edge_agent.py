@@ -1,7 +1,7 @@
-"""edgeAgent's part in the agent: applies the manifest, runs its modules as processes, reports what they do.
+"""The edgeAgent of one device: applies the manifest, runs its modules as processes, reports their states.
 
-Follows `$edgeAgent`'s desired properties, so that a later deployment starts, stops and restarts modules. Runs
-in the agent's event loop; starting and ending the hub is agent.py's.
+It follows the desired properties of `$edgeAgent`, so a later deployment starts, stops and restarts modules.
+The launcher starts and ends the hub.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from twinship.simulator.workload.workload import API_VERSION, socket_path
 
 logger = logging.getLogger(__name__)
 
-ASK_AGAIN_S = 1.0  # after the hub could not be reached
-LONG_CALL_S = 60.0  # beyond the hub's own waiting time
-GATHER_S = 0.05  # changes that come together are reported together
-LEAST_GRACE_S = 1.0
+RETRY_S = 1.0  # after the hub could not be reached
+LONG_CALL_S = 60.0  # longer than the hub holds a call
+BATCH_S = 0.05  # changes within this time go into one report
+MIN_GRACE_S = 1.0
 RESTART_GRACE_S = 10.0
 SOCKET_WITHIN_S = 5.0
-EDGE_HUB_MODULE = "edgeHub"  # as edgeAgent calls it
+EDGE_HUB_MODULE = "edgeHub"  # edgeAgent's name for it
 SYSTEM_MODULES = ("edgeAgent", EDGE_HUB_MODULE)
-# What a module sees of the agent's own environment: no more than a container would have. No proxy of the
-# agent's own: the SDK would send loopback connections there (ref 0).
+# A module inherits only these variables, as in a container. Proxy variables are left out, because the SDK
+# would send loopback connections to the proxy (ref 0).
 INHERITED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
 
 
 class ModuleNotReady(Exception):
-    """A module cannot be started; one line says why."""
+    """A module cannot be started. The text is one line with the reason."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """The simulated edge device: its name, its places, and what the command line says about its modules."""
+    """The simulated edge device: its name, its folders, and the user's settings for its modules."""
 
     name: str
     folder: Path
@@ -60,7 +60,7 @@ class Device:
 
 
 class EdgeAgent:
-    """One device's modules. `apply` first; then `start_modules`; `close` at the end."""
+    """Runs the modules of one device. Call `apply` first, then `start_modules`, and `close` at the end."""
 
     def __init__(self, device: Device, hub: Supervised, client: ServiceClient, record: ProcessRecord) -> None:
         self._device = device
@@ -77,8 +77,8 @@ class EdgeAgent:
         self._tasks: list[asyncio.Task[None]] = []
         self._answers: set[asyncio.Task[None]] = set()
 
-    async def apply(self, wanted: Deployment) -> None:
-        """Create the edge device, if it is not there, and apply the manifest to it."""
+    async def apply(self, manifest: Deployment) -> None:
+        """Create the edge device if it does not exist, and apply the manifest to it."""
         name = self._device.name
         identity = {"deviceId": name, "status": "enabled", "capabilities": {"iotEdge": True}}
         try:
@@ -86,9 +86,9 @@ class EdgeAgent:
         except ServiceRefused as refused:
             if refused.status != 409:
                 raise
-        content = {"modulesContent": wanted.modules_content}
+        content = {"modulesContent": manifest.modules_content}
         await self._client.call("POST", "devices", name, "applyConfigurationContent", body=content)
-        await self._take(await self._client.call("GET", "edge-agent", name, after="0"))
+        await self._apply_desired(await self._client.call("GET", "edge-agent", name, after="0"))
         self._tasks = [
             asyncio.create_task(self._follow(), name="follow $edgeAgent"),
             asyncio.create_task(self._report(), name="report $edgeAgent"),
@@ -96,7 +96,7 @@ class EdgeAgent:
         ]
 
     async def environment(self, name: str) -> dict[str, str]:
-        """What edgeAgent sets for a module (ref 1.1), over the manifest's own; raises ModuleNotReady."""
+        """The manifest's variables and those that edgeAgent sets (ref 1.1); raises ModuleNotReady."""
         if name not in self._modules:
             raise ModuleNotReady(
                 f"the manifest has no module {name!r}; it has {', '.join(sorted(self._modules))}"
@@ -105,7 +105,7 @@ class EdgeAgent:
         data = self._device.folder / "modules" / name
         data.mkdir(parents=True, exist_ok=True)
         return {
-            # What a person would set for a store with an authority of its own on this machine.
+            # a user needs the same two settings for a model server on this machine with its own authority
             "SSL_CERT_FILE": str(self._device.endpoints.trusted_pem),
             "MODEL_SOURCE_ALLOW": "loopback",
             **self._modules[name].environment,
@@ -128,40 +128,40 @@ class EdgeAgent:
         return {} if proxy is None else {"https_proxy": proxy}
 
     async def start_modules(self) -> None:
-        """Start what the manifest wants running, in its order; what runs already is left alone."""
+        """Start the modules that the manifest wants running, in startup order, if they do not run yet."""
         self._started = True
         for module in sorted(self._modules.values(), key=lambda each: (each.startup_order, each.name)):
             if self._is_wanted(module) and module.name not in self._supervised:
                 await self._start(module)
 
     async def stop_modules(self, timeout_s: float) -> None:
-        """End the modules, the last started first; together they have `timeout_s` before they are killed."""
+        """End the modules, the last started first. They share `timeout_s` before they are killed."""
         self._started = False
         deadline = time.monotonic() + timeout_s
         for name in reversed(list(self._supervised)):
-            await self._stop(name, max(LEAST_GRACE_S, deadline - time.monotonic()))
+            await self._stop(name, max(MIN_GRACE_S, deadline - time.monotonic()))
 
     def states(self) -> dict[str, RunState]:
-        """How each module is."""
+        """The state of each module."""
         return self._ended | {name: supervised.state for name, supervised in self._supervised.items()}
 
     def kill(self) -> None:
-        """SIGKILL every module, now."""
+        """SIGKILL every module."""
         for supervised in self._supervised.values():
             supervised.kill()
 
     async def close(self, timeout_s: float) -> None:
-        """Stop the modules and following, report that they stopped."""
+        """Stop following the hub, stop the modules, and report that they stopped."""
         tasks = [*self._tasks, *self._answers]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.stop_modules(timeout_s)
         with contextlib.suppress(OSError, ServiceRefused):
-            await self._send(timeout_s=LEAST_GRACE_S)
+            await self._send(timeout_s=MIN_GRACE_S)
 
     def hub_changed(self) -> None:
-        """The hub's state is part of the report."""
+        """Report again, because the hub's state is part of the report."""
         self._changed.set()
 
     @property
@@ -175,15 +175,15 @@ class EdgeAgent:
         return self._device.name
 
     def logs(self) -> dict[str, Path]:
-        """The log file of each module, edgeHub's too; a module that never ran has none yet."""
+        """The path of each module's log and of edgeHub's. A log exists after the first start."""
         folder = self._device.folder / "logs"
         modules = {name: folder / f"{name}.log" for name in self._modules}
         return {EDGE_HUB_MODULE: folder / "hub.log", **modules}
 
     async def restart(self, name: str) -> None:
-        """End a module that runs and start it again; raises NotRestarted."""
+        """Restart a running module; raises NotRestarted."""
         if name in SYSTEM_MODULES:
-            raise NotRestarted(f"{name} is not restarted by a method in this simulator")
+            raise NotRestarted(f"this simulator cannot restart {name} by a method")
         if name not in self._modules:
             raise NotRestarted(f"Module {name} not found in the current environment")
         supervised = self._supervised.get(name)
@@ -196,7 +196,7 @@ class EdgeAgent:
     async def _start(self, module: Module) -> None:
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         environment = {**inherited, "PYTHONUNBUFFERED": "1", **await self.environment(module.name)}
-        # -P: a file in the working directory must not pass for a library
+        # -P: a file in the working directory must not replace a library
         command = (sys.executable, "-P", "-m", module.name)
         program = Program(module.name, command, environment, module.restart_policy)
         supervised = Supervised(program, self._device.folder / "logs", self._record, self._changed.set)
@@ -210,34 +210,35 @@ class EdgeAgent:
         self._supervised.pop(name, None)
 
     async def _socket(self, name: str) -> Path:
-        """The module's workload socket; the hub makes it a moment after the identity."""
+        """The module's workload socket; the hub creates it shortly after the identity."""
         path = socket_path(self._device.sockets, Identity(self._device.name, name))
         deadline = time.monotonic() + SOCKET_WITHIN_S
         while not path.is_socket():
             if time.monotonic() > deadline:
-                raise ModuleNotReady(f"the hub made no workload socket for module {name!r} ({path})")
+                raise ModuleNotReady(f"the hub created no workload socket for module {name!r} ({path})")
             await asyncio.sleep(0.01)
         return path
 
     async def _follow(self) -> None:
-        """Take every later deployment, as soon as the hub has it."""
+        """Apply every later deployment as soon as the hub has it."""
+        while True:
+            await self._apply_desired(await self._poll(after=str(self._last.version)))
+
+    async def _poll(self, *path: str, **query: str) -> Any:
+        """Repeat a long call until the hub returns something."""
         while True:
             try:
-                desired = await self._client.call(
-                    "GET",
-                    "edge-agent",
-                    self._device.name,
-                    timeout_s=LONG_CALL_S,
-                    after=str(self._last.version),
+                result = await self._client.call(
+                    "GET", "edge-agent", self._device.name, *path, timeout_s=LONG_CALL_S, **query
                 )
             except (OSError, ServiceRefused) as error:
-                logger.debug("$edgeAgent's desired properties cannot be read: %s", error)
-                await asyncio.sleep(ASK_AGAIN_S)
-                continue
-            if desired is not None:
-                await self._take(desired)
+                logger.debug("$edgeAgent cannot reach the hub: %s", error)
+                await asyncio.sleep(RETRY_S)
+            else:
+                if result is not None:
+                    return result
 
-    async def _take(self, desired: dict[str, Any]) -> None:
+    async def _apply_desired(self, desired: dict[str, Any]) -> None:
         version = desired.pop("$version")
         content = {"$edgeAgent": {"properties.desired": desired}, "$edgeHub": {"properties.desired": {}}}
         try:
@@ -247,12 +248,12 @@ class EdgeAgent:
                 await self._reconcile(before)
             self._last = LastDesired(version)
         except (ManifestError, ModuleNotReady, OSError, ServiceRefused) as error:
-            logger.warning("the deployment of version %d cannot be applied: %s", version, error)
+            logger.warning("deployment version %d cannot be applied: %s", version, error)
             self._last = LastDesired(version, 400, str(error))
         self._changed.set()
 
     async def _reconcile(self, before: Mapping[str, Module]) -> None:
-        """Stop what is gone or has changed, start what is new or has changed."""
+        """Stop removed and changed modules; start new and changed modules."""
         for name in list(self._supervised):
             now = self._modules.get(name)
             if now is None or now != before.get(name):
@@ -260,26 +261,17 @@ class EdgeAgent:
         await self.start_modules()
 
     async def _serve_calls(self) -> None:
-        """Fetch each call of a direct method and answer it, several at a time."""
+        """Fetch the calls of direct methods and answer them concurrently."""
         while True:
-            try:
-                call = await self._client.call(
-                    "GET", "edge-agent", self._device.name, "methods", timeout_s=LONG_CALL_S
-                )
-            except (OSError, ServiceRefused) as error:
-                logger.debug("$edgeAgent's methods cannot be fetched: %s", error)
-                await asyncio.sleep(ASK_AGAIN_S)
-                continue
-            if call is not None:
-                task = asyncio.create_task(self._answer(call))
-                self._answers.add(task)
-                task.add_done_callback(self._answers.discard)
+            task = asyncio.create_task(self._answer(await self._poll("methods")))
+            self._answers.add(task)
+            task.add_done_callback(self._answers.discard)
 
     async def _answer(self, call: dict[str, Any]) -> None:
-        answered = await methods.answer(self, call["name"], call["payload"])
+        result = await methods.answer(self, call["name"], call["payload"])
         path = ("edge-agent", self._device.name, "methods", call["id"])
         try:
-            body = {"status": answered.status, "payload": answered.payload}
+            body = {"status": result.status, "payload": result.payload}
             await self._client.call("POST", *path, body=body)
         except (OSError, ServiceRefused) as error:
             logger.warning("the answer to method %s could not be delivered: %s", call["name"], error)
@@ -287,14 +279,14 @@ class EdgeAgent:
     async def _report(self) -> None:
         while True:
             await self._changed.wait()
-            await asyncio.sleep(GATHER_S)
+            await asyncio.sleep(BATCH_S)
             self._changed.clear()
             try:
                 await self._send(timeout_s=10.0)
             except (OSError, ServiceRefused) as error:
                 logger.debug("$edgeAgent's state cannot be reported: %s", error)
                 self._changed.set()
-                await asyncio.sleep(ASK_AGAIN_S)
+                await asyncio.sleep(RETRY_S)
 
     async def _send(self, *, timeout_s: float) -> None:
         state = reported(self._modules, self.states(), self._hub.state, self._last)

@@ -1,6 +1,6 @@
-"""The hub as the agent sees it: a process in a folder, ready when endpoints.json names its pid.
+"""The hub process as the launcher sees it: its addresses, its command line and its readiness.
 
-Addresses are tried before, and others are taken when somebody was faster. What the hub does is hub.py's.
+The hub is ready when endpoints.json in its folder contains its pid.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from twinship.simulator.loopback import MQTT_PORT, NoAddress, free_addresses, ho
 
 REST_PORT = 8443
 READY_WITHIN_S = 20.0
-LOOK_EVERY_S = 0.02
+POLL_S = 0.02
 ENDPOINTS = "endpoints.json"
 
 
 class HubNotReady(Exception):
-    """The hub did not start; one line says why."""
+    """The hub did not start. The text is one line with the reason."""
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """Loopback addresses of IoT Hub and of the edge device; never the same (both answer for themselves)."""
+    """Loopback addresses of IoT Hub and of the edge device; they must differ, because both use port 8883."""
 
     hub: str
     gateway: str
@@ -38,7 +38,7 @@ class Addresses:
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Where everything is, once the hub is ready."""
+    """Addresses and files of a ready hub."""
 
     hub_name: str
     gateway: str
@@ -46,13 +46,13 @@ class Endpoints:
     ca_pem: Path
     service_env: Path
     upstream: Path
-    proxy: str | None  # what modules must use for HTTPS, where the edge device cannot have port 443
-    trusted_pem: Path  # what modules must trust besides the trust bundle, to fetch model files
+    proxy: str | None  # modules need it for HTTPS if the edge device cannot use port 443
+    trusted_pem: Path  # modules must trust it, besides the trust bundle, to download model files
 
     @classmethod
     def of(cls, folder: Path, addresses: Addresses, device: str) -> Endpoints:
-        """By the names that the hub gives its files, and what it says in one of them."""
-        said = _said(folder)
+        """From the hub's fixed file names and its endpoints.json."""
+        endpoints = _read_endpoints(folder)
         return cls(
             hub_name=addresses.hub,
             gateway=addresses.gateway,
@@ -60,24 +60,28 @@ class Endpoints:
             ca_pem=folder / "ca.pem",
             service_env=folder / "service.env",
             upstream=folder / "upstream.jsonl",
-            proxy=said.get("proxies", {}).get(device),
-            trusted_pem=Path(said["model_files"]["trusted_pem"]),
+            proxy=endpoints.get("proxies", {}).get(device),
+            trusted_pem=Path(endpoints["model_files"]["trusted_pem"]),
         )
 
 
-def choose_addresses(asked: Addresses | None, folder: Path) -> Addresses:
-    """Free addresses: those asked for, else those of the last time, else any. Raises NoAddress."""
-    if asked is None:
-        hub, gateway = free_addresses(2, (MQTT_PORT, REST_PORT), prefer=_last_time(folder))
+def choose_addresses(requested: Addresses | None, folder: Path) -> Addresses:
+    """Free addresses: the requested ones, else those of the previous run, else any. Raises NoAddress."""
+    if requested is None:
+        hub, gateway = free_addresses(2, (MQTT_PORT, REST_PORT), prefer=_previous(folder))
         return Addresses(hub, gateway)
-    if asked.hub == asked.gateway:
-        raise NoAddress(f"the hub and the edge device need two addresses, not {asked.hub} for both")
-    for address, port in _pairs(asked):
+    if requested.hub == requested.gateway:
+        raise NoAddress(f"the hub and the edge device need two addresses, not {requested.hub} for both")
+    for address, port in _pairs(requested):
         if not is_free(address, port):
             found = holder(address, port)
-            who = f"{found} is in the way" if found else "not an address of this machine, or not to be bound"
-            raise NoAddress(f"{address}:{port} cannot be used: {who}; stop that, or ask for another address")
-    return asked
+            who = (
+                f"{found} is in the way"
+                if found
+                else "this machine has no such address, or it cannot be bound"
+            )
+            raise NoAddress(f"{address}:{port} cannot be used: {who}; stop that, or choose another address")
+    return requested
 
 
 def hub_program(
@@ -97,9 +101,9 @@ def hub_program(
 
 
 async def ready(hub: Supervised, folder: Path, *, may_end: bool) -> None:
-    """Wait until the hub that runs now has written endpoints.json; raises HubNotReady.
+    """Wait until the running hub has written endpoints.json; raises HubNotReady.
 
-    `may_end`: whether it may have ended before, to be started again.
+    `may_end`: a hub that ends is not an error, because the supervisor starts it again.
     """
     deadline = time.monotonic() + READY_WITHIN_S
     while _ready_pid(folder) is None or _ready_pid(folder) != hub.state.pid:
@@ -107,11 +111,11 @@ async def ready(hub: Supervised, folder: Path, *, may_end: bool) -> None:
             raise HubNotReady(last_line(hub.log_path) or f"the hub ended with {hub.state.exit_code}")
         if time.monotonic() > deadline:
             raise HubNotReady(f"the hub was not ready within {READY_WITHIN_S:g} s; see {hub.log_path}")
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(POLL_S)
 
 
 def are_taken(addresses: Addresses) -> bool:
-    """Whether somebody else listens there now."""
+    """Whether another program listens there now."""
     return not all(is_free(address, port) for address, port in _pairs(addresses))
 
 
@@ -121,29 +125,29 @@ def _pairs(addresses: Addresses) -> list[tuple[str, int]]:
     ]
 
 
-def _last_time(folder: Path) -> tuple[str, ...]:
-    """The addresses of the last start in this folder, so that what people wrote down stays true."""
+def _previous(folder: Path) -> tuple[str, ...]:
+    """The addresses of the previous run in this folder, so that addresses that people noted stay valid."""
     try:
-        kept = json.loads((folder / "addresses.json").read_text(encoding="utf-8"))
-        return str(kept["hub"]), str(kept["gateway"])
+        saved = json.loads((folder / "addresses.json").read_text(encoding="utf-8"))
+        return str(saved["hub"]), str(saved["gateway"])
     except (OSError, ValueError, KeyError, TypeError):
         return ()
 
 
-def keep_addresses(folder: Path, addresses: Addresses) -> None:
-    """For the next start in this folder."""
+def save_addresses(folder: Path, addresses: Addresses) -> None:
+    """Save the addresses for the next run in this folder."""
     (folder / "addresses.json").write_text(json.dumps(addresses.__dict__), encoding="utf-8")
 
 
 def _ready_pid(folder: Path) -> int | None:
-    pid = _said(folder).get("pid")
+    pid = _read_endpoints(folder).get("pid")
     return pid if isinstance(pid, int) else None
 
 
-def _said(folder: Path) -> dict[str, Any]:
-    """What is in endpoints.json; nothing while no hub is ready."""
+def _read_endpoints(folder: Path) -> dict[str, Any]:
+    """The content of endpoints.json; empty while no hub is ready."""
     try:
-        said = json.loads((folder / ENDPOINTS).read_text(encoding="utf-8"))
+        endpoints = json.loads((folder / ENDPOINTS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return said if isinstance(said, dict) else {}
+    return endpoints if isinstance(endpoints, dict) else {}

@@ -1,8 +1,4 @@
-"""What edgeAgent answers to its direct methods: ping, RestartModule, GetModuleLogs (ref 8).
-
-Reads the payload and says each outcome with edgeAgent's own status numbers. What a restart is, and where the
-logs are, is edge_agent.py's.
-"""
+"""edgeAgent's direct methods: ping, RestartModule, GetModuleLogs (ref 8), with edgeAgent's status codes."""
 
 from __future__ import annotations
 
@@ -18,16 +14,16 @@ from twinship.simulator.edge_hub.methods import MethodAnswer
 
 logger = logging.getLogger(__name__)
 
-#: edgeAgent has them, and they need a blob store, which is not here.
-NOT_HERE: Final = ("UploadModuleLogs", "UploadSupportBundle", "GetTaskStatus")
+#: edgeAgent's methods that need a blob store.
+UNSUPPORTED: Final = ("UploadModuleLogs", "UploadSupportBundle", "GetTaskStatus")
 
 
 class NotRestarted(Exception):
-    """The module is not known, or does not run; one line says which."""
+    """The module is unknown or does not run. The text says which."""
 
 
 class Modules(Protocol):
-    """What the methods need of the agent."""
+    """The part of the agent that the methods use."""
 
     @property
     def hub_name(self) -> str: ...
@@ -36,16 +32,16 @@ class Modules(Protocol):
     def device_name(self) -> str: ...
 
     def logs(self) -> Mapping[str, Path]:
-        """The log file of each module, edgeHub's too."""
+        """The log file of each module and of edgeHub."""
 
     async def restart(self, name: str) -> None:
-        """End the module and start it again; raises NotRestarted."""
+        """Restart a module; raises NotRestarted."""
 
 
 async def answer(modules: Modules, name: str, payload: Any) -> MethodAnswer:
-    """Never raises for what somebody sent. Names are read in any letter case, as edgeAgent does."""
+    """Run a method; errors become statuses. Method names are case-insensitive, as in edgeAgent."""
     known = {method.casefold(): handler for method, handler in _METHODS.items()}
-    if name.casefold() in {method.casefold() for method in NOT_HERE}:
+    if name.casefold() in {method.casefold() for method in UNSUPPORTED}:
         return _error(501, f"{name} is not in this simulator: it needs a blob store")
     if (handler := known.get(name.casefold())) is None:
         return _error(400, f"Command '{name}' not found. The supported commands are - {','.join(_METHODS)}")
@@ -56,8 +52,8 @@ async def answer(modules: Modules, name: str, payload: Any) -> MethodAnswer:
     except NotRestarted as error:
         return _error(500, str(error))
     except Exception:
-        logger.exception("method %s has failed", name)
-        return _error(500, "the simulator failed; its log says why")
+        logger.exception("method %s failed", name)
+        return _error(500, "the simulator failed; its log has the reason")
 
 
 async def _ping(_modules: Modules, _payload: Any) -> None:

@@ -1,7 +1,7 @@
-"""The logs of modules as edgeAgent's GetModuleLogs gives them: which, filtered how, in which form.
+"""edgeAgent's GetModuleLogs (ref 8): selects modules, filters their log lines and encodes the result.
 
-Reads the log files of the agent's folder. Lines carry no time of Docker's here: time and level are those that
-a line itself says, as one JSON object or after a syslog priority `<6>`, and else those of the line before it.
+Without Docker, log lines have no time of their own. A line's time and level come from its JSON object or from
+the text after a syslog priority such as `<6>`; a line without them gets those of the line before it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-MAX_PAYLOAD_BYTES: Final = 127_000  # edgeAgent's own: a direct method's 128 KiB, less some room
+MAX_PAYLOAD_BYTES: Final = 127_000  # edgeAgent's limit: 128 KiB for a direct method, with a margin
 ALL_MODULES: Final = "all"
 _ENCODINGS, _CONTENT_TYPES = ("none", "gzip"), ("text", "json")
 _INFORMATION: Final = 6
-# Severities of syslog, which is what edgeAgent filters by.
+# edgeAgent filters by syslog severity.
 _SEVERITIES: Final = {
     "critical": 2,
     "fatal": 2,
@@ -36,12 +36,12 @@ _SECONDS: Final = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 
 class PayloadInvalid(ValueError):
-    """The payload of a call to edgeAgent is not what the method takes: status 400."""
+    """The payload is invalid for this method: status 400."""
 
 
 @dataclass(frozen=True)
 class LogFilter:
-    """What is wanted of a log. Times are seconds since the epoch; `severity` is one of syslog's, exactly."""
+    """Conditions for log lines. Times are seconds since the epoch; `severity` must match exactly."""
 
     tail: int | None = None
     since: float | None = None
@@ -51,7 +51,7 @@ class LogFilter:
 
     @classmethod
     def parse(cls, section: object, now: float) -> LogFilter:
-        """Read `filter` of an item; raises PayloadInvalid."""
+        """Parse the `filter` of an item; raises PayloadInvalid."""
         if not isinstance(section, Mapping):
             raise PayloadInvalid("filter must be an object")
         return cls(
@@ -63,11 +63,11 @@ class LogFilter:
         )
 
     def select(self, lines: Iterable[LogLine]) -> list[LogLine]:
-        """The lines that pass, and of these the last ones."""
-        passed = [line for line in lines if self._passes(line)]
-        return passed if self.tail is None else passed[len(passed) - min(self.tail, len(passed)) :]
+        """The lines that match; with `tail`, the last of these."""
+        matching = [line for line in lines if self._matches(line)]
+        return matching if self.tail is None else matching[max(0, len(matching) - self.tail) :]
 
-    def _passes(self, line: LogLine) -> bool:
+    def _matches(self, line: LogLine) -> bool:
         return (
             (self.since is None or (line.time is not None and line.time >= self.since))
             and (self.until is None or (line.time is not None and line.time <= self.until))
@@ -78,7 +78,7 @@ class LogFilter:
 
 @dataclass(frozen=True)
 class LogLine:
-    """One line without its end; `time` is seconds since the epoch, None when no line has said one yet."""
+    """One line without its line break. `time`: seconds since the epoch, None before the first known time."""
 
     text: str
     severity: int
@@ -87,7 +87,7 @@ class LogLine:
 
 @dataclass(frozen=True)
 class LogsRequest:
-    """Which modules (patterns with a filter each, the first that matches counts), and in which form."""
+    """Patterns for module names, each with a filter (the first match counts), and the output format."""
 
     items: Sequence[tuple[str, LogFilter]]
     encoding: str
@@ -95,7 +95,7 @@ class LogsRequest:
 
     @classmethod
     def parse(cls, payload: object, now: float) -> LogsRequest:
-        """Read the payload; raises PayloadInvalid."""
+        """Parse the payload; raises PayloadInvalid."""
         if not isinstance(payload, Mapping) or not payload.get("schemaVersion"):
             raise PayloadInvalid("the payload must be an object with schemaVersion")
         items = payload.get("items")
@@ -109,19 +109,19 @@ class LogsRequest:
         )
 
     def modules(self, known: Iterable[str]) -> dict[str, LogFilter]:
-        """The filter for each module that is asked for."""
+        """The filter for each requested module."""
         found: dict[str, LogFilter] = {}
         names = list(known)
-        for wanted, log_filter in self.items:
-            every = wanted.casefold() == ALL_MODULES
+        for pattern, log_filter in self.items:
+            every = pattern.casefold() == ALL_MODULES
             for name in names:
-                if every or re.search(wanted, name, re.IGNORECASE):
+                if every or re.search(pattern, name, re.IGNORECASE):
                     found.setdefault(name, log_filter)
         return found
 
 
 def module_logs(request: LogsRequest, logs: Mapping[str, Path], *, hub: str, device: str) -> list[Any]:
-    """One entry for each module asked for: id and payload, or payloadBytes when gzip is wanted."""
+    """One entry for each requested module: id and payload, or payloadBytes with gzip."""
     return [
         _entry(request, name, log_filter.select(read(logs[name])), {"iothub": hub, "device": device})
         for name, log_filter in request.modules(logs).items()
@@ -129,7 +129,7 @@ def module_logs(request: LogsRequest, logs: Mapping[str, Path], *, hub: str, dev
 
 
 def read(path: Path) -> Iterator[LogLine]:
-    """Every line of a log and of the older files behind it, oldest first."""
+    """Every line of a log and of its rotated files, oldest first."""
     older = sorted(path.parent.glob(f"{path.name}.[0-9]*"), reverse=True)
     severity, moment = _INFORMATION, None
     for file in (*older, path):
@@ -138,8 +138,7 @@ def read(path: Path) -> Iterator[LogLine]:
         except FileNotFoundError:
             continue
         for line in text.splitlines():
-            said = _said(line)
-            severity, moment = said if said is not None else (severity, moment)
+            severity, moment = _level_and_time(line) or (severity, moment)
             yield LogLine(line, severity, moment)
 
 
@@ -167,13 +166,14 @@ def _as_json(line: LogLine, place: Mapping[str, str]) -> dict[str, Any]:
 
 def _too_large(size: int) -> str:
     return (
-        f"The payload is too large for a direct method: GetModuleLogs gives up to {MAX_PAYLOAD_BYTES} bytes, "
-        f"these logs have {size}. Ask for less with tail, since, until, loglevel or regex."
+        "The payload is too large for a direct method: "
+        f"GetModuleLogs returns at most {MAX_PAYLOAD_BYTES} bytes, these logs have {size}. "
+        "Request less with tail, since, until, loglevel or regex."
     )
 
 
-def _said(line: str) -> tuple[int, float | None] | None:
-    """Severity and time that a line says of itself."""
+def _level_and_time(line: str) -> tuple[int, float | None] | None:
+    """The severity and time in the text of a line; None if it has none."""
     if match := _PRIORITY.match(line):
         return int(match[1]), _iso(match[2] or "")
     if not line.startswith("{"):
@@ -217,11 +217,11 @@ def _pattern(value: object, name: str) -> re.Pattern[str] | None:
     try:
         return re.compile(str(value), re.IGNORECASE if name == "id" else 0)
     except re.error as error:
-        raise PayloadInvalid(f"{name} is no regular expression: {error}") from None
+        raise PayloadInvalid(f"{name} is not a regular expression: {error}") from None
 
 
 def _moment(section: Mapping[str, Any], name: str, now: float) -> float | None:
-    """A time as edgeAgent takes it: seconds since the epoch, ISO 8601, or a duration such as "1h 30m" ago."""
+    """A time as edgeAgent reads it: epoch seconds, ISO 8601, or a duration before now ("1h 30m")."""
     value = section.get(name)
     if value is None:
         return None

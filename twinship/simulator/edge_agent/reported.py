@@ -1,4 +1,4 @@
-"""What edgeAgent reports in its twin: the shape of ref 8, from the states of the modules. Sends nothing."""
+"""The reported properties of `$edgeAgent`, in the form of ref 8, from the states of the modules."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from twinship.simulator.edge_agent.supervisor import RunState
 from twinship.simulator.iot_hub.identity_document import NEVER
 from twinship.simulator.manifest.manifest import LAST_IN_ORDER, Module
 
-VERSION = "1.6.0"  # of the edgeAgent whose shapes these are
+VERSION = "1.6.0"  # the edgeAgent version whose format this is
 SCHEMA_VERSION = "1.1"
 
 
 @dataclass(frozen=True)
 class LastDesired:
-    """Which desired properties were looked at last, and whether they could be applied (400: why not)."""
+    """The last desired properties that the agent read: their version, and 200 or 400 with the reason."""
 
     version: int = 0
     code: int = 200
@@ -28,7 +28,7 @@ class LastDesired:
 def reported(
     modules: Mapping[str, Module], states: Mapping[str, RunState], hub: RunState, last: LastDesired
 ) -> dict[str, Any]:
-    """All that `$edgeAgent` reports. Environments are left out: they may hold what is nobody's business."""
+    """All reported properties of `$edgeAgent`, without environments, because these can contain secrets."""
     return {
         "schemaVersion": SCHEMA_VERSION,
         "version": {"version": VERSION, "build": "simulator", "commit": ""},

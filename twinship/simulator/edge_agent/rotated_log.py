@@ -1,4 +1,4 @@
-"""A log of bounded size: `x.log`, older `x.log.1`, `x.log.2`. Writes bytes as they come, reads no line."""
+"""A log of bounded size: `x.log`, and older files `x.log.1` and `x.log.2`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAX_FILES = 3
 
 
 class RotatedLog:
-    """Open for appending. A file that cannot be written is given up: a full disk must not stop a module."""
+    """Appends bytes. After a failed write it writes nothing more: a full disk must not stop a module."""
 
     def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES) -> None:
         self.path = path
@@ -20,13 +20,9 @@ class RotatedLog:
         self._file: BinaryIO | None = path.open("ab", buffering=0)
 
     def write(self, data: bytes) -> None:
-        """Append; begin a new file first when this one is full."""
+        """Append; if the file is full, rotate first."""
         try:
-            if (
-                self._file is not None
-                and self._file.tell() + len(data) > self._max_bytes
-                and self._file.tell()
-            ):
+            if self._file and (size := self._file.tell()) and size + len(data) > self._max_bytes:
                 self._rotate()
             if self._file is not None:
                 self._file.write(data)
@@ -52,7 +48,7 @@ class RotatedLog:
 
 
 def last_line(path: Path) -> str:
-    """The last line of a log that says something; empty when there is none."""
+    """The last line of a log that is not blank; empty if there is none."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))

@@ -1,4 +1,4 @@
-"""A small client of the hub's REST API: JSON over TLS with the service's key. Knows no route."""
+"""A client of the hub's REST API: JSON over TLS with the service's key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOKEN_LIFETIME_S = 300
 
 
 class ServiceRefused(Exception):
-    """The hub answered, and said no. `status` is HTTP's."""
+    """The hub answered with an HTTP error `status`."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -28,7 +28,11 @@ class ServiceRefused(Exception):
 
 @dataclass(frozen=True)
 class ConnectionString:
-    """HostName=…;SharedAccessKeyName=…;SharedAccessKey=…"""
+    """HostName=…;SharedAccessKeyName=…;SharedAccessKey=…
+
+    >>> ConnectionString.parse("HostName=127.0.0.1:8443;SharedAccessKeyName=owner;SharedAccessKey=c2V=").host
+    '127.0.0.1:8443'
+    """
 
     host: str  # with its port
     policy: str
@@ -36,16 +40,16 @@ class ConnectionString:
 
     @classmethod
     def parse(cls, text: str) -> ConnectionString:
-        """Raises ValueError, without repeating the text, when a part is missing."""
-        parts = dict(part.partition("=")[::2] for part in text.split(";"))
+        """Raises ValueError if a field is missing; the error does not contain the text."""
+        fields = dict(pair.partition("=")[::2] for pair in text.split(";"))
         try:
-            return cls(parts["HostName"], parts["SharedAccessKeyName"], parts["SharedAccessKey"])
+            return cls(fields["HostName"], fields["SharedAccessKeyName"], fields["SharedAccessKey"])
         except KeyError as error:
             raise ValueError(f"the connection string has no {error.args[0]}") from None
 
 
 class ServiceClient:
-    """One session, used and closed in one event loop. Uses no proxy, whatever the environment says."""
+    """One HTTP session for one event loop. It ignores proxy variables of the environment."""
 
     def __init__(self, connection: ConnectionString, ca_file: Path) -> None:
         self._connection = connection
@@ -55,9 +59,9 @@ class ServiceClient:
     async def call(
         self, method: str, *path: str, body: object = None, timeout_s: float = 10.0, **query: str
     ) -> Any:
-        """The JSON of the answer, None when it has none. `path` is its segments, unquoted.
+        """Returns the JSON of the response, or None for 204. `path` has unquoted segments.
 
-        Raises ServiceRefused for an error status, OSError or TimeoutError when the hub cannot be reached.
+        Raises ServiceRefused for an error status, OSError or TimeoutError if the hub cannot be reached.
         """
         address = f"https://{self._connection.host}/{'/'.join(quote(segment, safe='$') for segment in path)}"
         try:
@@ -68,8 +72,8 @@ class ServiceClient:
                 json=body,
                 headers={"Authorization": self._token()},
                 timeout=aiohttp.ClientTimeout(total=timeout_s),
-            ) as answer:
-                return await _content(answer)
+            ) as response:
+                return await _content(response)
         except aiohttp.ClientError as error:
             raise ConnectionError(f"{self._connection.host} cannot be reached: {error}") from None
 
@@ -83,14 +87,14 @@ class ServiceClient:
         return sas.sign(connection.key, connection.host, expiry, connection.policy)
 
 
-async def _content(answer: aiohttp.ClientResponse) -> Any:
-    if answer.status >= 400:
-        raise ServiceRefused(answer.status, _message(await answer.text()))
-    return None if answer.status == 204 else await answer.json()
+async def _content(response: aiohttp.ClientResponse) -> Any:
+    if response.status >= 400:
+        raise ServiceRefused(response.status, _message(await response.text()))
+    return None if response.status == 204 else await response.json()
 
 
 def _message(text: str) -> str:
-    """What the service says of its error, without the JSON around it."""
+    """The error message without the JSON around it."""
     try:
         return str(json.loads(text)["Message"])
     except (ValueError, KeyError, TypeError):

@@ -23,7 +23,7 @@ def test_parse_reads_what_str_writes(device: str, module: str | None) -> None:
 @pytest.mark.parametrize("text", ["", "/", "d/", "/m", "d/m/x", "d\n", "d/\x00", "x" * 129])
 def test_what_is_no_identity_is_refused(text: str) -> None:
     """An empty part, a second slash or a control character could never come back out of a topic."""
-    with pytest.raises(ValueError, match="no device or module id"):
+    with pytest.raises(ValueError, match="not a device or module id"):
         Identity.parse(text)
 
 

@@ -112,8 +112,8 @@ def test_the_order_of_fields_is_free() -> None:
     [
         (sign(PRIMARY, MODULE, int(NOW)), "expired"),
         (sign(base64.b64encode(b"other").decode(), MODULE, LATER), "not signed"),
-        (sign(PRIMARY, MODULE + "2", LATER), "not what is asked for"),
-        (sign(PRIMARY, "127.0.0.2/devices/d", LATER), "not what is asked for"),
+        (sign(PRIMARY, MODULE + "2", LATER), "not the requested resource"),
+        (sign(PRIMARY, "127.0.0.2/devices/d", LATER), "not the requested resource"),
         (sign(PRIMARY, MODULE, LATER).replace(str(LATER), str(LATER + 1)), "not signed"),
         (sign(PRIMARY, MODULE, LATER).replace("sig=", "sig=AAAA"), "not signed"),
         (sign(PRIMARY, MODULE, LATER).replace("sig=", "sig=%C3%BC"), "not base64"),

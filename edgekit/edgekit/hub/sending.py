@@ -33,7 +33,7 @@ _LOST_CONNECTION = (
 
 
 class Sender:
-    """Sends while `up` is set, until `closing` is set. Whoever sets `closing` also sets `up`."""
+    """Sends while `up` is set, until `closing` is set. To end `run`, set `closing` and then `up`."""
 
     def __init__(self, outbox: Outbox, watchdog: Watchdog, *, up: Event, closing: Event) -> None:
         self._outbox = outbox

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 SEND_LOG = "sent.jsonl"
 _STATUS_NS = 2_000_000_000
 _IDLE_S = 0.5  # longest sleep: a status report may become due
-_NO_PICTURE_NS = 1_000_000_000  # pause before the source is asked again
+_NO_PICTURE_NS = 1_000_000_000  # pause before the next call of the source
 _MAX_SNAPSHOT_BYTES = 96 * 1024 - 1024  # 128 KiB is a method's limit (ref 3): base64 and other fields
 _MAX_TRUTH = 128  # characters that a frame may have
 

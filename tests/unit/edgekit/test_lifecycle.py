@@ -16,33 +16,33 @@ SCRIPT = textwrap.dedent("""
     from edgekit import log
     from edgekit.lifecycle import run_module
 
-    def say(word):
-        sys.stderr.write(word + "\\n")
+    def write(line):
+        sys.stderr.write(line + "\\n")
         sys.stderr.flush()
 
     class Hub:
         stuck = threading.Event()
         stuck_reason = "connect: accepted, but not answered in 41 s"
         def start(self):
-            say("hub.start")
+            write("hub.start")
             if "stuck" in sys.argv:
                 self.stuck.set()
         def wait_sent(self, timeout_s):
-            say(f"wait_sent {timeout_s > 0}")
+            write(f"wait_sent {timeout_s > 0}")
             return 3
         def close(self, timeout_s):
-            say(f"close {timeout_s:g}")
+            write(f"close {timeout_s:g}")
             time.sleep(min(timeout_s, 60 if "hang" in sys.argv else 0))
 
     def start():
         if "broken" in sys.argv:
             raise ValueError("no such folder")
-        say("start")
+        write("start")
 
     def stop(timeout_s):
-        say(f"stop {timeout_s:g}")
+        write(f"stop {timeout_s:g}")
         if "frozen" in sys.argv:
-            say(f"frozen {gc.get_freeze_count() > 1000}")
+            write(f"frozen {gc.get_freeze_count() > 1000}")
         if "hang" in sys.argv:
             time.sleep(60)
         if "fails" in sys.argv:

@@ -1,8 +1,19 @@
-"""Data → train → convert → verify → artefact. What happens on a device with the artefact is `inference`'s.
+"""Train a picture classifier and ship it as a verified TFLite artefact.
 
-`train` imports TensorFlow when it is called and not before; importing this room is quick.
+Read the files in the order in which a training runs:
+
+1. `data/`      read pictures, drop duplicates, split into training, validation and test
+2. `networks/`  the networks and every hyper-parameter; distortion of pictures
+3. `fit`        the loop over epochs (`trainer` makes the steps, `checkpoint` stores each epoch)
+4. `convert`    from the Keras model to a TFLite flatbuffer, in one of four optimisations
+5. `evaluate`   thresholds for the converted model, and the choice of its probes
+6. `choose`     the smallest of several networks that keeps within the limits
+7. `report/`    metrics.json, model card, plots
+
+`trial` does steps 3 to 5 for one network, `train` does everything. TensorFlow is imported when a training
+begins, not when this package is imported.
 """
 
 
 class TrainingError(Exception):
-    """Nothing came of it; the message says why in one line, and what to do about it."""
+    """The training failed; the message is one line with the cure."""

@@ -1,6 +1,7 @@
 """From a trained Keras model to a TFLite flatbuffer, in one of four optimisations.
 
-Whether it still answers well is `verify`'s to say.
+`strip_metadata` then removes the names of inner tensors and the converter's notes. No runtime needs them, and
+they are a tenth of a small model's file.
 """
 
 from __future__ import annotations
@@ -13,20 +14,19 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.models.errors import ModelRefused
-from inference.models.prove import check_runtime
-from inference.runtimes import versions
-from twinship_training.fit import real
-from twinship_training.strip_metadata import MINIMUM_RUNTIME, slim
+from twinship_training.fit import scaled
 from twinship_training.tf_import import silenced, tensorflow
 
-REPRESENTATIVE: Final = 300  # pictures of the training data, from which the range of every tensor is taken
+REPRESENTATIVE: Final = 300  # training pictures from which the converter takes the range of every tensor
+IDENTIFIER: Final = b"TFL3"
+ALIGNMENT: Final = 16  # bytes: `force_align` of Buffer.data in TFLite's schema.fbs, which Pack() ignores
+MINIMUM_RUNTIME: Final = b"min_runtime_version"  # the converter's note: the first TensorFlow that can load it
 
 Samples = Callable[[], Iterator[list[NDArray[np.float32]]]]
 
 
 def _int8(tf: Any, converter: Any, samples: Samples) -> None:
-    # int8 in, int8 out, and int8 operators only: the converter raises where there is none for a layer.
+    # int8 input, output and operators only: the converter raises if a layer has no int8 operator.
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = samples
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
@@ -48,58 +48,89 @@ def _float32(tf: Any, converter: Any, samples: Samples) -> None:
 
 @dataclass(frozen=True)
 class Optimisation:
-    """What is made of the float model; after https://ai.google.dev/edge/litert/models/model_optimization."""
+    """A way to convert; see https://ai.google.dev/edge/litert/models/model_optimization."""
 
     about: str
-    tensors: str  # the type of its input and output
-    prepare: Callable[[Any, Any, Samples], None]  # the converter, by means of tensorflow
+    tensors: str  # the type of input and output
+    prepare: Callable[[Any, Any, Samples], None]  # sets up the converter; gets tensorflow, converter, samples
 
 
 OPTIMISATIONS: Final[Mapping[str, Optimisation]] = {
     "int8": Optimisation("weights, activations, input and output int8", "int8", _int8),
     "float16": Optimisation("weights float16, computed in float32", "float32", _float16),
-    "dynamic": Optimisation("weights int8, activations as they come", "float32", _dynamic),
-    "float32": Optimisation("nothing but the conversion", "float32", _float32),
+    "dynamic": Optimisation(
+        "weights int8, activations quantised while they are computed", "float32", _dynamic
+    ),
+    "float32": Optimisation("only converted", "float32", _float32),
 }
 
 
-def converted(model: Any, optimisation: str, representative: NDArray[np.uint8]) -> bytes:
-    """The flatbuffer; `representative` is uint8 (count, H, W, C), taken from the training data."""
+def convert(model: Any, optimisation: str, representative: NDArray[np.uint8]) -> bytes:
+    """The flatbuffer. `representative` holds training pictures, uint8 (count, H, W, C)."""
     tf, _ = tensorflow()
 
     def samples() -> Iterator[list[NDArray[np.float32]]]:
-        for picture in real(representative):
+        for picture in scaled(representative):
             yield [picture[np.newaxis]]
 
     with silenced(), tempfile.TemporaryDirectory(prefix="twinship-convert-") as folder:
         model.export(folder, format="tf_saved_model", verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         OPTIMISATIONS[optimisation].prepare(tf, converter, samples)
-        return slim(converter.convert())
+        return strip_metadata(converter.convert())
 
 
 def minimum_runtime(tflite: bytes) -> dict[str, str]:
     """Runtime name → lowest version that has every operator, as the converter wrote it into the flatbuffer.
 
-    tflite-runtime is numbered as TensorFlow is; LiteRT's 1.0 came after TensorFlow 2.17.
+    tflite-runtime has TensorFlow's version numbers; LiteRT's 1.0 came after TensorFlow 2.17.
     """
     from tensorflow.lite.python import schema_py_generated as schema
 
     model = schema.Model.GetRootAsModel(tflite, 0)
-    for place in range(model.MetadataLength()):
-        entry = model.Metadata(place)
+    for index in range(model.MetadataLength()):
+        entry = model.Metadata(index)
         if entry.Name() == MINIMUM_RUNTIME:
             version = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes().rstrip(b"\0").decode()
             return {"litert": "1.0.0", "tflite_runtime": version}
     return {}
 
 
-def too_old(minimum: Mapping[str, str]) -> dict[str, str]:
-    """Runtime of this machine → why it cannot load a model that asks for these versions; often empty."""
-    found = {}
-    for runtime in versions():
-        try:
-            check_runtime(runtime, minimum)
-        except ModelRefused as error:
-            found[runtime] = str(error)
-    return found
+def strip_metadata(tflite: bytes) -> bytes:
+    """The same model; input and output are named "input" and "output", inner tensors have no name."""
+    import flatbuffers  # type: ignore[import-untyped]
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(tflite, 0))
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            tensor.name = b""
+        for name, indices in ((b"input", graph.inputs), (b"output", graph.outputs)):
+            for index in indices:
+                graph.tensors[index].name = name
+    for note in [each for each in model.metadata or () if each.name != MINIMUM_RUNTIME]:
+        model.buffers[note.buffer].data = None
+        model.metadata.remove(note)
+    model.description = None
+    model.buffers = [_aligned(schema, buffer) for buffer in model.buffers]
+    builder = flatbuffers.Builder(len(tflite))
+    builder.Finish(model.Pack(builder), IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _aligned(schema: Any, buffer: Any) -> Any:
+    class Aligned(schema.BufferT):  # type: ignore[misc]
+        """A buffer that packs its data at a multiple of ALIGNMENT, so that a runtime can use it in place."""
+
+        def Pack(self, builder: Any) -> int:
+            if self.data is None or not len(self.data):
+                return int(super().Pack(builder))
+            builder.StartVector(1, len(self.data), ALIGNMENT)
+            builder.head -= len(self.data)
+            builder.Bytes[builder.head : builder.head + len(self.data)] = bytes(self.data)
+            data = builder.EndVector()
+            schema.BufferStart(builder)
+            schema.BufferAddData(builder, data)
+            return int(schema.BufferEnd(builder))
+
+    return Aligned(buffer.data, buffer.offset, buffer.size)

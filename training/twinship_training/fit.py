@@ -1,7 +1,6 @@
-"""Train one network: a plain loop over epochs, seeded, that keeps the weights of the best epoch.
+"""Train one network: a seeded loop over epochs. The result has the weights of the best epoch.
 
-The best by the validation pictures, a part of the training data; the test pictures are not seen here.
-The numbers are `architectures`', the pictures `data`'s.
+The validation pictures decide which epoch is best; this file never sees the test pictures.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinship_training import workers
-from twinship_training.checkpoint import Epoch, Reached
+from twinship_training.checkpoint import Checkpoint, Epoch
 from twinship_training.data import Pictures, input_spec
 from twinship_training.networks.architectures import Architecture, Recipe
-from twinship_training.networks.augment import epoch_of, warped
-from twinship_training.networks.learner import Learner
+from twinship_training.networks.augment import augmented, epoch_pictures
+from twinship_training.trainer import Trainer
 from twinship_training.workers import Worker
 
 EVALUATION_BATCH: Final = 1_000
 PROGRESS_EVERY_S: Final = 0.2
 
 Progress = Callable[[str, float], None]
-"""Told what is being done, in words, and which share of 1 is done."""
+"""Called with what the training does now, and the share of all work that is done, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +36,18 @@ class Fitted:
     """A trained Keras model with the weights of its best epoch."""
 
     model: Any
-    epoch: int  # the one that was kept, from 1
+    epoch: int  # the best one, from 1
     validation: float  # its accuracy on the validation pictures
-    history: tuple[Epoch, ...]  # every epoch, the first first
+    history: tuple[Epoch, ...]  # all epochs, the first epoch first
 
     @property
     def parameters(self) -> int:
-        """How many numbers there are to learn, those that only record averages not counted."""
+        """The number of trainable parameters."""
         return sum(math.prod(weight.shape) for weight in self.model.trainable_weights)
 
     @property
     def weights_sha256(self) -> str:
-        """Of every weight in the model's order, as little-endian float32."""
+        """The digest of all weights in the model's order, as little-endian float32."""
         digest = hashlib.sha256()
         for weight in self.model.get_weights():
             digest.update(f"{weight.shape}\n".encode())
@@ -66,16 +65,16 @@ def fit(
     progress: Progress,
     *,
     worker: Worker | None = None,
-    reached: Reached | None = None,
-    keep: Callable[[Reached], None] | None = None,
+    resume_from: Checkpoint | None = None,
+    on_epoch: Callable[[Checkpoint], None] | None = None,
 ) -> Fitted:
-    """Train `architecture` by `recipe`; the same arguments give the same weights on the same machine.
+    """Train `architecture` by `recipe`; equal arguments give equal weights on the same machine.
 
-    `keep` is told after every epoch how far it has come; with that as `reached` the training goes on from
-    there, to the same weights. `worker` is this machine where several train together.
+    `on_epoch` gets a checkpoint after every epoch; a training that resumes from it ends at the same weights.
+    `worker` is this machine when several train together.
     """
     steps = _steps(recipe, len(train), worker)
-    learner = Learner(
+    trainer = Trainer(
         architecture,
         recipe,
         train.shape,
@@ -84,35 +83,36 @@ def fit(
         steps=recipe.epochs * steps,
         strategy=workers.strategy(worker),
     )
-    if reached:
-        learner.state = reached.state, reached.average
-    told = Told(progress, recipe.epochs, steps)
-    for epoch in range(len(reached.history) + 1 if reached else 1, recipe.epochs + 1):
-        draw = np.random.default_rng((seed, epoch))  # nothing to remember from epoch to epoch
-        pictures = epoch_of(train, recipe, draw)
-        images = real(warped(pictures.images, recipe.warp, draw))
-        loss = learner.epoch(images, pictures.labels, partial(told, epoch))
-        accuracy = float((predictions(learner.judged, validation).argmax(1) == validation.labels).mean())
-        reached = _after(reached, Epoch(loss, accuracy), learner)
-        if keep:
-            keep(reached)
-    assert reached, "a recipe has at least one epoch"
-    learner.judged.set_weights(reached.kept)
-    best = reached.history[reached.best - 1]
-    return Fitted(learner.judged, reached.best, best.validation, reached.history)
+    checkpoint = resume_from
+    if checkpoint:
+        trainer.state = checkpoint.state, checkpoint.average
+    reporter = ProgressReporter(progress, recipe.epochs, steps)
+    for epoch in range(len(checkpoint.history) + 1 if checkpoint else 1, recipe.epochs + 1):
+        random = np.random.default_rng((seed, epoch))  # so that a checkpoint needs no generator state
+        pictures = epoch_pictures(train, recipe, random)
+        images = scaled(augmented(pictures.images, recipe.augment, random))
+        loss = trainer.run_epoch(images, pictures.labels, partial(reporter, epoch))
+        accuracy = float((float_outputs(trainer.evaluated, validation).argmax(1) == validation.labels).mean())
+        checkpoint = _after_epoch(checkpoint, Epoch(loss, accuracy), trainer)
+        if on_epoch:
+            on_epoch(checkpoint)
+    assert checkpoint, "a recipe has at least one epoch"
+    trainer.evaluated.set_weights(checkpoint.best_weights)
+    best = checkpoint.history[checkpoint.best - 1]
+    return Fitted(trainer.evaluated, checkpoint.best, best.validation, checkpoint.history)
 
 
-def _after(before: Reached | None, epoch: Epoch, learner: Learner) -> Reached:
-    """With this epoch; its weights are kept if it did best, of equals the latest."""
+def _after_epoch(before: Checkpoint | None, epoch: Epoch, trainer: Trainer) -> Checkpoint:
+    """The checkpoint with this epoch added. Of epochs with equal accuracy the latest is the best."""
     history = (*before.history, epoch) if before else (epoch,)
-    state, average = learner.state
+    state, average = trainer.state
     if before and before.history[before.best - 1].validation > epoch.validation:
-        return Reached(history, before.best, before.kept, state, average)
-    return Reached(history, len(history), learner.judged.get_weights(), state, average)
+        return Checkpoint(history, before.best, before.best_weights, state, average)
+    return Checkpoint(history, len(history), trainer.evaluated.get_weights(), state, average)
 
 
-def real(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Pixels (count, H, W, C) as the network sees them: by the rule that the engine follows on the device."""
+def scaled(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Pixels (count, H, W, C) as the network's input, with the scale and offset that the engine applies."""
     _, height, width, channels = images.shape
     spec = input_spec((height, width, channels))
     values: NDArray[np.float32] = images.astype(np.float32)
@@ -121,28 +121,28 @@ def real(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return values
 
 
-def predictions(model: Any, pictures: Pictures) -> NDArray[np.float32]:
+def float_outputs(model: Any, pictures: Pictures) -> NDArray[np.float32]:
     """The float model's output, (count, classes)."""
-    answers: NDArray[np.float32] = model.predict(
-        real(pictures.images), batch_size=EVALUATION_BATCH, verbose=0
+    outputs: NDArray[np.float32] = model.predict(
+        scaled(pictures.images), batch_size=EVALUATION_BATCH, verbose=0
     )
-    return answers
+    return outputs
 
 
 def _steps(recipe: Recipe, count: int, worker: Worker | None) -> int:
-    """In one epoch; machines that share each step leave out what does not fill one."""
-    shown = recipe.pictures or count
-    return math.ceil(shown / recipe.batch) if worker is None else max(1, shown // recipe.batch)
+    """Steps of one epoch; several machines leave an incomplete last batch out."""
+    pictures = recipe.pictures or count
+    return math.ceil(pictures / recipe.batch) if worker is None else max(1, pictures // recipe.batch)
 
 
-class Told:
-    """Turns steps into words, a share and the time that is left, at most five times a second."""
+class ProgressReporter:
+    """Reports epoch, share and remaining time from finished steps, at most five times a second."""
 
     def __init__(
         self, progress: Progress, epochs: int, steps: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._progress, self._epochs, self._steps, self._clock = progress, epochs, steps, clock
-        # When, and after how many steps, the first of this run was done: it compiles, so it tells nothing.
+        # Time and step count after this run's first step. That step compiles, so its duration is not used.
         self._first: tuple[float, int] | None = None
         self._last = 0.0
 

@@ -1,4 +1,4 @@
-"""One training under way: what its steps share. Does none of them."""
+"""One training in progress: the settings, data and progress that its steps share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from inference.artefact import Manifest, Probes, pack
 from twinship_training import convert
-from twinship_training.checkpoint import Checkpoints, Reached
+from twinship_training.checkpoint import Checkpoint, CheckpointFolder
 from twinship_training.data import Dataset, Pictures, input_spec
 from twinship_training.fit import Fitted, Progress
 from twinship_training.settings import TrainSettings
@@ -19,24 +19,22 @@ from twinship_training.workers import Worker
 
 @dataclass(frozen=True)
 class Job:
-    """Settings, data, and whom to tell."""
+    """A training in progress."""
 
     settings: TrainSettings
     dataset: Dataset
     progress: Progress
-    key: str  # of settings and code: what an earlier result is recognised by
+    recipe_key: str  # digest of settings and code
     started: float  # CLOCK_MONOTONIC, s
-    checkpoints: Checkpoints
-    worker: Worker | None = None  # this machine, where several train together
-    reached: Mapping[str, Reached] = field(default_factory=dict)  # network → where it goes on
-    seconds: dict[str, float] = field(
-        default_factory=dict
-    )  # stage → how long it took, all its turns together
+    checkpoints: CheckpointFolder
+    worker: Worker | None = None  # this machine, when several train together
+    resume_from: Mapping[str, Checkpoint] = field(default_factory=dict)  # network → its checkpoint
+    seconds: dict[str, float] = field(default_factory=dict)  # stage → its duration, all its runs together
 
     @contextmanager
-    def stage(self, name: str, told: str, share: float) -> Iterator[None]:
-        """Tell what begins, and note how long it takes."""
-        self.progress(told, share)
+    def stage(self, name: str, text: str, share: float) -> Iterator[None]:
+        """Report the stage that begins, and record its duration."""
+        self.progress(text, share)
         begun = time.monotonic()
         yield
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - begun, 3)
@@ -44,7 +42,7 @@ class Job:
     def manifest(
         self, architecture: str, fitted: Fitted, tflite: bytes, accuracy: Mapping[str, float] | None = None
     ) -> Manifest:
-        """What the model says about itself."""
+        """The artefact's manifest."""
         settings, data = self.settings, self.dataset
         return Manifest(
             schema="twinship.model.v1",
@@ -55,13 +53,13 @@ class Job:
             latencyBudgetMs=settings.latency_budget_ms,
             minimumRuntime=convert.minimum_runtime(tflite),
             metrics={"accuracy": dict(accuracy or {}), "test": len(data.test)},
-            dataset=f"{data.name} {data.fingerprint[:16]}",  # a path would not travel well
+            dataset=f"{data.name} {data.fingerprint[:16]}",  # without the source, which may be a path
             weightsSha256=fitted.weights_sha256,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
-    def draft(self, architecture: str, fitted: Fitted, tflite: bytes, asked: Pictures) -> bytes:
-        """An artefact to put pictures to, with any probe."""
+    def draft(self, architecture: str, fitted: Fitted, tflite: bytes, pictures: Pictures) -> bytes:
+        """An artefact to evaluate, before its probes are chosen: the first picture stands in for them."""
         labels = self.dataset.labels
-        stand_in = Probes(asked.images[0].tobytes(), (labels[asked.labels[0]],))
+        stand_in = Probes(pictures.images[0].tobytes(), (labels[pictures.labels[0]],))
         return pack(tflite, self.manifest(architecture, fitted, tflite), labels, stand_in)

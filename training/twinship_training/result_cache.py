@@ -1,4 +1,4 @@
-"""Which earlier result can be kept: the one of the same settings, code, versions and data. Trains nothing."""
+"""Reuse an earlier result: the one with the same settings, code, versions and data."""
 
 from __future__ import annotations
 
@@ -9,29 +9,34 @@ from pathlib import Path
 from typing import Final
 
 import inference
+from inference.metrics_model import Metrics, read_results
 from inference.runtimes import RUNTIMES
 from twinship_training.data import Dataset
-from twinship_training.report import results
-from twinship_training.report.results import Metrics
 from twinship_training.settings import TrainSettings
 
 TENSORFLOWS: Final = ("tensorflow-cpu", "tensorflow")
-#: Settings that decide nothing of what comes out.
-NOT_ASKED: Final = ("out", "force", "resume")
-#: What, besides this room, decides how a model comes out.
+#: Settings that do not change the result.
+NOT_IN_KEY: Final = ("out", "force", "resume")
+#: Files of `inference` that, besides this package, decide the result.
 DEVICE_CODE: Final = (
     "artefact.py",
+    "dataset/archives.py",
+    "dataset/choice.py",
+    "dataset/folders.py",
+    "dataset/pictures.py",
     "engine.py",
+    "evaluate.py",
     "frames/preprocess.py",
+    "metrics_model.py",
     "model_section.py",
     "models/prove.py",
     "runtimes.py",
 )
 
 
-def kept(settings: TrainSettings, key: str) -> Metrics | None:
-    """What lies in `settings.out`, if it is whole and of this recipe key, and unless `force` is set."""
-    found = None if settings.force else results.previous(settings.out)
+def cached(settings: TrainSettings, key: str) -> Metrics | None:
+    """The complete result in `settings.out` with this recipe key; None with `force`."""
+    found = None if settings.force else read_results(settings.out)
     return found if found and found.recipe_key == key else None
 
 
@@ -39,24 +44,24 @@ def same_data(found: Metrics | None, dataset: Dataset) -> bool:
     return found is not None and found.dataset.fingerprint == dataset.fingerprint
 
 
-def was_digits(settings: TrainSettings, found: Metrics | None) -> bool:
-    """MNIST could not be had for this very training before: no need to wait for the download again."""
+def fell_back_to_digits(settings: TrainSettings, found: Metrics | None) -> bool:
+    """The same training did not get MNIST before, so a new download is not worth the wait."""
     return settings.dataset == "auto" and found is not None and found.dataset.name == "digits"
 
 
 def recipe_key(settings: TrainSettings) -> str:
-    """Of everything but the data that decides what comes out: settings, code, versions."""
-    asked = {name: str(value) for name, value in asdict(settings).items() if name not in NOT_ASKED}
+    """The digest of all that decides the result but the data: settings, code, versions."""
+    values = {name: str(value) for name, value in asdict(settings).items() if name not in NOT_IN_KEY}
     folder, device = Path(__file__).parent, Path(inference.__path__[0])
     sources = [*sorted(folder.rglob("*.py")), *(device / name for name in DEVICE_CODE)]
-    digest = hashlib.sha256(f"{sorted(asked.items())} {sorted(versions().items())}\n".encode())
+    digest = hashlib.sha256(f"{sorted(values.items())} {sorted(versions().items())}\n".encode())
     for source in sources:
         digest.update(f"{source.name} {hashlib.sha256(source.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
 
 
 def versions() -> dict[str, str]:
-    """Of what decides how a model comes out, where it is installed; imports none of it."""
+    """Distribution → version, of those that decide the result and are installed; imports none of them."""
     found = {}
     for name in (
         *TENSORFLOWS,

@@ -1,4 +1,8 @@
-"""What can be asked of a training, checked before it begins. Reads no command line and no environment."""
+"""The settings of a training, checked before it begins.
+
+>>> TrainSettings("micro", "digits", "quick", out=Path("a")).command
+'twinship train --arch micro --dataset digits --profile quick --seed 1 --name digits --version 1.0.0 --out a'
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,11 @@ from inference.artefact import WORD_PATTERN
 from twinship_training import TrainingError
 from twinship_training.choose import Limits
 from twinship_training.convert import OPTIMISATIONS
-from twinship_training.data import Dataset
-from twinship_training.data.pictures import MAX_SIDE, MIN_SIDE
+from twinship_training.data import MAX_SIDE, MIN_SIDE, Dataset
 from twinship_training.networks.architectures import ARCHITECTURES, AUTO, PROFILES, Recipe, Target, target
 
-#: Fewer pictures are shown so often in one epoch of the full profile that it has this many.
-SHOWN_IN_AN_EPOCH: Final = 6_000
+#: An epoch of the full profile repeats a smaller data set until it has this many pictures.
+MIN_EPOCH_PICTURES: Final = 6_000
 SIZE: Final = re.compile(r"(\d+(?:\.\d+)?) ?(B|KB|KiB|MB|MiB)?")
 UNITS: Final = {None: 1, "B": 1, "KB": 1000, "KiB": 1024, "MB": 1000**2, "MiB": 1024**2}
 NAMES: Final = {"auto": "digits", "mnist": "digits", "digits": "digits", "fashion_mnist": "fashion"}
@@ -31,27 +34,27 @@ class SettingsError(TrainingError):
 class TrainSettings:
     """What to train, on what, and where to put it."""
 
-    architecture: str = "seed"  # or "auto": the smallest that keeps within the limits
+    architecture: str = "seed"  # or "auto": the smallest network within the limits
     dataset: str = "auto"
     profile: str = "full"
-    epochs: int | None = None  # None: the recipe's
+    epochs: int | None = None  # None: as many as the recipe has
     seed: int = 1
     name: str = "digits"
     version: str = "1.0.0"
     out: Path = Path("build/model")
-    latency_budget_ms: float = 20.0  # what a device may take for one invoke, at the 95th percentile
-    #: None: the architecture's target for this data set and profile. With "auto" a limit on the candidates.
+    latency_budget_ms: float = 20.0  # for one invoke on a device; its proof compares its quickest invoke
+    #: None: the architecture's target for this data set and profile. With "auto" a limit for candidates.
     min_accuracy: float | None = None
-    force: bool = False  # train although the same result is there already
-    resume: bool = False  # go on from the last whole epoch of a training that was interrupted
+    force: bool = False  # train although the same result exists
+    resume: bool = False  # continue an interrupted training after its last complete epoch
     max_size_bytes: int | None = None  # of the flatbuffer, without labels and probes
-    max_latency_ms: float | None = None  # the median of one picture here, on every runtime
+    max_latency_ms: float | None = None  # the median of one picture on this machine, on every runtime
     optimisation: str = "int8"
     variants: bool = False  # measure all optimisations
-    max_side: int = MAX_SIDE  # pixels; larger pictures are made smaller
+    max_side: int = MAX_SIDE  # pixels; larger pictures are reduced
 
     def __post_init__(self) -> None:
-        """Raise SettingsError now and not after minutes of training."""
+        """Raise SettingsError now, not after minutes of training."""
         _one_of("architecture", self.architecture, (*ARCHITECTURES, AUTO))
         _one_of("profile", self.profile, PROFILES)
         _one_of("optimisation", self.optimisation, tuple(OPTIMISATIONS))
@@ -71,41 +74,40 @@ class TrainSettings:
 
     @property
     def architectures(self) -> tuple[str, ...]:
-        """Which networks are to be tried."""
+        """The networks to train."""
         return tuple(ARCHITECTURES) if self.architecture == AUTO else (self.architecture,)
 
     @property
     def limits(self) -> Limits:
-        """What the chosen network keeps within; a single one's accuracy is judged by its target instead."""
+        """The limits for candidates. Without "auto" the accuracy is not a limit but the target."""
         accuracy = self.min_accuracy if self.architecture == AUTO else None
         return Limits(self.max_size_bytes, accuracy, self.max_latency_ms)
 
     def recipe(self, architecture: str, pictures: int) -> Recipe:
-        """How this network is trained on so many pictures."""
+        """The recipe of this network for this number of training pictures."""
         recipe = ARCHITECTURES[architecture].recipes[self.profile]
-        shown = recipe.pictures or (SHOWN_IN_AN_EPOCH if pictures < SHOWN_IN_AN_EPOCH else None)
-        return replace(recipe, epochs=self.epochs or recipe.epochs, pictures=shown)
+        few = MIN_EPOCH_PICTURES if pictures < MIN_EPOCH_PICTURES else None
+        return replace(recipe, epochs=self.epochs or recipe.epochs, pictures=recipe.pictures or few)
 
     def target(self, architecture: str, data: Dataset) -> Target:
-        """What this network must reach on this data set's test."""
-        usual = target(architecture, data, self.profile)
+        """The target of this network on this data set's test pictures."""
+        default = target(architecture, data, self.profile)
         if self.min_accuracy is None or self.architecture == AUTO:
-            return usual
-        return replace(usual, accuracy=self.min_accuracy)
+            return default
+        return replace(default, accuracy=self.min_accuracy)
 
     @property
     def command(self) -> str:
-        """The command line that does the same."""
+        """The command line of the same training."""
         words = ["twinship", "train", "--arch", self.architecture, "--dataset", self.dataset]
         words += ["--profile", self.profile]
-        usual = TrainSettings
         for option, value, default in (
-            ("--epochs", self.epochs, usual.epochs),
-            ("--min-accuracy", self.min_accuracy, usual.min_accuracy),
-            ("--max-size", self.max_size_bytes, usual.max_size_bytes),
-            ("--max-latency-ms", self.max_latency_ms, usual.max_latency_ms),
-            ("--optimise", self.optimisation, usual.optimisation),
-            ("--max-side", self.max_side, usual.max_side),
+            ("--epochs", self.epochs, TrainSettings.epochs),
+            ("--min-accuracy", self.min_accuracy, TrainSettings.min_accuracy),
+            ("--max-size", self.max_size_bytes, TrainSettings.max_size_bytes),
+            ("--max-latency-ms", self.max_latency_ms, TrainSettings.max_latency_ms),
+            ("--optimise", self.optimisation, TrainSettings.optimisation),
+            ("--max-side", self.max_side, TrainSettings.max_side),
         ):
             words += [option, str(value)] if value != default else []
         words += ["--variants"] if self.variants else []
@@ -114,7 +116,11 @@ class TrainSettings:
 
 
 def size_bytes(text: str) -> int:
-    """22KB → 22,000; B, KB, KiB, MB and MiB are known, no unit means bytes. Raises SettingsError."""
+    """A size in bytes from text with B, KB, KiB, MB, MiB or no unit. Raises SettingsError.
+
+    >>> size_bytes("22KB"), size_bytes("22 KiB"), size_bytes("512")
+    (22000, 22528, 512)
+    """
     found = SIZE.fullmatch(text.strip())
     if found is None:
         raise SettingsError(f"size {text!r}: want a number with B, KB, KiB, MB or MiB, as 22KB")
@@ -122,7 +128,11 @@ def size_bytes(text: str) -> int:
 
 
 def model_name(dataset: str) -> str:
-    """What a model learnt from this data set is called where nobody said."""
+    """The default name of a model trained on this data set.
+
+    >>> model_name("auto"), model_name("folder:/data/My cats")
+    ('digits', 'My-cats')
+    """
     kind, _, place = dataset.partition(":")
     word = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(place).stem).strip("-")[:64]
     return NAMES.get(kind, word or kind)

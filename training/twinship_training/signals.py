@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM while TensorFlow computes: heard between two steps, never inside one.
+"""Handle Ctrl-C and SIGTERM between two training steps, never inside one.
 
-An exception in the middle of TensorFlow's own Python frees what its threads still use: now and then the
-process then dies of a damaged heap instead of ending in order.
+An exception inside TensorFlow's own Python code frees memory that its threads still use. The process then
+sometimes dies of a damaged heap instead of ending in order.
 """
 
 from __future__ import annotations
@@ -17,25 +17,26 @@ DEFERRED: Final = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def deferred() -> Iterator[Callable[[], None]]:
-    """While entered, a signal waits until the function that is handed out is called, or the end.
+    """Defer signals inside the `with` until its function is called, or until the end.
 
-    Only the main thread hears signals: elsewhere nothing changes, nor for signals without a handler.
+    Python runs signal handlers in the main thread only: other threads, and signals without a Python handler,
+    are not affected.
     """
-    came: list[int] = []
+    pending: list[int] = []
     before: dict[int, Callable[[int, Any], Any]] = {}
 
-    def act() -> None:
-        while came:
-            before[number := came.pop(0)](number, None)
+    def handle() -> None:
+        while pending:
+            before[number := pending.pop(0)](number, None)
 
     if threading.current_thread() is threading.main_thread():
         for number in DEFERRED:
             if callable(handler := signal.getsignal(number)):
                 before[number] = handler
-                signal.signal(number, lambda number, _frame: came.append(number))
+                signal.signal(number, lambda number, _frame: pending.append(number))
     try:
-        yield act
+        yield handle
     finally:
         for which, handler in before.items():
             signal.signal(which, handler)
-    act()
+    handle()

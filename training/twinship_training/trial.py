@@ -1,6 +1,6 @@
-"""One network fitted, converted and asked, by training and validation pictures alone; the test is not seen.
+"""Fit, convert and evaluate one network. Trials use training and validation pictures only.
 
-Which of several to take is `choose`'s to say.
+`evaluate_on_test` is the only code that measures with test pictures, and only the chosen network gets there.
 """
 
 from __future__ import annotations
@@ -12,102 +12,139 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from twinship_training import convert, verify
-from twinship_training.choose import Candidate
+from inference.evaluate import Predictions, count, evaluate, too_old
+from inference.metrics_model import Accuracy, Candidate, Variant, VariantResult
+from twinship_training import convert
+from twinship_training.choose import check_limits
 from twinship_training.data import Pictures, spread
-from twinship_training.evaluate import Answers, ask
-from twinship_training.fit import Fitted, fit
+from twinship_training.evaluate import changes, check_target, check_tensors
+from twinship_training.fit import Fitted, fit, float_outputs
 from twinship_training.job import Job
 from twinship_training.networks.architectures import ARCHITECTURES
-from twinship_training.report.results import Cost, Variant, VariantOn
 
-#: Of the share of the whole work that a trial has: how far it is once fitted, and once converted.
+#: The shares of a trial's work that are done after fitting, and after converting.
 FITTED, CONVERTED = 0.9, 0.95
-ASKED: Final = 5_000  # validation pictures, at most
-ASKED_OF_A_VARIANT: Final = 2_000
+TRIAL_PICTURES: Final = 5_000  # validation pictures, at most
+VARIANT_PICTURES: Final = 2_000
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A network that may become the model."""
+    """A trained network that may be chosen."""
 
     architecture: str
     fitted: Fitted
     tflite: bytes
-    asked: Pictures  # validation pictures
-    answered: dict[str, Answers]  # runtime → what the converted model answered to them
+    pictures: Pictures  # validation pictures
+    predictions: dict[str, Predictions]  # runtime → the converted model's predictions for them
     candidate: Candidate
 
 
-def tried(job: Job, architecture: str, begin: float, end: float) -> Trial:
-    """Do it; progress goes from `begin` to `end`, shares of 1."""
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """The chosen model, measured with the test pictures."""
+
+    accuracy: Accuracy
+    predictions: dict[str, Predictions]
+    confusion: tuple[tuple[int, ...], ...]
+
+    @property
+    def preferred(self) -> Predictions:
+        """The predictions on the runtime that a device prefers."""
+        return next(iter(self.predictions.values()))
+
+
+def run_trial(job: Job, architecture: str, begin: float, end: float) -> Trial:
+    """Fit, convert and evaluate; progress goes from `begin` to `end`, shares of all work."""
     data, settings = job.dataset, job.settings
+    prefix = f"{architecture}: " if len(settings.architectures) > 1 else ""
 
-    head = f"{architecture}: " if len(settings.architectures) > 1 else ""
+    def progress(text: str, share: float) -> None:
+        job.progress(f"{prefix}{text}", begin + share * FITTED * (end - begin))
 
-    def told(text: str, share: float) -> None:
-        job.progress(f"{head}{text}", begin + share * FITTED * (end - begin))
-
-    recipe = settings.recipe(architecture, len(data.train))
-    network = ARCHITECTURES[architecture]
-    with job.stage("fit", f"{head}{data.name} ({data.source}); starting TensorFlow", begin):
+    with job.stage("fit", f"{prefix}{data.name} ({data.source}); starting TensorFlow", begin):
         fitted = fit(
-            network,
-            recipe,
+            ARCHITECTURES[architecture],
+            settings.recipe(architecture, len(data.train)),
             data.train,
             data.validation,
             len(data.labels),
             settings.seed,
-            told,
+            progress,
             worker=job.worker,
-            reached=job.reached.get(architecture),
-            keep=partial(job.checkpoints.write, architecture) if job.worker is None else None,
+            resume_from=job.resume_from.get(architecture),
+            on_epoch=partial(job.checkpoints.write, architecture) if job.worker is None else None,
         )
     share = begin + FITTED * (end - begin)
-    with job.stage("convert", f"{head}converting to {settings.optimisation}", share):
-        tflite = convert.converted(fitted.model, settings.optimisation, representative(job))
+    with job.stage("convert", f"{prefix}converting to {settings.optimisation}", share):
+        tflite = convert.convert(fitted.model, settings.optimisation, representative(job))
     share = begin + CONVERTED * (end - begin)
-    with job.stage("ask", f"{head}asking every runtime", share):
-        asked = spread(data.validation, ASKED)
-        besides = convert.too_old(convert.minimum_runtime(tflite))
-        answered = ask(job.draft(architecture, fitted, tflite, asked), asked.images, besides)
-        verify.check_tensors(answered, settings.optimisation)
-    found = verify.verified(answered, asked.labels, len(data.labels))
+    pictures = spread(data.validation, TRIAL_PICTURES)
+    with job.stage("evaluate", f"{prefix}evaluating on every runtime", share):
+        predictions = _evaluate(job, architecture, fitted, tflite, pictures)
+        check_tensors(predictions, settings.optimisation)
+    found = count(predictions, pictures.labels, len(data.labels))
     candidate = Candidate(
         architecture=architecture,
         parameters=fitted.parameters,
         tflite_bytes=len(tflite),
         accuracy=round(found.worst, 6),
-        p50_ms=round(max(answers.cost.p50_ms for answers in answered.values()), 4),
+        p50_ms=max(each.cost.p50_ms for each in predictions.values()),
     )
-    return Trial(architecture, fitted, tflite, asked, answered, candidate.judged(settings.limits))
+    candidate = check_limits(candidate, settings.limits)
+    return Trial(architecture, fitted, tflite, pictures, predictions, candidate)
 
 
 def representative(job: Job) -> NDArray[np.uint8]:
-    """The pictures by which a conversion finds the range of every tensor."""
+    """The training pictures from which a conversion takes the range of every tensor."""
     return spread(job.dataset.train, convert.REPRESENTATIVE).images
 
 
-def variant(job: Job, trial: Trial, optimisation: str) -> Variant:
-    """The same float model, converted this way, measured on every runtime that loads it."""
-    tflite = convert.converted(trial.fitted.model, optimisation, representative(job))
+def measure_variant(job: Job, trial: Trial, optimisation: str) -> Variant:
+    """Convert the same float model this way and measure it on every runtime that can load it."""
+    tflite = convert.convert(trial.fitted.model, optimisation, representative(job))
     minimum = convert.minimum_runtime(tflite)
-    refused = convert.too_old(minimum)
-    asked = spread(job.dataset.validation, ASKED_OF_A_VARIANT)
-    answered = ask(job.draft(trial.architecture, trial.fitted, tflite, asked), asked.images, refused)
-    found = verify.verified(answered, asked.labels, len(job.dataset.labels))
+    pictures = spread(job.dataset.validation, VARIANT_PICTURES)
+    predictions = _evaluate(job, trial.architecture, trial.fitted, tflite, pictures)
+    found = count(predictions, pictures.labels, len(job.dataset.labels))
     return Variant(
         optimisation=optimisation,
         tflite_bytes=len(tflite),
         minimum_runtime=minimum,
         runtimes={
-            runtime: VariantOn(accuracy=round(found.accuracy[runtime], 6), cost=cost(answers))
-            for runtime, answers in answered.items()
+            runtime: VariantResult(accuracy=round(found.accuracy[runtime], 6), cost=each.cost)
+            for runtime, each in predictions.items()
         },
-        refused=refused,
+        refused=too_old(minimum),
     )
 
 
-def cost(answers: Answers) -> Cost:
-    """As metrics.json has it."""
-    return Cost(p50_ms=round(answers.cost.p50_ms, 4), memory_bytes=answers.cost.memory_bytes)
+def evaluate_on_test(job: Job, trial: Trial) -> Measurement:
+    """Measure the chosen network with the test pictures. Raises NotVerified below the target."""
+    test, labels = job.dataset.test, job.dataset.labels
+    predictions = _evaluate(job, trial.architecture, trial.fitted, trial.tflite, test)
+    found = count(predictions, test.labels, len(labels))
+    before = float_outputs(trial.fitted.model, test).argmax(axis=1).astype(np.int64)
+    float32 = float((before == test.labels).mean())
+    target = job.settings.target(trial.architecture, job.dataset)
+    worst = min(predictions, key=lambda runtime: found.accuracy[runtime])
+    what = f"{trial.architecture} on {len(test):,} test pictures of {job.dataset.name}"
+    changed = changes(before, predictions[worst].labels, labels)
+    check_target(target, float32, found.accuracy, what=what, changed=changed)
+    accuracy = Accuracy(
+        float32=round(float32, 6),
+        shipped={runtime: round(share, 6) for runtime, share in found.accuracy.items()},
+        drop=round(float32 - found.worst, 6),
+        validation=round(trial.fitted.validation, 6),
+        target=target.accuracy,
+        max_drop=target.drop,
+    )
+    return Measurement(accuracy, predictions, found.confusion)
+
+
+def _evaluate(
+    job: Job, architecture: str, fitted: Fitted, tflite: bytes, pictures: Pictures
+) -> dict[str, Predictions]:
+    """The converted model's predictions on every runtime that is new enough."""
+    skip = too_old(convert.minimum_runtime(tflite))
+    return evaluate(job.draft(architecture, fitted, tflite, pictures), pictures.images, skip)

@@ -1,6 +1,9 @@
-"""Several machines that train one network: who is named in TF_CONFIG, and TensorFlow's strategy for it.
+"""Several machines that train one network together: read TF_CONFIG and choose TensorFlow's strategy.
 
-What is shared, and how, is TensorFlow's: tf.distribute.MultiWorkerMirroredStrategy. Here is only the reading.
+The format and the exchange are TensorFlow's: tf.distribute.MultiWorkerMirroredStrategy.
+
+>>> find({"TF_CONFIG": EXAMPLE})
+Worker(task='worker 0', count=2, chief=True)
 """
 
 from __future__ import annotations
@@ -18,25 +21,25 @@ VARIABLE: Final = "TF_CONFIG"
 EXAMPLE: Final = (
     '{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, "task": {"type": "worker", "index": 0}}'
 )
-#: Those that learn, in the order in which one of them is the chief. Keras has no use for other tasks here.
+#: The tasks that train. The first machine in this order is the chief.
 TASKS: Final = ("chief", "worker")
 
 
 class WorkersError(TrainingError):
-    """TF_CONFIG is not one that several machines could train by."""
+    """TF_CONFIG does not describe a cluster of workers."""
 
 
 @dataclass(frozen=True)
 class Worker:
-    """One machine of several, all of which run the same command."""
+    """One of several machines, all of which run the same command."""
 
     task: str  # "worker 1", as TF_CONFIG names it
     count: int  # of machines
-    chief: bool  # the one that writes the results
+    chief: bool  # the machine that writes the results
 
 
 def find(environment: Mapping[str, str]) -> Worker | None:
-    """Who this process is, by TF_CONFIG; None: it trains alone. Raises WorkersError."""
+    """This machine's place in TF_CONFIG; None: it trains alone. Raises WorkersError."""
     text = environment.get(VARIABLE, "")
     if not text.strip():
         return None
@@ -44,22 +47,20 @@ def find(environment: Mapping[str, str]) -> Worker | None:
         config = json.loads(text)
         cluster, kind, index = config["cluster"], config["task"]["type"], config["task"]["index"]
         machines = {name: list(cluster.get(name, ())) for name in TASKS}
-        everything = [*machines["chief"], *machines["worker"]]
-        fit = set(cluster) <= set(TASKS) and kind in cluster and index in range(len(machines[kind]))
-        fit = fit and len(machines["chief"]) <= 1 and all(map(_address, everything))
+        addresses = [*machines["chief"], *machines["worker"]]
+        valid = set(cluster) <= set(TASKS) and kind in cluster and index in range(len(machines[kind]))
+        valid = valid and len(machines["chief"]) <= 1 and all(map(_is_address, addresses))
     except (ValueError, KeyError, TypeError, AttributeError):
-        fit = False
-    if not fit:
-        raise WorkersError(
-            f"{VARIABLE} is not a cluster of workers with this machine's place: want {EXAMPLE}"
-        )
+        valid = False
+    if not valid:
+        raise WorkersError(f"{VARIABLE} is not a cluster of workers with this machine's task: want {EXAMPLE}")
     chief = kind == "chief" or (index == 0 and not machines["chief"])
-    return Worker(f"{kind} {index}", len(everything), chief)
+    return Worker(f"{kind} {index}", len(addresses), chief)
 
 
-@cache  # TensorFlow joins the others once in a process
+@cache  # TensorFlow joins the other machines once in a process
 def strategy(worker: Worker | None) -> Any:
-    """TensorFlow's; it waits until every machine is there. Before TensorFlow's first operation, or never."""
+    """TensorFlow's strategy. Call it before TensorFlow's first operation; it waits for all machines."""
     tf, _ = tensorflow()
     if worker is None:
         return tf.distribute.get_strategy()
@@ -67,6 +68,6 @@ def strategy(worker: Worker | None) -> Any:
         return tf.distribute.MultiWorkerMirroredStrategy()
 
 
-def _address(text: Any) -> bool:
+def _is_address(text: Any) -> bool:
     host, _, port = str(text).rpartition(":")
     return bool(host) and port.isdigit() and 0 < int(port) < 65536

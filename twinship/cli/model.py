@@ -1,4 +1,4 @@
-"""train, verify, predict: a model before it is shipped; no hub."""
+"""train, verify, predict: make a model and check it before it is published. No hub is needed."""
 
 from __future__ import annotations
 
@@ -14,35 +14,44 @@ from twinship.cli.options import BUILD, Dataset, Json, app
 from twinship.cli.show import draw, plain, progress, say, say_json
 
 if TYPE_CHECKING:
+    from inference.dataset import Shaping, SourceData
     from inference.frames.prediction import Scored
-    from twinship_training.choose import Candidate
-    from twinship_training.report.results import Variant
+    from inference.metrics_model import Candidate, Variant
     from twinship_training.train import TrainResult
 
 
 @app.command("train")
-def train_verb(
+def train_command(
     arch: Annotated[
-        str, typer.Option(help="seed, micro, small, svm; auto: the smallest within the limits.")
+        str,
+        typer.Option(help="Network: seed, micro, small, svm; auto: the smallest network within the limits."),
     ] = "micro",
     dataset: Dataset = "auto",
     profile: Annotated[str, typer.Option(help="full, or quick: seconds instead of minutes.")] = "full",
-    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
-    name: Annotated[str | None, typer.Option(help="The model's name [after the data set].")] = None,
-    version: Annotated[str, typer.Option(help="The model's version.")] = "1.0.0",
-    out: Annotated[Path, typer.Option(help="Folder of the results.")] = BUILD / "model",
-    min_accuracy: Annotated[float | None, typer.Option(help="Below this the training fails.")] = None,
-    max_size: Annotated[str | None, typer.Option(help="Of the flatbuffer, as 22KB.")] = None,
-    max_latency_ms: Annotated[float | None, typer.Option(help="Median of one picture, here.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of epochs [the network's own].")] = None,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
+    name: Annotated[str | None, typer.Option(help="Name of the model [from the data set].")] = None,
+    version: Annotated[str, typer.Option(help="Version of the model.")] = "1.0.0",
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = BUILD / "model",
+    min_accuracy: Annotated[
+        float | None, typer.Option(help="Fail if the accuracy is lower, a share of 1 as 0.98.")
+    ] = None,
+    max_size: Annotated[str | None, typer.Option(help="Fail if the flatbuffer is larger, as 22KB.")] = None,
+    max_latency_ms: Annotated[
+        float | None, typer.Option(help="Fail if the median time of one picture on this machine is longer.")
+    ] = None,
     optimise: Annotated[str, typer.Option(help="int8, float16, dynamic or float32.")] = "int8",
     variants: Annotated[bool, typer.Option("--variants", help="Measure all optimisations.")] = False,
-    max_side: Annotated[int, typer.Option(help="Larger pictures are made smaller, pixels.")] = 96,
-    force: Annotated[bool, typer.Option("--force", help="Also when the same result is there.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after Ctrl-C.")] = False,
+    max_side: Annotated[int, typer.Option(help="Reduce larger pictures to this side, in pixels.")] = 96,
+    force: Annotated[
+        bool, typer.Option("--force", help="Train although the same result exists already.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue a training that was interrupted by Ctrl-C.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train, convert, verify on the device's runtimes, write an artefact."""
+    """Train and convert a network, verify it on the device's runtimes, and write an artefact."""
     from twinship.demo.models import require_training
 
     require_training()
@@ -90,12 +99,12 @@ def train_verb(
 
 
 def _say_trained(result: TrainResult) -> None:
-    from twinship_training.data.report import lines
+    from twinship_training.report.card import dataset_lines
 
     metrics = result.metrics
-    facts, accuracy = metrics.dataset, metrics.accuracy
-    say(f"{facts.name}: {facts.source}, because {facts.why}")
-    for line in lines(facts.report):
+    data, accuracy = metrics.dataset, metrics.accuracy
+    say(f"{data.name}: {data.source}, because {data.why}")
+    for line in dataset_lines(data.report):
         say(line)
     if len(metrics.candidates) > 1:
         _draw_candidates(metrics.candidates)
@@ -103,7 +112,7 @@ def _say_trained(result: TrainResult) -> None:
         _draw_variants(metrics.variants)
     name = metrics.optimisation
     shipped = ", ".join(f"{share:.2%} {name} on {runtime}" for runtime, share in accuracy.shipped.items())
-    say(f"accuracy on {facts.test:,} test pictures: {accuracy.float32:.2%} float, {shipped}")
+    say(f"accuracy on {data.test:,} test pictures: {accuracy.float32:.2%} float, {shipped}")
     fits = "fits" if metrics.inline.fits else "does not fit"
     say(
         f"{result.artefact}: {metrics.architecture}, {metrics.sizes.artefact_bytes:,} bytes; "
@@ -131,12 +140,12 @@ def _draw_variants(variants: Sequence[Variant]) -> None:
             each.optimisation,
             f"{each.tflite_bytes:,}",
             runtime,
-            f"{on.accuracy:.2%}",
-            f"{on.cost.p50_ms:.3f} ms",
-            f"{on.cost.memory_bytes / 1e6:.1f} MB",
+            f"{found.accuracy:.2%}",
+            f"{found.cost.p50_ms:.3f} ms",
+            f"{found.cost.memory_bytes / 1e6:.1f} MB",
         )
         for each in variants
-        for runtime, on in each.runtimes.items()
+        for runtime, found in each.runtimes.items()
     ]
     refused = [
         (each.optimisation, f"{each.tflite_bytes:,}", runtime, why, "", "")
@@ -147,47 +156,57 @@ def _draw_variants(variants: Sequence[Variant]) -> None:
 
 
 @app.command("verify")
-def verify_verb(
-    model: Annotated[Path, typer.Argument(help="An artefact: the model.tflite of a training.")],
+def verify_command(
+    model: Annotated[Path, typer.Argument(help="An artefact: model.tflite from `twinship train`.")],
     dataset: Dataset = "auto",
     as_json: Json = False,
 ) -> None:
-    """Prove an artefact as a device does, and count its answers on every runtime."""
-    from twinship_training import data, verify
-    from twinship_training.data.pictures import exactly
+    """Prove an artefact as a device does, and count its right predictions on every runtime."""
+    from inference import evaluate
+    from inference.dataset import exactly
 
-    shaping = exactly(verify.read_file(model).manifest.input)
-    found = data.find(dataset, os.environ, shaping=shaping)
-    verified = verify.verify_file(model, found.labels, found.test)
+    data = _pictures(dataset, exactly(evaluate.read_file(model).manifest.input))
+    found = evaluate.verify_file(model, data.origin.labels, data.test)
     if as_json:
-        say_json({"dataset": found.name, "test": len(found.test), "accuracy": dict(verified.accuracy)})
+        say_json({"dataset": data.origin.name, "test": len(data.test), "accuracy": dict(found.accuracy)})
         return
-    say(f"{found.name}: {found.source}, because {found.why}")
-    shares = [(runtime, f"{share:.2%}") for runtime, share in verified.accuracy.items()]
-    draw(("runtime", f"right of {len(found.test):,}"), shares)
+    say(f"{data.origin.name}: {data.origin.source}, because {data.origin.why}")
+    shares = [(runtime, f"{share:.2%}") for runtime, share in found.accuracy.items()]
+    draw(("runtime", f"right of {len(data.test):,}"), shares)
+
+
+def _pictures(dataset: str, shaping: Shaping) -> SourceData:
+    """The data set; digits and downloads only if twinship-training is installed. Raises DataError."""
+    from inference.dataset import find
+
+    try:
+        from twinship_training.data import digits, download_keras
+    except ModuleNotFoundError:
+        return find(dataset, os.environ, shaping)
+    return find(dataset, os.environ, shaping, download=download_keras, digits=digits)
 
 
 @app.command("predict")
-def predict_verb(
-    model: Annotated[Path, typer.Argument(help="An artefact: the model.tflite of a training.")],
+def predict_command(
+    model: Annotated[Path, typer.Argument(help="An artefact: model.tflite from `twinship train`.")],
     pictures: Annotated[list[Path], typer.Argument(help="PNG, JPEG or BMP files.")],
-    top: Annotated[int, typer.Option(help="How many labels.", min=1)] = 3,
+    top: Annotated[int, typer.Option(help="Number of labels.", min=1)] = 3,
     runtime: Annotated[str, typer.Option(help="auto, litert or tflite_runtime.")] = "auto",
     as_json: Json = False,
 ) -> None:
-    """Classify picture files with the device's own code; no hub."""
+    """Classify picture files with the device's code."""
     from inference.artefact import read
     from inference.predict import FilePrediction, predict_files
 
     found = list(predict_files(read(model.read_bytes()), pictures, top_k=top, runtime=runtime))
-    answered = [one for one in found if isinstance(one, FilePrediction)]
+    predicted = [one for one in found if isinstance(one, FilePrediction)]
     unreadable = [one for one in found if not isinstance(one, FilePrediction)]
     if as_json:
         say_json([plain(one) for one in found])
     else:
         draw(
             ("picture", "label", "confidence", "next"),
-            [(str(one.path), *_surest(one.top)) for one in answered],
+            [(str(one.path), *_top_cells(one.top)) for one in predicted],
         )
     for one in unreadable:
         print(f"twinship: {one.path} cannot be read: {one.reason}", file=sys.stderr)
@@ -195,6 +214,6 @@ def predict_verb(
         raise typer.Exit(1)
 
 
-def _surest(top: Sequence[Scored]) -> tuple[str, str, str]:
+def _top_cells(top: Sequence[Scored]) -> tuple[str, str, str]:
     others = ", ".join(f"{other.label} {other.confidence:.1%}" for other in top[1:])
     return top[0].label, f"{top[0].confidence:.1%}", others

@@ -1,7 +1,7 @@
 """metrics.json: how a model was trained and how good it is. Pure pydantic; written by twinship-training.
 
-`twinship advise` reads it without twinship-training, so the schema and `read_results` are here. JSON names are
-camelCase, and unknown fields are errors.
+`twinship advise` reads it without twinship-training, so the schema and `read_results` are here. JSON names
+are camelCase, and unknown fields are errors.
 
 >>> Duplicates(dropped=2, kept=0, contradictory=1).model_dump_json(by_alias=True)
 '{"dropped":2,"kept":0,"contradictory":1}'
@@ -198,7 +198,7 @@ class Metrics(MetricsModel):
 
 
 def read_results(folder: Path) -> Metrics | None:
-    """The metrics in a training's folder; None if a result is missing or the model is not the measured one."""
+    """The metrics in a training's folder; None if a file is missing or the model is not the measured one."""
     try:
         metrics = Metrics.model_validate_json((folder / METRICS).read_bytes())
         digest = hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()

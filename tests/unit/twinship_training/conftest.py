@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from twinship_training.data import Dataset, digits
+from twinship_training.data import Dataset, digits, split_source
 from twinship_training.train import TrainResult, TrainSettings, train
 
-Told = list[tuple[str, float]]
+Reports = list[tuple[str, float]]
 
 
 @pytest.fixture(scope="session")
 def offline() -> Dataset:
     """scikit-learn's digits."""
-    return digits("a test asked for them")
+    return split_source(digits("a test uses them"))
 
 
 @pytest.fixture(scope="session")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> TrainSettings:
-    """The smallest training that learns something: one quick epoch of `micro`."""
+    """The shortest training with a useful result: one quick epoch of `micro`."""
     out = tmp_path_factory.mktemp("training") / "model"
     return TrainSettings(
         architecture="micro", dataset="digits", profile="quick", epochs=1, min_accuracy=0.8, out=out
@@ -29,28 +29,28 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> TrainSettings:
 
 
 @pytest.fixture(scope="session")
-def told() -> Told:
-    """What the progress callback was told during `trained`."""
+def reports() -> Reports:
+    """The calls of the progress callback during `trained`."""
     return []
 
 
 @pytest.fixture(scope="session")
-def record(told: Told) -> Callable[[str, float], None]:
-    return lambda text, share: told.append((text, share))
+def record(reports: Reports) -> Callable[[str, float], None]:
+    return lambda text, share: reports.append((text, share))
 
 
 @pytest.fixture(scope="session")
 def trained(settings: TrainSettings, offline: Dataset, record: Callable[[str, float], None]) -> TrainResult:
-    """The results of that training, as they lie on disk."""
+    """The results of that training on disk."""
     return train(settings, record, offline)
 
 
 @pytest.fixture
-def untold() -> Callable[[str, float], None]:
+def no_progress() -> Callable[[str, float], None]:
     return lambda text, share: None
 
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    """A place for results whose folder holds nothing else."""
+    """A path for results in a folder that has nothing else."""
     return tmp_path / "results" / "model"

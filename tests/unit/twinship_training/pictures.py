@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from twinship_training.data import Dataset, Pictures
-from twinship_training.data.archives import keras_set
+from inference.dataset.archives import keras_set
+from twinship_training.data import Dataset, Pictures, split_source
 
 SIDE = 28
 LABELS = tuple("0123456789")
-SHAPES = ("disc", "frame", "stripe")  # in the order of their names, as a folder's classes are
+SHAPES = ("disc", "frame", "stripe")  # sorted, as the classes of a folder
 
 
 def bars(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """(count, 28, 28) and (count,): a bright column whose place is the label, on noise."""
+    """(count, 28, 28) and (count,): a bright column whose position is the label, on noise."""
     draw = np.random.default_rng(seed)
     labels = (np.arange(count) % len(LABELS)).astype(np.uint8)
     images = draw.integers(0, 40, (count, SIDE, SIDE), dtype=np.uint8)
@@ -28,7 +28,7 @@ def bars(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uint8
 
 
 def arrays(train: int = 200, test: int = 50) -> dict[str, NDArray[Any]]:
-    """What mnist.npz holds."""
+    """The arrays of an mnist.npz."""
     (x_train, y_train), (x_test, y_test) = bars(train), bars(test, seed=1)
     return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
 
@@ -41,24 +41,24 @@ def write_npz(path: Path, content: dict[str, NDArray[Any]] | None = None) -> Pat
 
 
 def mnist(path: Path) -> Dataset:
-    """What a file in MNIST's layout holds."""
-    return keras_set("mnist", [path], "bars", "a test asked for them")
+    """The data set in a file with MNIST's layout."""
+    return split_source(keras_set("mnist", [path], "bars", "a test uses them"))
 
 
 def dataset(folder: Path) -> Dataset:
-    """200 bars to learn and 50 to be judged by."""
+    """200 bars for training and validation, 50 for the test."""
     return mnist(write_npz(folder / "bars.npz"))
 
 
 def pictures(labels: list[int]) -> Pictures:
-    """Pictures of which only the labels matter; each is filled with its place."""
-    places = np.arange(len(labels), dtype=np.uint8)
-    images = np.broadcast_to(places[:, None, None, None], (len(labels), SIDE, SIDE, 1)).copy()
+    """Pictures of which only the labels matter; each is filled with its index."""
+    indices = np.arange(len(labels), dtype=np.uint8)
+    images = np.broadcast_to(indices[:, None, None, None], (len(labels), SIDE, SIDE, 1)).copy()
     return Pictures(images, np.array(labels, np.int64))
 
 
 def coloured(label: str, draw: np.random.Generator, width: int, height: int) -> Image.Image:
-    """A shape in a colour of its class, a little different each time, on dark noise."""
+    """A shape in the colour of its class, slightly different each time, on dark noise."""
     noise = draw.integers(0, 60, (height, width, 3), dtype=np.uint8)
     picture = Image.fromarray(noise)
     pencil, (bright, faint) = ImageDraw.Draw(picture), draw.integers((180, 0), (256, 70))
@@ -75,7 +75,7 @@ def coloured(label: str, draw: np.random.Generator, width: int, height: int) -> 
 
 
 def colour_folder(path: Path, of_each: int = 30, width: int = 32, height: int = 32, seed: int = 0) -> Path:
-    """One sub-folder for each of SHAPES, with so many PNG files."""
+    """One sub-folder for each of SHAPES, with `of_each` PNG files."""
     draw = np.random.default_rng(seed)
     for label in SHAPES:
         (path / label).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Choosing: `--arch auto`, by measurements on the validation pictures, and never by the test."""
+"""`--arch auto` chooses by measurements on validation pictures, never on test pictures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from inference.artefact import read
 from inference.runtimes import versions
 from tests.unit.twinship_training.pictures import colour_folder
-from twinship_training.choose import NoneFits
+from twinship_training.choose import NoneFits, check_limits
 from twinship_training.convert import OPTIMISATIONS
 from twinship_training.data import Dataset, find
 from twinship_training.networks.architectures import ARCHITECTURES
@@ -24,10 +24,10 @@ Tiny = Callable[[Collection[str]], None]
 
 @pytest.fixture
 def tiny() -> Iterator[Tiny]:
-    """Leaves only these architectures, each trained for moments, and asks nothing of them on the test."""
-    everything = dict(ARCHITECTURES)  # put back as it was, in its order
+    """Only these architectures exist, with very short trainings and a target of 0."""
+    everything = dict(ARCHITECTURES)  # restored at the end, in its order
 
-    def leave(names: Collection[str]) -> None:
+    def reduce_to(names: Collection[str]) -> None:
         ARCHITECTURES.clear()
         for name in names:
             each = everything[name]
@@ -36,22 +36,22 @@ def tiny() -> Iterator[Tiny]:
                 each, recipes={"quick": recipe}, accuracy={("digits", "quick"): 0.0}
             )
 
-    yield leave
+    yield reduce_to
     ARCHITECTURES.clear()
     ARCHITECTURES.update(everything)
 
 
 def shuffled(data: Dataset) -> Dataset:
-    """The same, but for the labels of the test, which are now worth nothing."""
+    """The same data set with the labels of the test shuffled."""
     labels = np.random.default_rng(0).permutation(data.test.labels)
     return replace(data, test=replace(data.test, labels=labels), fingerprint="shuffled")
 
 
 def check_choice(result: TrainResult, settings: TrainSettings) -> None:
-    """The table holds every network; the smallest of those within the limits was shipped, as measured."""
+    """The metrics have every network; the smallest within the limits was shipped, as measured."""
     metrics, limits = result.metrics, settings.limits
     assert [each.architecture for each in metrics.candidates] == list(ARCHITECTURES)
-    assert all(each == each.judged(limits) for each in metrics.candidates)
+    assert all(each == check_limits(each, limits) for each in metrics.candidates)
     passing = [each for each in metrics.candidates if not each.failed]
     chosen = min(passing, key=lambda each: each.tflite_bytes)
     artefact = read(result.artefact.read_bytes())
@@ -63,15 +63,15 @@ def check_choice(result: TrainResult, settings: TrainSettings) -> None:
 
 @pytest.mark.long
 def test_auto_chooses_by_validation_and_not_by_the_test(
-    tmp_path: Path, offline: Dataset, tiny: Tiny, untold: Progress
+    tmp_path: Path, offline: Dataset, tiny: Tiny, no_progress: Progress
 ) -> None:
-    """On digits: with the labels of the test shuffled, network, epoch and weights are the same to the bit."""
+    """With shuffled labels of the test, network, epoch and weights are the same to the bit."""
     tiny(("svm", "micro"))
     limits = {"max_size_bytes": 40_000, "max_latency_ms": 10_000.0, "min_accuracy": 0.4}
     settings = TrainSettings("auto", "digits", "quick", out=tmp_path / "a", **limits)  # type: ignore[arg-type]
-    first = train(settings, untold, offline)
+    first = train(settings, no_progress, offline)
     check_choice(first, settings)
-    blind = train(replace(settings, out=tmp_path / "b"), untold, shuffled(offline)).metrics
+    blind = train(replace(settings, out=tmp_path / "b"), no_progress, shuffled(offline)).metrics
     assert blind.accuracy.float32 < 0.3 < first.metrics.accuracy.float32
     assert blind.weights_sha256 == first.metrics.weights_sha256
     assert (blind.architecture, blind.history) == (first.metrics.architecture, first.metrics.history)
@@ -79,27 +79,27 @@ def test_auto_chooses_by_validation_and_not_by_the_test(
 
 
 def test_outside_every_limit_nothing_is_shipped(
-    tmp_path: Path, offline: Dataset, tiny: Tiny, untold: Progress
+    tmp_path: Path, offline: Dataset, tiny: Tiny, no_progress: Progress
 ) -> None:
-    """The error says which limit failed by how much, and no file is left."""
+    """The error names the limit that failed and by how much, and no file is left."""
     tiny(("svm",))
-    asked = TrainSettings("svm", "digits", "quick", max_size_bytes=1_000, out=tmp_path / "model")
+    settings = TrainSettings("svm", "digits", "quick", max_size_bytes=1_000, out=tmp_path / "model")
     with pytest.raises(NoneFits, match=r"svm: [\d,]+ bytes are [\d,]+ more than 1,000"):
-        train(asked, untold, offline)
+        train(settings, no_progress, offline)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("optimisation", ["float16", "dynamic", "float32"])
 def test_another_optimisation_can_be_shipped(
-    tmp_path: Path, offline: Dataset, tiny: Tiny, untold: Progress, optimisation: str
+    tmp_path: Path, offline: Dataset, tiny: Tiny, no_progress: Progress, optimisation: str
 ) -> None:
-    """Its artefact passes the device's proof where it loads; a runtime that is too old for it is named."""
+    """Its artefact passes the device's proof on runtimes that load it; a runtime that is too old is named."""
     tiny(("svm",))
     settings = TrainSettings(
         "svm", "digits", "quick", optimisation=optimisation, out=tmp_path / "model", variants=True
     )
-    metrics = train(settings, untold, offline).metrics
+    metrics = train(settings, no_progress, offline).metrics
     manifest = read((tmp_path / "model" / "model.tflite").read_bytes()).manifest
     assert [each.optimisation for each in metrics.variants] == list(OPTIMISATIONS)
     shipped = next(each for each in metrics.variants if each.optimisation == optimisation)
@@ -109,13 +109,13 @@ def test_another_optimisation_can_be_shipped(
 
 
 @pytest.mark.long
-def test_auto_on_a_colour_folder(tmp_path: Path, tiny: Tiny, untold: Progress) -> None:
-    """All four networks learn three classes in colour, and the choice keeps within the limits."""
+def test_auto_on_a_colour_folder(tmp_path: Path, tiny: Tiny, no_progress: Progress) -> None:
+    """All four networks learn three classes in colour, and the chosen one is within the limits."""
     tiny(tuple(ARCHITECTURES))
-    data = find(f"folder:{colour_folder(tmp_path / 'shapes', 60, width=48, height=40)}", {}, None)
+    data = find(f"folder:{colour_folder(tmp_path / 'shapes', 60, width=48, height=40)}", {})
     limits = {"max_size_bytes": 60_000, "max_latency_ms": 10_000.0, "min_accuracy": 0.8}
     settings = TrainSettings("auto", "folder:x", "quick", out=tmp_path / "a", **limits)  # type: ignore[arg-type]
-    result = train(settings, untold, data)
+    result = train(settings, no_progress, data)
     check_choice(result, settings)
     assert read(result.artefact.read_bytes()).labels == data.labels
     assert result.metrics.dataset.report.shape == (40, 48, 3)

@@ -1,4 +1,4 @@
-"""The flatbuffer: in four optimisations, without what no runtime needs."""
+"""The flatbuffer: four optimisations, and no metadata that no runtime needs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from inference.evaluate import too_old
 from inference.runtimes import versions
-from twinship_training.convert import OPTIMISATIONS, converted, minimum_runtime, too_old
+from twinship_training.convert import (
+    ALIGNMENT,
+    OPTIMISATIONS,
+    convert,
+    minimum_runtime,
+    strip_metadata,
+)
 from twinship_training.networks.architectures import ARCHITECTURES
-from twinship_training.strip_metadata import ALIGNMENT, slim
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +24,7 @@ def flatbuffers() -> dict[str, bytes]:
     """An untrained SVM in each optimisation."""
     model = ARCHITECTURES["svm"].build((28, 28, 1), 10)
     pictures = np.random.default_rng(0).integers(0, 256, (20, 28, 28, 1), dtype=np.uint8)
-    return {name: converted(model, name, pictures) for name in OPTIMISATIONS}
+    return {name: convert(model, name, pictures) for name in OPTIMISATIONS}
 
 
 def unpacked(tflite: bytes) -> Any:
@@ -29,7 +35,7 @@ def unpacked(tflite: bytes) -> Any:
 
 
 def packed(model: Any) -> bytes:
-    """Objects as a flatbuffer again, as the schema's own packer does it."""
+    """The flatbuffer of these objects, made by the schema's own packer."""
     import flatbuffers as library  # type: ignore[import-untyped]
 
     builder = library.Builder(1024)
@@ -38,7 +44,7 @@ def packed(model: Any) -> bytes:
 
 
 def test_fewer_bits_are_fewer_bytes(flatbuffers: dict[str, bytes]) -> None:
-    """A quarter of float32 in int8, half in float16."""
+    """int8 takes about a quarter of float32, float16 a half."""
     sizes = {name: len(content) for name, content in flatbuffers.items()}
     assert sizes["int8"] < 0.4 * sizes["float32"]
     assert sizes["dynamic"] < 0.4 * sizes["float32"]
@@ -46,39 +52,39 @@ def test_fewer_bits_are_fewer_bytes(flatbuffers: dict[str, bytes]) -> None:
 
 
 def test_the_converter_says_which_runtime_is_needed(flatbuffers: dict[str, bytes]) -> None:
-    """int8 runs on every runtime here; a dense layer of int8 weights alone needs a newer tflite-runtime."""
+    """int8 runs on every installed runtime; "dynamic" needs a newer tflite-runtime for its dense layer."""
     minimum = {name: minimum_runtime(content) for name, content in flatbuffers.items()}
     assert too_old(minimum["int8"]) == too_old(minimum["float32"]) == {}
     assert set(too_old(minimum["dynamic"])) == {"tflite_runtime"} & set(versions())
     assert all("2.17.0" in why for why in too_old(minimum["dynamic"]).values())
 
 
-def test_a_slim_model_has_no_names_but_two(flatbuffers: dict[str, bytes]) -> None:
-    """Input and output can still be told; inner names are gone from every optimisation."""
+def test_only_input_and_output_have_names(flatbuffers: dict[str, bytes]) -> None:
+    """In every optimisation the names of inner tensors are removed."""
     for content in flatbuffers.values():
         (graph,) = unpacked(content).subgraphs
         assert {tensor.name for tensor in graph.tensors} == {b"", b"input", b"output"}
 
 
-def test_names_and_notes_are_all_that_goes(flatbuffers: dict[str, bytes]) -> None:
-    """Long names put back and taken out again: the same bytes; so nothing else was touched."""
+def test_strip_metadata_changes_nothing_else(flatbuffers: dict[str, bytes]) -> None:
+    """If names are added and removed again, the bytes are the same."""
     model = unpacked(flatbuffers["int8"])
     for number, tensor in enumerate(model.subgraphs[0].tensors):
         tensor.name = f"a/very/long/name/of/tensor/{number}".encode()
     model.description = "converted by somebody"
-    fat = packed(model)
-    assert len(fat) > len(flatbuffers["int8"]) + 200
-    assert slim(fat) == flatbuffers["int8"]
+    named = packed(model)
+    assert len(named) > len(flatbuffers["int8"]) + 200
+    assert strip_metadata(named) == flatbuffers["int8"]
 
 
-def test_numbers_stay_aligned(flatbuffers: dict[str, bytes]) -> None:
-    """TFLite's schema promises that weights begin at multiples of 16 bytes; the packer forgets it."""
+def test_weights_stay_aligned(flatbuffers: dict[str, bytes]) -> None:
+    """TFLite's schema promises multiples of 16 bytes; its own packer does not keep that."""
 
     def unaligned(content: bytes) -> int:
         from tensorflow.lite.python import schema_py_generated as schema
 
         model = schema.Model.GetRootAsModel(content, 0)
-        buffers = (model.Buffers(place) for place in range(model.BuffersLength()))
+        buffers = (model.Buffers(index) for index in range(model.BuffersLength()))
         filled = [buffer for buffer in buffers if buffer.DataLength()]
         return sum(buffer._tab.Vector(buffer._tab.Offset(4)) % ALIGNMENT != 0 for buffer in filled)
 

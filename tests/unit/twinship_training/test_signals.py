@@ -1,4 +1,4 @@
-"""Signals while TensorFlow computes."""
+"""Signals during training steps are handled between two steps."""
 
 import os
 import signal
@@ -9,51 +9,51 @@ import pytest
 from twinship_training.signals import deferred
 
 
-def interrupted_while(done: list[str], *, asks: bool) -> None:
-    """Ctrl-C comes inside a step; whether there is another look after it."""
-    with deferred() as interrupted:
+def interrupted_step(done: list[str], *, handles: bool) -> None:
+    """Ctrl-C arrives during a step; `handles`: the loop calls the handler after it."""
+    with deferred() as handle_signals:
         os.kill(os.getpid(), signal.SIGINT)
         done.append("the step")
-        if asks:
-            interrupted()
+        if handles:
+            handle_signals()
             done.append("another")
 
 
-@pytest.mark.parametrize("asks", [True, False])
-def test_ctrl_c_waits_for_the_end_of_a_step(asks: bool) -> None:
-    """It is acted on between two steps, and after the last one; afterwards it is heard at once again."""
+@pytest.mark.parametrize("handles", [True, False])
+def test_ctrl_c_is_handled_at_the_end_of_a_step(handles: bool) -> None:
+    """Between two steps, or after the last one; later signals are handled at once again."""
     done: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        interrupted_while(done, asks=asks)
+        interrupted_step(done, handles=handles)
     assert done == ["the step"]
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_sigterm_has_its_own_handler() -> None:
-    """Whoever installed one gets the signal, only later."""
-    heard: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _frame: heard.append(number))
+    """A handler of SIGTERM is called, but later."""
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: received.append(number))
     try:
-        with deferred() as interrupted:
+        with deferred() as handle_signals:
             os.kill(os.getpid(), signal.SIGTERM)
-            assert heard == []
-            interrupted()
-            assert heard == [signal.SIGTERM]
+            assert received == []
+            handle_signals()
+            assert received == [signal.SIGTERM]
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def test_another_thread_changes_nothing() -> None:
-    """Handlers can be set on the main thread alone."""
-    told: list[str] = []
+    """In another thread no handler can be set, and the block runs as usual."""
+    done: list[str] = []
 
     def work() -> None:
-        with deferred() as interrupted:
-            interrupted()
-            told.append("done")
+        with deferred() as handle_signals:
+            handle_signals()
+            done.append("done")
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert told == ["done"]
+    assert done == ["done"]

@@ -1,4 +1,4 @@
-"""A training from end to end, on digits: its results, what is kept, and what is left after it failed."""
+"""A complete training on digits: its results, their reuse, and what a failed training leaves."""
 
 from __future__ import annotations
 
@@ -19,33 +19,32 @@ from PIL import Image
 
 from inference.artefact import read
 from inference.engine import Engine
+from inference.evaluate import NotVerified, verify_file
 from inference.frames.preprocess import decode_file, prepare
 from inference.runtimes import versions
-from tests.unit.twinship_training.conftest import Told
+from tests.unit.twinship_training.conftest import Reports
 from tests.unit.twinship_training.pictures import dataset
 from twinship_training.checkpoint import CheckpointError
 from twinship_training.data import Dataset
-from twinship_training.evaluate import NotAnswered, ask
 from twinship_training.train import TrainResult, TrainSettings, interrupted, train
-from twinship_training.verify import NotVerified, verify_file
 
 Progress = Callable[[str, float], None]
 
 
 def names(folder: Path) -> set[str]:
-    """What lies in a folder."""
+    """The names in a folder."""
     return {path.name for path in folder.iterdir()}
 
 
 def test_the_results_are_complete(trained: TrainResult) -> None:
-    """model.tflite, card.md, metrics.json, frames/ and plots/, and nothing beside them."""
+    """model.tflite, card.md, metrics.json, frames/ and plots/, and nothing else."""
     assert not trained.cached
     assert names(trained.folder) == {"model.tflite", "card.md", "metrics.json", "frames", "plots"}
     assert names(trained.folder.parent) == {trained.folder.name}
 
 
-def test_the_artefact_says_what_it_is(trained: TrainResult, settings: TrainSettings) -> None:
-    """Manifest, labels and ten probes travel with the model, and name no path of this machine."""
+def test_the_artefact_is_complete(trained: TrainResult, settings: TrainSettings) -> None:
+    """Manifest, labels and ten probes are in the artefact; no path of this machine is."""
     artefact = read(trained.artefact.read_bytes())
     assert artefact.sha256 == trained.metrics.artefact_sha256
     assert artefact.labels == tuple("0123456789")
@@ -56,15 +55,15 @@ def test_the_artefact_says_what_it_is(trained: TrainResult, settings: TrainSetti
     assert str(settings.out.parent).encode() not in artefact.data
 
 
-def test_micro_travels_inside_a_twin(trained: TrainResult) -> None:
-    """The small network fits inline with all that goes with it."""
+def test_micro_fits_into_a_twin(trained: TrainResult) -> None:
+    """The complete artefact of the small network fits inline."""
     assert trained.metrics.inline.fits
     assert trained.metrics.inline.characters <= trained.metrics.inline.limit == 28_000
     assert trained.metrics.sizes.parameters < 15_000
 
 
-def test_every_runtime_was_asked(trained: TrainResult, offline: Dataset) -> None:
-    """int8 accuracy is the device's engine's, runtime by runtime, and verifying again finds it again."""
+def test_every_runtime_was_evaluated(trained: TrainResult, offline: Dataset) -> None:
+    """int8 accuracy is measured with the device's engine on each runtime; verifying again gives the same."""
     assert set(trained.metrics.accuracy.shipped) == set(versions()) == set(trained.metrics.proof)
     again = verify_file(trained.artefact, offline.labels, offline.test)
     assert {
@@ -74,14 +73,14 @@ def test_every_runtime_was_asked(trained: TrainResult, offline: Dataset) -> None
     assert sum(map(sum, again.confusion)) == len(offline.test)
 
 
-def test_it_learnt_something(trained: TrainResult) -> None:
-    """One quick epoch knows most digits, and int8 loses next to nothing."""
+def test_the_model_is_accurate(trained: TrainResult) -> None:
+    """After one quick epoch most digits are right, and int8 loses very little."""
     assert trained.metrics.accuracy.float32 > 0.9
     assert abs(trained.metrics.accuracy.drop) <= 0.01
 
 
 def test_the_frames_are_the_held_out_pictures(trained: TrainResult, offline: Dataset) -> None:
-    """500 PNG files with truth.csv, as a camera takes them, pixel for pixel the test pictures."""
+    """500 PNG files with truth.csv, as the camera reads them, equal to the test pictures in every pixel."""
     with (trained.frames / "truth.csv").open() as file:
         truth = list(csv.DictReader(file))
     assert len(truth) == 500
@@ -91,29 +90,29 @@ def test_the_frames_are_the_held_out_pictures(trained: TrainResult, offline: Dat
     assert np.array_equal(seventh, offline.test.images[7, :, :, 0])
 
 
-def test_a_frame_goes_through_the_devices_code(trained: TrainResult) -> None:
-    """What lies in frames/ is what the module decodes, prepares and answers."""
+def test_the_devices_code_reads_a_frame(trained: TrainResult) -> None:
+    """The module can decode, prepare and classify a picture of frames/."""
     artefact = read(trained.artefact.read_bytes())
     engine = Engine(artefact, runtime="litert")
     pixels = prepare(decode_file((trained.frames / "0000.png").read_bytes()), engine.input)
-    answer = engine.infer(pixels)
-    assert answer.shape == (10,)
-    assert abs(float(answer.sum()) - 1) < 0.05
+    output = engine.infer(pixels)
+    assert output.shape == (10,)
+    assert abs(float(output.sum()) - 1) < 0.05
 
 
-def test_metrics_say_how_it_was_made(trained: TrainResult) -> None:
-    """metrics.json holds the command, the data and why, the versions, and no confusion about names."""
+def test_metrics_say_how_the_model_was_made(trained: TrainResult) -> None:
+    """metrics.json has the command, the data and why they were used, the versions and the durations."""
     document = json.loads((trained.folder / "metrics.json").read_text())
     assert document["schema"] == "twinship.metrics.v1"
     assert document["command"].startswith("twinship train --arch micro --dataset digits --profile quick")
-    assert document["dataset"]["why"] == "a test asked for them"
+    assert document["dataset"]["why"] == "a test uses them"
     assert document["weightsSha256"] == trained.metrics.weights_sha256
     assert {"keras", "numpy", "ai-edge-litert"} <= set(document["versions"])
     assert document["seconds"]["total"] >= document["seconds"]["fit"]
 
 
 def test_the_plots_are_pictures(trained: TrainResult) -> None:
-    """Curve, confusion, reliability and mistakes, each a PNG that opens, and the card shows them."""
+    """Curve, confusion, reliability and mistakes are valid PNG files, and the card shows them."""
     card = trained.card.read_text()
     plots = sorted((trained.folder / "plots").iterdir())
     assert [path.stem for path in plots] == ["confusion", "curve", "mistakes", "reliability"]
@@ -125,7 +124,7 @@ def test_the_plots_are_pictures(trained: TrainResult) -> None:
 
 
 def test_metrics_hold_history_cost_and_calibration(trained: TrainResult) -> None:
-    """Each epoch's loss and accuracy, what an answer takes on each runtime, and how far confidence is off."""
+    """Loss and accuracy of each epoch, cost on each runtime, and the calibration error."""
     metrics = trained.metrics
     assert len(metrics.history.loss) == len(metrics.history.validation) == metrics.history.kept == 1
     assert set(metrics.cost) == set(versions())
@@ -134,20 +133,20 @@ def test_metrics_hold_history_cost_and_calibration(trained: TrainResult) -> None
     assert 0 <= metrics.calibration.expected_error < 0.5
 
 
-def test_progress_goes_forward(trained: TrainResult, told: Told) -> None:
-    """The share only grows, ends at 1, and an epoch says how much of it is done and how long it will take."""
-    shares = [share for _, share in told]
+def test_progress_goes_forward(trained: TrainResult, reports: Reports) -> None:
+    """The share only grows and ends at 1; an epoch reports its share and the time left."""
+    shares = [share for _, share in reports]
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0.0, 1.0)
-    assert any("epoch 1 of 1, 100%, 0 s left" in text for text, _ in told)
+    assert any("epoch 1 of 1, 100%, 0 s left" in text for text, _ in reports)
 
 
 def test_a_training_is_not_repeated(
-    trained: TrainResult, settings: TrainSettings, offline: Dataset, untold: Progress
+    trained: TrainResult, settings: TrainSettings, offline: Dataset, no_progress: Progress
 ) -> None:
-    """The same settings, code and data find the results that lie there."""
+    """With the same settings, code and data the existing results are used."""
     before = (trained.folder / "metrics.json").stat().st_mtime_ns
-    again = train(settings, untold, offline)
+    again = train(settings, no_progress, offline)
     assert again.cached
     assert again.metrics == trained.metrics
     assert (trained.folder / "metrics.json").stat().st_mtime_ns == before
@@ -156,7 +155,7 @@ def test_a_training_is_not_repeated(
 def test_the_same_command_gives_the_same_model_in_silence(
     trained: TrainResult, settings: TrainSettings, tmp_path: Path
 ) -> None:
-    """Another process and another folder: the same bits, and no word of TensorFlow's on the terminal."""
+    """In another process and folder: the same bits, and TensorFlow prints nothing to the terminal."""
     code = (
         "import pickle, sys; from twinship_training.train import train\n"
         "settings = pickle.load(sys.stdin.buffer)\n"
@@ -176,18 +175,18 @@ def test_the_same_command_gives_the_same_model_in_silence(
     assert again.tflite == read(trained.artefact.read_bytes()).tflite
 
 
-def test_below_the_target_nothing_is_left(untold: Progress, out: Path) -> None:
-    """A model that is not good enough is an error, and no file of it can be shipped by mistake."""
-    wanting = TrainSettings(architecture="svm", epochs=1, min_accuracy=1.01, out=out)
+def test_below_the_target_nothing_is_left(no_progress: Progress, out: Path) -> None:
+    """A model below the target is an error, and no file of it can be shipped by mistake."""
+    settings = TrainSettings(architecture="svm", epochs=1, min_accuracy=1.01, out=out)
     with pytest.raises(NotVerified, match=r"101.00% is wanted"):
-        train(wanting, untold, dataset(out.parent))
+        train(settings, no_progress, dataset(out.parent))
     assert names(out.parent) == {"bars.npz"}
 
 
 def test_a_failed_training_leaves_the_last_result(
     trained: TrainResult, settings: TrainSettings, offline: Dataset
 ) -> None:
-    """Ctrl-C in the middle of an epoch: what lay there still lies there, whole, and nothing beside it."""
+    """After Ctrl-C in the first epoch the results before are complete, and there is no other file."""
 
     def interrupt(text: str, share: float) -> None:
         if text.startswith("epoch"):
@@ -200,10 +199,10 @@ def test_a_failed_training_leaves_the_last_result(
     assert names(trained.folder.parent) == {trained.folder.name}
 
 
-def test_an_interrupted_training_is_kept_for_its_own_resumption(
-    settings: TrainSettings, offline: Dataset, untold: Progress, out: Path
+def test_an_interrupted_training_leaves_a_checkpoint(
+    settings: TrainSettings, offline: Dataset, no_progress: Progress, out: Path
 ) -> None:
-    """Ctrl-C in the second epoch keeps the first and says how to go on; another seed is refused it."""
+    """After Ctrl-C in the second epoch it says how to resume; another seed cannot use the checkpoint."""
 
     def interrupt(text: str, share: float) -> None:
         if text.startswith("epoch 2"):
@@ -215,13 +214,13 @@ def test_an_interrupted_training_is_kept_for_its_own_resumption(
         train(two, interrupt, offline)
     assert interrupted(two).endswith(f"go on with: {two.command} --resume")
     with pytest.raises(CheckpointError, match="other settings"):
-        train(replace(two, seed=3, resume=True), untold, offline)
+        train(replace(two, seed=3, resume=True), no_progress, offline)
     assert names(out.parent) == {"model.checkpoint"}
     assert names(out.parent / "model.checkpoint") == {"micro.npz"}
 
 
 def test_a_damaged_artefact_is_not_verified(trained: TrainResult, offline: Dataset, tmp_path: Path) -> None:
-    """One byte in the middle of the weights, or the end cut off, is found before any picture is asked."""
+    """A truncated or empty file is refused before any picture is evaluated."""
     path = tmp_path / "model.tflite"
     path.write_bytes(trained.artefact.read_bytes()[:-100])
     with pytest.raises(NotVerified, match="trailer"):
@@ -231,14 +230,8 @@ def test_a_damaged_artefact_is_not_verified(trained: TrainResult, offline: Datas
         verify_file(path, offline.labels, offline.test)
 
 
-def test_a_runtime_that_fails_is_named(offline: Dataset) -> None:
-    """What a child process could not load is said in one line, with the runtime that said it."""
-    with pytest.raises(NotAnswered, match=r"^litert: not a TFLite flatbuffer"):
-        ask(b"nothing", offline.test.images[:1])
-
-
-def test_importing_the_room_is_quick() -> None:
-    """`twinship --help` imports this room: no TensorFlow, no scikit-learn."""
+def test_importing_the_package_is_quick() -> None:
+    """Importing it loads no TensorFlow and no scikit-learn."""
     heavy = "{'tensorflow', 'keras', 'sklearn'}"
     code = f"import sys, twinship_training.train; sys.exit(not {heavy}.isdisjoint(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""TF_CONFIG: who this machine is among several, and one line for whatever else stands there."""
+"""TF_CONFIG: this machine's place among several, and one-line errors for anything else."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def config(cluster: Any, kind: Any = "worker", index: Any = 0) -> dict[str, str]
         (config(WITH_CHIEF), Worker("worker 0", 3, chief=False)),
     ],
 )
-def test_who_this_machine_is(environment: dict[str, str], worker: Worker | None) -> None:
-    """Without the variable it trains alone; the first worker is the chief where none is named."""
+def test_the_place_of_this_machine(environment: dict[str, str], worker: Worker | None) -> None:
+    """Without the variable it trains alone; the first worker is the chief if none is named."""
     assert find(environment) == worker
 
 
@@ -61,7 +61,7 @@ def test_who_this_machine_is(environment: dict[str, str], worker: Worker | None)
     ids=lambda environment: environment["TF_CONFIG"],
 )
 def test_another_cluster_is_refused(environment: dict[str, str]) -> None:
-    """One line that names the variable and shows a right one."""
+    """The error is one line that names the variable and shows a valid one."""
     with pytest.raises(WorkersError, match="TF_CONFIG") as refused:
         find(environment)
     assert EXAMPLE in str(refused.value)
@@ -69,15 +69,15 @@ def test_another_cluster_is_refused(environment: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("join", [train, assist])
-def test_together_nothing_is_resumed(join: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A checkpoint is of one machine that trained alone."""
+def test_several_machines_cannot_resume(join: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint belongs to one machine that trains alone."""
     monkeypatch.setenv("TF_CONFIG", EXAMPLE)
     with pytest.raises(WorkersError, match="unset TF_CONFIG"):
         join(TrainSettings(resume=True, out=tmp_path / "model"), lambda text, share: None)
 
 
 def test_only_the_chief_has_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who asks another machine for them is told, instead of waiting."""
+    """`train` on another machine fails at once instead of waiting."""
     monkeypatch.setenv("TF_CONFIG", config(TWO, index=1)["TF_CONFIG"])
     with pytest.raises(WorkersError, match="worker 1 in TF_CONFIG has no results"):
         train(TrainSettings(out=tmp_path / "model"), lambda text, share: None)

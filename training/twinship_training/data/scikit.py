@@ -1,4 +1,4 @@
-"""scikit-learn's digits: 1,797 pictures that need no network and no file."""
+"""scikit-learn's digits: 1,797 pictures that need neither a network nor a file."""
 
 from __future__ import annotations
 
@@ -8,28 +8,27 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from twinship_training.data.archives import DIGIT_LABELS
-from twinship_training.data.pictures import Dataset, Origin, Pictures
-from twinship_training.data.split import Found, assemble, stratified
+from inference.dataset import FileReport, Origin, Pictures, SourceData, stratified
+from inference.dataset.archives import DIGIT_LABELS
 
 SIDE: Final = 28
 BOX: Final = 20
-TEST: Final = 500  # as many as the frames that a model is demonstrated with
+TEST: Final = 500  # as many as the frames that a training leaves for the camera
 
 
-def digits(reason: str) -> Dataset:
-    """8×8 in 17 greys, scaled to 28×28 as MNIST's are; 500 are held out."""
+def digits(why: str) -> SourceData:
+    """8×8 pixels in 17 greys, scaled to 28×28 as in MNIST; 500 pictures are the test. `why` they are used."""
     from sklearn.datasets import load_digits  # type: ignore[import-untyped,unused-ignore]
 
     small, labels = load_digits(return_X_y=True)
     grey = np.rint(small.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     images = np.stack([_scaled(picture) for picture in grey])[..., np.newaxis]
-    rest, test = stratified(Pictures(images, labels.astype(np.int64)), TEST)
-    origin = Origin("digits", "scikit-learn's digits, 8×8 scaled to 28×28", reason, DIGIT_LABELS)
-    return assemble(origin, Found((8, 8), (8, 8)), rest, test)
+    train, test = stratified(Pictures(images, labels.astype(np.int64)), TEST)
+    origin = Origin("digits", "scikit-learn's digits, 8×8 scaled to 28×28", why, DIGIT_LABELS)
+    return SourceData(origin, FileReport((8, 8), (8, 8)), train, test)
 
 
 def _scaled(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """As MNIST places them: a box of 20×20 in the middle of 28×28, so that a model knows both."""
+    """A box of 20×20 in the middle of 28×28, as in MNIST, so that a model of one can read the other."""
     box = Image.fromarray(picture).resize((BOX, BOX), Image.Resampling.BILINEAR)
     return np.pad(np.asarray(box, dtype=np.uint8), (SIDE - BOX) // 2)

@@ -1,7 +1,6 @@
-"""From pictures to a data set: seeded, stratified parts, and no picture in two of them.
+"""From the pictures of a source to a data set: training, validation and test, and no picture in two of them.
 
-The parts do not move with the training seed: models of different seeds are compared on the same pictures.
-Where the pictures came from is the sources' business (`archives`, `digits`, `folder`).
+The splits do not depend on the training seed, so models of different seeds are compared on the same pictures.
 """
 
 from __future__ import annotations
@@ -14,87 +13,103 @@ from typing import Final
 
 import numpy as np
 
-from twinship_training.data.pictures import DataError, Dataset, Origin, Pictures
-from twinship_training.data.report import ClassCount, Duplicates, Report
+from inference.dataset import DataError, Origin, Pictures, Shape, Shaping, SourceData, stratified
+from inference.metrics_model import ClassCount, DatasetReport, Duplicates
 
+MIN_SIDE: Final = 28  # pixels; the networks' convolutions reduce smaller pictures to nothing
+MAX_SIDE: Final = 96  # pixels; with larger pictures a training on two cores takes hours
 MAX_VALIDATION: Final = 5_000
 VALIDATION_SHARE: Final = 0.1
-SPLIT_SEED: Final = 20_260_101
 UNREADABLE_NAMED: Final = 20
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a source noticed while it read."""
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """`train` to learn from, `validation` to choose by, `test` to measure the result, once."""
 
-    smallest: tuple[int, int]  # height, width
-    largest: tuple[int, int]
-    unreadable: tuple[str, ...] = ()  # name and reason
+    name: str
+    source: str
+    why: str
+    labels: tuple[str, ...]
+    train: Pictures
+    validation: Pictures
+    test: Pictures
+    fingerprint: str  # sha256 over every picture and label before the split
+    report: DatasetReport
 
 
-def assemble(
-    origin: Origin, found: Found, pool: Pictures, test: Pictures, validation: Pictures | None = None
-) -> Dataset:
-    """The data set of `test`, `validation` (a tenth of `pool` when there is none) and the rest of `pool`.
+def at_most(side: int) -> Shaping:
+    """The median shape, reduced until it fits into `side` × `side`; in colour if any picture is.
 
-    What the test has is dropped from the rest, and what the validation has from the training. Raises
-    DataError when that leaves nothing to learn a class from.
+    >>> at_most(96)([(480, 640, 3)])
+    (72, 96, 3)
     """
-    published = [pool, test] if validation is None else [pool, test, validation]
-    keys = [_keys(part) for part in published]
-    pool = _without(pool, keys[0], set(keys[1]))
+
+    def shape(found: Sequence[Shape]) -> Shape:
+        height, width = (float(np.median([each[axis] for each in found])) for axis in (0, 1))
+        shrink = min(1.0, side / max(height, width))
+        grow = max(1.0, MIN_SIDE / min(height, width))
+        return (
+            min(side, max(MIN_SIDE, round(height * shrink * grow))),
+            min(side, max(MIN_SIDE, round(width * shrink * grow))),
+            max(each[2] for each in found),
+        )
+
+    return shape
+
+
+def spread(pictures: Pictures, count: int) -> Pictures:
+    """At most `count` pictures, evenly spaced, because MNIST's second half is harder than its first."""
+    index = np.linspace(0, len(pictures) - 1, min(count, len(pictures))).astype(np.int64)
+    return pictures.take(index)
+
+
+def split_source(data: SourceData) -> Dataset:
+    """Test and validation as in the source; without a validation, a tenth of the training pictures.
+
+    Pictures that are also in the test are dropped from the rest, and pictures that are also in the validation
+    from the training. Raises DataError when a class has no picture left to learn from.
+    """
+    train, test, validation = data.train, data.test, data.validation
+    published = [train, test] if validation is None else [train, test, validation]
+    keys = [_keys(each) for each in published]
+    train = _without(train, keys[0], set(keys[1]))
     if validation is None:
-        train, validation = stratified(pool, _validation_count(pool, len(origin.labels)))
+        train, validation = stratified(train, _validation_count(train, len(data.origin.labels)))
     else:
-        train, validation = pool, _without(validation, keys[2], set(keys[1]))
+        validation = _without(validation, keys[2], set(keys[1]))
     train = _without(train, _keys(train), set(_keys(validation)))
-    _check_something_left(origin, train)
-    dropped = sum(map(len, published)) - len(train) - len(validation) - len(test)
+    _check_something_left(data.origin, train)
+    splits = (train, validation, test)
     duplicates = Duplicates(
-        dropped=dropped,
-        kept=sum(len(part) - len(set(_keys(part))) for part in (train, validation, test)),
+        dropped=sum(map(len, published)) - sum(map(len, splits)),
+        kept=sum(len(each) - len(set(_keys(each))) for each in splits),
         contradictory=_contradictory(published, keys),
     )
-    report = Report(
-        classes=_counts(origin.labels, train, validation, test),
-        smallest=found.smallest,
-        largest=found.largest,
+    report = DatasetReport(
+        classes=_counts(data.origin.labels, *splits),
+        smallest=data.files.smallest,
+        largest=data.files.largest,
         shape=test.shape,
         duplicates=duplicates,
-        unreadable=len(found.unreadable),
-        unreadable_files=found.unreadable[:UNREADABLE_NAMED],
+        unreadable=len(data.files.unreadable),
+        unreadable_files=data.files.unreadable[:UNREADABLE_NAMED],
     )
-    return Dataset(
-        origin.name,
-        origin.source,
-        origin.why,
-        origin.labels,
-        train,
-        validation,
-        test,
-        _fingerprint(published),
-        report,
-    )
+    origin = data.origin
+    fingerprint = _fingerprint(published)
+    return Dataset(origin.name, origin.source, origin.why, origin.labels, *splits, fingerprint, report)
 
 
 def _check_something_left(origin: Origin, train: Pictures) -> None:
     counts = np.bincount(train.labels, minlength=len(origin.labels))
     if not counts.min():
         label = origin.labels[int(counts.argmin())]
-        same = "all of its pictures are also among those that judge"
-        raise DataError(f"{origin.source}: nothing is left to learn class {label!r} from: {same}")
+        why = "all of its pictures are also in the test or the validation"
+        raise DataError(f"{origin.source}: nothing is left to learn class {label!r} from: {why}")
 
 
-def stratified(pictures: Pictures, count: int) -> tuple[Pictures, Pictures]:
-    """All but `count` of these, and those `count`: every label keeps its share, the order is kept."""
-    order = np.random.default_rng(SPLIT_SEED).permutation(len(pictures))
-    by_label = order[np.argsort(pictures.labels[order], kind="stable")]
-    held = by_label[((np.arange(count) + 0.5) * len(order) / count).astype(np.int64)]
-    return pictures.take(np.setdiff1d(order, held)), pictures.take(np.sort(held))
-
-
-def _validation_count(pool: Pictures, classes: int) -> int:
-    return min(MAX_VALIDATION, max(classes, int(len(pool) * VALIDATION_SHARE)))
+def _validation_count(pictures: Pictures, classes: int) -> int:
+    return min(MAX_VALIDATION, max(classes, int(len(pictures) * VALIDATION_SHARE)))
 
 
 def _keys(pictures: Pictures) -> list[bytes]:
@@ -105,30 +120,30 @@ def _keys(pictures: Pictures) -> list[bytes]:
 
 
 def _without(pictures: Pictures, keys: Sequence[bytes], unwanted: set[bytes]) -> Pictures:
-    places = [place for place, key in enumerate(keys) if key not in unwanted]
-    return pictures if len(places) == len(keys) else pictures.take(np.array(places, np.int64))
+    index = [place for place, key in enumerate(keys) if key not in unwanted]
+    return pictures if len(index) == len(keys) else pictures.take(np.array(index, np.int64))
 
 
-def _contradictory(parts: Sequence[Pictures], keys: Sequence[list[bytes]]) -> int:
-    seen: dict[bytes, set[int]] = defaultdict(set)
-    for part, its_keys in zip(parts, keys, strict=True):
-        for key, label in zip(its_keys, part.labels.tolist(), strict=True):
-            seen[key].add(label)
-    return sum(len(labels) > 1 for labels in seen.values())
+def _contradictory(published: Sequence[Pictures], keys: Sequence[list[bytes]]) -> int:
+    labels_of: dict[bytes, set[int]] = defaultdict(set)
+    for pictures, its_keys in zip(published, keys, strict=True):
+        for key, label in zip(its_keys, pictures.labels.tolist(), strict=True):
+            labels_of[key].add(label)
+    return sum(len(labels) > 1 for labels in labels_of.values())
 
 
-def _counts(labels: Sequence[str], *parts: Pictures) -> tuple[ClassCount, ...]:
-    counts = [np.bincount(part.labels, minlength=len(labels)).tolist() for part in parts]
+def _counts(labels: Sequence[str], *splits: Pictures) -> tuple[ClassCount, ...]:
+    counts = [np.bincount(each.labels, minlength=len(labels)).tolist() for each in splits]
     return tuple(
         ClassCount(label=label, train=train, validation=validation, test=test)
         for label, train, validation, test in zip(labels, *counts, strict=True)
     )
 
 
-def _fingerprint(parts: Sequence[Pictures]) -> str:
+def _fingerprint(published: Sequence[Pictures]) -> str:
     digest = hashlib.sha256()
-    for part in parts:
-        digest.update(f"{part.images.shape}\n".encode())
-        digest.update(np.ascontiguousarray(part.images).data)
-        digest.update(part.labels.astype("<i8").tobytes())
+    for pictures in published:
+        digest.update(f"{pictures.images.shape}\n".encode())
+        digest.update(np.ascontiguousarray(pictures.images).data)
+        digest.update(pictures.labels.astype("<i8").tobytes())
     return digest.hexdigest()

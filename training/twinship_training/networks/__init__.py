@@ -1,1 +1,1 @@
-"""The networks, their training settings, and how one training step runs."""
+"""The networks with their hyper-parameters and targets, and the distortion of pictures."""

@@ -1,1 +1,1 @@
-"""What a training writes: metrics.json, the model card and its plots."""
+"""The results of a training: metrics.json, the model card and its plots."""

@@ -1,4 +1,7 @@
-"""Is a model as often right as it is sure? Counts answers; draws nothing."""
+"""How well a model's confidence agrees with its accuracy.
+
+Guo et al., https://arxiv.org/abs/1706.04599, equation (3).
+"""
 
 from __future__ import annotations
 
@@ -7,30 +10,19 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from twinship_training.metrics_model import Facts
+from inference.metrics_model import Bin, Calibration
 
 BINS: Final = 10
 
 
-class Bin(Facts):
-    """The answers whose confidence lies within one tenth."""
-
-    count: int
-    confidence: float  # their mean; 0 when there are none
-    accuracy: float  # the share of right ones
-
-
-class Calibration(Facts):
-    """Reliability, and the expected calibration error: Guo et al., https://arxiv.org/abs/1706.04599, (3)."""
-
-    expected_error: float  # a share of 1: the mean of |accuracy - confidence| over all answers
-    bins: tuple[Bin, ...]  # of equal width, from unsure to sure
-
-
 def calibration(confidence: NDArray[np.float32], right: NDArray[np.bool_]) -> Calibration:
-    """Of answers (count,), each with its confidence, 0 to 1."""
-    places = np.clip((confidence * BINS).astype(np.int64), 0, BINS - 1)
-    bins = tuple(_bin(confidence[places == place], right[places == place]) for place in range(BINS))
+    """From predictions, (count,) each: the confidence, 0 to 1, and whether the prediction is right.
+
+    >>> calibration(np.array([0.75, 0.75], np.float32), np.array([True, False])).expected_error
+    0.25
+    """
+    bin_of = np.clip((confidence * BINS).astype(np.int64), 0, BINS - 1)
+    bins = tuple(_bin(confidence[bin_of == number], right[bin_of == number]) for number in range(BINS))
     error = sum(each.count * abs(each.accuracy - each.confidence) for each in bins) / len(right)
     return Calibration(expected_error=round(error, 6), bins=bins)
 

@@ -1,23 +1,47 @@
-"""The model's card: what a person wants to know of a model, on one page of Markdown. Computes nothing new."""
+"""The model card: one page of Markdown about a model, made from its metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from inference.metrics_model import PLOTS, DatasetReport, InlineSize, Metrics
 from twinship_training.convert import OPTIMISATIONS
-from twinship_training.data.report import lines
 from twinship_training.networks.architectures import ARCHITECTURES
-from twinship_training.report.results import CONFUSION, CURVE, MISTAKES, PLOTS, RELIABILITY, Inline, Metrics
+from twinship_training.report.results import CONFUSION, CURVE, MISTAKES, RELIABILITY
 
 WORST_SHOWN: Final = 3
-TABULATED: Final = 20  # classes; a larger table is left to the plot
+TABULATED: Final = 20  # classes; with more classes only the plot shows the confusion
 
 
 def card(metrics: Metrics) -> str:
     """Markdown text."""
-    parts = (_head, _data, _accuracy, _candidates, _variants, _confusion, _plots, _made)
-    return "\n".join(line for part in parts for line in (*part(metrics), "")).rstrip("\n") + "\n"
+    sections = (_head, _data, _accuracy, _candidates, _variants, _confusion, _plots, _made)
+    return "\n".join(line for section in sections for line in (*section(metrics), "")).rstrip("\n") + "\n"
+
+
+def dataset_lines(report: DatasetReport) -> list[str]:
+    """The data set's report for a terminal and for the card."""
+    height, width, channels = report.shape
+    counts = [each.train + each.validation + each.test for each in report.classes]
+    found = " to ".join(dict.fromkeys(f"{side[1]}×{side[0]}" for side in (report.smallest, report.largest)))
+    lines = [
+        f"{len(counts)} classes of {min(counts):,} to {max(counts):,} pictures; {found} pixels, "
+        f"learnt as {width}×{height} in {'grey' if channels == 1 else 'colour'}"
+    ]
+    duplicates = report.duplicates
+    if duplicates.dropped or duplicates.kept:
+        lines.append(
+            f"duplicates: {duplicates.dropped} dropped from training, {duplicates.kept} within one split"
+        )
+    if duplicates.contradictory:
+        lines.append(f"{duplicates.contradictory} pictures carry more than one label")
+    if report.unreadable:
+        lines.append(f"{report.unreadable} unreadable files were skipped:")
+        lines += [f"  {each}" for each in report.unreadable_files]
+        more = report.unreadable - len(report.unreadable_files)
+        lines += [f"  and {more} more"] if more else []
+    return lines
 
 
 def _head(metrics: Metrics) -> Iterator[str]:
@@ -27,8 +51,8 @@ def _head(metrics: Metrics) -> Iterator[str]:
     yield f"# {metrics.name} {metrics.version}"
     yield ""
     yield (
-        f"Tells {len(labels)} classes apart ({named}) in {width}×{height} "
-        f"{'grey' if channels == 1 else 'colour'} pictures. Architecture `{metrics.architecture}`: "
+        f"Classifies {width}×{height} {'grey' if channels == 1 else 'colour'} pictures "
+        f"into {len(labels)} classes ({named}). Architecture `{metrics.architecture}`: "
         f"{ARCHITECTURES[metrics.architecture].about}; {metrics.sizes.parameters:,} parameters; "
         f"{metrics.optimisation}: {OPTIMISATIONS[metrics.optimisation].about}."
     )
@@ -36,7 +60,7 @@ def _head(metrics: Metrics) -> Iterator[str]:
     yield _size(metrics.sizes.artefact_bytes, metrics.inline)
 
 
-def _size(artefact_bytes: int, inline: Inline) -> str:
+def _size(artefact_bytes: int, inline: InlineSize) -> str:
     verdict = "fits" if inline.fits else "does not fit"
     return (
         f"{artefact_bytes:,} bytes; {inline.characters:,} characters inline, "
@@ -47,12 +71,13 @@ def _size(artefact_bytes: int, inline: Inline) -> str:
 def _data(metrics: Metrics) -> Iterator[str]:
     data = metrics.dataset
     yield (
-        f"Learnt from {data.name}: {data.source} ({data.why}). {data.train:,} pictures were learnt from, "
-        f"{data.validation:,} chose the network and the epoch, {data.test:,} judged the result, once."
+        f"Data: {data.name}: {data.source} ({data.why}). {data.train:,} pictures for the training, "
+        f"{data.validation:,} to choose network and epoch, {data.test:,} to measure the result, once."
     )
     yield ""
     yield from (
-        f"- {line}" if not line.startswith(" ") else f"  - {line.strip()}" for line in lines(data.report)
+        f"- {line}" if not line.startswith(" ") else f"  - {line.strip()}"
+        for line in dataset_lines(data.report)
     )
 
 
@@ -66,7 +91,7 @@ def _accuracy(metrics: Metrics) -> Iterator[str]:
     yield f"| target | {found.target:.2%} |"
     yield f"| expected calibration error | {100 * metrics.calibration.expected_error:.2f} points |"
     yield ""
-    yield "| here, one thread | median of one picture | memory |"
+    yield "| this machine, one thread | median of one picture | memory |"
     yield "|---|---|---|"
     for runtime, cost in metrics.cost.items():
         yield f"| {runtime} | {cost.p50_ms:.3f} ms | {cost.memory_bytes / 1e6:.1f} MB |"
@@ -75,7 +100,7 @@ def _accuracy(metrics: Metrics) -> Iterator[str]:
 def _candidates(metrics: Metrics) -> Iterator[str]:
     if len(metrics.candidates) < 2:
         return
-    yield f"Tried, by the validation pictures; the smallest within the limits is `{metrics.architecture}`:"
+    yield f"Measured with validation pictures; the smallest within the limits is `{metrics.architecture}`:"
     yield ""
     yield "| network | parameters | bytes | right | median | limits |"
     yield "|---|---|---|---|---|---|"
@@ -90,7 +115,7 @@ def _candidates(metrics: Metrics) -> Iterator[str]:
 def _variants(metrics: Metrics) -> Iterator[str]:
     if not metrics.variants:
         return
-    yield "Optimisations of the same float model, by validation pictures:"
+    yield "Optimisations of the same float model, measured with validation pictures:"
     yield ""
     yield "| optimisation | bytes | runtime | right | median | memory |"
     yield "|---|---|---|---|---|---|"
@@ -106,7 +131,7 @@ def _variants(metrics: Metrics) -> Iterator[str]:
 def _confusion(metrics: Metrics) -> Iterator[str]:
     labels, table = _labels(metrics), metrics.confusion
     if len(labels) <= TABULATED:
-        yield f"What it answered (across) to what it was shown (down), {metrics.optimisation}:"
+        yield f"Predicted labels (columns) of test pictures with these labels (rows), {metrics.optimisation}:"
         yield ""
         yield f"| | {' | '.join(labels)} |"
         yield "|---" * (len(labels) + 1) + "|"
@@ -117,7 +142,7 @@ def _confusion(metrics: Metrics) -> Iterator[str]:
 
 
 def _mistakes(labels: Sequence[str], table: Sequence[Sequence[int]]) -> str:
-    """The commonest mistakes in words."""
+    """The commonest mistakes as text."""
     wrong = [
         (count, labels[truth], labels[answer])
         for truth, row in enumerate(table)
@@ -127,8 +152,8 @@ def _mistakes(labels: Sequence[str], table: Sequence[Sequence[int]]) -> str:
     if not wrong:
         return "No mistakes."
     worst = sorted(wrong, key=lambda mistake: (-mistake[0], mistake[1:]))[:WORST_SHOWN]
-    told = ", ".join(f"{truth} taken for {answer} ({count}×)" for count, truth, answer in worst)
-    return f"{sum(count for count, _, _ in wrong)} mistakes; the commonest: {told}."
+    named = ", ".join(f"{truth} taken for {answer} ({count}×)" for count, truth, answer in worst)
+    return f"{sum(count for count, _, _ in wrong)} mistakes; the commonest: {named}."
 
 
 def _plots(metrics: Metrics) -> Iterator[str]:
@@ -136,7 +161,7 @@ def _plots(metrics: Metrics) -> Iterator[str]:
         ("Learning curve", CURVE),
         ("Confusion", CONFUSION),
         ("Reliability", RELIABILITY),
-        ("The surest mistakes", MISTAKES),
+        ("Mistakes with the highest confidence", MISTAKES),
     ):
         yield f"![{title}]({PLOTS}/{name})"
 
@@ -158,5 +183,5 @@ def _made(metrics: Metrics) -> Iterator[str]:
 
 
 def _labels(metrics: Metrics) -> list[str]:
-    # "|" would begin another column.
+    # In a Markdown table "|" begins another column.
     return [each.label.replace("|", r"\|") for each in metrics.dataset.report.classes]

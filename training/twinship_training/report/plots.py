@@ -1,7 +1,4 @@
-"""The card's pictures: learning curve, confusion, reliability, the worst mistakes. Needs no display.
-
-Only draws; every number comes from the metrics.
-"""
+"""The plots of the model card: learning curve, confusion, reliability, worst mistakes. Needs no display."""
 
 from __future__ import annotations
 
@@ -13,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from twinship_training.report.calibration import Calibration
-from twinship_training.report.results import CONFUSION, CURVE, MISTAKES, RELIABILITY, History
+from inference.metrics_model import Calibration, History
+from twinship_training.report.results import CONFUSION, CURVE, MISTAKES, RELIABILITY
 from twinship_training.tf_import import silenced
 
 if TYPE_CHECKING:
@@ -22,31 +19,31 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN: Final = 25  # mistakes
-NAMED: Final = 20  # so many labels can be read along an axis
+NAMED: Final = 20  # labels along an axis; more are not readable
 LABEL_CHARACTERS: Final = 12
 DPI: Final = 120
 
 
 @dataclass(frozen=True, eq=False)
 class Mistakes:
-    """Wrong answers, the surest first: images uint8 (count, H, W, C), and (count,) each."""
+    """Wrong predictions, the highest confidence first: images uint8 (count, H, W, C), the others (count,)."""
 
     images: NDArray[np.uint8]
     truth: NDArray[np.int64]
-    answer: NDArray[np.int64]
+    predicted: NDArray[np.int64]
     confidence: NDArray[np.float32]
 
 
 def worst(
     images: NDArray[np.uint8],
     truth: NDArray[np.int64],
-    answer: NDArray[np.int64],
+    predicted: NDArray[np.int64],
     confidence: NDArray[np.float32],
 ) -> Mistakes:
-    """At most SHOWN of the wrong answers, the surest first."""
-    wrong = np.flatnonzero(truth != answer)
-    places = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN]
-    return Mistakes(images[places], truth[places], answer[places], confidence[places])
+    """At most SHOWN of the wrong predictions, the highest confidence first."""
+    wrong = np.flatnonzero(truth != predicted)
+    index = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN]
+    return Mistakes(images[index], truth[index], predicted[index], confidence[index])
 
 
 def draw(
@@ -57,10 +54,10 @@ def draw(
     reliability: Calibration,
     mistakes: Mistakes,
 ) -> None:
-    """Four PNG files into a new folder."""
+    """Write four PNG files into a new folder."""
     folder.mkdir()
     short = [_short(label) for label in labels]
-    with silenced():  # at its first use matplotlib tells that it builds its font cache
+    with silenced():  # at its first use matplotlib prints that it builds its font cache
         _save(folder / CURVE, _curve(history))
         _save(folder / CONFUSION, _confusion(short, confusion))
         _save(folder / RELIABILITY, _reliability(reliability))
@@ -74,7 +71,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _save(path: Path, figure: Figure) -> None:
-    figure.savefig(path, metadata={"Software": None})  # the same picture from every version
+    figure.savefig(path, metadata={"Software": None})  # no version number in the file
 
 
 def _curve(history: History) -> Figure:
@@ -89,7 +86,7 @@ def _curve(history: History) -> Figure:
     right.plot(epochs, [100 * share for share in history.validation], "s-", color="tab:blue")
     right.set_ylabel("validation accuracy, %", color="tab:blue")
     right.axvline(history.kept, color="grey", linestyle=":")
-    right.set_title(f"Learning curve; epoch {history.kept} was kept", fontsize=10)
+    right.set_title(f"Learning curve; epoch {history.kept} is the result", fontsize=10)
     return figure
 
 
@@ -102,10 +99,10 @@ def _confusion(labels: Sequence[str], table: Sequence[Sequence[int]]) -> Figure:
     side = min(12.0, 3.5 + 0.35 * len(labels))
     figure = _figure(side, side)
     axes = figure.subplots()
-    # By the share of a row, and from its square root: single mistakes are to be seen.
+    # The colour is the square root of the share in its row, so that single mistakes are visible.
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
-    axes.set(xlabel="answer", ylabel="truth", title="The model's answers to the test pictures")
+    axes.set(xlabel="predicted", ylabel="truth", title="Predictions for the test pictures")
     if len(labels) <= NAMED:
         _names(axes, labels)
         for (row, column), count in np.ndenumerate(counts):
@@ -125,19 +122,19 @@ def _reliability(found: Calibration) -> Figure:
     figure = _figure(4.5, 5.5)
     above, below = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     width = 1 / len(found.bins)
-    middles = [(place + 0.5) * width for place in range(len(found.bins))]
+    middles = [(number + 0.5) * width for number in range(len(found.bins))]
     filled = [(middle, each) for middle, each in zip(middles, found.bins, strict=True) if each.count]
     above.bar([m for m, _ in filled], [each.accuracy for _, each in filled], 0.9 * width, color="tab:blue")
     above.plot([0, 1], [0, 1], "--", color="grey")
     above.plot(
         [each.confidence for _, each in filled], [each.accuracy for _, each in filled], "o", color="black"
     )
-    above.set(ylabel="share of right answers", ylim=(0, 1.05), xlim=(0, 1))
+    above.set(ylabel="share of right predictions", ylim=(0, 1.05), xlim=(0, 1))
     above.set_title(
         f"Reliability; expected calibration error {100 * found.expected_error:.2f} points", fontsize=10
     )
     below.bar(middles, [each.count for each in found.bins], 0.9 * width, color="tab:grey")
-    below.set(xlabel="confidence", ylabel="answers", yscale="symlog")
+    below.set(xlabel="confidence", ylabel="predictions", yscale="symlog")
     return figure
 
 
@@ -149,14 +146,13 @@ def _mistakes(labels: Sequence[str], found: Mistakes) -> Figure:
     columns = 5
     rows = -(-len(found.truth) // columns)
     figure = _figure(7.5, 0.4 + 1.85 * rows)
-    figure.suptitle("The surest mistakes: truth → answer (confidence)", fontsize=10)
-    places = figure.subplots(rows, columns, squeeze=False).flat
-    for place, axes in enumerate(places):
+    figure.suptitle("Mistakes with the highest confidence: truth → predicted (confidence)", fontsize=10)
+    for number, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         axes.axis("off")
-        if place < len(found.truth):
-            _picture(axes, found.images[place])
-            sure = f"{found.confidence[place]:.0%}"
-            title = f"{labels[found.truth[place]]} →\n{labels[found.answer[place]]} ({sure})"
+        if number < len(found.truth):
+            _picture(axes, found.images[number])
+            confidence = f"{found.confidence[number]:.0%}"
+            title = f"{labels[found.truth[number]]} →\n{labels[found.predicted[number]]} ({confidence})"
             axes.set_title(title, fontsize=7)
     return figure
 
@@ -167,6 +163,6 @@ def _picture(axes: Any, image: NDArray[np.uint8]) -> None:
 
 
 def _short(label: str) -> str:
-    # "$" would begin a formula.
+    # In matplotlib "$" begins a formula.
     text = label.replace("$", r"\$")
     return text if len(text) <= LABEL_CHARACTERS else text[: LABEL_CHARACTERS - 1] + "…"

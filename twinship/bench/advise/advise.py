@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from inference.metrics_model import METRICS, Metrics, read_results
 from twinship.bench import BenchFailed
 from twinship.bench.advise import hardware
 from twinship.bench.advise.hardware import Measured, Table
 from twinship.bench.advise.tiers import DAY_S, Need, Stream, needs
 from twinship.bench.scenarios.delay.formulas import break_even, delay_s
-from twinship_training.report.results import METRICS, Metrics, previous
 
 #: Between modules over MQTT, as edgeHub's users report it (github.com/Azure/iotedge issue 6845).
 HOP_MS: Final = 10.0
@@ -133,7 +133,7 @@ class Advice:
 def gather(build: Path) -> tuple[tuple[Model, ...], tuple[Measured, ...], Table]:
     """The models trained below a folder, and what is known of devices. Raises BenchFailed."""
     folders = sorted(path.parent for depth in ("*", "*/*") for path in build.glob(f"{depth}/{METRICS}"))
-    models = [_model(found) for folder in folders if (found := previous(folder)) is not None]
+    models = [_model(found) for folder in folders if (found := read_results(folder)) is not None]
     return tuple(models), hardware.measured(), hardware.published()
 
 

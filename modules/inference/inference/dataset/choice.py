@@ -1,8 +1,8 @@
 """From the text of `--dataset` to pictures. `auto` means MNIST if available, else scikit-learn's digits.
 
 For MNIST and Fashion-MNIST the order is: the file that MNIST_NPZ or FASHION_MNIST_NPZ names, Keras's cache, a
-download. The caller passes download and digits in, because they come with twinship-training. The origin of the
-pictures says what was taken and why.
+download. The caller passes download and digits in, because they come with twinship-training. The origin of
+the pictures says what was taken and why.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CACHE_FILES: Final = {
 }
 #: The choices that take a path → their readers.
 READERS: Final = {"folder": folder, "npz": npz}
-NOT_INSTALLED: Final = "training is not installed; cure: pip install twinship-training"
+NOT_INSTALLED: Final = "twinship-training is not installed"
 
 Download = Callable[[str, Path], str | None]
 """Puts the files of a Keras data set into a folder and returns None, or returns why it could not."""
@@ -47,9 +47,8 @@ def no_download(name: str, folder: Path) -> str | None:
 
 def no_digits(why: str) -> SourceData:
     """The digits where twinship-training is not installed. Raises DataError."""
-    raise DataError(
-        f"digits come with scikit-learn: {NOT_INSTALLED}, or use --dataset folder:PATH or npz:FILE"
-    )
+    cure = "install it, or use --dataset folder:PATH or npz:FILE, or MNIST_NPZ"
+    raise DataError(f"scikit-learn's digits need training: {NOT_INSTALLED}; {cure}")
 
 
 def find(

@@ -1,7 +1,7 @@
 """Read pictures from folders: one sub-folder for each class, or train/, val/ and test/ that hold these.
 
-`inference.predict.read_pixels` reads the files. An unreadable file is skipped, named and counted; a class with
-too few readable pictures is an error.
+`inference.predict.read_pixels` reads the files. An unreadable file is skipped, named and counted; a class
+with too few readable pictures is an error.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where the pictures come from, in which order, and what is said about a file that is none."""
+"""The sources of pictures, their order, and the errors for damaged or foreign files."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from inference.dataset import keras_cache
 from inference.frames.preprocess import prepare
 from tests.unit.twinship_training.pictures import arrays, bars, mnist, pictures, write_npz
-from twinship_training.data import DataError, Dataset, digits, find, input_spec, spread
-from twinship_training.data.choice import keras_cache
+from twinship_training.data import DataError, Dataset, find, input_spec, spread
 
 
 def never(name: str, folder: Path) -> str | None:
-    """A download that must not be tried."""
+    """A download that must not happen."""
     raise AssertionError(f"downloaded {name} to {folder}")
 
 
@@ -34,13 +34,8 @@ def arrives(name: str, folder: Path) -> str | None:
     return None
 
 
-@pytest.fixture(scope="module")
-def offline() -> Dataset:
-    return digits("a test asked for them")
-
-
-def test_the_named_file_comes_first(tmp_path: Path) -> None:
-    """MNIST_NPZ beats Keras's cache, and nothing is downloaded."""
+def test_mnist_npz_is_used_first(tmp_path: Path) -> None:
+    """MNIST_NPZ has priority over Keras's cache, and nothing is downloaded."""
     named = write_npz(tmp_path / "mine.npz")
     write_npz(tmp_path / "datasets" / "mnist.npz")
     found = find("auto", {"MNIST_NPZ": str(named), "KERAS_HOME": str(tmp_path)}, never)
@@ -49,7 +44,7 @@ def test_the_named_file_comes_first(tmp_path: Path) -> None:
     assert "MNIST_NPZ" in found.why
 
 
-def test_kerass_cache_comes_second(tmp_path: Path) -> None:
+def test_the_keras_cache_is_used_second(tmp_path: Path) -> None:
     """A file that Keras downloaded before is used, and nothing is downloaded."""
     cache = write_npz(tmp_path / "datasets" / "mnist.npz")
     found = find("auto", {"KERAS_HOME": str(tmp_path)}, never)
@@ -57,15 +52,15 @@ def test_kerass_cache_comes_second(tmp_path: Path) -> None:
     assert "cache" in found.source
 
 
-def test_the_download_comes_third(tmp_path: Path) -> None:
-    """What the download brought is used, and said to be downloaded."""
+def test_the_download_is_used_third(tmp_path: Path) -> None:
+    """Without file and cache the data set is downloaded, and the source says so."""
     found = find("mnist", {"KERAS_HOME": str(tmp_path)}, arrives)
     assert "download" in found.source
     assert found.name == "mnist"
 
 
-def test_digits_come_last_and_say_why(tmp_path: Path) -> None:
-    """Without MNIST the digits are used, with the reason for each that was not."""
+def test_digits_are_used_last_and_say_why(tmp_path: Path) -> None:
+    """Without MNIST the digits are used, with the reason for each source that was not."""
     found = find("auto", {"KERAS_HOME": str(tmp_path)}, fails)
     assert found.name == "digits"
     assert "scikit-learn" in found.source
@@ -73,43 +68,43 @@ def test_digits_come_last_and_say_why(tmp_path: Path) -> None:
         assert word in found.why
 
 
-def test_mnist_is_not_replaced_when_it_was_asked_for(tmp_path: Path) -> None:
-    """Who asks for MNIST gets MNIST or an error with the cure."""
+def test_mnist_is_not_replaced_by_digits(tmp_path: Path) -> None:
+    """`--dataset mnist` gives MNIST or an error with the cure."""
     with pytest.raises(DataError, match=r"no network.*MNIST_NPZ"):
         find("mnist", {"KERAS_HOME": str(tmp_path)}, fails)
 
 
-def test_digits_need_nothing(tmp_path: Path) -> None:
-    """Who asks for digits waits for no download and reads no file."""
+def test_digits_need_no_download_and_no_file(tmp_path: Path) -> None:
+    """`--dataset digits` downloads nothing and reads no file."""
     found = find("digits", {"MNIST_NPZ": str(tmp_path / "absent"), "KERAS_HOME": str(tmp_path)}, never)
-    assert (found.name, found.why) == ("digits", "it was asked for")
+    assert (found.name, found.why) == ("digits", "--dataset names them")
 
 
 def test_an_unknown_choice_is_named() -> None:
-    """A choice that we do not know is an error, not a default."""
+    """An unknown choice is an error, not a default."""
     with pytest.raises(DataError, match="'cifar' is unknown"):
         find("cifar", {}, never)
 
 
-def test_keras_keeps_its_cache_at_home() -> None:
-    """KERAS_HOME if it is set, else ~/.keras, as Keras does."""
+def test_the_folder_of_the_keras_cache() -> None:
+    """KERAS_HOME if it is set, else ~/.keras, as in Keras."""
     assert keras_cache({"HOME": "/h"}) == Path("/h/.keras/datasets")
     assert keras_cache({"HOME": "/h", "KERAS_HOME": "/k"}) == Path("/k/datasets")
     assert keras_cache({"KERAS_HOME": "/k"}, "fashion_mnist") == Path("/k/datasets/fashion-mnist")
 
 
 def write_idx(folder: Path) -> None:
-    """Fashion-MNIST's four files, with bars in them."""
+    """Fashion-MNIST's four files, filled with bars."""
     folder.mkdir(parents=True, exist_ok=True)
-    parts = {"train": bars(200), "t10k": bars(50, seed=1)}
-    for part, (images, labels) in parts.items():
-        for name, values in ((f"{part}-images-idx3", images), (f"{part}-labels-idx1", labels)):
+    content = {"train": bars(200), "t10k": bars(50, seed=1)}
+    for prefix, (images, labels) in content.items():
+        for name, values in ((f"{prefix}-images-idx3", images), (f"{prefix}-labels-idx1", labels)):
             head = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
             (folder / f"{name}-ubyte.gz").write_bytes(gzip.compress(head + values.tobytes()))
 
 
-def test_fashion_mnist_is_read_as_keras_keeps_it(tmp_path: Path) -> None:
-    """Four IDX files in Keras's cache, or an .npz that FASHION_MNIST_NPZ names, with the garments' names."""
+def test_fashion_mnist_is_read_as_keras_stores_it(tmp_path: Path) -> None:
+    """Four IDX files in Keras's cache, or an .npz that FASHION_MNIST_NPZ names; labels are garments."""
     write_idx(tmp_path / "datasets" / "fashion-mnist")
     cached = find("fashion_mnist", {"KERAS_HOME": str(tmp_path)}, never)
     named = write_npz(tmp_path / "mine.npz")
@@ -125,7 +120,7 @@ def test_fashion_mnist_is_read_as_keras_keeps_it(tmp_path: Path) -> None:
     ids=["empty", "no gzip", "too short", "of another kind"],
 )
 def test_a_damaged_idx_file_is_one_clear_error(tmp_path: Path, body: bytes) -> None:
-    """Named, with the cure: what is not there is downloaded again."""
+    """The error names the file and the cure: a removed file is downloaded again."""
     folder = tmp_path / "datasets" / "fashion-mnist"
     write_idx(folder)
     (folder / "t10k-images-idx3-ubyte.gz").write_bytes(body)
@@ -133,12 +128,12 @@ def test_a_damaged_idx_file_is_one_clear_error(tmp_path: Path, body: bytes) -> N
         find("fashion_mnist", {"KERAS_HOME": str(tmp_path)}, never)
 
 
-def test_any_npz_will_do(tmp_path: Path) -> None:
-    """Colour, any size, any count of classes: the shape and the labels are the file's."""
+def test_an_npz_may_have_any_shape_and_classes(tmp_path: Path) -> None:
+    """Colour, any size, any number of classes: shape and labels come from the file."""
     draw = np.random.default_rng(0)
     content = {
         "x_train": draw.integers(0, 256, (120, 40, 32, 3), dtype=np.uint8),
-        "y_train": np.arange(120)[:, None] % 4,  # as Keras's cifar10 has them
+        "y_train": np.arange(120)[:, None] % 4,  # the shape in Keras's cifar10
         "x_test": draw.integers(0, 256, (12, 40, 32, 3), dtype=np.uint8),
         "y_test": np.arange(12) % 4,
     }
@@ -148,8 +143,8 @@ def test_any_npz_will_do(tmp_path: Path) -> None:
     assert np.array_equal(found.test.images, content["x_test"])
 
 
-def test_pictures_beyond_the_limits_are_scaled_by_the_devices_code(tmp_path: Path) -> None:
-    """Larger than 96 is made smaller, smaller than 28 larger, the proportions kept, as `prepare` does it."""
+def test_pictures_outside_the_limits_are_scaled_by_the_devices_code(tmp_path: Path) -> None:
+    """`prepare` reduces pictures above 96 pixels and enlarges those below 28, and keeps the proportions."""
     draw = np.random.default_rng(0)
     for side, shape in ((200, (96, 48, 1)), (20, (56, 28, 1))):
         large = draw.integers(0, 256, (110, side, side // 2), dtype=np.uint8)
@@ -161,21 +156,21 @@ def test_pictures_beyond_the_limits_are_scaled_by_the_devices_code(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
-        ({"y_train": np.zeros(200, np.int64)}, "1 classes apart"),
+        ({"y_train": np.zeros(200, np.int64)}, "y_train has 1 classes"),
         ({"y_train": np.arange(200) % 9 + (np.arange(200) % 9 > 3)}, "no picture of class 4"),
         ({"y_test": np.arange(50) % 11}, "holds 0 to 10, not 0 to 9"),
         ({"x_train": np.zeros((200, 28, 28, 2), np.uint8)}, "2 channels"),
         ({"x_train": np.zeros((200, 30, 28), np.uint8)}, "x_test"),
         ({"x_train": np.zeros((200, 28, 28), np.uint16)}, "x_train is uint16"),
-        ({"y_train": np.array([], np.int64)}, "0 classes apart"),
+        ({"y_train": np.array([], np.int64)}, "y_train has 0 classes"),
     ],
 )
-def test_a_bad_npz_is_one_clear_error(tmp_path: Path, changed: Any, said: str) -> None:
-    """One class, an empty class, an unknown one, odd channels, sizes or types: the file and the fault."""
+def test_a_bad_npz_is_one_clear_error(tmp_path: Path, changed: Any, message: str) -> None:
+    """One class, an empty or unknown class, wrong channels, sizes or types: the file and the fault."""
     path = write_npz(tmp_path / "odd.npz", arrays() | changed)
-    with pytest.raises(DataError, match=said) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         find(f"npz:{path}", {}, never)
     assert str(path) in str(caught.value)
 
@@ -191,25 +186,25 @@ def test_digits_look_like_mnist(offline: Dataset) -> None:
 
 
 def test_five_hundred_digits_are_held_out(offline: Dataset) -> None:
-    """500 test pictures, every label with its share; no picture is in two parts."""
+    """500 test pictures, every label with its share; no picture is in two splits."""
     assert len(offline.test) == 500
     assert np.bincount(offline.test.labels).min() >= 45
-    parts = [
-        {image.tobytes() for image in part.images}
-        for part in (offline.train, offline.validation, offline.test)
+    splits = [
+        {image.tobytes() for image in split.images}
+        for split in (offline.train, offline.validation, offline.test)
     ]
-    assert sum(len(part) for part in parts) == len(set.union(*parts))
+    assert sum(len(split) for split in splits) == len(set.union(*splits))
 
 
-def test_the_split_does_not_move(offline: Dataset) -> None:
-    """Two trainings are judged by the same pictures."""
-    again = digits("again")
+def test_the_split_is_fixed(offline: Dataset) -> None:
+    """Two trainings have the same test pictures."""
+    again = find("digits", {}, never)
     assert again.fingerprint == offline.fingerprint
     assert np.array_equal(again.test.images, offline.test.images)
 
 
 def test_validation_is_taken_from_the_training_data(tmp_path: Path) -> None:
-    """The test pictures are the file's own, all of them, in their order; a tenth of the rest chooses."""
+    """The test is the file's own, complete and in its order; a tenth of the rest is the validation."""
     content = arrays(train=300, test=40)
     found = mnist(write_npz(tmp_path / "a.npz", content))
     assert (len(found.train), len(found.validation), len(found.test)) == (270, 30, 40)
@@ -218,18 +213,18 @@ def test_validation_is_taken_from_the_training_data(tmp_path: Path) -> None:
 
 
 def test_one_changed_pixel_changes_the_fingerprint(tmp_path: Path) -> None:
-    """A result is kept only for exactly these pictures."""
+    """A result is reused only for exactly the same pictures."""
     content = arrays()
     before = mnist(write_npz(tmp_path / "a.npz", content)).fingerprint
     content["x_test"][7, 3, 3] ^= 1
     assert mnist(write_npz(tmp_path / "b.npz", content)).fingerprint != before
 
 
-Spoil = Callable[[dict[str, np.ndarray]], object]  # type: ignore[type-arg]
+Change = Callable[[dict[str, np.ndarray]], object]  # type: ignore[type-arg]
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("change", "message"),
     [
         (lambda content: content.pop("y_test"), "no y_test in it"),
         (lambda content: content.update(x_train=content["x_train"].astype(float)), "x_train is float64"),
@@ -243,28 +238,28 @@ Spoil = Callable[[dict[str, np.ndarray]], object]  # type: ignore[type-arg]
         (lambda content: content.update(y_test=np.array([{}], object)), "not a readable .npz"),
     ],
 )
-def test_another_layout_is_one_clear_error(tmp_path: Path, spoil: Spoil, said: str) -> None:
+def test_another_layout_is_one_clear_error(tmp_path: Path, change: Change, message: str) -> None:
     """A missing key, a wrong shape, type or range, pickled objects: the file and the fault, in one line."""
     content = arrays()
-    spoil(content)
+    change(content)
     path = write_npz(tmp_path / "odd.npz", content)
-    with pytest.raises(DataError, match=said) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         mnist(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("body", [b"", b"PK\x03\x04 cut", b"not a zip file at all", b"\x93NUMPY\x01\x00"])
-def test_what_is_no_npz_is_one_clear_error(tmp_path: Path, body: bytes) -> None:
-    """Whatever bytes stand in the file, the answer is a DataError."""
+def test_a_file_that_is_no_npz_is_one_clear_error(tmp_path: Path, body: bytes) -> None:
+    """Any bytes that are no .npz give a DataError."""
     path = tmp_path / "mnist.npz"
     path.write_bytes(body)
     with pytest.raises(DataError, match=r"not a readable \.npz"):
         mnist(path)
 
 
-def test_every_cut_of_a_file_is_one_clear_error(tmp_path: Path) -> None:
-    """A download that was cut off anywhere is never taken for a data set."""
+def test_every_truncated_file_is_one_clear_error(tmp_path: Path) -> None:
+    """A truncated download is never read as a data set."""
     whole = write_npz(tmp_path / "whole.npz").read_bytes()
     path = tmp_path / "cut.npz"
     for length in range(0, len(whole), len(whole) // 40):
@@ -274,7 +269,7 @@ def test_every_cut_of_a_file_is_one_clear_error(tmp_path: Path) -> None:
 
 
 def test_every_damaged_header_is_one_clear_error(tmp_path: Path) -> None:
-    """Of numpy's headers and zip's, no damaged byte gets through as anything but a DataError."""
+    """A damaged byte in numpy's or zip's headers gives a DataError and no other exception."""
     whole = write_npz(tmp_path / "whole.npz", arrays(train=100, test=10)).read_bytes()
     path = tmp_path / "damaged.npz"
     draw = np.random.default_rng(0)
@@ -284,22 +279,22 @@ def test_every_damaged_header_is_one_clear_error(tmp_path: Path) -> None:
             mnist(path)
 
 
-def test_one_array_is_no_data_set(tmp_path: Path) -> None:
-    """A .npy file loads, and is refused all the same."""
+def test_a_single_array_is_refused(tmp_path: Path) -> None:
+    """numpy can load a .npy file, but it is not a data set."""
     path = tmp_path / "mnist.npy"
     np.save(path, np.zeros(3))
     with pytest.raises(DataError):
         mnist(path)
 
 
-def test_a_named_file_that_is_absent_is_an_error(tmp_path: Path) -> None:
-    """MNIST_NPZ with a typing mistake is not answered with another data set."""
+def test_a_missing_mnist_npz_is_an_error(tmp_path: Path) -> None:
+    """A wrong path in MNIST_NPZ does not select another data set."""
     with pytest.raises(DataError, match="no such file"):
         find("auto", {"MNIST_NPZ": str(tmp_path / "typo.npz")}, never)
 
 
-def test_a_spread_reaches_from_first_to_last() -> None:
-    """Evenly spaced, each once, at most as many as there are."""
+def test_spread_covers_first_to_last() -> None:
+    """Evenly spaced pictures, each once, at most all of them."""
     ten = pictures(list(range(10)))
     assert spread(ten, 4).labels.tolist() == [0, 3, 6, 9]
     assert spread(ten, 99).labels.tolist() == list(range(10))

@@ -19,8 +19,8 @@ def address(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
-def test_a_server_that_never_answers_is_given_up(tmp_path: Path, name: str) -> None:
-    """Whatever hangs is killed in time, and nothing is left behind."""
+def test_a_download_from_a_silent_server_ends(tmp_path: Path, name: str) -> None:
+    """The child process is killed after the time-out, and no file stays."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         base = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         why = download(name, tmp_path, timeout_s=0.5, base=base)
@@ -28,8 +28,8 @@ def test_a_server_that_never_answers_is_given_up(tmp_path: Path, name: str) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_file_is_not_kept(tmp_path: Path) -> None:
-    """A login page is not MNIST: it is refused by its digest, in one line."""
+def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
+    """A login page is not MNIST: its digest differs, and one line says so."""
     (tmp_path / "mnist.npz").write_text("<html>please log in</html>")
     target = tmp_path / "keras"
     why = download("mnist", target, base=address(tmp_path))
@@ -39,8 +39,8 @@ def test_another_file_is_not_kept(tmp_path: Path) -> None:
     assert list(target.iterdir()) == []
 
 
-def test_no_server_is_said(tmp_path: Path) -> None:
-    """A refused connection ends at once with its reason."""
+def test_a_refused_connection_is_reported(tmp_path: Path) -> None:
+    """Without a server the download ends at once with the reason."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     why = download("fashion_mnist", tmp_path, base=f"http://127.0.0.1:{port}/")
@@ -48,8 +48,8 @@ def test_no_server_is_said(tmp_path: Path) -> None:
     assert "refused" in why
 
 
-def test_the_right_file_is_put_in_its_place(tmp_path: Path) -> None:
-    """Exactly the known bytes arrive under the file's name, in a folder that is made for them."""
+def test_the_right_file_is_stored(tmp_path: Path) -> None:
+    """A file with the known digest is stored under its name, in a new folder."""
     (tmp_path / KNOWN.name).write_bytes(b"pictures")
     folder = tmp_path / "new"
     fetch(KNOWN, address(tmp_path), folder, ".part")
@@ -58,7 +58,7 @@ def test_the_right_file_is_put_in_its_place(tmp_path: Path) -> None:
 
 
 def test_a_wrong_digest_is_refused(tmp_path: Path) -> None:
-    """A file is trusted by its digest and not by its address."""
+    """A file with another digest is refused, and no file stays."""
     (tmp_path / KNOWN.name).write_bytes(b"pictures!")
     with pytest.raises(OSError, match=r"not pictures\.npz"):
         fetch(KNOWN, address(tmp_path), tmp_path / "new", ".part")

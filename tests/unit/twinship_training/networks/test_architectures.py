@@ -1,4 +1,4 @@
-"""The networks: each adapts to the pictures and the classes, and the SVM's loss is the hinge loss."""
+"""The networks adapt to picture size and number of classes; the SVM's loss is the hinge loss."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from twinship_training.tf_import import tensorflow
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 48, 3), (96, 96, 3)], ids=str)
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 def test_a_network_fits_its_pictures_and_classes(name: str, shape: Shape) -> None:
-    """The smallest and the largest pictures, grey and colour: shares of so many classes come out."""
+    """For the smallest and the largest pictures, grey and colour, the output is one share for each class."""
     model = ARCHITECTURES[name].build(shape, 5)
     shares = model(np.full((2, *shape), 0.5, np.float32)).numpy()
     assert shares.shape == (2, 5)
@@ -22,41 +22,41 @@ def test_a_network_fits_its_pictures_and_classes(name: str, shape: Shape) -> Non
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (8, 8, 1), (5, 40, 3), (97, 41, 3), (300, 200, 1)], ids=str)
 def test_micro_takes_any_size(shape: Shape) -> None:
-    """Down to one pixel, and large pictures halved: no layer is left without a map, and the size stays."""
+    """From one pixel to large pictures no layer gets an empty map, and the parameters stay few."""
     model = ARCHITECTURES["micro"].build(shape, 10)
     assert model(np.full((2, *shape), 0.5, np.float32)).shape == (2, 10)
     assert model.count_params() < 16_000
 
 
 def test_small_stays_small() -> None:
-    """Larger pictures cost more time, not more parameters."""
+    """Larger pictures need more time, not more parameters."""
     counts = {ARCHITECTURES["small"].build((side, side, 3), 10).count_params() for side in (28, 64, 96)}
     assert len(counts) == 1
     assert counts.pop() < 20_000
 
 
 def test_the_svm_is_linear() -> None:
-    """One dense layer over the pixels, with L2; nothing else is learnt."""
+    """One dense layer over the pixels, with L2 regularisation."""
     model = ARCHITECTURES["svm"].build((28, 28, 1), 10)
     assert [tuple(weight.shape) for weight in model.get_weights()] == [(784, 10), (10,)]
     assert len(model.losses) == 1
 
 
 def test_every_network_has_every_profile() -> None:
-    """--profile never meets a network without it."""
+    """Each network has a recipe for each --profile."""
     assert all(set(each.recipes) == set(PROFILES) for each in ARCHITECTURES.values())
 
 
-def test_hinge_asks_for_a_margin_of_one() -> None:
-    """0 when the true class is ahead of all others by 1, else what is missing; a common shift is nothing."""
+def test_hinge_wants_a_margin_of_one() -> None:
+    """The loss is 0 with a margin of 1, else the missing margin; a common shift does not change it."""
     tf, _ = tensorflow()
     distances = np.array([[2, 1, -3], [2, 1.5, 0], [0, 3, 1], [102, 101.5, 100]], np.float32)
     found = hinge(np.array([0, 0, 2, 0]), tf.nn.softmax(distances)).numpy()
     assert found == pytest.approx([0, 0.5, 3, 0.5], abs=1e-4)
 
 
-def test_hinge_pulls_even_where_softmax_is_at_its_end() -> None:
-    """A wrong answer with a share of nearly 1 is the one that must be unlearnt."""
+def test_hinge_has_a_gradient_where_softmax_saturates() -> None:
+    """A wrong prediction with a share of nearly 1 still changes the weights."""
     tf, _ = tensorflow()
     distances = tf.constant([[-20.0, 20.0]])
     with tf.GradientTape() as tape:

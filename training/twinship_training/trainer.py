@@ -1,6 +1,6 @@
-"""The network while it learns: one step for each batch, on this machine or shared among several.
+"""The network while it is trained: one optimizer step for each batch, on this machine or on several together.
 
-Which pictures, how many epochs and which weights are kept is `fit`'s; the numbers are `architectures`'.
+`fit` decides which pictures a step sees and which weights are the result.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ from twinship_training.networks.architectures import Architecture, Recipe
 from twinship_training.signals import deferred
 from twinship_training.tf_import import silenced, tensorflow
 
-#: Neighbours are nearly equal, and to read all weights takes about as long as a step.
+#: Weights of neighbouring steps are nearly equal, and reading all weights takes about as long as a step.
 AVERAGED_EVERY: Final = 16  # steps
 
 Weights = list[NDArray[np.float32]]
 
 
-class Learner:
-    """A network that learns, and beside it the same network with the weights to be judged.
+class Trainer:
+    """A network in training, and a second one with the weights to evaluate.
 
-    `steps` is how many there will be in all: the learning rate follows them. `strategy` is TensorFlow's word
-    for the machines that share each step.
+    `steps` is the number of all steps; the learning rate depends on it. `strategy` is tf.distribute's.
     """
 
     def __init__(
@@ -47,32 +46,33 @@ class Learner:
             keras.backend.clear_session()
             keras.utils.set_random_seed(seed)
             tf.config.experimental.enable_op_determinism()
-            self.judged = architecture.build(shape, classes)
+            self.evaluated = architecture.build(shape, classes)
             with strategy.scope():
                 self._model = architecture.build(shape, classes)
                 self._model.compile(
                     optimizer=keras.optimizers.Adam(_rate(keras, recipe, steps)), loss=architecture.loss
                 )
                 self._model.optimizer.build(self._model.trainable_variables)
-        self._step = tf.function(self._shared_step)
-        self._mean = tf.function(self._shared_mean)
+        self._step = tf.function(self._distributed_step)
+        self._mean = tf.function(self._distributed_mean)
 
-    def epoch(
-        self, images: NDArray[np.float32], labels: NDArray[np.int64], told: Callable[[int], None]
+    def run_epoch(
+        self, images: NDArray[np.float32], labels: NDArray[np.int64], on_step: Callable[[int], None]
     ) -> float:
-        """Show these once, in this order: the mean loss. `told` hears how many steps are done.
+        """Train on these pictures once, in this order, and return the mean loss.
 
-        Afterwards `judged` has the weights that the recipe wants judged: the average, or the last ones.
+        `on_step` gets the number of finished steps. Afterwards `evaluated` has the weights that the recipe
+        asks for: the average, or the last ones.
         """
         self._model.reset_metrics()
-        with self._strategy.scope(), deferred() as interrupted:
+        with self._strategy.scope(), deferred() as handle_signals:
             for number, batch in enumerate(self._batches(images, labels), start=1):
-                interrupted()
+                handle_signals()
                 self._step(batch)
                 if self._recipe.average and self._model.optimizer.iterations.numpy() % AVERAGED_EVERY == 0:
                     self._add_to_average()
-                told(number)
-            self.judged.set_weights(self._agreed(self._average or self._model.get_weights()))
+                on_step(number)
+            self.evaluated.set_weights(self._synchronised(self._average or self._model.get_weights()))
             return float(self._model.get_metrics_result()["loss"])
 
     @property
@@ -91,31 +91,31 @@ class Learner:
         return [*self._model.variables, *self._model.optimizer.variables]
 
     def _batches(self, images: NDArray[np.float32], labels: NDArray[np.int64]) -> Iterable[Any]:
-        """Among several machines each gets its part of every batch, and no batch is too small to share."""
+        """Several machines share each batch, so an incomplete last batch is left out there."""
         tf, _ = tensorflow()
         several = self._strategy.num_replicas_in_sync > 1
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
         pictures = tf.data.Dataset.from_tensor_slices((images, labels)).with_options(options)
         batches = pictures.batch(min(self._recipe.batch, len(labels)), drop_remainder=several)
-        found: Iterable[Any] = self._strategy.experimental_distribute_dataset(batches)
-        return found
+        distributed: Iterable[Any] = self._strategy.experimental_distribute_dataset(batches)
+        return distributed
 
-    def _shared_step(self, batch: Any) -> None:
+    def _distributed_step(self, batch: Any) -> None:
         # Keras 3's fit() fails under MultiWorkerMirroredStrategy (keras-team/keras#20585); its step works.
         self._strategy.run(self._model.train_step, args=(batch,))
 
-    def _shared_mean(self, values: list[Any]) -> Any:
+    def _distributed_mean(self, values: list[Any]) -> Any:
         tf, _ = tensorflow()
 
         def mean(*mine: Any) -> Any:
-            here = [tf.identity(one) for one in mine]  # on this replica's device, else there is none to share
-            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, here)
+            local = [tf.identity(one) for one in mine]  # all_reduce needs values on this replica's device
+            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, local)
 
         return self._strategy.run(mean, args=tuple(values))
 
-    def _agreed(self, weights: Weights) -> Weights:
-        """The same on every machine: what batch normalisation records is of the pictures seen there."""
+    def _synchronised(self, weights: Weights) -> Weights:
+        """Equal weights on every machine. Batch normalisation's averages differ, each saw other pictures."""
         if self._strategy.num_replicas_in_sync == 1:
             return weights
         return [self._strategy.experimental_local_results(one)[0].numpy() for one in self._mean(weights)]

@@ -1,0 +1,104 @@
+"""Trials and the choice of a network use training and validation pictures only."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from inference.evaluate import Predictions
+from inference.metrics_model import Cost
+from tests.unit.twinship_training.pictures import dataset
+from twinship_training import convert, trial
+from twinship_training.checkpoint import CheckpointFolder, Epoch
+from twinship_training.data import Dataset, Pictures
+from twinship_training.job import Job
+from twinship_training.networks.architectures import ARCHITECTURES
+from twinship_training.settings import TrainSettings
+from twinship_training.train import choose_network
+
+ACCURACY = {"micro": 0.6, "svm": 0.9}  # on the validation pictures; the others: 0.3
+LIMIT = 0.8
+
+
+class Unreadable(Pictures):
+    """Test pictures that can be counted, as the manifest does; reading them is an error."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("images", "labels"):
+            raise AssertionError("a trial reads test pictures")
+        return super().__getattribute__(name)
+
+    def __len__(self) -> int:
+        return 50
+
+
+@pytest.fixture
+def without_tensorflow(monkeypatch: pytest.MonkeyPatch, bars: Dataset) -> list[NDArray[np.uint8]]:
+    """Stands in for fit, conversion and runtimes; the pictures that each of them gets."""
+    seen: list[NDArray[np.uint8]] = []
+    networks: list[str] = []
+
+    def fit(
+        network: Any, _recipe: Any, train: Pictures, validation: Pictures, *_args: Any, **_more: Any
+    ) -> Any:
+        seen.extend((train.images, validation.images))
+        networks.append(next(name for name, each in ARCHITECTURES.items() if each is network))
+        epoch = Epoch(loss=0.1, validation=0.5)
+        weights = f"{networks[-1]}".encode().hex()
+        return SimpleNamespace(
+            model=None, epoch=1, validation=0.5, history=(epoch,), parameters=9, weights_sha256=weights
+        )
+
+    def converted(_model: Any, _optimisation: str, representative: NDArray[np.uint8]) -> bytes:
+        seen.append(representative)
+        return b"\0\0\0\0TFL3" + networks[-1].encode()
+
+    def evaluate(_artefact: bytes, images: NDArray[np.uint8], _skip: Any) -> dict[str, Predictions]:
+        seen.append(images)
+        truth = bars.validation.labels[: len(images)]
+        right = np.arange(len(images)) < ACCURACY.get(networks[-1], 0.3) * len(images)
+        cost = Cost(p50_ms=0.1, memory_bytes=1)
+        labels = np.where(right, truth, (truth + 1) % 10)
+        return {"litert": Predictions(labels, np.ones(len(images), np.float32), cost, "int8")}
+
+    monkeypatch.setattr(trial, "fit", fit)
+    monkeypatch.setattr(trial, "evaluate", evaluate)
+    monkeypatch.setattr(convert, "convert", converted)
+    monkeypatch.setattr(convert, "minimum_runtime", lambda tflite: {})
+    return seen
+
+
+@pytest.fixture
+def bars(tmp_path: Path) -> Dataset:
+    """A data set with pictures in all three splits."""
+    return dataset(tmp_path)
+
+
+def job(data: Dataset, folder: Path) -> Job:
+    """A training of all networks."""
+    settings = TrainSettings("auto", "mnist", "quick", min_accuracy=LIMIT, out=folder / "model")
+    checkpoints = CheckpointFolder(folder / "model.checkpoint", "", "")
+    return Job(settings, data, lambda text, share: None, "", time.monotonic(), checkpoints)
+
+
+def test_a_network_is_chosen_without_test_pictures(
+    tmp_path: Path, bars: Dataset, without_tensorflow: list[NDArray[np.uint8]]
+) -> None:
+    """Fit, conversion, evaluation and choice never read the test pictures."""
+    blind = replace(bars, test=Unreadable(bars.test.images, bars.test.labels))
+    with pytest.raises(AssertionError):
+        blind.test.take(np.array([0]))  # the counter-proof
+    trials, chosen = choose_network(job(blind, tmp_path))
+    assert [each.architecture for each in trials] == ["seed", "micro", "small", "svm"]
+    assert chosen.architecture == "svm"  # the only one within the limit, by validation pictures
+    test = {image.tobytes() for image in bars.test.images}
+    assert without_tensorflow
+    for images in without_tensorflow:
+        assert test.isdisjoint(image.tobytes() for image in images)

@@ -1,7 +1,7 @@
-"""One tiny real TFLite model, converted by TensorFlow once and kept in build/test-models/, as an artefact.
+"""A tiny TFLite model as an artefact. TensorFlow converts it once, into build/test-models/.
 
-It takes 8 × 8 grey pixels and says which quadrant is the brightest. Training is tested elsewhere.
-`python -m tests.models FILE` converts it: TensorFlow and its warnings stay in a process of their own.
+The model predicts which quadrant of 8 × 8 grey pixels is the brightest. `python -m tests.models FILE`
+converts it in a process of its own, so that the tests do not load TensorFlow.
 """
 
 import fcntl
@@ -25,7 +25,7 @@ SPEC = InputSpec(height=8, width=8, channels=1)
 
 
 def quadrant(place: int) -> NDArray[np.uint8]:
-    """The picture that the model answers with LABELS[place]."""
+    """A picture for which the model predicts LABELS[place]: that quadrant white, the rest black."""
     pixels = np.zeros((8, 8, 1), np.uint8)
     row, column = divmod(place, 2)
     pixels[4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = 255
@@ -42,7 +42,7 @@ def tiny_artefact(
     latency_budget_ms: float = 1000.0,
     minimum_runtime: Mapping[str, str] | None = None,
 ) -> bytes:
-    """The packed artefact; what is given takes the place of what is right."""
+    """The packed artefact. An argument replaces the right value."""
     manifest = Manifest(
         name=name,
         version=version,
@@ -61,17 +61,17 @@ def tiny_artefact(
 
 @cache
 def tiny_tflite() -> bytes:
-    """The int8 flatbuffer: from the cache, else converted now. Of several processes one does it."""
+    """The int8 flatbuffer, converted by the first process that needs it and then read from the cache."""
     recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
     path = FOLDER / f"quadrants-{recipe}.tflite"
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
-            half = path.with_suffix(f".{os.getpid()}")
-            command = [sys.executable, "-m", "tests.models", str(half)]
+            temporary = path.with_suffix(f".{os.getpid()}")
+            command = [sys.executable, "-m", "tests.models", str(temporary)]
             subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
-            os.replace(half, path)
+            os.replace(temporary, path)
     return path.read_bytes()
 
 

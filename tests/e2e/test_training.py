@@ -1,4 +1,4 @@
-"""From a folder of one's own pictures to answers on a device: train, ship, classify, all in colour."""
+"""From a folder with a user's colour pictures to predictions on a device: train, ship, classify."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ pytestmark = pytest.mark.e2e
 
 CHANNELS = {"red": 0, "green": 1, "blue": 2}
 LABELS = tuple(sorted(CHANNELS))
-ANSWERED = 30
+PREDICTIONS = 30
 
 
 def discs(folder: Path, of_each: int = 40) -> Path:
-    """Three classes that only colour tells apart: discs of any brightness on dark noise, JPEG, 36×32."""
+    """Three classes that differ only in colour: discs of any brightness on dark noise, JPEG, 36×32."""
     draw = np.random.default_rng(0)
     for label, channel in CHANNELS.items():
         (folder / label).mkdir(parents=True)
@@ -41,14 +41,14 @@ def discs(folder: Path, of_each: int = 40) -> Path:
 
 @pytest.fixture
 def trained(twinship: Command, tmp_path: Path) -> Path:
-    """The results of `twinship train --dataset folder:…`, as a user runs it."""
+    """The results of `twinship train --dataset folder:…`."""
     out = tmp_path / "model"
-    code, said = twinship.run(
+    code, output = twinship.run(
         *("train", "--dataset", f"folder:{discs(tmp_path / 'discs')}", "--arch", "micro"),
         *("--profile", "quick", "--epochs", "1", "--out", str(out)),
     )
-    assert code == 0, said
-    assert "3 classes of 40 to 40 pictures; 36×32 pixels, learnt as 36×32 in colour" in said
+    assert code == 0, output
+    assert "3 classes of 40 to 40 pictures; 36×32 pixels, learnt as 36×32 in colour" in output
     return out
 
 
@@ -67,7 +67,7 @@ def edge(trained: Path, tmp_path: Path) -> Iterator[Edge]:
 
 @pytest.mark.long
 def test_a_folder_of_colour_pictures_is_learnt_shipped_and_classified(edge: Edge, trained: Path) -> None:
-    """The labels are the folders' names, and the device tells the colours of pictures it has not seen."""
+    """The labels are the folders' names, and the device classifies pictures that the training held out."""
     artefact = read((trained / "model.tflite").read_bytes())
     assert artefact.labels == LABELS
     assert (artefact.manifest.name, artefact.manifest.input.channels) == ("discs", 3)
@@ -77,7 +77,7 @@ def test_a_folder_of_colour_pictures_is_learnt_shipped_and_classified(edge: Edge
     patch(edge, "inference", {"telemetry": {"predictions": "all"}, "inference": {"overload": "all"}})
     edge.simulator.start_modules()
     assert ship(edge, trained / "model.tflite").ok
-    wait_until(lambda: len(answers(edge)) >= ANSWERED, "answers to the colour frames")
-    found = {answer["frame"]["seq"]: answer["top"][0]["label"] for answer in answers(edge)}
+    wait_until(lambda: len(answers(edge)) >= PREDICTIONS, "predictions for the colour frames")
+    found = {each["frame"]["seq"]: each["top"][0]["label"] for each in answers(edge)}
     right = sum(label == truth[seq % len(truth)] for seq, label in found.items())
     assert right / len(found) >= 0.9

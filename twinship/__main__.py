@@ -1,4 +1,4 @@
-"""The one command: runs a verb, and turns whatever goes wrong into one line and an exit code."""
+"""The program `twinship`: runs a command, prints one line for any error, and sets the exit code."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ __all__ = ["app", "figures", "fleet", "local", "main", "model", "project"]
 
 
 def _one_line(error: Exception) -> str:
-    """An error of ours, or of the command line, says by itself what is wrong; any other is named too."""
+    """The text of an error. The type of a foreign error is named too."""
     text = " ".join(str(error).split())
     ours = {"twinship", "twinship_training", "inference", "camera_sim", "edgekit", "typer"}
     if type(error).__module__.split(".")[0] in ours:
         return text
-    return f"{type(error).__name__}: {text} (twinship --debug … shows where)"
+    return f"{type(error).__name__}: {text} (twinship --debug … shows the traceback)"
 
 
 def main() -> None:
-    """Run a verb. Exit code 0 only on success; one line on stderr else; 130 after Ctrl-C; never a traceback,
-    unless `--debug` stands before the verb."""
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
-    )  # with every `with` left in order
+    """Run a command. The exit code is 0 only on success, and 130 after Ctrl-C.
+
+    An error is one line on stderr; a traceback appears only with `--debug` before the command.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # exits every `with` block
     debug = "--debug" in sys.argv[1:2]
     if debug:
         del sys.argv[1]

@@ -26,7 +26,7 @@ from tests.e2e.waiting import wait_until
 from tests.unit.inference import harmful_models as harmful
 from tests.unit.inference.device import Publisher
 from twinship.fleet import connection as connections
-from twinship.fleet.publish import replacing
+from twinship.fleet.twin_patch import replacement
 from twinship.fleet.service import HubRefused, ServiceHub
 from twinship.simulator.faults import client, faults
 from twinship.simulator.launcher import Simulator, SimulatorSettings
@@ -184,7 +184,7 @@ class Edge:
     def section(self, wanted: object) -> int:
         """Write exactly this section."""
         before = self.desired().get("model")
-        return self.patch({"model": replacing(before, wanted) if isinstance(wanted, Mapping) else wanted})
+        return self.patch({"model": replacement(before, wanted) if isinstance(wanted, Mapping) else wanted})
 
     def verdict(self, wanted: object, *passing: ModelState) -> tuple[str, str]:
         """What the twin shows in the end: state and error code."""

@@ -14,7 +14,7 @@ from tests.unit.twinship.fleet.conftest import packed
 from twinship.fleet import connection, keys
 from twinship.fleet.connection import Connection, NotConfigured
 from twinship.fleet.deploy import deploy
-from twinship.fleet.publish import PENDING, CannotPublish, Waiting, publish, publish_to, sign
+from twinship.fleet.publish import PENDING, CannotPublish, WaitOptions, publish, publish_to, sign
 from twinship.fleet.rollout import Targeting, roll_out
 from twinship.fleet.service import (
     HubRefused,
@@ -152,7 +152,7 @@ def test_an_old_etag_is_refused_and_a_race_is_won_by_reading_again(
         service.patch_desired(DEVICE, MODULE, {"telemetry": {"intervalSeconds": 7}}, old.etag)
         with pytest.raises(PreconditionFailed):
             service.patch_desired(DEVICE, MODULE, {"telemetry": None}, old.etag)
-        assert publish_to(Late(service, old), signed, DEVICE, MODULE, waiting=Waiting(0)).written
+        assert publish_to(Late(service, old), signed, DEVICE, MODULE, WaitOptions(0)).written
     after = desired(hub)
     assert after["telemetry"] == {"intervalSeconds": 7, "predictions": "changes"}
     assert str(model_section.parse(after["model"]).ref) == "digits:3.0.0"

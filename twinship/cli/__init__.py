@@ -1,1 +1,1 @@
-"""What the command can do, a file for each kind of verb. A verb parses, calls one room, prints."""
+"""The commands of `twinship`. Each one parses its options, calls one package and prints the result."""

@@ -1,4 +1,4 @@
-"""keys, deploy, publish, status, rollback, benchmark, monitor: the operator's side of any hub."""
+"""keys, deploy, publish, status, rollback, benchmark, monitor: the operator's commands for any hub."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from twinship.cli.options import (
     Module,
     Template,
     app,
+    choice_of,
     device_of,
     hub_of,
-    one_of,
 )
 from twinship.cli.show import draw, plain, say, say_json
 from twinship.project import chosen_manifest
@@ -48,11 +48,11 @@ def keys_new() -> None:
 @keys_app.command("show")
 def keys_show(
     env_file: Annotated[
-        Path | None, typer.Option("--env-file", help="Write MODEL_TRUSTED_KEYS there.")
+        Path | None, typer.Option("--env-file", help="Also write MODEL_TRUSTED_KEYS into this file.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the keys; public parts only."""
+    """List the signing keys, without their private parts."""
     from twinship.fleet import keys
 
     folder = keys.keys_folder(os.environ)
@@ -71,8 +71,8 @@ def keys_show(
 
 
 @keys_app.command("retire")
-def keys_retire(key_id: Annotated[str, typer.Argument(help="As keys show lists it.")]) -> None:
-    """Trust a key no more, from the next deploy on."""
+def keys_retire(key_id: Annotated[str, typer.Argument(help="The id that keys show prints.")]) -> None:
+    """Retire a key: devices stop trusting it at the next deploy."""
     from twinship.fleet import keys
 
     key = keys.retire(keys.keys_folder(os.environ), key_id)
@@ -80,13 +80,15 @@ def keys_retire(key_id: Annotated[str, typer.Argument(help="As keys show lists i
 
 
 @app.command("deploy")
-def deploy_verb(
+def deploy_command(
     template: Template = None,
     device: Device = None,
-    create: Annotated[bool, typer.Option("--create", help="Make the device if the hub lacks it.")] = False,
+    create: Annotated[
+        bool, typer.Option("--create", help="Create the device if the hub does not have it.")
+    ] = False,
     deployment: Fleet = None,
     target_condition: Condition = "",
-    priority: Annotated[int, typer.Option(help="Of the automatic deployment.")] = 0,
+    priority: Annotated[int, typer.Option(help="Priority of the automatic deployment.")] = 0,
     env_file: EnvFile = DOT_ENV,
     as_json: Json = False,
 ) -> None:
@@ -94,11 +96,11 @@ def deploy_verb(
     from twinship.fleet import connection, deploy, rollout
 
     manifest = chosen_manifest(template)
-    # --env-file may name only a hub (the simulator's service.env): what the manifest needs stands in .env.
+    # --env-file may name only a hub (the simulator's service.env): the manifest's variables are in .env.
     variables = connection.read_env_file(DOT_ENV) | connection.settings(os.environ, env_file)
     if deployment is not None:
         targeting = rollout.Targeting(deployment, target_condition, priority)
-        _say_roll_out(deploy.deploy_base(hub_of(env_file), manifest, variables, targeting), as_json)
+        _print_roll_out(deploy.deploy_base(hub_of(env_file), manifest, variables, targeting), as_json)
         return
     result = deploy.deploy(hub_of(env_file), manifest, variables, device_of(device, env_file), create=create)
     if as_json:
@@ -107,56 +109,61 @@ def deploy_verb(
     draw(("module", "image"), list(result.images.items()))
     say(f"deployed to {result.device} on {result.hub}; routes: {', '.join(result.routes)}")
     if result.undefined:
-        say(f"not set, so deployed as they stand: {', '.join(result.undefined)}; cure: set them in .env")
+        say(f"not set, so not replaced: {', '.join(result.undefined)}; cure: set them in .env")
     for module in result.unassigned:
-        say(f"{module} keeps its model but is assigned none now; next: twinship publish")
+        say(f"{module} keeps running its model, but its twin names none now; next: twinship publish")
 
 
-def _say_roll_out(done: RollOut, as_json: bool) -> None:
+def _print_roll_out(done: RollOut, as_json: bool) -> None:
     if as_json:
         say_json(done.to_json())
         return
     say(f"deployment {done.configuration} {done.how} on {done.hub}: {done.targeting.condition}")
     if done.replaced:
-        say(f"in the place of {', '.join(done.replaced)}")
+        say(f"replaced: {', '.join(done.replaced)}")
 
 
 @app.command("publish")
-def publish_verb(
-    model: Annotated[Path, typer.Argument(help="An artefact: the model.tflite of a training.")],
+def publish_command(
+    model: Annotated[Path, typer.Argument(help="An artefact, the model.tflite of twinship train.")],
     device: Device = None,
     module: Module = "inference",
     key: Key = None,
-    url: Annotated[str | None, typer.Option(help="You host it there; devices fetch it by https.")] = None,
-    store: Annotated[str | None, typer.Option(help="blob or simulator: put it there first.")] = None,
-    container: Annotated[str, typer.Option(help="Of the blob store.")] = "models",
-    valid_days: Annotated[float, typer.Option(help="How long a blob's address is good.")] = 30.0,
+    url: Annotated[str | None, typer.Option(help="The https address where you host the artefact.")] = None,
+    store: Annotated[str | None, typer.Option(help="Upload the artefact: blob or simulator.")] = None,
+    container: Annotated[str, typer.Option(help="Container of the blob store.")] = "models",
+    valid_days: Annotated[float, typer.Option(help="Days for which the blob's address is valid.")] = 30.0,
     deployment: Fleet = None,
     target_condition: Condition = "",
-    priority: Annotated[int, typer.Option(help="Of the deployment; above the manifest's.")] = 10,
-    wait: Annotated[float, typer.Option(help="Seconds to wait for the verdict; 0: do not.")] = 120.0,
+    priority: Annotated[
+        int, typer.Option(help="Priority of the automatic deployment; higher than the manifest's.")
+    ] = 10,
+    wait: Annotated[
+        float, typer.Option(help="Seconds to wait for the device's verdict; 0: do not wait.")
+    ] = 120.0,
     print_patch: Annotated[
-        bool, typer.Option("--print", help="Only print the twin patch, for az or the portal.")
+        bool, typer.Option("--print", help="Print the twin patch for az or the portal, and stop.")
     ] = False,
     env_file: EnvFile = DOT_ENV,
     as_json: Json = False,
 ) -> None:
-    """Ship a model by module twin and wait until it answers frames."""
-    from twinship.fleet import connection, keys, places, publish, rollout, sources
+    """Sign a model, write it into the module's twin, and wait until it answers frames."""
+    from twinship.fleet import connection, keys, publish, rollout
+    from twinship.fleet.blob_store import BlobOptions
 
     variables = connection.settings(os.environ, env_file)
-    blob = places.BlobOptions(container, valid_days)
-    place = sources.chosen(url, one_of(sources.StoreKind, "--store", store), variables, blob)
+    kind = choice_of(publish.StoreKind, "--store", store)
+    chosen = publish.choose_store(url, kind, variables, BlobOptions(container, valid_days))
     signing = keys.signing_key(keys.keys_folder(os.environ), key)
     if print_patch:
-        signed = publish.sign(model, signing, place)
+        signed = publish.sign(model, signing, chosen)
         layered = {"modulesContent": publish.layer(signed, module)}
         say_json({"properties": {"desired": signed.patch()}} if deployment is None else layered)
         return
     if deployment is not None:
         targeting = rollout.Targeting(deployment, target_condition, priority)
-        _say_roll_out(
-            publish.publish_layer(hub_of(env_file), model, signing, module, targeting, place=place), as_json
+        _print_roll_out(
+            publish.publish_layer(hub_of(env_file), model, signing, module, targeting, store=chosen), as_json
         )
         return
     result = publish.publish(
@@ -165,7 +172,7 @@ def publish_verb(
         signing,
         device_of(device, env_file),
         module,
-        place=place,
+        store=chosen,
         wait_s=wait,
         until_active=False,
         progress=lambda line: print(line, file=sys.stderr, flush=True),
@@ -179,13 +186,13 @@ def publish_verb(
 
 
 @app.command("status")
-def status_verb(
+def status_command(
     device: Device = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Again whenever it changes, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Print each change, until Ctrl-C.")] = False,
     env_file: EnvFile = DOT_ENV,
     as_json: Json = False,
 ) -> None:
-    """What a device runs, wants and refused, and why."""
+    """Show the modules of a device: the model they run, the desired model, and errors."""
     import time
 
     from twinship.fleet import status
@@ -194,7 +201,7 @@ def status_verb(
     found = status.changes(
         lambda: status.status(hub, name),
         pause=lambda: time.sleep(2),
-        away=lambda error: print(f"twinship: {error}", file=sys.stderr, flush=True),
+        on_unavailable=lambda error: print(f"twinship: {error}", file=sys.stderr, flush=True),
     )
     for one in found:
         if as_json:
@@ -206,30 +213,30 @@ def status_verb(
 
 
 @app.command("rollback")
-def rollback_verb(
+def rollback_command(
     device: Device = None, module: Module = "inference", env_file: EnvFile = DOT_ENV, as_json: Json = False
 ) -> None:
-    """Go back to the model before, which the device still has; the present one is not tried again."""
+    """Return to the previous model, which the device still has. The present one is not tried again."""
     from twinship.fleet import rollback
 
     done = rollback.rollback(hub_of(env_file), device_of(device, env_file), module)
     if as_json:
         say_json(done.to_json())
         return
-    say(f"{done.device}/{done.module} answers with {done.model} now (sha256 {done.model.sha256[:12]})")
+    say(f"{done.device}/{done.module} runs {done.model} now (sha256 {done.model.sha256[:12]})")
 
 
 @app.command("benchmark")
-def benchmark_verb(
+def benchmark_command(
     device: Device = None,
     module: Module = "inference",
-    queries: Annotated[int, typer.Option(help="As many invokes, one after the other.")] = 1024,
-    seconds: Annotated[float, typer.Option(help="No longer than this, however many that makes.")] = 10.0,
+    queries: Annotated[int, typer.Option(help="Number of invokes, one after the other.")] = 1024,
+    seconds: Annotated[float, typer.Option(help="Stop after this time, even with fewer invokes.")] = 10.0,
     out: Annotated[Path | None, typer.Option(help="Write the figures to this file, as JSON.")] = None,
     env_file: EnvFile = DOT_ENV,
     as_json: Json = False,
 ) -> None:
-    """Measure the running model's bare speed on the device itself."""
+    """Measure the speed of the running model on the device, without transport."""
     from twinship.fleet import methods
     from twinship.fleet.service import ServiceHub
 
@@ -259,14 +266,16 @@ def benchmark_verb(
 
 
 @app.command("monitor")
-def monitor_verb(
+def monitor_command(
     upstream: Annotated[Path, typer.Option(help="The simulator's upstream.jsonl.")] = BUILD
     / "simulator"
     / "upstream.jsonl",
-    from_start: Annotated[bool, typer.Option("--from-start", help="Old messages too.")] = False,
+    from_start: Annotated[
+        bool, typer.Option("--from-start", help="Also print the messages that are already there.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Follow predictions and latency upstream, until Ctrl-C."""
+    """Print predictions and latency as they arrive upstream, until Ctrl-C."""
     from threading import Event
 
     from twinship.fleet.monitor import Follower
@@ -277,22 +286,22 @@ def monitor_verb(
             if as_json:
                 say_json(plain(message), indent=None)
             else:
-                say(_told(message))
+                say(_line(message))
     finally:
         if follower.skipped:
             print(f"twinship: {follower.skipped} lines could not be read", file=sys.stderr)
 
 
-def _told(message: UpstreamMessage) -> str:
-    """One message from upstream as one line."""
+def _line(message: UpstreamMessage) -> str:
+    """One upstream message as one line."""
     from twinship.fleet.monitor import Latency, Prediction
 
     source = f"{message.source.enqueued} {message.source.device}/{message.source.module}"
     match message:
         case Prediction():
             ms = sum(message.stages_ms.values())
-            sure = "?" if message.uncertain else ""
-            answer = f"{message.label}{sure} {message.confidence:.1%}"
+            mark = "?" if message.uncertain else ""
+            answer = f"{message.label}{mark} {message.confidence:.1%}"
             return f"{source} {message.camera} #{message.seq}: {answer}, {message.model}, {ms:.1f} ms"
         case Latency():
             total = message.stages_ms.get("total", {})

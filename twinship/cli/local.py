@@ -1,4 +1,4 @@
-"""simulate, fault, demo: the edge on this machine."""
+"""simulate, fault, demo: an IoT Edge device on this machine."""
 
 from __future__ import annotations
 
@@ -26,17 +26,21 @@ from twinship.project import chosen_manifest
 
 
 @app.command("simulate")
-def simulate_verb(
+def simulate_command(
     template: Template = None,
-    folder: Annotated[Path, typer.Option(help="State, logs, certificates, upstream.jsonl.")] = BUILD
-    / "simulator",
+    folder: Annotated[
+        Path, typer.Option(help="Folder for state, logs, certificates and upstream.jsonl.")
+    ] = BUILD / "simulator",
     leave_out: Annotated[
-        list[str] | None, typer.Option("--except", help="Do not start this module; print its environment.")
+        list[str] | None,
+        typer.Option("--except", help="Do not start this module, print its environment; repeatable."),
     ] = None,
-    delivery_window: Annotated[int, typer.Option(help="Messages outstanding for a module.", min=1)] = 1,
+    delivery_window: Annotated[
+        int, typer.Option(help="Messages sent to a module without a PUBACK.", min=1)
+    ] = 1,
     env_file: EnvFile = DOT_ENV,
 ) -> None:
-    """Run IoT Hub, edgeHub and the manifest's modules on this machine, until Ctrl-C."""
+    """Run IoT Hub, edgeHub and the modules of the manifest on this machine, until Ctrl-C."""
     from twinship.fleet import connection
     from twinship.simulator import Simulator, SimulatorSettings
 
@@ -52,47 +56,48 @@ def simulate_verb(
         for name in leave_out or ():
             for variable, value in simulator.module_environment(name).items():
                 say(f"export {variable}={shlex.quote(value)}")
-        print(f"ready: --env-file {simulator.endpoints.service_env}; Ctrl-C ends it", file=sys.stderr)
+        print(f"ready: --env-file {simulator.endpoints.service_env}; Ctrl-C stops it", file=sys.stderr)
         signal.pause()
 
 
 @app.command("fault")
-def fault_verb(
-    name: Annotated[str | None, typer.Argument(help="Which; without one: what there is, and is on.")] = None,
+def fault_command(
+    name: Annotated[
+        str | None, typer.Argument(help="Name of the fault; without it, list all faults; off: end all.")
+    ] = None,
     value: Annotated[str | None, typer.Argument(help="A number, or off.")] = None,
-    folder: Annotated[Path, typer.Option(help="The simulator's.")] = BUILD / "simulator",
+    folder: Annotated[Path, typer.Option(help="Folder of the running simulator.")] = BUILD / "simulator",
     as_json: Json = False,
 ) -> None:
-    """Switch a fault of the running simulator on or off; NAME `off` ends all."""
+    """List the faults of the running simulator, or switch one on or off."""
     from twinship.simulator import ACTS, KNOBS, end_faults, fault_value, set_fault, show_faults
 
     if name is None:
-        told = show_faults(folder)
+        state = show_faults(folder)
     elif name == "off":
-        told = end_faults(folder)
+        state = end_faults(folder)
     else:
-        told = set_fault(folder, name, fault_value(value))
+        state = set_fault(folder, name, fault_value(value))
     if as_json:
-        say_json(told)
+        say_json(state)
         return
-    on = told["faults"]
+    on = state["faults"]
     rows = [(each, f"{on.get(each, 0):g}", knob.unit, knob.effect) for each, knob in KNOBS.items()]
     draw(("fault", "now", "unit", "effect"), [*rows, *((act, "", "", does) for act, does in ACTS.items())])
 
 
 @app.command("demo")
-def demo_verb(
-    frames: Annotated[int, typer.Option(help="0: until Ctrl-C.", min=0)] = 300,
-    fps: Annotated[float, typer.Option(help="Frames in a second.")] = 10.0,
-    camera_folder: Annotated[Path | None, typer.Option(help="Your own pictures.")] = None,
+def demo_command(
+    frames: Annotated[int, typer.Option(help="Number of frames; 0: until Ctrl-C.", min=0)] = 300,
+    fps: Annotated[float, typer.Option(help="Frames per second.")] = 10.0,
+    camera_folder: Annotated[Path | None, typer.Option(help="Folder with your own pictures.")] = None,
     dataset: Dataset = "auto",
     template: Template = None,
-    folder: Annotated[Path, typer.Option(help="Emptied at start; the figures end up there.")] = BUILD
-    / "demo",
-    models: Annotated[Path, typer.Option(help="Where the two models are kept.")] = BUILD / "demo-models",
+    folder: Annotated[Path, typer.Option(help="Folder for the results; emptied at start.")] = BUILD / "demo",
+    models: Annotated[Path, typer.Option(help="Folder for the two models.")] = BUILD / "demo-models",
     as_json: Json = False,
 ) -> None:
-    """The whole path: train, ship by twin, run frames, swap the model, account for all."""
+    """Train two models, ship them by twin, run frames, swap the model, account for every frame."""
     from rich.console import Console
 
     from camera_sim.settings import MAX_RATE, MIN_RATE
@@ -101,7 +106,7 @@ def demo_verb(
     from twinship.demo.show import Screen
 
     if not MIN_RATE <= fps <= MAX_RATE:
-        raise typer.BadParameter(f"--fps {fps:g}: use {MIN_RATE:g} to {MAX_RATE:g} frames in a second")
+        raise typer.BadParameter(f"--fps {fps:g}: use {MIN_RATE:g} to {MAX_RATE:g} frames per second")
     screen = Screen(Console(stderr=as_json))
     data = ensure(models, dataset, camera_folder, progress())
     screen.step(f"data: {data.dataset}")

@@ -1,4 +1,4 @@
-"""The command itself, and the options and defaults that several verbs share."""
+"""The Typer application, and the options that several commands share."""
 
 from __future__ import annotations
 
@@ -23,34 +23,36 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
-    help="Train an image model, ship it to an IoT Edge device by module twin, see every millisecond.",
+    help="Train an image model, ship it to an IoT Edge device by module twin, measure every millisecond.",
 )
 
-EnvFile = Annotated[Path, typer.Option("--env-file", help="KEY=VALUE lines, as the simulator's service.env.")]
+EnvFile = Annotated[
+    Path, typer.Option("--env-file", help="File of KEY=VALUE lines: .env or the simulator's service.env.")
+]
 Device = Annotated[str | None, typer.Option(help="Edge device [EDGE_DEVICE_ID, else twinship].")]
-Module = Annotated[str, typer.Option(help="The module whose twin is meant.")]
-Json = Annotated[bool, typer.Option("--json", help="For scripts.")]
+Module = Annotated[str, typer.Option(help="Name of the module.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Template = Annotated[
     Path | None,
-    typer.Option(help="The deployment manifest.", show_default=f"./{MANIFEST}, else Twinship's own"),
+    typer.Option(help="Deployment manifest.", show_default=f"./{MANIFEST}, else Twinship's own"),
 ]
-Key = Annotated[str | None, typer.Option("--key", help="Id of the signing key, where there are several.")]
+Key = Annotated[str | None, typer.Option("--key", help="Id of the signing key, if there are several.")]
 Fleet = Annotated[
-    str | None, typer.Option("--deployment", help="For many devices: an automatic deployment of this id.")
+    str | None, typer.Option("--deployment", help="Id of an automatic deployment, for many devices.")
 ]
 Condition = Annotated[
-    str, typer.Option("--target-condition", help="Which devices, as \"tags.site='lab'\"; '*': all.")
+    str, typer.Option("--target-condition", help="The devices, as \"tags.site='lab'\"; '*': all.")
 ]
 Dataset = Annotated[
     str,
     typer.Option(
-        help="mnist, fashion_mnist, digits, folder:PATH, npz:FILE; auto: MNIST if it can be had, else digits."
+        help="mnist, fashion_mnist, digits, folder:PATH, npz:FILE; auto: MNIST if available, else digits."
     ),
 ]
 
 
-def one_of(kind: type[Choice], option: str, value: str | None) -> Choice | None:
-    """A word of a set that only a room knows, which is not loaded for --help."""
+def choice_of(kind: type[Choice], option: str, value: str | None) -> Choice | None:
+    """The member of `kind` with this value. The option has no choices, so --help need not import `kind`."""
     try:
         return None if value is None else kind(value)
     except ValueError:

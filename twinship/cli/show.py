@@ -1,4 +1,4 @@
-"""How a verb prints: a line, JSON, a table, progress. What is printed is the verb's."""
+"""Output of the commands: a line, JSON, a table, progress."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ def draw(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))  # as it is: no markup in what others named
+        table.add_row(*map(Text, row))  # Text: square brackets in names are not markup
     Console().print(table, highlight=False)
 
 
 def progress() -> Callable[[str, float], None]:
-    """Shows a share of 1 on stderr: one line that changes, or in a log one line for each tenth."""
-    said = -1
+    """A callback that shows a share of 1 on stderr: one changing line, or a line per tenth in a log."""
+    shown = -1
 
     def show(text: str, share: float) -> None:
-        nonlocal said
+        nonlocal shown
         if sys.stderr.isatty():
             print(f"\r\033[K{share:4.0%} {text}", end="" if share < 1 else "\n", file=sys.stderr, flush=True)
-        elif int(share * 10) != said:
-            said = int(share * 10)
+        elif int(share * 10) != shown:
+            shown = int(share * 10)
             print(f"{share:4.0%} {text}", file=sys.stderr, flush=True)
 
     return show

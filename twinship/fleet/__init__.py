@@ -1,8 +1,9 @@
-"""The operator's side: signing keys, publish, deploy, status, monitor; alone in asking IoT Hub's service API.
+"""The operator's side of IoT Hub: signing keys, publish, deploy, status, rollback, monitor.
 
-Every public function returns data and raises only the FleetError family; showing either is for the command.
+Public functions return data and raise only FleetError and its subclasses. No other package calls IoT Hub's
+service API.
 """
 
 
 class FleetError(Exception):
-    """One line for a person: it names the thing and the cure. It never holds a key or a connection string."""
+    """One line for a person: what is wrong and the cure. It never contains a key or a connection string."""

@@ -1,16 +1,19 @@
-"""Models in Azure Blob Storage: uploads, and makes an address that lets its holder read that one blob for a
-while (a service SAS). Knows no twin."""
+"""Stores artefacts in Azure Blob Storage, and makes addresses that allow reading one blob for some days.
+
+Such an address carries a service SAS.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from inference.model_section import ModelRef
+from twinship.fleet.artefact_store import ArtefactStore, CannotStore
 from twinship.fleet.connection import refuse_placeholder
-from twinship.fleet.places import ArtefactStore, BlobOptions, CannotStore
 
 CONNECTION_VARIABLE = "AZURE_STORAGE_CONNECTION_STRING"
 CONNECT_TIMEOUT_S = 5
@@ -18,10 +21,18 @@ READ_TIMEOUT_S = 20
 CLOCK_SKEW = timedelta(minutes=15)  # the account's clock may be behind ours
 
 
-def uploading(variables: Mapping[str, str], options: BlobOptions) -> ArtefactStore:
-    """Puts artefacts into the account of AZURE_STORAGE_CONNECTION_STRING. Raises CannotStore, NotConfigured.
+@dataclass(frozen=True)
+class BlobOptions:
+    """The container, and the number of days for which an address is valid."""
 
-    A blob's name holds the digest, so that publishing again uploads nothing and changes nothing.
+    container: str = "models"
+    valid_days: float = 30.0
+
+
+def blob_store(variables: Mapping[str, str], options: BlobOptions) -> ArtefactStore:
+    """Upload artefacts to the account of AZURE_STORAGE_CONNECTION_STRING. Raises CannotStore, NotConfigured.
+
+    A blob's name contains the digest, so publishing the same artefact again uploads and changes nothing.
     """
     text = variables.get(CONNECTION_VARIABLE, "")
     if not text:
@@ -30,17 +41,19 @@ def uploading(variables: Mapping[str, str], options: BlobOptions) -> ArtefactSto
             "show-connection-string --name ACCOUNT"
         )
     refuse_placeholder(CONNECTION_VARIABLE, text)
-    if not options.days > 0:
-        raise CannotStore(f"an address cannot be good for {options.days:g} days; cure: --valid-days 30")
+    if not options.valid_days > 0:
+        raise CannotStore(
+            f"an address cannot be valid for {options.valid_days:g} days; cure: --valid-days 30"
+        )
 
-    def put(ref: ModelRef, data: bytes) -> str:
-        with _one_line(options.container):
-            return _uploaded(text, options, ref, data)
+    def store(ref: ModelRef, data: bytes) -> str:
+        with _one_line_errors(options.container):
+            return _upload(text, options, ref, data)
 
-    return put
+    return store
 
 
-def _uploaded(text: str, options: BlobOptions, ref: ModelRef, data: bytes) -> str:
+def _upload(text: str, options: BlobOptions, ref: ModelRef, data: bytes) -> str:
     from azure.core.exceptions import ResourceExistsError
     from azure.storage.blob import BlobServiceClient
 
@@ -51,7 +64,7 @@ def _uploaded(text: str, options: BlobOptions, ref: ModelRef, data: bytes) -> st
         key = _account_key(service)
         if not service.url.startswith("https://"):
             raise CannotStore(
-                f"{CONNECTION_VARIABLE} names an http address, which no device takes a model from; "
+                f"{CONNECTION_VARIABLE} names an http address, and devices download only by https; "
                 "cure: an https BlobEndpoint (azurite --cert --key)"
             )
         container = service.get_container_client(options.container)
@@ -60,20 +73,20 @@ def _uploaded(text: str, options: BlobOptions, ref: ModelRef, data: bytes) -> st
             container.create_container()
         with suppress(ResourceExistsError):
             blob.upload_blob(data, overwrite=False)
-        return f"{blob.url}?{_read_only_sas(key, blob, options.days)}"
+        return f"{blob.url}?{_read_only_sas(key, blob, options.valid_days)}"
 
 
 def _account_key(service: Any) -> str:
     key = getattr(service.credential, "account_key", None)
     if not key:
         raise CannotStore(
-            f"{CONNECTION_VARIABLE} has no AccountKey, with which addresses are signed; cure: copy the "
-            "string of one of the account's keys, or upload by yourself and publish --url"
+            f"{CONNECTION_VARIABLE} has no AccountKey, which signs the addresses; cure: copy the "
+            "string of one of the account's keys, or upload the model yourself and use publish --url"
         )
     return str(key)
 
 
-def _read_only_sas(key: str, blob: Any, days: float) -> str:
+def _read_only_sas(key: str, blob: Any, valid_days: float) -> str:
     from azure.storage.blob import BlobSasPermissions, generate_blob_sas
 
     now = datetime.now(UTC)
@@ -85,15 +98,15 @@ def _read_only_sas(key: str, blob: Any, days: float) -> str:
             account_key=key,
             permission=BlobSasPermissions(read=True),
             start=now - CLOCK_SKEW,
-            expiry=now + timedelta(days=days),
+            expiry=now + timedelta(days=valid_days),
             protocol="https",
         )
     )
 
 
 @contextmanager
-def _one_line(container: str) -> Iterator[None]:
-    """Whatever the SDK raises, as one line that holds neither key nor signature."""
+def _one_line_errors(container: str) -> Iterator[None]:
+    """Turn every error of the SDK into one line without a key or a signature."""
     from azure.core.exceptions import AzureError, HttpResponseError, ServiceRequestError
 
     try:
@@ -102,17 +115,19 @@ def _one_line(container: str) -> Iterator[None]:
         why = "its certificate is not trusted" if "CERTIFICATE" in str(error) else "it cannot be reached"
         raise CannotStore(
             f"the storage account of {CONNECTION_VARIABLE}: {why}; cure: check BlobEndpoint and the network "
-            "(REQUESTS_CA_BUNDLE for an authority of your own)"
+            "(REQUESTS_CA_BUNDLE for a private certificate authority)"
         ) from error
     except HttpResponseError as error:
-        said = getattr(error, "error_code", None) or error.reason or "no reason given"
-        said = getattr(said, "value", said)  # the SDK's own enumeration
+        reason = getattr(error, "error_code", None) or error.reason or "no reason given"
+        reason = getattr(reason, "value", reason)  # the SDK's own enumeration
         raise CannotStore(
-            f"the storage account refuses container {container!r} or the blob ({error.status_code}: {said}); "
+            f"the storage account refuses container {container!r} or the blob "
+            f"({error.status_code}: {reason}); "
             f"cure: check the key in {CONNECTION_VARIABLE} and the container's name"
         ) from error
     except (AzureError, ValueError) as error:
         # Not chained: a parser may quote what it could not read.
         raise CannotStore(
-            f"{CONNECTION_VARIABLE} cannot be used ({type(error).__name__}); cure: copy it again, to its end"
+            f"{CONNECTION_VARIABLE} cannot be used ({type(error).__name__}); "
+            "cure: copy it again, and copy all of it"
         ) from None

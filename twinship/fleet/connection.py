@@ -1,5 +1,13 @@
-"""Finds out which IoT Hub an operator means: environment, env file, connection string.
-It asks no hub (service.py does), and nothing that it raises holds a key."""
+"""Finds the IoT Hub that the operator's settings name: environment, env file, connection string.
+
+No error text contains a key.
+
+>>> parse("HostName=hub.azure-devices.net;SharedAccessKeyName=owner;SharedAccessKey=a2V5", None, ".env")
+Connection(host='hub.azure-devices.net', policy='owner', ca_bundle=None, source='.env')
+>>> parse("HostName=hub.azure-devices.net;SharedAccessKeyName=owner", None, ".env")
+Traceback (most recent call last):
+twinship.fleet.connection.NotConfigured: IOTHUB_CONNECTION_STRING in .env has no SharedAccessKey; cure: ...
+"""
 
 from __future__ import annotations
 
@@ -25,22 +33,22 @@ _IDENTIFIER = re.compile(r"[A-Za-z0-9\-:.+%_#*?!(),=@;$']{1,128}")
 
 
 class NotConfigured(FleetError):
-    """The operator's settings are missing, unfinished or malformed; asking again will not help."""
+    """The operator's settings are missing, incomplete or malformed; a retry cannot succeed."""
 
 
 @dataclass(frozen=True)
 class Connection:
-    """Whom to ask and as whom: the three parts of a service connection string, already checked."""
+    """The three parts of a service connection string, already checked."""
 
     host: str  # with its port, if the connection string has one
     policy: str
     key: str = field(repr=False)
-    ca_bundle: Path | None = None  # None: the public authorities
-    source: str = "the environment"  # where it was found, for messages
+    ca_bundle: Path | None = None  # None: the public certificate authorities
+    source: str = "the environment"  # the place of the setting, for messages
 
     @property
     def loopback(self) -> bool:
-        """True for a hub on this machine, the simulator's: no proxy can reach it."""
+        """True for a hub on this machine, as the simulator's. No proxy can reach it."""
         name = self.host.partition(":")[0]
         try:
             return ipaddress.ip_address(name).is_loopback
@@ -49,7 +57,7 @@ class Connection:
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """KEY=VALUE lines, `#` comments, an optional `export`, optional quotes; {} when there is no such file."""
+    """Read KEY=VALUE lines; `#` comments, `export` and quotes are allowed. {} if the file does not exist."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
@@ -73,12 +81,12 @@ def _unquoted(value: str) -> str:
 
 
 def settings(environment: Mapping[str, str], env_file: Path) -> dict[str, str]:
-    """All variables that an operator's command sees: those of the file, overruled by the environment's."""
+    """The variables of a command: those of the file and of the environment, which takes precedence."""
     return {**read_env_file(env_file), **environment}
 
 
 def device_name(environment: Mapping[str, str], env_file: Path) -> str:
-    """The edge device to address: EDGE_DEVICE_ID, else `twinship`. Raises NotConfigured."""
+    """The edge device: EDGE_DEVICE_ID, else `twinship`. Raises NotConfigured."""
     name = settings(environment, env_file).get(DEVICE_VARIABLE) or DEFAULT_DEVICE
     refuse_placeholder(DEVICE_VARIABLE, name)
     check_identifier("device", name)
@@ -86,24 +94,26 @@ def device_name(environment: Mapping[str, str], env_file: Path) -> str:
 
 
 def refuse_placeholder(name: str, value: str) -> None:
-    """Raise NotConfigured, naming the variable, while its value still is the one of .env.example."""
+    """Raise NotConfigured, naming the variable, if its value still contains a placeholder of .env.example."""
     if found := _PLACEHOLDER.search(value):
         raise NotConfigured(
-            f"{name} still holds the placeholder {found.group()}; cure: put the real value there"
+            f"{name} still contains the placeholder {found.group()}; cure: replace it by the real value"
         )
 
 
 def check_identifier(kind: str, name: str) -> None:
-    """Raise NotConfigured unless IoT Hub could have a device or module of this name."""
+    """Raise NotConfigured unless IoT Hub allows this name for a device or a module."""
     if not _IDENTIFIER.fullmatch(name):
-        raise NotConfigured(f"{kind} {name!r} is no name that IoT Hub allows; cure: 1 to 128 of A-Za-z0-9-._")
+        raise NotConfigured(
+            f"IoT Hub does not allow the name {name!r} for a {kind}; cure: 1 to 128 of A-Za-z0-9-._"
+        )
 
 
 def find(environment: Mapping[str, str], env_file: Path) -> Connection:
-    """The service connection: the environment's, else the file's; an empty `environment` asks the file only.
+    """The service connection of the environment, else of the file.
 
-    REQUESTS_CA_BUNDLE is taken from beside the connection string: the simulator writes the two as a pair.
-    Raises NotConfigured.
+    REQUESTS_CA_BUNDLE comes from the same place as the connection string: the simulator writes both into one
+    file. Raises NotConfigured.
     """
     if text := environment.get(CONNECTION_VARIABLE):
         return parse(text, environment.get(CA_VARIABLE), "the environment")
@@ -112,18 +122,18 @@ def find(environment: Mapping[str, str], env_file: Path) -> Connection:
         return parse(text, in_file.get(CA_VARIABLE) or environment.get(CA_VARIABLE), str(env_file))
     raise NotConfigured(
         f"{CONNECTION_VARIABLE} is neither in the environment nor in {env_file}; cure: copy .env.example to "
-        ".env and fill it in, or name the simulator's file: --env-file build/simulator/service.env"
+        ".env and fill it in, or use the simulator's file: --env-file build/simulator/service.env"
     )
 
 
 def parse(text: str, ca_bundle: str | None, source: str) -> Connection:
-    """A service connection string, checked. Raises NotConfigured, which names the part, never its value."""
+    """Check a service connection string. Raises NotConfigured, which names the part but not its value."""
     where = f"{CONNECTION_VARIABLE} in {source}"
     refuse_placeholder(where, text)
     pairs = (part.partition("=") for part in text.strip().split(";") if part.strip())
     parts = {name.strip(): value.strip() for name, _, value in pairs}
     if "DeviceId" in parts:
-        raise NotConfigured(f"{where} is a device's; cure: take the one of a service policy, as iothubowner")
+        raise NotConfigured(f"{where} is a device's; cure: use the one of a service policy, as iothubowner")
     if missing := [name for name in PARTS if not parts.get(name)]:
         raise NotConfigured(f"{where} has no {' and no '.join(missing)}; cure: copy the whole string again")
     host, policy, key = (parts[name] for name in PARTS)
@@ -139,9 +149,9 @@ def _refuse_bad_key(key: str, where: str) -> None:
     try:
         base64.b64decode(key, validate=True)
     except (binascii.Error, ValueError):
-        # Not chained: the original is about the characters of the key.
+        # Not chained: the original error quotes characters of the key.
         raise NotConfigured(
-            f"{where}: SharedAccessKey is not base64; cure: copy it again, to its end"
+            f"{where}: SharedAccessKey is not base64; cure: copy it again, and copy all of it"
         ) from None
 
 
@@ -151,7 +161,7 @@ def _bundle(ca_bundle: str | None, source: str) -> Path | None:
     path = Path(ca_bundle)
     if not path.exists():
         raise NotConfigured(
-            f"{CA_VARIABLE} in {source} names {path}, which is not there; "
-            "cure: start the simulator, or remove it"
+            f"{CA_VARIABLE} in {source} names {path}, which does not exist; "
+            "cure: start the simulator, or remove the variable"
         )
     return path

@@ -1,5 +1,7 @@
-"""Puts the manifest of this repository onto one edge device: expand, check, apply. What a manifest means is
-twinship.simulator.manifest.manifest's to say; models travel separately (publish.py)."""
+"""Deploys the manifest to one edge device, or to many as a base deployment.
+
+`twinship.simulator.manifest` expands and checks the manifest. publish.py writes models.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +18,20 @@ from twinship.simulator.manifest import manifest
 
 
 class BadManifest(FleetError):
-    """The manifest, or the variables that it needs, are not fit to be deployed; the hub was not asked."""
+    """The manifest or its variables cannot be deployed. Raised before any request to the hub."""
 
 
 @dataclass(frozen=True)
 class DeployResult:
-    """What a device was told to run."""
+    """What was deployed to a device."""
 
     hub: str
     device: str
-    created: bool  # the device was made by this command
+    created: bool  # True: this command created the device
     images: Mapping[str, str]  # module → image
     routes: tuple[str, ...]
-    undefined: tuple[str, ...]  # variables of the manifest without a value; they stay literal
-    unassigned: tuple[
-        str, ...
-    ]  # modules whose twin named a model that the manifest does not: publish it again
+    undefined: tuple[str, ...]  # variables of the manifest without a value; they are not replaced
+    unassigned: tuple[str, ...]  # modules whose twin no longer names a model: publish it again
 
     def to_json(self) -> dict[str, object]:
         """The result as JSON types."""
@@ -47,7 +47,7 @@ class DeployResult:
 
 
 class _Variables(Mapping[str, str]):
-    """The variables of the manifest; the one that still holds a placeholder is refused when asked for."""
+    """The variables of the manifest. Reading one that still contains a placeholder raises NotConfigured."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = values
@@ -65,7 +65,7 @@ class _Variables(Mapping[str, str]):
 
 
 def read_manifest(template: Path, variables: Mapping[str, str]) -> manifest.Deployment:
-    """The template and the modules/*/module.json beside it, expanded. Raises BadManifest, NotConfigured."""
+    """Expand the template, with the modules/*/module.json beside it. Raises BadManifest, NotConfigured."""
     try:
         deployment = manifest.load(template, _Variables(variables))
     except manifest.ManifestError as error:
@@ -85,9 +85,10 @@ def deploy(
 ) -> DeployResult:
     """Set the device's modules, routes and module twins from the template, expanded with `variables`.
 
-    With `create`, a device that the hub does not know is made. The desired properties of every module named
-    are replaced, so a model named there is forgotten (it keeps running): `unassigned` says where. An
-    undefined variable is refused unless the hub is the simulator, which pulls no image and mounts no folder.
+    With `create`, the device is created if the hub does not have it. The desired properties of each module in
+    the template are replaced. This removes a published model from the twin, but the device keeps running it;
+    `unassigned` lists these modules. Undefined variables are allowed only for the simulator, which pulls no
+    image and mounts no folder.
 
     Raises BadManifest, NotConfigured, NotFound, HubUnavailable, HubRefused.
     """
@@ -98,7 +99,7 @@ def deploy(
         unassigned = [
             name
             for name in sorted(deployment.modules.keys() & set(before))
-            if _forgets_model(deployment, hub, device, name)
+            if _loses_model(deployment, hub, device, name)
         ]
         hub.apply_configuration(device, deployment.modules_content)
     return DeployResult(
@@ -117,7 +118,7 @@ def deploy_base(
 ) -> RollOut:
     """Make the template, expanded with `variables`, the base deployment of all targeted devices.
 
-    Layers of a higher priority, as `publish --deployment` makes them, stay in force over it.
+    Layers of a higher priority, as `publish --deployment` makes them, stay in force.
 
     Raises BadManifest, NotConfigured, HubUnavailable, HubRefused.
     """
@@ -136,13 +137,13 @@ def _deployable(connection: Connection, template: Path, variables: Mapping[str, 
     return deployment
 
 
-def _forgets_model(deployment: manifest.Deployment, hub: ServiceHub, device: str, module: str) -> bool:
-    stays = "model" in deployment.twins.get(module, {})
-    return not stays and "model" in hub.module_twin(device, module).desired
+def _loses_model(deployment: manifest.Deployment, hub: ServiceHub, device: str, module: str) -> bool:
+    in_manifest = "model" in deployment.twins.get(module, {})
+    return not in_manifest and "model" in hub.module_twin(device, module).desired
 
 
 def _ensure_device(hub: ServiceHub, device: str) -> bool:
-    """Make the device unless it is there; whether it was made."""
+    """Create the device if it does not exist; True if it was created."""
     try:
         hub.device_connection_state(device)
     except NotFound:

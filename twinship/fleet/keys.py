@@ -1,5 +1,7 @@
-"""Signing keys: Ed25519 pairs in a private folder. Makes, lists, retires and loads them, writes down
-which public keys a device shall trust. What is signed, and how it is checked, the inference module says."""
+"""Ed25519 signing keys in a private folder: new, list, retire, load; and MODEL_TRUSTED_KEYS for devices.
+
+`inference.model_section` defines what is signed, `inference.models.verification` checks it.
+"""
 
 from __future__ import annotations
 
@@ -22,17 +24,17 @@ FOLDER_VARIABLE = "TWINSHIP_KEYS"
 TRUST_VARIABLE = "MODEL_TRUSTED_KEYS"
 
 
-class KeyTrouble(FleetError):
-    """A key or its folder cannot be used as it is."""
+class UnusableKey(FleetError):
+    """A key, its folder or the env file cannot be used as it is."""
 
 
 @dataclass(frozen=True)
 class PublicKey:
-    """What may be shown of a key."""
+    """The public part of a key."""
 
     key_id: str  # first 16 hex digits of the SHA-256 of the raw public key
     public: str  # base64 of the 32 raw bytes
-    created: str  # UTC, from the file's time
+    created: str  # UTC, the modification time of the file
     retired: bool
     path: Path
 
@@ -44,7 +46,7 @@ class PublicKey:
 
 @dataclass(frozen=True)
 class SigningKey:
-    """A key that may sign."""
+    """A key that is not retired."""
 
     key_id: str
     _private: Ed25519PrivateKey = field(repr=False)
@@ -63,7 +65,7 @@ def keys_folder(environment: Mapping[str, str]) -> Path:
 
 
 def new(folder: Path) -> PublicKey:
-    """Make a key pair; folder 0700, file 0600. Raises KeyTrouble."""
+    """Create a key pair; the folder has mode 0700, the file 0600. Raises UnusableKey."""
     _private_folder(folder)
     private = Ed25519PrivateKey.generate()
     key_id, _ = _identify(private)
@@ -76,13 +78,13 @@ def new(folder: Path) -> PublicKey:
 
 
 def show(folder: Path) -> tuple[PublicKey, ...]:
-    """Every key of the folder, retired ones too, oldest first; () when there is none."""
+    """All keys of the folder, also retired ones, oldest first."""
     found = [_public(path) for path in _key_files(folder)]
     return tuple(sorted(found, key=lambda key: (key.created, key.key_id)))
 
 
 def retire(folder: Path, key_id: str) -> PublicKey:
-    """Mark a key: it signs nothing more and is trusted no more. Its file and the marker beside it stay."""
+    """Retire a key: it no longer signs and is no longer trusted. Its file stays, with a marker beside it."""
     key = _named(folder, key_id)
     if not key.retired:
         _write_new(_marker(key.path), f"retired {_utc(time.time())}\n".encode())
@@ -90,54 +92,54 @@ def retire(folder: Path, key_id: str) -> PublicKey:
 
 
 def trusted_keys_text(folder: Path) -> str:
-    """The value of MODEL_TRUSTED_KEYS: `id:base64,id:base64` of all keys but the retired; "" for none."""
+    """The value of MODEL_TRUSTED_KEYS: `id:base64,id:base64` of all keys that are not retired."""
     return ",".join(key.trusted for key in show(folder) if not key.retired)
 
 
 def signing_key(folder: Path, key_id: str | None = None) -> SigningKey:
-    """The key to sign with: the one named, or the only one in use. Raises KeyTrouble."""
+    """The key with this id, or the only key that is not retired. Raises UnusableKey."""
     key = _named(folder, key_id) if key_id else _only(folder)
     if key.retired:
-        raise KeyTrouble(f"key {key.key_id} is retired; cure: sign with another (twinship keys show)")
+        raise UnusableKey(f"key {key.key_id} is retired; cure: sign with another (twinship keys show)")
     return SigningKey(key.key_id, _load(key.path))
 
 
 def write_trusted_keys(folder: Path, env_file: Path) -> str:
-    """Set MODEL_TRUSTED_KEYS in an env file, every other line as it was; the value. A new file is 0600."""
+    """Set MODEL_TRUSTED_KEYS in an env file, return the value. Other lines stay; a new file is 0600."""
     line = f"{TRUST_VARIABLE}={trusted_keys_text(folder)}"
     try:
         before = env_file.read_text(encoding="utf-8").splitlines() if env_file.exists() else []
         mode = stat.S_IMODE(env_file.stat().st_mode) if env_file.exists() else 0o600
         _replace(env_file, "\n".join(_with_line(before, line)) + "\n", mode)
     except UnicodeDecodeError as error:
-        raise KeyTrouble(f"{env_file} is no UTF-8 text; cure: save it as such") from error
+        raise UnusableKey(f"{env_file} is not UTF-8 text; cure: save it as UTF-8") from error
     except OSError as error:
-        raise KeyTrouble(
-            f"{env_file} cannot be written ({error.strerror}); cure: check the folder's rights"
+        raise UnusableKey(
+            f"{env_file} cannot be written ({error.strerror}); cure: check the folder's permissions"
         ) from error
     return line.partition("=")[2]
 
 
 def _with_line(lines: list[str], line: str) -> list[str]:
-    """`line` in the place of the first of its name, at the end when there is none; one of it remains."""
+    """Replace the first line with the variable's name and remove the others; append if there is none."""
     name = line.partition("=")[0]
-    places = [
+    found = [
         n
         for n, old in enumerate(lines)
         if old.strip().removeprefix("export ").partition("=")[0].strip() == name
     ]
-    if not places:
+    if not found:
         return [*lines, line]
-    return [line if n == places[0] else old for n, old in enumerate(lines) if n not in places[1:]]
+    return [line if n == found[0] else old for n, old in enumerate(lines) if n not in found[1:]]
 
 
 def _replace(path: Path, text: str, mode: int) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
-    beside.chmod(mode)
-    beside.replace(path)
+    temporary.chmod(mode)
+    temporary.replace(path)
 
 
 # -- files --------------------------------------------------------------------------------------------------
@@ -147,26 +149,26 @@ def _private_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise KeyTrouble(
-            f"{folder} cannot be made ({error.strerror}); cure: {FOLDER_VARIABLE} names another folder"
+        raise UnusableKey(
+            f"{folder} cannot be created ({error.strerror}); cure: name another folder with {FOLDER_VARIABLE}"
         ) from error
-    _refuse_open(folder, "0700")
+    _refuse_shared(folder, "0700")
 
 
-def _refuse_open(path: Path, wanted: str) -> None:
-    """Raise KeyTrouble when anyone but the owner may read or write here."""
+def _refuse_shared(path: Path, wanted: str) -> None:
+    """Raise UnusableKey if other users have any permission on this path."""
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
-        raise KeyTrouble(f"{path} is open to others (mode {mode:04o}); cure: chmod {wanted} {path}")
+        raise UnusableKey(f"{path} is open to other users (mode {mode:04o}); cure: chmod {wanted} {path}")
 
 
 def _write_new(path: Path, content: bytes) -> None:
-    """A new file, 0600 from its first moment; never over another, never through a link."""
+    """Create a file with mode 0600. Never overwrites a file, never follows a link."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise KeyTrouble(
-            f"{path} cannot be made ({error.strerror}); cure: check the folder's rights"
+        raise UnusableKey(
+            f"{path} cannot be created ({error.strerror}); cure: check the folder's permissions"
         ) from error
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
@@ -175,7 +177,7 @@ def _write_new(path: Path, content: bytes) -> None:
 def _key_files(folder: Path) -> list[Path]:
     if not folder.exists():
         return []
-    _refuse_open(folder, "0700")
+    _refuse_shared(folder, "0700")
     return sorted(folder.glob("*.pem"))
 
 
@@ -184,26 +186,26 @@ def _marker(path: Path) -> Path:
 
 
 def _load(path: Path) -> Ed25519PrivateKey:
-    """The private key of one file. Raises KeyTrouble when others can read it, or it is no such key."""
+    """The private key of a file. Raises UnusableKey if other users can read it or it is no Ed25519 key."""
     try:
-        _refuse_open(path, "0600")
+        _refuse_shared(path, "0600")
         private = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except OSError as error:
-        raise KeyTrouble(
-            f"{path} cannot be read ({error.strerror}); cure: check its owner and its rights"
+        raise UnusableKey(
+            f"{path} cannot be read ({error.strerror}); cure: check its owner and its permissions"
         ) from error
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        # The original may quote from the file.
-        raise KeyTrouble(f"{path} is not a private key; cure: move it out of the folder") from None
+        # Not chained: the original error may quote the file.
+        raise UnusableKey(f"{path} is not a private key; cure: move it out of the folder") from None
     if not isinstance(private, Ed25519PrivateKey):
-        raise KeyTrouble(f"{path} is not an Ed25519 key; cure: make one with twinship keys new")
+        raise UnusableKey(f"{path} is not an Ed25519 key; cure: create one with twinship keys new")
     if (key_id := _identify(private)[0]) != path.stem:
-        raise KeyTrouble(f"{path} holds key {key_id}; cure: rename it to {key_id}.pem")
+        raise UnusableKey(f"{path} holds key {key_id}; cure: rename it to {key_id}.pem")
     return private
 
 
 def _identify(private: Ed25519PrivateKey) -> tuple[str, str]:
-    """Key id and public key in base64."""
+    """The key id, and the public key in base64."""
     raw = private.public_key().public_bytes_raw()
     return hashlib.sha256(raw).hexdigest()[:16], base64.b64encode(raw).decode()
 
@@ -221,16 +223,16 @@ def _named(folder: Path, key_id: str) -> PublicKey:
     for key in show(folder):
         if key.key_id == key_id:
             return key
-    raise KeyTrouble(f"there is no key {key_id} in {folder}; cure: twinship keys show lists them")
+    raise UnusableKey(f"there is no key {key_id} in {folder}; cure: twinship keys show lists them")
 
 
 def _only(folder: Path) -> PublicKey:
     usable = [key for key in show(folder) if not key.retired]
     if not usable:
-        raise KeyTrouble(f"there is no signing key in {folder}; cure: twinship keys new")
+        raise UnusableKey(f"there is no signing key in {folder}; cure: twinship keys new")
     if len(usable) > 1:
         names = ", ".join(key.key_id for key in usable)
-        raise KeyTrouble(
-            f"{folder} holds several keys ({names}); cure: name one with --key, or retire the others"
+        raise UnusableKey(
+            f"{folder} has several keys ({names}); cure: name one with --key, or retire the others"
         )
     return usable[0]

@@ -1,5 +1,12 @@
-"""Follows what devices send upstream: reads the simulator's upstream.jsonl as it grows, parses each message.
-It opens no connection and keeps no figures; whoever iterates decides what to show."""
+"""Follows the messages that devices send upstream: reads the simulator's upstream.jsonl while it grows.
+
+>>> message = parse(
+...     '{"SystemProperties": {"connectionDeviceId": "porch"}, "EnqueuedTimeUtc": "2026-11-23T06:30:00Z", '
+...     '"Body": {"temperature": 21}}'
+... )
+>>> message.source.device, message.body
+('porch', {'temperature': 21})
+"""
 
 from __future__ import annotations
 
@@ -12,14 +19,14 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-POLL_S = 0.2  # how soon a new line is seen; a person cannot tell it from at once
-MAX_LINE_BYTES = 1_048_576  # a message is 256 KiB at most, 342 KiB as base64, and its envelope is small
+POLL_S = 0.2  # a person perceives this delay as immediate
+MAX_LINE_BYTES = 1_048_576  # a message is at most 256 KiB, 342 KiB as base64; its envelope is small
 _CHUNK_BYTES = 65_536
 
 
 @dataclass(frozen=True)
 class Source:
-    """Who sent a message, and when IoT Hub took it."""
+    """The sender of a message, and the time when IoT Hub accepted it."""
 
     device: str
     module: str
@@ -28,13 +35,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answered frame (schema `twinship.prediction.v1`)."""
+    """The prediction for one frame (schema `twinship.prediction.v1`)."""
 
     source: Source
     camera: str
     run: str
     seq: int
-    label: str  # the best of the model's labels, also when it is uncertain
+    label: str  # the most probable label, also if it is uncertain
     confidence: float
     uncertain: bool  # below the module's confidenceThreshold
     model: str  # name:version
@@ -44,20 +51,20 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Latency:
-    """One window of an inference process (schema `twinship.latency.v1`)."""
+    """The latency of one window of an inference process (schema `twinship.latency.v1`)."""
 
     source: Source
     window_s: float
     frames: int
     stages_ms: Mapping[str, Mapping[str, float]]
-    dropped: Mapping[str, int]  # by reason, since the process started; so is repeats
+    dropped: Mapping[str, int]  # reason → count since the process started; repeats too
     repeats: int
     closing: bool
 
 
 @dataclass(frozen=True)
 class Other:
-    """A message of no schema that is known here."""
+    """A message of an unknown schema."""
 
     source: Source
     body: Any = field(repr=False)
@@ -65,7 +72,7 @@ class Other:
 
 @dataclass(frozen=True)
 class Batch:
-    """The answers to the frames of one message (schema `twinship.predictions.v1`)."""
+    """The predictions for the frames of one message (schema `twinship.predictions.v1`)."""
 
     predictions: tuple[Prediction, ...]
 
@@ -74,11 +81,11 @@ UpstreamMessage = Prediction | Latency | Other
 
 
 class BadLine(ValueError):
-    """A line is no message in IoT Hub's storage shape, or contradicts its own schema."""
+    """The line is not a message in IoT Hub's storage format, or does not match its schema."""
 
 
 def parse(line: str | bytes) -> UpstreamMessage | Batch:
-    """One line of upstream.jsonl: IoT Hub's storage shape, one JSON object. Raises BadLine."""
+    """Parse a line of upstream.jsonl: one JSON object in IoT Hub's storage format. Raises BadLine."""
     try:
         envelope = json.loads(line)
         system = envelope["SystemProperties"]
@@ -123,7 +130,7 @@ def _latency(source: Source, body: Mapping[str, Any]) -> Latency:
 
 
 def _numbers(table: Mapping[str, Any]) -> dict[str, float]:
-    # A stage that no frame of the window went through has no percentiles.
+    # A stage without frames in this window has no percentiles.
     return {name: float(value) for name, value in table.items() if value is not None}
 
 
@@ -139,12 +146,10 @@ _SCHEMAS: dict[str, Callable[[Source, Mapping[str, Any]], UpstreamMessage | Batc
 
 
 class Follower:
-    """Yields the messages of a file that others append to, as `tail -F` would, until `stop` is set.
+    """Yields the messages of a growing file, as `tail -F`, until `stop` is set.
 
-    A batch is yielded as the predictions in it.
-
-    Waits for a file that is not there yet; starts over when it was truncated or replaced; keeps an unfinished
-    line until its rest comes; skips a bad line and counts it in `skipped`.
+    A batch yields its single predictions. Waits until the file exists; starts again if it was truncated or
+    replaced; waits for the rest of an incomplete line; skips bad lines and counts them in `skipped`.
     """
 
     def __init__(self, path: Path, *, stop: Event, from_start: bool = False, poll_s: float = POLL_S) -> None:
@@ -167,7 +172,7 @@ class Follower:
                 yield message
 
     def _lines(self) -> Iterator[bytes]:
-        # Only the file that is there when we come may hold old messages; a later one is all new.
+        # Only a file that exists at the start may contain old messages.
         skip_old = not self._from_start and self._path.exists()
         while (file := self._opened()) is not None:
             with file:
@@ -177,7 +182,7 @@ class Follower:
                 yield from self._lines_of(file)
 
     def _opened(self) -> BufferedReader | None:
-        """The file as soon as there is one; None when told to stop."""
+        """Wait for the file and open it; None if `stop` is set."""
         while not self._stop.is_set():
             try:
                 return self._path.open("rb")
@@ -186,10 +191,10 @@ class Follower:
         return None
 
     def _lines_of(self, file: BufferedReader) -> Iterator[bytes]:
-        """Complete lines of one open file, until it was replaced or truncated, or until told to stop."""
+        """The complete lines of one open file, until it is replaced or truncated, or `stop` is set."""
         rest, overlong = b"", False
         while True:
-            # Asked before reading: what was written before the file was replaced is still read to its end.
+            # Checked before reading, so that a replaced file is still read to its end.
             replaced = self._was_replaced(file)
             ended = replaced or self._stop.is_set()
             while chunk := file.read(_CHUNK_BYTES):

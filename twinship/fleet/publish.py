@@ -1,14 +1,15 @@
-"""Puts a model into a module's twin and waits for the device's verdict.
+"""Writes a model into a module's twin and waits for the device's verdict.
 
-Signs and cuts with inference.model_section, refuses here what can be known here, and merges so that nothing of the
-section before remains. Where the artefact itself goes is sources.py's. It judges no model: the device does.
+Signs the artefact, stores it where devices find it, and patches the twin so that nothing of the previous
+section remains. Problems that can be found without the device are reported before anything changes.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,23 +17,24 @@ from inference import artefact as artefacts
 from inference import model_section
 from inference.model_section import ModelRef, ModelState
 from twinship.fleet import FleetError
+from twinship.fleet.artefact_store import ArtefactStore, CannotStore, hosted, inline, simulator_folder
+from twinship.fleet.blob_store import BlobOptions, blob_store
 from twinship.fleet.connection import Connection
 from twinship.fleet.keys import SigningKey
-from twinship.fleet.places import ArtefactStore
 from twinship.fleet.rollout import RollOut, Targeting, roll_out
 from twinship.fleet.service import HubUnavailable, ModuleTwin, PreconditionFailed, ServiceHub
-from twinship.fleet.sources import inline
-from twinship.fleet.status import ModelStatus, Refusal
+from twinship.fleet.status import ModelError, ModelStatus
+from twinship.fleet.twin_patch import merge, replacement
 
 MAX_DESIRED_BYTES = 32_768  # IoT Hub's limit for the desired properties of one twin (ref 4.9)
-WRITE_ATTEMPTS = 5  # each one lost to somebody who wrote between our reading and our writing
+WRITE_ATTEMPTS = 5  # an attempt fails if somebody else writes the twin between our read and our write
 POLL_S = 2.0  # edgeHub sends reported properties upstream at most every 5 s
 POLL_LOOPBACK_S = 0.25
 
-PENDING = "pending"  # the device has not answered what is wanted now
-SUPERSEDED = "superseded"  # someone published another model meanwhile
+PENDING = "pending"  # the device has not yet reported on the present section
+SUPERSEDED = "superseded"  # somebody published another model in the meantime
 
-#: The states after which a device does nothing more about a model by itself.
+#: In these states a device does nothing more about a model by itself.
 FINAL = frozenset({ModelState.ACTIVE, ModelState.REFUSED, ModelState.WITHDRAWN, SUPERSEDED})
 
 Section = dict[str, Any]
@@ -40,11 +42,18 @@ Progress = Callable[[str], None]
 
 
 class CannotPublish(FleetError):
-    """Known here and now, before any hub was asked or anything changed: this would not work."""
+    """This cannot work. Raised before the twin was changed."""
 
 
-class Twins(Protocol):
-    """What is asked of a hub here; ServiceHub is one, the tests' is another."""
+class StoreKind(StrEnum):
+    """The values of `publish --store`."""
+
+    BLOB = "blob"  # Azure Blob Storage
+    SIMULATOR = "simulator"  # the folder that a running simulator serves
+
+
+class TwinService(Protocol):
+    """The part of ServiceHub that publishing uses."""
 
     def module_twin(self, device: str, module: str) -> ModuleTwin: ...
 
@@ -52,12 +61,12 @@ class Twins(Protocol):
 
 
 @dataclass(frozen=True)
-class Signed:
-    """An artefact that was read and signed, and fits or lies where devices find it: ready for any twin."""
+class SignedArtefact:
+    """An artefact that is signed and stored: its section can be written into any twin."""
 
     ref: ModelRef
     data: bytes = field(repr=False)
-    uri: str | None = field(default=None, repr=False)  # None: inside the twin
+    uri: str | None = field(default=None, repr=False)  # None: the twin contains the artefact
 
     def section(self, attempt: int = 1) -> Section:
         """The desired `model` section."""
@@ -68,15 +77,15 @@ class Signed:
     def patch(self, attempt: int = 1) -> Section:
         """The patch of the desired properties for az or the portal.
 
-        It assumes a twin without a `model` section: what an older one holds beyond this one cannot be nulled
-        without reading it, and the device refuses such leftovers by name.
+        It is for a twin without a `model` section. Keys of an older section that this one lacks would remain,
+        and the device refuses a section with such keys.
         """
         return {"model": self.section(attempt)}
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """How to wait for a verdict. `until_active`: through probation too, which takes 50 answered frames."""
+class WaitOptions:
+    """How to wait for a verdict. `until_active`: also wait for the end of probation (50 answered frames)."""
 
     wait_s: float = 120.0  # 0: do not wait
     until_active: bool = True
@@ -87,22 +96,22 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Where a device stands with one model. `state`: an inference.model_section.ModelState, PENDING or SUPERSEDED."""
+    """The state of one model on a device: a ModelState, PENDING or SUPERSEDED."""
 
     state: str
-    error: Refusal | None = None
+    error: ModelError | None = None
     timings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class PublishResult:
-    """What was asked of the device, and what it said."""
+    """What was written into the twin, and the device's verdict."""
 
     device: str
     module: str
     ref: ModelRef
     attempt: int
-    written: bool  # False: the twin asked for exactly this already
+    written: bool  # False: the twin already contained exactly this section
     desired_version: int
     verdict: Verdict
     waited_s: float
@@ -110,7 +119,7 @@ class PublishResult:
 
     @property
     def ok(self) -> bool:
-        """True when frames are answered by this model."""
+        """True if this model answers frames."""
         return self.verdict.state in (ModelState.ACTIVE, ModelState.PROBATION)
 
     def to_json(self) -> dict[str, Any]:
@@ -130,24 +139,39 @@ class PublishResult:
         }
 
 
-# -- before any hub is asked --------------------------------------------------------------------------------
+# -- before any request to the hub --------------------------------------------------------------------------
 
 
-def sign(path: Path, key: SigningKey, place: ArtefactStore = inline) -> Signed:
-    """Read an artefact, sign it, put it in its place. Raises CannotPublish when it is none or does not fit
-    there, CannotStore."""
+def choose_store(
+    url: str | None, kind: StoreKind | None, variables: Mapping[str, str], blob: BlobOptions
+) -> ArtefactStore:
+    """The store that the options of the command name. Raises CannotStore, NotConfigured."""
+    if url is not None and kind is not None:
+        raise CannotStore("--url and --store exclude each other; cure: leave one out")
+    if url is not None:
+        return hosted(url)
+    if kind is StoreKind.SIMULATOR:
+        return simulator_folder(variables)
+    if kind is StoreKind.BLOB:
+        return blob_store(variables, blob)
+    return inline
+
+
+def sign(path: Path, key: SigningKey, store: ArtefactStore = inline) -> SignedArtefact:
+    """Read an artefact, sign it and store it. Raises CannotStore, or CannotPublish if the file is no artefact
+    or does not fit."""
     data = _read(path)
     try:
-        found = artefacts.read(data)
+        artefact = artefacts.read(data)
     except artefacts.BadArtefact as error:
         raise CannotPublish(
             f"{path} is no model artefact ({error.reason}); cure: publish the model.tflite of twinship train"
         ) from error
-    manifest = found.manifest
-    unsigned = ModelRef(manifest.name, manifest.version, found.size, found.sha256)
+    manifest = artefact.manifest
+    unsigned = ModelRef(manifest.name, manifest.version, artefact.size, artefact.sha256)
     signature = key.sign(unsigned.signed_bytes())
-    ref = ModelRef(manifest.name, manifest.version, found.size, found.sha256, signature, key.key_id)
-    signed = Signed(ref, data, place(ref, data))
+    ref = replace(unsigned, signature=signature, key_id=key.key_id)
+    signed = SignedArtefact(ref, data, store(ref, data))
     _refuse_misfit(path, signed)
     return signed
 
@@ -155,32 +179,31 @@ def sign(path: Path, key: SigningKey, place: ArtefactStore = inline) -> Signed:
 def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            data = file.read(artefacts.MAX_ARTEFACT_BYTES + 1)
+            return file.read(artefacts.MAX_ARTEFACT_BYTES + 1)
     except OSError as error:
         raise CannotPublish(
             f"{path} cannot be read ({error.strerror}); cure: twinship train makes build/model/model.tflite"
         ) from error
-    return data
 
 
-def _refuse_misfit(path: Path, signed: Signed) -> None:
+def _refuse_misfit(path: Path, signed: SignedArtefact) -> None:
     try:
         signed.section()
     except model_section.DoesNotFit as error:
         raise CannotPublish(
             f"{path} takes {error.characters:,} characters inside the twin, {error.limit:,} are allowed; "
-            "cure: --store blob (Azure Storage), --store simulator, --url URL (you host it at that https "
-            "address), or a smaller model (twinship train --arch micro)"
+            "cure: --store blob (Azure Storage), --store simulator, --url URL (an https address where you "
+            "host it), or a smaller model (twinship train --arch micro)"
         ) from error
     except model_section.InvalidSection as error:
-        raise CannotPublish(f"devices do not take this address ({error}); cure: --url https://…") from error
+        raise CannotPublish(f"devices do not accept this address ({error}); cure: --url https://…") from error
 
 
-def layer(signed: Signed, module: str) -> Section:
-    """The content of a layered deployment that adds the model to the module's twin, and nothing else (ref 8).
+def layer(signed: SignedArtefact, module: str) -> Section:
+    """The content of a layered deployment that adds only the model to the module's twin (ref 8).
 
-    Re-applying a manifest leaves it alone: the layer lies over it. It knows no single device's attempt: one
-    that gave up on this model tries again at another section, or when its method `reload` is called.
+    The layer stays when the manifest is applied again. Its `attempt` is 1 for every device: a device that
+    refused this model tries it again when it gets another section, or when its method `reload` is called.
     """
     return {module: {"properties.desired.model": signed.section()}}
 
@@ -192,45 +215,23 @@ def publish_layer(
     module: str,
     targeting: Targeting,
     *,
-    place: ArtefactStore = inline,
+    store: ArtefactStore = inline,
 ) -> RollOut:
-    """Sign an artefact, put it in its `place`, lay it over the manifests of all targeted devices.
+    """Sign and store an artefact, and add it to the manifests of all targeted devices.
 
     Raises CannotPublish and CannotStore (nothing was changed), NotConfigured, HubUnavailable, HubRefused.
     """
-    signed = sign(artefact_path, key, place)
+    signed = sign(artefact_path, key, store)
     with ServiceHub(connection) as hub:
         return roll_out(hub, connection.host, targeting, layer(signed, module))
 
 
-# -- the merge ----------------------------------------------------------------------------------------------
-
-
-def merged(document: object, patch: Mapping[str, Any]) -> Section:
-    """What a twin holds after a patch: objects merge, null deletes (RFC 7396, ref 5.3)."""
-    result = dict(document) if isinstance(document, Mapping) else {}
-    for name, value in patch.items():
-        if value is None:
-            result.pop(name, None)
-        else:
-            result[name] = merged(result.get(name), value) if isinstance(value, Mapping) else value
-    return result
-
-
-def replacing(before: object, after: Mapping[str, Any]) -> Section:
-    """The patch that leaves exactly `after`: all of it, and a null for each key that only `before` has."""
-    old = before if isinstance(before, Mapping) else {}
-    gone: Section = {name: None for name in old if name not in after}
-    new = {
-        name: replacing(old.get(name), value) if isinstance(value, Mapping) else value
-        for name, value in after.items()
-    }
-    return gone | new
+# -- the patch ----------------------------------------------------------------------------------------------
 
 
 def refuse_overweight(twin: ModuleTwin, patch: Mapping[str, Any]) -> None:
-    """Raise CannotPublish when the desired properties would pass IoT Hub's limit with this patch."""
-    after = {name: value for name, value in merged(twin.desired, patch).items() if not name.startswith("$")}
+    """Raise CannotPublish if the desired properties would exceed IoT Hub's limit after this patch."""
+    after = {name: value for name, value in merge(twin.desired, patch).items() if not name.startswith("$")}
     if (total := model_section.twin_bytes(after)) > MAX_DESIRED_BYTES:
         model = model_section.twin_bytes(after["model"])
         raise CannotPublish(
@@ -240,33 +241,31 @@ def refuse_overweight(twin: ModuleTwin, patch: Mapping[str, Any]) -> None:
         )
 
 
-def next_attempt(twin: ModuleTwin, signed: Signed) -> int:
-    """The attempt to write: a device that gave up on this very section tries again only when it changes."""
+def next_attempt(twin: ModuleTwin, sha256: str) -> int:
+    """The attempt to write. A device that refused this very section tries it again only if it changes."""
     before = twin.desired.get("model")
-    old = before.get("attempt") if isinstance(before, Mapping) else None
-    if (
-        not isinstance(old, int)
-        or not isinstance(before, Mapping)
-        or before.get("sha256") != signed.ref.sha256
-    ):
+    if not isinstance(before, Mapping) or before.get("sha256") != sha256:
         return 1
-    given_up = verdict(twin, signed.ref.sha256, 0).state in (ModelState.REFUSED, ModelState.WITHDRAWN)
-    return old + 1 if given_up else old
+    attempt = before.get("attempt")
+    if not isinstance(attempt, int):
+        return 1
+    given_up = verdict(twin, sha256, 0).state in (ModelState.REFUSED, ModelState.WITHDRAWN)
+    return attempt + 1 if given_up else attempt
 
 
-# -- the device's answer ------------------------------------------------------------------------------------
+# -- the device's verdict -----------------------------------------------------------------------------------
 
 
 def verdict(twin: ModuleTwin, sha256: str, desired_version: int) -> Verdict:
-    """Where the device stands with the model of this digest, wanted since this desired version."""
+    """The device's verdict on the model with this digest, which the twin names since this desired version."""
     status = ModelStatus.read(twin)
     if status.wanted is None or status.wanted.sha256 != sha256:
         return Verdict(SUPERSEDED)
     if status.answered_version is None or status.answered_version < desired_version or not status.state:
         return Verdict(PENDING)
-    answers = status.active is not None and status.active.sha256 == sha256
-    if status.state in (ModelState.ACTIVE, ModelState.PROBATION) and not answers:
-        return Verdict(PENDING)  # the state is the one before's
+    is_active = status.active is not None and status.active.sha256 == sha256
+    if status.state in (ModelState.ACTIVE, ModelState.PROBATION) and not is_active:
+        return Verdict(PENDING)  # the state is that of the previous model
     return Verdict(status.state, status.error, status.timings)
 
 
@@ -277,97 +276,90 @@ def publish(
     device: str,
     module: str,
     *,
-    place: ArtefactStore = inline,
+    store: ArtefactStore = inline,
     wait_s: float = 120.0,
     until_active: bool = True,
     attempt: int | None = None,
     progress: Progress = lambda line: None,
 ) -> PublishResult:
-    """Sign an artefact, put it in its `place`, write the module's twin, wait up to `wait_s` for the verdict.
+    """Sign and store an artefact, write the module's twin, wait up to `wait_s` seconds for the verdict.
 
-    `attempt` None: as needed, so that a model which was refused is tried again. `progress` gets a line
+    With `attempt` None the attempt is chosen so that a refused model is tried again. `progress` gets a line
     whenever the device's state changes. Raises CannotPublish and CannotStore (no twin was changed),
     NotConfigured, NotFound, HubUnavailable, HubRefused.
     """
-    signed = sign(artefact_path, key, place)
-    waiting = Waiting(wait_s, until_active, POLL_LOOPBACK_S if connection.loopback else POLL_S)
+    signed = sign(artefact_path, key, store)
+    options = WaitOptions(wait_s, until_active, POLL_LOOPBACK_S if connection.loopback else POLL_S)
     with ServiceHub(connection) as hub:
-        return publish_to(hub, signed, device, module, waiting=waiting, attempt=attempt, progress=progress)
+        return publish_to(hub, signed, device, module, options, attempt=attempt, progress=progress)
 
 
 def publish_to(
-    hub: Twins,
-    signed: Signed,
+    hub: TwinService,
+    signed: SignedArtefact,
     device: str,
     module: str,
+    options: WaitOptions,
     *,
-    waiting: Waiting,
     attempt: int | None = None,
     progress: Progress = lambda line: None,
 ) -> PublishResult:
-    """The same on any hub, for an artefact that is signed already."""
-    started = waiting.now()
-    writing = _write(hub, signed, device, module, attempt)
-    version = int(writing.after.desired.get("$version", 0))
-    how = "written to" if writing.written else "stands already in"
+    """As `publish`, for an open connection and a signed artefact."""
+    started = options.now()
+    twin, section, patch = _write(hub, signed, device, module, attempt)
+    version = int(twin.desired.get("$version", 0))
+    how = "written to" if patch else "already in"
     progress(f"{signed.ref} {how} the twin of {device}/{module}")
-    since = version if writing.written else 0
-    found = _awaited(hub, writing.after, signed.ref.sha256, since, waiting, progress)
+    found = _wait_for_verdict(hub, twin, signed.ref.sha256, version if patch else 0, options, progress)
     return PublishResult(
         device,
         module,
         signed.ref,
-        attempt=writing.section["attempt"],
-        written=writing.written,
+        attempt=section["attempt"],
+        written=bool(patch),
         desired_version=version,
         verdict=found,
-        waited_s=waiting.now() - started,
-        patch=writing.patch,
+        waited_s=options.now() - started,
+        patch=patch,
     )
 
 
-@dataclass(frozen=True)
-class _Writing:
-    after: ModuleTwin
-    section: Section
-    patch: Section  # {} when the twin held the section already
+def _write(
+    hub: TwinService, signed: SignedArtefact, device: str, module: str, attempt: int | None
+) -> tuple[ModuleTwin, Section, Section]:
+    """Read the twin and patch it; repeat if somebody else wrote it in between.
 
-    @property
-    def written(self) -> bool:
-        return bool(self.patch)
-
-
-def _write(hub: Twins, signed: Signed, device: str, module: str, attempt: int | None) -> _Writing:
-    """Read, merge, write if nobody wrote between; again when somebody did."""
+    Returns the twin afterwards, the section, and the patch: {} if the twin already contained the section.
+    """
     for _ in range(WRITE_ATTEMPTS):
         twin = hub.module_twin(device, module)
-        section = signed.section(next_attempt(twin, signed) if attempt is None else attempt)
+        section = signed.section(next_attempt(twin, signed.ref.sha256) if attempt is None else attempt)
         if twin.desired.get("model") == section:
-            return _Writing(twin, section, {})
-        patch = {"model": replacing(twin.desired.get("model"), section)}
+            return twin, section, {}
+        patch = {"model": replacement(twin.desired.get("model"), section)}
         refuse_overweight(twin, patch)
         try:
-            return _Writing(hub.patch_desired(device, module, patch, twin.etag), section, patch)
+            return hub.patch_desired(device, module, patch, twin.etag), section, patch
         except PreconditionFailed as error:
-            lost = error
-    raise lost
+            conflict = error
+    raise conflict
 
 
-def _awaited(
-    hub: Twins, twin: ModuleTwin, sha256: str, version: int, waiting: Waiting, progress: Progress
+def _wait_for_verdict(
+    hub: TwinService, twin: ModuleTwin, sha256: str, version: int, options: WaitOptions, progress: Progress
 ) -> Verdict:
-    """Polls until a verdict is final or the time is up; a hub that is away for a moment is asked again."""
-    deadline = waiting.now() + waiting.wait_s
+    """Poll until the verdict is final or the time is over. A hub that is unavailable is asked again."""
+    deadline = options.now() + options.wait_s
     found = verdict(twin, sha256, version)
-    said = ""
+    reported = ""
     while True:
-        if found.state != said:
-            said = found.state
+        if found.state != reported:
+            reported = found.state
             progress(_line(found, twin))
-        done = found.state in FINAL or (found.state == ModelState.PROBATION and not waiting.until_active)
-        if done or waiting.now() >= deadline:
+        done = found.state in FINAL or (found.state == ModelState.PROBATION and not options.until_active)
+        if done or options.now() >= deadline:
             return found
-        waiting.sleep(min(waiting.poll_s, max(0.0, deadline - waiting.now())))
+        options.sleep(min(options.poll_s, max(0.0, deadline - options.now())))
         try:
             twin = hub.module_twin(twin.device, twin.module)
         except HubUnavailable as error:

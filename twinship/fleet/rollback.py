@@ -1,5 +1,4 @@
-"""Has a module go back to the model before the present one, by its own direct method. Decides nothing: which
-model that is, and whether there is one, the device knows."""
+"""Makes a module return to its previous model, by the module's direct method `rollback`."""
 
 from __future__ import annotations
 
@@ -16,37 +15,37 @@ from twinship.fleet.status import Model
 METHOD = "rollback"
 
 
-class NotRolledBack(FleetError):
-    """The module answered, and did not go back."""
+class RollbackFailed(FleetError):
+    """The module answered, but did not return to the previous model."""
 
 
 @dataclass(frozen=True)
-class RolledBack:
-    """Who answers the frames now."""
+class RollbackResult:
+    """The model that the module runs now."""
 
     device: str
     module: str
     model: Model
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
+        """The result as JSON types."""
         return {"device": self.device, "module": self.module, "model": vars(self.model)}
 
 
-def rollback(connection: Connection, device: str, module: str) -> RolledBack:
-    """Raises NotRolledBack, NotConfigured, NotFound, HubUnavailable, HubRefused."""
+def rollback(connection: Connection, device: str, module: str) -> RollbackResult:
+    """Call the method. Raises RollbackFailed, NotConfigured, NotFound, HubUnavailable, HubRefused."""
     with ServiceHub(connection) as hub:
-        return rolled_back(invoke(hub, device, module, METHOD), device, module)
+        return rollback_result(invoke(hub, device, module, METHOD), device, module)
 
 
-def rolled_back(answer: Answer, device: str, module: str) -> RolledBack:
-    """What the module's answer means. Raises NotRolledBack."""
+def rollback_result(answer: Answer, device: str, module: str) -> RollbackResult:
+    """Read the module's answer. Raises RollbackFailed."""
     payload = answer.payload if isinstance(answer.payload, Mapping) else {}
     model = Model.read(payload.get("model"))
     if answer.status != 200 or model is None:
         why = " ".join(str(payload.get("error") or "no reason given").split())[:200]
-        raise NotRolledBack(
+        raise RollbackFailed(
             f"{device}/{module} did not go back ({answer.status}: {why}); "
-            "cure: publish the model that shall answer"
+            "cure: publish the model that shall run"
         )
-    return RolledBack(device, module, model)
+    return RollbackResult(device, module, model)

@@ -1,9 +1,8 @@
-"""Automatic deployments for fleets: a manifest as the base, a model as a layer over it, for all devices that
-a target condition names. Knows how one takes the place of another, and not what they hold.
+"""Automatic deployments: a manifest as the base, a model as a layer, for all devices of a target condition.
 
-A configuration's content cannot change on IoT Hub, so each content has an id of its own, `ID-<digest>`. The
-new one is made before the old ones of the same ID are removed, and the newest wins where priorities are
-equal: at no moment does a device lack it.
+IoT Hub does not allow changing a configuration's content, so each content gets its own id, `ID-<digest>`. The
+new configuration is created before the old ones of the same ID are deleted, and the newest wins at equal
+priority: a device is never without one.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ _DIGEST_CHARACTERS = 12
 MAX_PRIORITY = 2**31 - 1
 
 
-class CannotRollOut(FleetError):
-    """Known before any hub was asked: this would be no deployment."""
+class InvalidDeployment(FleetError):
+    """The options do not describe a deployment. Raised before any request to the hub."""
 
 
 @dataclass(frozen=True)
 class Targeting:
-    """Which devices, and over which other deployments. `condition` as IoT Hub takes it, `*` for all."""
+    """The id, the devices (a target condition of IoT Hub, `*` for all) and the priority of a deployment."""
 
     id: str
     condition: str
@@ -37,23 +36,23 @@ class Targeting:
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):
-            raise CannotRollOut(
-                f"{self.id!r} is no id of a deployment; cure: 1 to 100 of a-z 0-9 -:+%_#*?!(),=@;$'"
+            raise InvalidDeployment(
+                f"{self.id!r} cannot be the id of a deployment; cure: 1 to 100 of a-z 0-9 -:+%_#*?!(),=@;$'"
             )
         if not self.condition:
-            raise CannotRollOut(
+            raise InvalidDeployment(
                 f"deployment {self.id} targets no device; "
                 "cure: --target-condition \"tags.site='lab'\", or '*' for all"
             )
         if not 0 <= self.priority <= MAX_PRIORITY:
-            raise CannotRollOut(
+            raise InvalidDeployment(
                 f"priority {self.priority} is not between 0 and {MAX_PRIORITY}; cure: --priority 10"
             )
 
 
 @dataclass(frozen=True)
 class RollOut:
-    """What stands on the hub now. `replaced`: the ids that gave way."""
+    """The configuration that is on the hub now. `replaced`: the ids of those that were deleted."""
 
     hub: str
     configuration: str
@@ -62,7 +61,7 @@ class RollOut:
     replaced: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
+        """The result as JSON types."""
         return {
             "hub": self.hub,
             "configuration": self.configuration,
@@ -73,34 +72,36 @@ class RollOut:
         }
 
 
-class Configurations(Protocol):
-    """What is asked of a hub here; ServiceHub is one, the tests' is another."""
+class ConfigurationService(Protocol):
+    """The part of ServiceHub that deployments use."""
 
     def configurations(self) -> tuple[Configuration, ...]: ...
 
-    def create_configuration(self, wanted: Configuration, modules_content: Mapping[str, Any]) -> None: ...
+    def create_configuration(
+        self, configuration: Configuration, modules_content: Mapping[str, Any]
+    ) -> None: ...
 
-    def update_configuration(self, wanted: Configuration) -> None: ...
+    def update_configuration(self, configuration: Configuration) -> None: ...
 
     def delete_configuration(self, present: Configuration) -> None: ...
 
 
 def roll_out(
-    hub: Configurations, name: str, targeting: Targeting, modules_content: Mapping[str, Any]
+    hub: ConfigurationService, name: str, targeting: Targeting, modules_content: Mapping[str, Any]
 ) -> RollOut:
-    """Make this content the one of the deployment. Raises HubUnavailable, HubRefused, PreconditionFailed.
+    """Make this the content of the deployment. Raises HubUnavailable, HubRefused, PreconditionFailed.
 
-    Interrupted, it leaves the old one in force beside the new one; the same command again removes it.
+    If it is interrupted, the old configuration stays beside the new one; the same command again deletes it.
     """
     id = f"{targeting.id}-{digest(modules_content)[:_DIGEST_CHARACTERS]}"
     family = {each.id: each for each in hub.configurations() if each.labels.get(LABEL) == targeting.id}
-    wanted = Configuration(id, {LABEL: targeting.id}, targeting.condition, targeting.priority)
+    configuration = Configuration(id, {LABEL: targeting.id}, targeting.condition, targeting.priority)
     present = family.pop(id, None)
     if present is None:
-        hub.create_configuration(wanted, modules_content)
+        hub.create_configuration(configuration, modules_content)
         how = "created"
     elif (present.target_condition, present.priority) != (targeting.condition, targeting.priority):
-        hub.update_configuration(replace(wanted, etag=present.etag))
+        hub.update_configuration(replace(configuration, etag=present.etag))
         how = "updated"
     else:
         how = "unchanged"

@@ -1,5 +1,4 @@
-"""IoT Hub's service API through the azure-iot-hub SDK: own time-outs, no hidden retry, a failure is one line.
-It knows twins and modules by name only; what is written into them is publish.py's and deploy.py's to say."""
+"""IoT Hub's service API through the azure-iot-hub SDK: short time-outs, no retries, one-line errors."""
 
 from __future__ import annotations
 
@@ -16,17 +15,17 @@ from twinship.fleet.connection import CA_VARIABLE, PARTS, Connection, NotConfigu
 
 T = TypeVar("T")
 
-# Together below the 15 s after which a person takes a command for dead. The SDK's own: 100 s, four times.
+# Together below 15 s, so that a command does not seem dead. The SDK's defaults are 100 s and four tries.
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 9.0
 
 
 class HubUnavailable(FleetError):
-    """The trouble of the moment, the network's or the hub's: the same command may succeed later."""
+    """Transient failure of the network or the hub; a retry may succeed."""
 
 
 class HubRefused(FleetError):
-    """The hub understood and said no; `status` is its HTTP status, 0 when it was no HTTP answer."""
+    """The hub refused the request; `status` is the HTTP status, 0 if there was no HTTP response."""
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
@@ -38,12 +37,12 @@ class NotFound(HubRefused):
 
 
 class PreconditionFailed(HubRefused):
-    """The twin changed between reading and writing (412): read again, then write again."""
+    """The object changed between reading and writing (412): read it again, then write again."""
 
 
 @dataclass(frozen=True)
 class ModuleTwin:
-    """One module's twin as the service shows it; `$metadata` left out, `$version` kept inside each part."""
+    """A module's twin without `$metadata`; `desired` and `reported` contain their `$version`."""
 
     device: str
     module: str
@@ -55,7 +54,7 @@ class ModuleTwin:
 
 @dataclass(frozen=True)
 class Configuration:
-    """An automatic deployment, but for its content."""
+    """An automatic deployment, without its content."""
 
     id: str
     labels: Mapping[str, str]
@@ -65,9 +64,9 @@ class Configuration:
 
 
 class ServiceHub:
-    """One operator's conversation with IoT Hub. Use it in a `with`; every method raises only FleetErrors.
+    """A connection to IoT Hub's service API, for a `with` statement. All methods raise only FleetErrors.
 
-    No retry hides in here: the SDK's would swallow the hub's own words and spend seconds on a closed port.
+    Nothing is retried: the SDK's retries hide the hub's error text and take seconds on a closed port.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -86,19 +85,19 @@ class ServiceHub:
                 sdk.protocol.close()
 
     def module_twin(self, device: str, module: str) -> ModuleTwin:
-        """Raises NotFound, HubUnavailable, HubRefused."""
-        return self._ask(
+        """Read a module's twin. Raises NotFound, HubUnavailable, HubRefused."""
+        return self._call(
             f"module {device}/{module}",
             lambda: _module_twin(self._registry().get_module_twin(device, module), device, module),
         )
 
     def patch_desired(self, device: str, module: str, patch: Mapping[str, Any], etag: str) -> ModuleTwin:
-        """Merge `patch` into the desired properties if the twin still has this etag; the twin after it.
+        """Merge `patch` into the desired properties if the twin has this etag; return the new twin.
 
-        Raises PreconditionFailed when it has another, NotFound, HubUnavailable, HubRefused.
+        Raises PreconditionFailed if the etag differs, NotFound, HubUnavailable, HubRefused.
         """
 
-        def ask() -> ModuleTwin:
+        def request() -> ModuleTwin:
             from azure.iot.hub.models import Twin, TwinProperties
 
             body = Twin(properties=TwinProperties(desired=dict(patch)))
@@ -106,39 +105,39 @@ class ServiceHub:
                 self._registry().update_module_twin(device, module, body, etag), device, module
             )
 
-        return self._ask(f"module {device}/{module}", ask)
+        return self._call(f"module {device}/{module}", request)
 
     def modules(self, device: str) -> tuple[str, ...]:
-        """The device's modules by name, sorted, `$edgeAgent` and `$edgeHub` among them. Raises NotFound."""
-        found = self._ask(f"device {device}", lambda: self._registry().get_modules(device))
+        """The sorted names of the device's modules, with `$edgeAgent` and `$edgeHub`. Raises NotFound."""
+        found = self._call(f"device {device}", lambda: self._registry().get_modules(device))
         return tuple(sorted(module.module_id for module in found))
 
     def device_connection_state(self, device: str) -> str:
         """`Connected` or `Disconnected`. Raises NotFound."""
-        found = self._ask(f"device {device}", lambda: self._registry().get_device(device))
+        found = self._call(f"device {device}", lambda: self._registry().get_device(device))
         return str(found.connection_state or "")
 
     def create_edge_device(self, device: str) -> None:
-        """A new edge device with symmetric keys that the hub makes; they are not read back."""
-        self._ask(
+        """Create an edge device with symmetric keys. The hub generates the keys; they are not read."""
+        self._call(
             f"device {device}",
             lambda: self._registry().create_device_with_sas(device, None, None, "enabled", iot_edge=True),
         )
 
     def apply_configuration(self, device: str, modules_content: Mapping[str, Any]) -> None:
-        """Set the device's modules, routes and module twins as one (applyConfigurationContent)."""
+        """Replace the device's modules, routes and module twins (applyConfigurationContent)."""
 
-        def ask() -> None:
+        def request() -> None:
             from azure.iot.hub.models import ConfigurationContent
 
             content = ConfigurationContent(modules_content=dict(modules_content))
             self._configuration().apply_configuration_on_edge_device(device, content)
 
-        self._ask(f"device {device}", ask)
+        self._call(f"device {device}", request)
 
     def configurations(self) -> tuple[Configuration, ...]:
-        """All automatic deployments of the hub; there are a hundred at most."""
-        found = self._ask("configuration list", lambda: self._configuration().get_configurations(100))
+        """All automatic deployments of the hub, at most 100."""
+        found = self._call("configuration list", lambda: self._configuration().get_configurations(100))
         return tuple(
             Configuration(
                 each.id, each.labels or {}, each.target_condition or "", each.priority or 0, each.etag
@@ -146,65 +145,65 @@ class ServiceHub:
             for each in found
         )
 
-    def create_configuration(self, wanted: Configuration, modules_content: Mapping[str, Any]) -> None:
-        """A new automatic deployment with this content."""
+    def create_configuration(self, configuration: Configuration, modules_content: Mapping[str, Any]) -> None:
+        """Create an automatic deployment with this content."""
 
-        def ask() -> None:
+        def request() -> None:
             from azure.iot.hub.models import ConfigurationContent
 
             content = ConfigurationContent(modules_content=dict(modules_content))
-            self._configuration().create_configuration(_sdk_configuration(wanted, content=content))
+            self._configuration().create_configuration(_sdk_configuration(configuration, content=content))
 
-        self._ask(f"configuration {wanted.id}", ask)
+        self._call(f"configuration {configuration.id}", request)
 
-    def update_configuration(self, wanted: Configuration) -> None:
-        """Another condition or priority, if it still has this etag; the content stays. Raises
-        PreconditionFailed when it has another."""
+    def update_configuration(self, configuration: Configuration) -> None:
+        """Change the condition and the priority, but not the content. Raises PreconditionFailed if the etag
+        differs."""
 
-        def ask() -> None:
-            self._configuration().update_configuration(_sdk_configuration(wanted), wanted.etag)
+        def request() -> None:
+            self._configuration().update_configuration(_sdk_configuration(configuration), configuration.etag)
 
-        self._ask(f"configuration {wanted.id}", ask)
+        self._call(f"configuration {configuration.id}", request)
 
     def delete_configuration(self, present: Configuration) -> None:
-        """Devices get what is next in line. Raises PreconditionFailed when it has another etag."""
-        self._ask(
+        """Delete an automatic deployment. Raises PreconditionFailed if the etag differs."""
+        self._call(
             f"configuration {present.id}",
             lambda: self._configuration().delete_configuration(present.id, present.etag),
         )
 
-    def ask_registry(self, thing: str, question: Callable[[Any], T]) -> T:
-        """Ask the SDK's registry manager something that has no method here (see methods.py).
+    def call_registry(self, target: str, request: Callable[[Any], T]) -> T:
+        """Send a request with the SDK's registry manager that no other method has (see methods.py).
 
-        `thing` is "module DEVICE/MODULE" or "device DEVICE". Raises NotFound, HubUnavailable, HubRefused.
+        `target` is "module DEVICE/MODULE" or "device DEVICE". Raises NotFound, HubUnavailable, HubRefused.
         """
-        return self._ask(thing, lambda: question(self._registry()))
+        return self._call(target, lambda: request(self._registry()))
 
-    def _ask(self, thing: str, question: Callable[[], T]) -> T:
-        kind, _, name = thing.partition(" ")
+    def _call(self, target: str, request: Callable[[], T]) -> T:
+        kind, _, name = target.partition(" ")
         for part in name.split("/"):
             check_identifier(kind, part)
-        with _one_line(self.connection, thing):
-            return question()
+        with _one_line_errors(self.connection, target):
+            return request()
 
     def _registry(self) -> Any:
         if self._registry_manager is None:
             from azure.iot.hub import IoTHubRegistryManager
 
-            self._registry_manager = _tuned(IoTHubRegistryManager, self.connection)
+            self._registry_manager = _sdk_client(IoTHubRegistryManager, self.connection)
         return self._registry_manager
 
     def _configuration(self) -> Any:
         if self._configuration_manager is None:
             from azure.iot.hub import IoTHubConfigurationManager
 
-            self._configuration_manager = _tuned(IoTHubConfigurationManager, self.connection)
+            self._configuration_manager = _sdk_client(IoTHubConfigurationManager, self.connection)
         return self._configuration_manager
 
 
-def _tuned(sdk_class: Any, connection: Connection) -> Any:
-    """An SDK object with our time-outs, no retry, and our say on proxies and authorities."""
-    # Rebuilt from its parts: the SDK refuses a trailing semicolon and every key that it does not know.
+def _sdk_client(sdk_class: Any, connection: Connection) -> Any:
+    """An SDK client with our time-outs, without retries, and with our settings for proxies and CAs."""
+    # Built from the checked parts: the SDK refuses a trailing semicolon and unknown keys.
     values = (connection.host, connection.policy, connection.key)
     text = ";".join(f"{name}={value}" for name, value in zip(PARTS, values, strict=True))
     sdk = sdk_class.from_connection_string(text)
@@ -213,21 +212,21 @@ def _tuned(sdk_class: Any, connection: Connection) -> Any:
     config.connection.verify = str(connection.ca_bundle) if connection.ca_bundle else True
     config.retry_policy.retries = 0
     config.retry_policy.policy.status_forcelist = ()
-    config.retry_policy.policy.read = False  # a time-out stays one, as in requests by itself
+    config.retry_policy.policy.read = False  # else a time-out is reported as a different error
     config.proxies.use_env_settings = not connection.loopback
     return sdk
 
 
-def _sdk_configuration(wanted: Configuration, **content: Any) -> Any:
+def _sdk_configuration(configuration: Configuration, **content: Any) -> Any:
     from azure.iot.hub.models import Configuration as SdkConfiguration
 
     return SdkConfiguration(
-        id=wanted.id,
+        id=configuration.id,
         schema_version="1.0",
-        labels=dict(wanted.labels),
-        target_condition=wanted.target_condition,
-        priority=wanted.priority,
-        etag=wanted.etag or None,
+        labels=dict(configuration.labels),
+        target_condition=configuration.target_condition,
+        priority=configuration.priority,
+        etag=configuration.etag or None,
         **content,
     )
 
@@ -250,7 +249,7 @@ def _without_metadata(part: Mapping[str, Any] | None) -> dict[str, Any]:
 
 # -- failures ------------------------------------------------------------------------------------------------
 
-# HTTP status → the error to raise; {thing}, {host}, {policy} and {said} are filled in.
+# HTTP status → the error to raise; {target}, {host}, {policy} and {message} are filled in.
 _STATUS: dict[int, tuple[Callable[[str, int], FleetError], str]] = {
     401: (
         HubRefused,
@@ -259,57 +258,58 @@ _STATUS: dict[int, tuple[Callable[[str, int], FleetError], str]] = {
     ),
     403: (
         HubRefused,
-        "{host} does not let policy {policy} do this (403{said}); cure: use one with registry write and "
-        "service connect",
+        "{host} does not allow this for policy {policy} (403{message}); cure: use one with registry write "
+        "and service connect",
     ),
-    404: (NotFound, "{thing} is not on {host} (404); cure: check the name, or run twinship deploy first"),
-    412: (PreconditionFailed, "someone else changed {thing} (412); cure: run the command again"),
+    404: (NotFound, "{target} is not on {host} (404); cure: check the name, or run twinship deploy first"),
+    412: (PreconditionFailed, "someone else changed {target} (412); cure: run the command again"),
 }
 
 
 @contextmanager
-def _one_line(connection: Connection, thing: str) -> Iterator[None]:
-    """Raise whatever the SDK, requests or TLS raise as one FleetError."""
+def _one_line_errors(connection: Connection, target: str) -> Iterator[None]:
+    """Turn every error of the SDK, requests or TLS into a FleetError."""
     try:
         yield
     except FleetError:
         raise
     except ImportError as error:
         raise NotConfigured(
-            f"azure-iot-hub cannot be loaded here ({error.name}); cure: make setup on Linux x86-64; "
+            f"azure-iot-hub cannot be imported ({error.name}); cure: make setup on Linux x86-64; "
             "publish --print works without it"
         ) from error
-    except Exception as error:  # the SDK documents little of what passes through it
-        raise _translated(error, connection, thing) from error
+    except Exception as error:  # the SDK documents few of the errors it raises
+        raise _translated(error, connection, target) from error
 
 
-def _translated(error: Exception, connection: Connection, thing: str) -> FleetError:
+def _translated(error: Exception, connection: Connection, target: str) -> FleetError:
     response = getattr(error, "response", None)
     if isinstance(status := getattr(response, "status_code", None), int):
-        return _from_status(status, _said(response), connection, thing)
+        return _from_status(status, _message(response), connection, target)
     return _from_transport(getattr(error, "inner_exception", None) or error, connection)
 
 
-def _from_status(status: int, said: str, connection: Connection, thing: str) -> FleetError:
+def _from_status(status: int, message: str, connection: Connection, target: str) -> FleetError:
     if status in _STATUS:
         make, text = _STATUS[status]
         return make(
-            text.format(thing=thing, host=connection.host, policy=connection.policy, said=said), status
+            text.format(target=target, host=connection.host, policy=connection.policy, message=message),
+            status,
         )
     if status == 429 or status >= 500:
         return HubUnavailable(
-            f"{connection.host} is busy or in trouble ({status}{said}); cure: try again in a minute"
+            f"{connection.host} is busy or has an error ({status}{message}); cure: try again in a minute"
         )
-    return HubRefused(f"{connection.host} refuses this for {thing} ({status}{said})", status)
+    return HubRefused(f"{connection.host} refuses this for {target} ({status}{message})", status)
 
 
-def _said(response: Any) -> str:
-    """What the hub wrote, as ': text' of at most 200 characters, or '' (ref 5.1: it stands in `Message`)."""
+def _message(response: Any) -> str:
+    """The hub's error text (`Message`, ref 5.1) as ': text' of at most 200 characters, or ''."""
     try:
         message = str(json.loads(response.text)["Message"])
     except (ValueError, KeyError, TypeError):
         return ""
-    # A hub has no reason to send a signature back. If one does, it ends here.
+    # A hub should not send a signature back. If it does, the signature is removed here.
     message = re.sub(r"(?i)\b(SharedAccess\w*|sig)[\s=]+\S+", r"\1=…", " ".join(message.split()))
     return f": {message[:200]}"
 
@@ -326,22 +326,22 @@ def _from_transport(cause: BaseException, connection: Connection) -> FleetError:
         return HubUnavailable(f"{host} does not answer; cure: check the network, then try again")
     if isinstance(cause, requests_errors.ConnectionError):
         what = "has no address" if "NameResolutionError" in text else "cannot be reached"
-        return HubUnavailable(f"{host} {what}; cure: {_cure_for_silence(connection)}")
+        return HubUnavailable(f"{host} {what}; cure: {_cure_for_no_connection(connection)}")
     return HubRefused(
-        f"the answer of {host} cannot be understood ({type(cause).__name__}); cure: --debug shows it"
+        f"the response of {host} cannot be parsed ({type(cause).__name__}); cure: --debug shows it"
     )
 
 
 def _from_tls(host: str, text: str) -> FleetError:
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return NotConfigured(
-            f"the certificate of {host} is not trusted; cure: {CA_VARIABLE} must name the hub's authority "
+            f"the certificate of {host} is not trusted; cure: {CA_VARIABLE} must name the hub's CA file "
             "(the simulator makes a new one at each start and names it in service.env)"
         )
-    return HubUnavailable(f"no TLS with {host}; cure: check HostName and its port")
+    return HubUnavailable(f"the TLS handshake with {host} failed; cure: check HostName and its port")
 
 
-def _cure_for_silence(connection: Connection) -> str:
+def _cure_for_no_connection(connection: Connection) -> str:
     if connection.loopback:
         return "start the simulator (twinship simulate), which writes a new service.env"
     return f"check HostName in {connection.source}, and the network"

@@ -1,5 +1,4 @@
-"""What a device runs, wants, refused and why, read from its twins. `status` asks through service.py; the
-rest turns documents into facts; nothing here changes anything."""
+"""The state of a device, read from its twins: the active model, the desired model, errors, module states."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ _AGENT, _HUB = "$edgeAgent", "$edgeHub"
 
 @dataclass(frozen=True)
 class Model:
-    """Which model, as a twin names it."""
+    """A model as a twin names it."""
 
     name: str
     version: str
@@ -27,15 +26,15 @@ class Model:
 
     @classmethod
     def read(cls, value: object) -> Self | None:
-        """None unless `value` is an object with a name; a twin may hold anything."""
+        """None unless `value` is an object with a name: a twin may contain anything."""
         if not isinstance(value, Mapping) or not value.get("name"):
             return None
         return cls(*(str(value.get(key, "")) for key in ("name", "version", "sha256")))
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """Why not, in the device's words."""
+class ModelError:
+    """Why the device refused or withdrew a model."""
 
     code: str
     message: str
@@ -43,38 +42,38 @@ class Refusal:
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """The `model` and `modelStatus` sections of one module twin, both sides."""
+    """The desired `model` section and the reported `model` and `modelStatus` of one module twin."""
 
     wanted: Model | None
     desired_version: int
-    answered_version: int | None  # the desired version that the device's last answer is about
+    answered_version: int | None  # the desired version of the device's last report
     state: str  # one of inference.model_section.ModelState, or "" while the device has reported none
     active: Model | None
     candidate: Model | None
     previous: Model | None
-    error: Refusal | None
+    error: ModelError | None
     history: tuple[Mapping[str, Any], ...]  # the last transitions, oldest first
     timings: Mapping[str, Any]
-    engine: Mapping[str, Any]  # what computes: runtime, delegate, whyNotDelegate
+    engine: Mapping[str, Any]  # runtime, delegate, whyNotDelegate
 
     @property
     def answered(self) -> bool:
-        """True when the device has seen what is wanted now."""
+        """True if the device has reported on the present desired section."""
         return self.answered_version is not None and self.answered_version >= self.desired_version
 
     @classmethod
     def read(cls, twin: ModuleTwin) -> Self:
-        """From a twin whose reported side may be missing, old or malformed."""
-        answer, status = _table(twin.reported, "model"), _table(twin.reported, "modelStatus")
+        """Read a twin; its reported properties may be missing, old or malformed."""
+        report, status = _table(twin.reported, "model"), _table(twin.reported, "modelStatus")
         return cls(
             wanted=Model.read(twin.desired.get("model")),
             desired_version=_number(twin.desired.get("$version")) or 0,
-            answered_version=_number(answer.get("av")),
+            answered_version=_number(report.get("av")),
             state=str(status.get("state") or ""),
             active=Model.read(status.get("active")),
             candidate=Model.read(status.get("candidate")),
             previous=Model.read(status.get("previous")),
-            error=_refusal(status.get("error")),
+            error=_model_error(status.get("error")),
             history=tuple(_entries(status.get("history"))),
             timings=_table(status, "timings"),
             engine=_table(status, "engine"),
@@ -82,8 +81,8 @@ class ModelStatus:
 
 
 @dataclass(frozen=True)
-class Section:
-    """A writable section's answer in the IoT Plug and Play shape: 200, or 400 and what is wrong with it."""
+class SectionStatus:
+    """The report on a writable section in the IoT Plug and Play shape: 200, or 400 and the reason."""
 
     name: str
     code: int
@@ -92,17 +91,17 @@ class Section:
 
 @dataclass(frozen=True)
 class ModuleStatus:
-    """One module: how the hub sees it, how edgeAgent sees it, how it sees itself."""
+    """One module as the hub, edgeAgent and the module itself report it."""
 
     name: str
     connection_state: str  # Connected or Disconnected
-    runtime: str  # edgeAgent's word: running, stopped, failed, backoff …; "" when it reports none
+    runtime: str  # from edgeAgent: running, stopped, failed, backoff …; "" if it reports none
     restarts: int
-    model: ModelStatus | None  # None for a module that knows no models
-    sections: tuple[Section, ...]
+    model: ModelStatus | None  # None for a module without models
+    sections: tuple[SectionStatus, ...]
 
     def row(self) -> tuple[str, ...]:
-        """The cells of COLUMNS."""
+        """One cell for each of COLUMNS."""
         runtime = f"{self.runtime} ({self.restarts} restarts)" if self.restarts else self.runtime
         bad = [f"{section.name}: {section.description}" for section in self.sections if section.code >= 400]
         model = self.model
@@ -120,7 +119,7 @@ class ModuleStatus:
 
 @dataclass(frozen=True)
 class Configuration:
-    """Whether edgeAgent or edgeHub took the deployment (`lastDesiredStatus`)."""
+    """Whether edgeAgent or edgeHub accepted the deployment (`lastDesiredStatus`)."""
 
     module: str
     code: int | None  # None: not reported yet
@@ -129,49 +128,50 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Status:
-    """One device at one moment."""
+    """The state of one device at one moment."""
 
     hub: str
     device: str
-    connection_state: str  # of its edgeHub, through which all modules reach the hub
+    connection_state: str  # of its edgeHub, which connects all modules to the hub
     configurations: tuple[Configuration, ...]
     modules: tuple[ModuleStatus, ...]
 
     def rows(self) -> tuple[tuple[str, ...], ...]:
-        """One row of COLUMNS for each module."""
+        """The rows of the table, one for each module."""
         return tuple(module.row() for module in self.modules)
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as JSON types."""
+        """The status as JSON types."""
         return asdict(self)
 
 
 def changes(
-    look: Callable[[], Status],
+    read: Callable[[], Status],
     *,
     pause: Callable[[], None],
-    away: Callable[[HubUnavailable], None],
+    on_unavailable: Callable[[HubUnavailable], None],
 ) -> Iterator[Status]:
-    """The present status, then each that differs, for ever; `pause` comes between two looks.
+    """Yield the present status, then each one that differs from the last, for ever.
 
-    A hub that cannot be reached is told `away` and asked again; only the first look may fail for that.
+    `pause` is called between two reads. If the hub is unavailable, `on_unavailable` is called and the read is
+    repeated; only the first read raises HubUnavailable.
     """
-    last = look()
+    last = read()
     yield last
     while True:
         pause()
         try:
-            found = look()
+            found = read()
         except HubUnavailable as error:
-            away(error)
+            on_unavailable(error)
             continue
         if found != last:
             last = found
             yield found
 
 
-class Twins(Protocol):
-    """What is asked of a hub here; ServiceHub is one, the tests' is another."""
+class TwinService(Protocol):
+    """The part of ServiceHub that the status uses."""
 
     def modules(self, device: str) -> tuple[str, ...]: ...
 
@@ -179,13 +179,13 @@ class Twins(Protocol):
 
 
 def status(connection: Connection, device: str) -> Status:
-    """One device, all its modules. Raises NotConfigured, NotFound, HubUnavailable, HubRefused."""
+    """The status of one device. Raises NotConfigured, NotFound, HubUnavailable, HubRefused."""
     with ServiceHub(connection) as hub:
         return read_status(hub, connection.host, device)
 
 
-def read_status(hub: Twins, name: str, device: str) -> Status:
-    """The same from any hub. A module that disappears between the two questions is left out."""
+def read_status(hub: TwinService, name: str, device: str) -> Status:
+    """As `status`, for an open connection to the hub `name`. Modules deleted meanwhile are left out."""
     twins = {}
     for module in hub.modules(device):
         try:
@@ -204,24 +204,24 @@ def read_status(hub: Twins, name: str, device: str) -> Status:
 
 
 def _module(twin: ModuleTwin, runtime: Mapping[str, Any]) -> ModuleStatus:
-    knows_models = "model" in twin.desired or "modelStatus" in twin.reported
+    has_models = "model" in twin.desired or "modelStatus" in twin.reported
     return ModuleStatus(
         twin.module,
         twin.connection_state,
         str(runtime.get("runtimeStatus") or ""),
         _number(runtime.get("restartCount")) or 0,
-        ModelStatus.read(twin) if knows_models else None,
+        ModelStatus.read(twin) if has_models else None,
         tuple(_sections(twin)),
     )
 
 
-def _sections(twin: ModuleTwin) -> list[Section]:
-    """Every reported section that carries an answer, `model` aside: modelStatus says more."""
-    answers = {name: _table(twin.reported, name) for name in twin.reported if name != "model"}
+def _sections(twin: ModuleTwin) -> list[SectionStatus]:
+    """Every reported section with a status code, except `model`: modelStatus has more details."""
+    reports = {name: _table(twin.reported, name) for name in twin.reported if name != "model"}
     return [
-        Section(name, code, str(answer.get("ad") or ""))
-        for name, answer in answers.items()
-        if (code := _number(answer.get("ac"))) is not None
+        SectionStatus(name, code, str(report.get("ad") or ""))
+        for name, report in reports.items()
+        if (code := _number(report.get("ac"))) is not None
     ]
 
 
@@ -239,14 +239,14 @@ def _number(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _refusal(value: object) -> Refusal | None:
+def _model_error(value: object) -> ModelError | None:
     if not isinstance(value, Mapping) or not value:
         return None
-    return Refusal(str(value.get("code") or ""), str(value.get("message") or ""))
+    return ModelError(str(value.get("code") or ""), str(value.get("message") or ""))
 
 
 def _entries(history: object) -> list[Mapping[str, Any]]:
-    """A list, or an object with the entries under ordered keys: both are valid in a twin."""
+    """The history as a list. A twin may contain a list, or an object with ordered keys."""
     if isinstance(history, Mapping):
         history = [history[key] for key in sorted(history)]
     if not isinstance(history, list):

@@ -1,4 +1,4 @@
-"""What a verb prints."""
+"""The output of commands."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import twinship.__main__ as twinship
 from twinship.cli.show import draw
 
 
-def test_a_table_shows_what_others_named_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    """A label or a path in square brackets is neither markup nor an error."""
+def test_a_table_shows_square_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+    """A label or a path with square brackets is neither markup nor an error."""
     draw(("file", "label"), [("pics/[/x]/a.png", "[bold]"), ("b.png", "[cat]")])
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
         ["file", "label"],
@@ -20,8 +20,8 @@ def test_a_table_shows_what_others_named_as_it_is(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("fps", ["0", "-1", "nan", "1e9"])
-def test_the_demo_refuses_a_rate_that_no_camera_takes(fps: str) -> None:
-    """Before anything is trained; the line names the option."""
+def test_the_demo_refuses_a_rate_out_of_range(fps: str) -> None:
+    """The error names the option, and comes before anything is trained."""
     result = CliRunner().invoke(twinship.app, ["demo", "--fps", fps], standalone_mode=False)
     assert "--fps" in str(result.exception)
-    assert "use 0.001 to 100000 frames in a second" in str(result.exception)
+    assert "use 0.001 to 100000 frames per second" in str(result.exception)

@@ -1,4 +1,4 @@
-"""A hub of one module twin in memory, and an artefact small enough for it."""
+"""A hub with module twins in memory, and a small artefact."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -9,15 +9,15 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from inference.artefact import InputSpec, Manifest, Probes, pack
-from twinship.fleet import publish
 from twinship.fleet.keys import SigningKey
 from twinship.fleet.service import ModuleTwin, NotFound, PreconditionFailed
+from twinship.fleet.twin_patch import merge
 
 SPEC = InputSpec(height=2, width=2, channels=1)
 
 
 def packed(version: str = "1.0.0", weights: bytes = b"weights", name: str = "digits") -> bytes:
-    """A real artefact around a flatbuffer that no runtime would load."""
+    """A valid artefact with a flatbuffer that no runtime loads."""
     manifest = Manifest(
         schema="twinship.model.v1",
         name=name,
@@ -31,7 +31,7 @@ def packed(version: str = "1.0.0", weights: bytes = b"weights", name: str = "dig
 
 
 class FakeHub:
-    """IoT Hub's rules for one device: merge patch, `$version` up by one, etag checked. `device` answers."""
+    """One device of IoT Hub: merges patches, increments `$version`, checks etags. `__` means `$`."""
 
     def __init__(self, **modules: Mapping[str, Any]) -> None:
         self.twins = {
@@ -41,8 +41,8 @@ class FakeHub:
             for name, desired in modules.items()
         }
         self.patches: list[Mapping[str, Any]] = []
-        self.on_read: list[Callable[[], None]] = []  # one is called before each twin that is handed out
-        self.before_patch: list[Callable[[], None]] = []  # one is called before each patch is looked at
+        self.on_read: list[Callable[[], None]] = []  # one is called before each read of a twin
+        self.before_patch: list[Callable[[], None]] = []  # one is called before each patch
 
     def modules(self, device: str) -> tuple[str, ...]:
         return tuple(sorted(twin.module for twin in self.twins.values()))
@@ -62,24 +62,24 @@ class FakeHub:
         if etag != twin.etag:
             raise PreconditionFailed("someone else changed it", 412)
         self.patches.append(patch)
-        self.change(module, publish.merged(twin.desired, patch))
+        self.change(module, merge(twin.desired, patch))
         return self.twins[module]
 
     def change(self, module: str, desired: Mapping[str, Any]) -> None:
-        """Somebody sets the desired properties."""
+        """Set the desired properties, as somebody else does."""
         twin = self.twins[module]
         version = twin.desired["$version"] + 1
         self.twins[module] = replace(twin, etag=f"e{version}", desired={**desired, "$version": version})
 
     def answer(self, module: str, **reported: Any) -> None:
-        """The device reports."""
+        """Set reported properties, as the device does."""
         twin = self.twins[module]
         self.twins[module] = replace(twin, reported={**twin.reported, **reported})
 
 
 @pytest.fixture
 def key() -> SigningKey:
-    """A key that signs."""
+    """A signing key."""
     return SigningKey("0123456789abcdef", Ed25519PrivateKey.generate())
 
 

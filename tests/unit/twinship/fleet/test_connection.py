@@ -1,4 +1,4 @@
-"""Which hub an operator means, and that no error about it shows a key."""
+"""Finding the hub in the settings; no error shows a key."""
 
 from pathlib import Path
 
@@ -15,14 +15,14 @@ EXAMPLE = Path(__file__).parents[4] / ".env.example"
 
 
 def env_file(tmp_path: Path, text: str) -> Path:
-    """A file `.env` with this text."""
+    """Write a file `.env` with this text."""
     path = tmp_path / ".env"
     path.write_text(text)
     return path
 
 
-def test_the_environment_is_asked_first(tmp_path: Path) -> None:
-    """A file is only asked when the environment names no hub."""
+def test_the_environment_takes_precedence(tmp_path: Path) -> None:
+    """The file is read only if the environment names no hub."""
     path = env_file(tmp_path, STRING.replace("hub.", "other.").join(["IOTHUB_CONNECTION_STRING=", "\n"]))
     found = connection.find({"IOTHUB_CONNECTION_STRING": STRING}, path)
     assert (found.host, found.policy, found.source) == (
@@ -33,8 +33,8 @@ def test_the_environment_is_asked_first(tmp_path: Path) -> None:
     assert connection.find({}, path).host == "other.azure-devices.net"
 
 
-def test_the_authority_comes_from_beside_the_connection_string(tmp_path: Path) -> None:
-    """A file that names both is a pair: the shell's own REQUESTS_CA_BUNDLE must not break the simulator's."""
+def test_the_ca_bundle_comes_from_the_place_of_the_connection_string(tmp_path: Path) -> None:
+    """If the file names both, REQUESTS_CA_BUNDLE of the shell is ignored: it would break the simulator's."""
     ca, other = tmp_path / "ca.pem", tmp_path / "other.pem"
     ca.touch()
     other.touch()
@@ -43,15 +43,15 @@ def test_the_authority_comes_from_beside_the_connection_string(tmp_path: Path) -
 
 
 def test_no_connection_string_names_both_places(tmp_path: Path) -> None:
-    """The line says where was looked, and what to do."""
+    """The error names the places that were searched, and the cure."""
     with pytest.raises(
         NotConfigured, match=r"neither in the environment nor in .*\.env; cure: copy \.env\.example"
     ):
         connection.find({}, tmp_path / ".env")
 
 
-def test_the_example_is_refused_by_name() -> None:
-    """A copied .env.example that nobody filled in is named, not sent."""
+def test_the_example_file_is_refused() -> None:
+    """A copy of .env.example that nobody filled in is refused; the error names the variable."""
     with pytest.raises(NotConfigured, match=r"IOTHUB_CONNECTION_STRING in .* placeholder <hub>"):
         connection.find({}, EXAMPLE)
 
@@ -69,8 +69,8 @@ def test_the_example_is_refused_by_name() -> None:
         (STRING.replace("hub.azure", "<your hub>.azure"), "placeholder <your hub>"),
     ],
 )
-def test_a_bad_connection_string_names_the_part_and_no_key(text: str, complaint: str) -> None:
-    """One line with the part and the cure; the key is in neither the message nor the cause."""
+def test_a_bad_connection_string_is_refused_without_showing_the_key(text: str, complaint: str) -> None:
+    """The error is one line with the part and the cure; the key is in neither the message nor the cause."""
     with pytest.raises(NotConfigured, match=complaint) as caught:
         connection.parse(text, None, ".env")
     line = str(caught.value)
@@ -80,8 +80,8 @@ def test_a_bad_connection_string_names_the_part_and_no_key(text: str, complaint:
     assert caught.value.__cause__ is None
 
 
-def test_spaces_and_a_last_semicolon_do_no_harm() -> None:
-    """What a clipboard adds is not the operator's fault."""
+def test_spaces_and_a_final_semicolon_are_ignored() -> None:
+    """Copying and pasting may add them."""
     assert connection.parse(f"  {STRING.replace(';', ' ; ')};\n", None, "x").key == KEY
 
 
@@ -99,19 +99,19 @@ def test_no_key_in_a_repr() -> None:
         ("10.0.0.1", False),
     ],
 )
-def test_loopback_hubs_are_known(host: str, loopback: bool) -> None:
-    """Only those are reached past every proxy."""
+def test_loopback_hubs_are_recognised(host: str, loopback: bool) -> None:
+    """Only these are reached without a proxy."""
     assert connection.Connection(host, "p", KEY).loopback is loopback
 
 
-def test_a_missing_authority_is_named(tmp_path: Path) -> None:
-    """The simulator's authority is new at each start; an old name must not end in a stack of TLS errors."""
-    with pytest.raises(NotConfigured, match=r"REQUESTS_CA_BUNDLE in .* which is not there"):
+def test_a_missing_ca_bundle_is_named(tmp_path: Path) -> None:
+    """The simulator makes a new CA at each start; an old path must not lead to a TLS error."""
+    with pytest.raises(NotConfigured, match=r"REQUESTS_CA_BUNDLE in .* which does not exist"):
         connection.parse(STRING, str(tmp_path / "ca.pem"), "service.env")
 
 
 def test_env_file_lines(tmp_path: Path) -> None:
-    """Comments, export, quotes, spaces, values with = and #, as python-dotenv reads them for iotedgedev."""
+    """Comments, export, quotes, spaces, and values with = and # are read as python-dotenv reads them."""
     path = env_file(
         tmp_path,
         "# c\n\nA=1\nexport B = two words \nC=\"a=b;c\"\nD='x # y'\nE=x # y\nF=\n#G=1\nnonsense\n"
@@ -122,13 +122,13 @@ def test_env_file_lines(tmp_path: Path) -> None:
 
 
 def test_an_env_file_with_a_byte_order_mark(tmp_path: Path) -> None:
-    """As some editors save it: the first line counts, too."""
+    """Some editors write one; the first line is read too."""
     (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfA=1\nB=2\n")
     assert connection.read_env_file(tmp_path / ".env") == {"A": "1", "B": "2"}
 
 
-def test_an_env_file_that_is_no_text_is_named(tmp_path: Path) -> None:
-    """A directory or a binary file is one line, not a traceback."""
+def test_an_env_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    """A directory and a binary file each give a one-line error."""
     with pytest.raises(NotConfigured, match="cannot be read"):
         connection.read_env_file(tmp_path)
     (tmp_path / "b").write_bytes(b"A=\xff\xfe")
@@ -136,8 +136,8 @@ def test_an_env_file_that_is_no_text_is_named(tmp_path: Path) -> None:
         connection.read_env_file(tmp_path / "b")
 
 
-def test_the_device_has_a_name_without_any_setting(tmp_path: Path) -> None:
-    """EDGE_DEVICE_ID, from the environment or the file, else twinship; no placeholder, no impossible name."""
+def test_the_device_name_has_a_default(tmp_path: Path) -> None:
+    """EDGE_DEVICE_ID of the environment or the file, else twinship; invalid names are refused."""
     path = env_file(tmp_path, "EDGE_DEVICE_ID=porch\n")
     assert connection.device_name({}, tmp_path / "none") == "twinship"
     assert connection.device_name({}, path) == "porch"
@@ -148,17 +148,17 @@ def test_the_device_has_a_name_without_any_setting(tmp_path: Path) -> None:
 
 
 def test_the_example_defines_every_variable_that_the_manifest_needs() -> None:
-    """Whoever fills in .env.example, and what README says of it, is not told of more variables later."""
+    """.env.example and the README's section on Azure name every variable that a deployment needs."""
     deployment = manifest.load(EXAMPLE.with_name("deployment.template.json"), {})
     needed = {*lint.undefined(deployment), "IOTHUB_CONNECTION_STRING", "EDGE_DEVICE_ID"}
     assert {"CONTAINER_REGISTRY_SERVER", "MODEL_TRUSTED_KEYS", "CAMERA_FOLDER"} <= needed
     text = EXAMPLE.read_text()
-    asked_for = {name for name in needed if f"\n{name}=" not in text}
-    assert asked_for == {"MODEL_TRUSTED_KEYS", "CAMERA_FOLDER"}
+    in_comments = {name for name in needed if f"\n{name}=" not in text}
+    assert in_comments == {"MODEL_TRUSTED_KEYS", "CAMERA_FOLDER"}
     to_azure = EXAMPLE.with_name("README.md").read_text().partition("## To real Azure")[2].partition("## ")[0]
-    for name, said in (
+    for name, expected in (
         ("MODEL_TRUSTED_KEYS", "keys show --env-file .env"),
         ("CAMERA_FOLDER", "CAMERA_FOLDER"),
     ):
         assert f"\n# {name}=" in text
-        assert said in to_azure
+        assert expected in to_azure

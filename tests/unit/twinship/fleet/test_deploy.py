@@ -1,4 +1,4 @@
-"""Deploying: what is refused before any hub is asked."""
+"""Deploying: what is refused before any request to a hub."""
 
 import json
 from pathlib import Path
@@ -21,34 +21,34 @@ FAR = Connection("hub.azure-devices.net", "iothubowner", "c2VjcmV0")
 
 
 def test_the_repositorys_manifest_needs_these_variables_and_no_others() -> None:
-    """With the variables of .env.example set, nothing stays literal."""
+    """With the variables of .env.example set, every placeholder is replaced."""
     deployment = deploy.read_manifest(TEMPLATE, VARIABLES)
     assert lint.undefined(deployment) == ()
     assert deployment.modules["inference"].image == "registry.example/inference:0.2.0-amd64"
     assert set(lint.undefined(deploy.read_manifest(TEMPLATE, {}))) == set(VARIABLES)
 
 
-def test_a_real_hub_gets_no_literal_variable() -> None:
-    """A device cannot pull an image of `$CONTAINER_REGISTRY_SERVER`; the names are in the line."""
+def test_undefined_variables_are_refused_for_a_real_hub() -> None:
+    """A device cannot pull an image of `$CONTAINER_REGISTRY_SERVER`; the error names the variables."""
     with pytest.raises(BadManifest, match=r"needs CAMERA_FOLDER, MODEL_TRUSTED_KEYS; cure: set it in \.env"):
         deploy.deploy(FAR, TEMPLATE, {"CONTAINER_REGISTRY_SERVER": "registry.example"}, "twinship")
 
 
-def test_a_placeholder_is_refused_by_name() -> None:
-    """A registry that nobody filled in is not deployed."""
+def test_a_placeholder_is_refused() -> None:
+    """The error names the variable that nobody filled in."""
     with pytest.raises(
-        NotConfigured, match="CONTAINER_REGISTRY_SERVER still holds the placeholder <registry>"
+        NotConfigured, match="CONTAINER_REGISTRY_SERVER still contains the placeholder <registry>"
     ):
         deploy.read_manifest(TEMPLATE, {**VARIABLES, "CONTAINER_REGISTRY_SERVER": "<registry>.azurecr.io"})
 
 
-def test_an_unused_placeholder_does_no_harm() -> None:
-    """Who needs no password need not invent one."""
+def test_an_unused_placeholder_is_allowed() -> None:
+    """A registry without a password needs no value for it."""
     deploy.read_manifest(TEMPLATE, {**VARIABLES, "CONTAINER_REGISTRY_PASSWORD": "<password>"})
 
 
-def test_a_fault_of_the_manifest_is_one_line(tmp_path: Path) -> None:
-    """A route to a module that is not there, and a template that is not there."""
+def test_a_fault_in_the_manifest_is_a_one_line_error(tmp_path: Path) -> None:
+    """A route to an unknown module, and a template that does not exist."""
     tree = json.loads(TEMPLATE.read_text())
     routes = tree["modulesContent"]["$edgeHub"]["properties.desired"]["routes"]
     routes["flow"] = "FROM /messages/modules/infrence/* INTO $upstream"

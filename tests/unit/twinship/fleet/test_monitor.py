@@ -1,4 +1,4 @@
-"""Following a file that somebody else writes: partial lines, rotation, truncation, rubbish."""
+"""Following a file that another process writes: partial lines, rotation, truncation, bad lines."""
 
 import json
 import threading
@@ -57,12 +57,12 @@ LATENCY = {
 
 
 def line(body: object) -> str:
-    """One whole line."""
+    """One complete line."""
     return json.dumps(envelope(body)) + "\n"
 
 
 def test_a_prediction_is_parsed() -> None:
-    """Every field that a person may want to see, from one line."""
+    """All fields are read from one line."""
     found = monitor.parse(line(prediction(uncertain=True)))
     assert isinstance(found, Prediction)
     assert (found.source.device, found.source.module) == ("twinship", "inference")
@@ -75,7 +75,7 @@ def test_a_prediction_is_parsed() -> None:
 
 
 def test_a_latency_summary_is_parsed() -> None:
-    """A percentile of a stage that no frame went through is left out, not zero."""
+    """A stage without frames has no percentile, and not the percentile zero."""
     found = monitor.parse(line(LATENCY))
     assert isinstance(found, Latency)
     assert (found.frames, found.dropped, found.repeats, found.closing) == (
@@ -88,8 +88,8 @@ def test_a_latency_summary_is_parsed() -> None:
 
 
 @pytest.mark.parametrize("body", ["aGVsbG8=", {"schema": "else"}, {"x": 1}, 7, {"schema": ["x"]}])
-def test_a_message_of_another_schema_is_kept_as_it_is(body: object) -> None:
-    """Other modules may send upstream too."""
+def test_a_message_of_an_unknown_schema_is_kept(body: object) -> None:
+    """Other modules may send messages upstream too."""
     assert isinstance(monitor.parse(line(body)), Other)
 
 
@@ -111,13 +111,13 @@ def test_a_message_of_another_schema_is_kept_as_it_is(body: object) -> None:
     ],
 )
 def test_a_bad_line_is_refused(text: str | bytes) -> None:
-    """Whatever stands in the file, there is one kind of error."""
+    """Every bad line raises BadLine."""
     with pytest.raises(BadLine):
         monitor.parse(text)
 
 
 class Following:
-    """A Follower on its own thread: waits for what it yields instead of for seconds."""
+    """A Follower on its own thread; its messages are in a queue, so a test can wait for the next one."""
 
     def __init__(self, path: Path, *, from_start: bool) -> None:
         self.stop = threading.Event()
@@ -137,7 +137,7 @@ class Following:
         return message.seq
 
     def end(self) -> None:
-        """Stop, and wait until it did."""
+        """Stop the thread and wait for its end."""
         self.stop.set()
         self.thread.join(WAIT_S)
         assert not self.thread.is_alive()
@@ -145,26 +145,26 @@ class Following:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A file that is not there yet."""
+    """A file that does not exist yet."""
     return tmp_path / "upstream.jsonl"
 
 
 @pytest.fixture
 def following(path: Path) -> Iterator[Following]:
-    """Follows `path` from its start."""
+    """A Follower of `path` from its start."""
     running = Following(path, from_start=True)
     yield running
     running.end()
 
 
 def append(path: Path, text: str) -> None:
-    """As the simulator does it: open, append, flush."""
+    """Append to the file as the simulator does: open, append, flush."""
     with path.open("a") as file:
         file.write(text)
 
 
 def test_it_waits_for_the_file_and_for_the_rest_of_a_line(path: Path, following: Following) -> None:
-    """A line counts when its newline is there, not before; half of it is not lost."""
+    """A line is read when its newline has been written; its first half is not lost."""
     whole = line(prediction(1))
     append(path, whole[:50])
     append(path, whole[50:])
@@ -176,7 +176,7 @@ def test_it_waits_for_the_file_and_for_the_rest_of_a_line(path: Path, following:
 
 
 def test_a_replaced_file_is_read_to_its_end_and_then_the_new_one(path: Path, following: Following) -> None:
-    """Rotation loses nothing: neither the old file's last line nor the new file's first."""
+    """Rotation loses neither the last line of the old file nor the first of the new one."""
     append(path, line(prediction(1)))
     assert following.seq() == 1
     append(path, line(prediction(2)))
@@ -186,7 +186,7 @@ def test_a_replaced_file_is_read_to_its_end_and_then_the_new_one(path: Path, fol
 
 
 def test_a_truncated_file_is_read_from_its_start(path: Path, following: Following) -> None:
-    """A simulator that starts anew writes the same file again."""
+    """A new simulator writes the same file again."""
     append(path, line(prediction(1)) + line(prediction(2)))
     assert [following.seq(), following.seq()] == [1, 2]
     path.write_text(line(prediction(9)))
@@ -194,25 +194,25 @@ def test_a_truncated_file_is_read_from_its_start(path: Path, following: Followin
 
 
 def test_a_bad_line_is_skipped_and_counted(path: Path, following: Following) -> None:
-    """One bad line costs one line."""
+    """The next good line is read."""
     append(path, "rubbish\n\n" + line(prediction(4)))
     assert following.seq() == 4
     assert following.follower.skipped == 1
 
 
-def test_an_endless_line_does_not_fill_the_memory(path: Path, following: Following) -> None:
-    """What is longer than any message can be is dropped and counted once, even if it would parse."""
+def test_an_overlong_line_does_not_fill_the_memory(path: Path, following: Following) -> None:
+    """A line longer than any message is skipped and counted once, even if it would parse."""
     append(path, " " * (3 * monitor.MAX_LINE_BYTES))
     append(path, line(prediction(4)) + line(prediction(5)))
     assert following.seq() == 5
     assert following.follower.skipped == 1
 
 
-def test_old_messages_are_not_news(path: Path) -> None:
-    """Without from_start only what arrives from now on is shown."""
+def test_old_messages_are_skipped(path: Path) -> None:
+    """Without `from_start` only messages that arrive later are read."""
     append(path, line(prediction(1)))
     following = Following(path, from_start=False)
-    while following.found.empty():  # until the follower has come to the file
+    while following.found.empty():  # until the follower has opened the file
         append(path, line(prediction(2)))
         following.stop.wait(0.01)
     assert following.seq() == 2
@@ -220,22 +220,22 @@ def test_old_messages_are_not_news(path: Path) -> None:
 
 
 def test_stopping_ends_the_iteration(path: Path) -> None:
-    """A set event ends it, whether the file exists or not; what was complete is still yielded."""
+    """The iteration ends if the event is set, although the file does not exist."""
     stop = threading.Event()
     stop.set()
     assert list(Follower(path, stop=stop)) == []
 
 
 def batch(*seqs: int) -> dict[str, Any]:
-    """The body of a message that answers a batch."""
+    """The body of a message with the predictions for a batch."""
     records = [{name: value for name, value in prediction(seq).items() if name != "before"} for seq in seqs]
     return {"schema": "twinship.predictions.v1", "predictions": records, "before": None}
 
 
-def test_a_batch_is_the_predictions_in_it(path: Path, following: Following) -> None:
-    """Whoever follows need not know how many frames were in a message; a bad record spoils its line only."""
-    spoilt = batch(5, 6)
-    del spoilt["predictions"][1]["top"]
-    append(path, line(batch(1, 2)) + line(spoilt) + line(prediction(3)))
+def test_a_batch_yields_its_predictions(path: Path, following: Following) -> None:
+    """A bad record makes only its own line bad."""
+    bad = batch(5, 6)
+    del bad["predictions"][1]["top"]
+    append(path, line(batch(1, 2)) + line(bad) + line(prediction(3)))
     assert [following.seq() for _ in range(3)] == [1, 2, 3]
     assert following.follower.skipped == 1

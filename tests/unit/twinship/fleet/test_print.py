@@ -1,4 +1,4 @@
-"""`publish --print`: what any twin client may write, for each kind of source; options that make no sense."""
+"""`publish --print`: the patch for each kind of source, and options that contradict each other."""
 
 import json
 from pathlib import Path
@@ -13,8 +13,8 @@ from twinship.fleet import FleetError, keys
 
 
 @pytest.fixture(autouse=True)
-def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder without .env, a key, a store, and no hub."""
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder without .env, with a key and a store, and no hub."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TWINSHIP_KEYS", str(tmp_path / "keys"))
     monkeypatch.delenv("IOTHUB_CONNECTION_STRING", raising=False)
@@ -25,9 +25,9 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def printed(model: Path, *options: str) -> Any:
-    """The JSON of `publish --print`; raises what the command raises."""
-    words = ["publish", str(model), "--print", *options]
-    result = CliRunner().invoke(twinship.app, words, standalone_mode=False)
+    """The JSON of `publish --print`; raises the command's error."""
+    arguments = ["publish", str(model), "--print", *options]
+    result = CliRunner().invoke(twinship.app, arguments, standalone_mode=False)
     if result.exception:
         raise result.exception
     return json.loads(result.stdout)
@@ -41,35 +41,35 @@ def printed(model: Path, *options: str) -> Any:
         (["--store", "simulator"], model_section.Uri),
     ],
 )
-def test_what_is_printed_is_what_a_module_reads(artefact: Path, options: list[str], kind: type) -> None:
-    """Without any hub: az, the portal or an SDK writes it."""
+def test_a_module_can_read_the_printed_section(artefact: Path, options: list[str], kind: type) -> None:
+    """No hub is needed: az, the portal or an SDK writes the section."""
     section = printed(artefact, *options)["properties"]["desired"]["model"]
     assert isinstance(model_section.parse(section).source, kind)
 
 
-def test_a_layer_is_printed_as_az_takes_it(artefact: Path) -> None:
-    """`az iot edge deployment create --layered --content` reads this."""
+def test_a_layer_is_printed_for_az(artefact: Path) -> None:
+    """`az iot edge deployment create --layered --content` reads this JSON."""
     content = printed(artefact, "--deployment", "digits")["modulesContent"]
     assert model_section.parse(content["inference"]["properties.desired.model"]).ref.version == "1.0.0"
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected"),
     [
         (["--store", "attic"], "blob or simulator"),
         (["--url", "http://files.example/m"], "not an https address"),
         (["--url", "https://files.example/m", "--store", "blob"], "leave one out"),
     ],
 )
-def test_an_option_that_makes_no_sense_is_named(artefact: Path, options: list[str], said: str) -> None:
-    """Before anything is put anywhere."""
-    with pytest.raises(Exception, match=said):
+def test_contradicting_options_are_refused(artefact: Path, options: list[str], expected: str) -> None:
+    """The error comes before anything is stored."""
+    with pytest.raises(Exception, match=expected):
         printed(artefact, *options)
 
 
-def test_a_deployment_must_name_its_devices(artefact: Path) -> None:
-    """Nobody's whole fleet is meant by an option left out."""
-    words = ["publish", str(artefact), "--deployment", "digits"]
-    result = CliRunner().invoke(twinship.app, words, standalone_mode=False)
+def test_a_deployment_needs_a_target_condition(artefact: Path) -> None:
+    """A missing option must not mean all devices."""
+    arguments = ["publish", str(artefact), "--deployment", "digits"]
+    result = CliRunner().invoke(twinship.app, arguments, standalone_mode=False)
     assert isinstance(result.exception, FleetError)
     assert "--target-condition" in str(result.exception)

@@ -1,4 +1,4 @@
-"""Publishing: what is refused here, how sections merge, and whose verdict counts."""
+"""Publishing: what is refused, how sections are patched, and which verdict counts."""
 
 import base64
 import json
@@ -19,14 +19,13 @@ from twinship.fleet.keys import SigningKey
 from twinship.fleet.publish import (
     CannotPublish,
     PublishResult,
-    Signed,
-    Waiting,
-    merged,
+    SignedArtefact,
+    WaitOptions,
     publish_to,
-    replacing,
     sign,
 )
 from twinship.fleet.service import HubUnavailable, PreconditionFailed
+from twinship.fleet.twin_patch import merge, replacement
 
 OTHERS = {"inference": {"topK": 3}, "telemetry": {"intervalSeconds": 10}}
 
@@ -39,7 +38,7 @@ objects = st.dictionaries(st.sampled_from("abcd"), values, max_size=4)
 
 
 class Clock:
-    """Time that passes only while somebody sleeps."""
+    """A clock that advances only by `sleep`."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -51,14 +50,14 @@ class Clock:
         self.now_s += seconds
 
 
-def waiting(wait_s: float = 60.0, until_active: bool = True) -> Waiting:
-    """A Waiting on a clock of its own."""
+def options(wait_s: float = 60.0, until_active: bool = True) -> WaitOptions:
+    """WaitOptions with a clock of their own."""
     clock = Clock()
-    return Waiting(wait_s, until_active, 1.0, clock.now, clock.sleep)
+    return WaitOptions(wait_s, until_active, 1.0, clock.now, clock.sleep)
 
 
-def status(signed: Signed, state: str, version: int, **more: Any) -> dict[str, Any]:
-    """What a device reports when `state` is its answer to desired `version`."""
+def status(signed: SignedArtefact, state: str, version: int, **more: Any) -> dict[str, Any]:
+    """The reported properties of a device that is in `state` for the desired `version`."""
     named = signed.ref.reported()
     runs = named if state in ("active", "probation") else None
     return {
@@ -67,25 +66,25 @@ def status(signed: Signed, state: str, version: int, **more: Any) -> dict[str, A
     }
 
 
-def to(hub: FakeHub, signed: Signed, how: Waiting | None = None, **more: Any) -> PublishResult:
+def to(hub: FakeHub, signed: SignedArtefact, how: WaitOptions | None = None, **more: Any) -> PublishResult:
     """Publish to the module `inference` of this hub."""
-    return publish_to(hub, signed, "twinship", "inference", waiting=how or waiting(), **more)
+    return publish_to(hub, signed, "twinship", "inference", how or options(), **more)
 
 
 @given(objects, objects)
-def test_a_patch_leaves_exactly_what_is_wanted(before: dict[str, Any], after: dict[str, Any]) -> None:
-    """Whatever stood there, merging the patch gives the new section and no rest of the old one."""
-    assert merged(before, replacing(before, after)) == after
+def test_a_replacement_leaves_exactly_the_new_section(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Merging the patch into any old section gives the new section and nothing of the old one."""
+    assert merge(before, replacement(before, after)) == after
 
 
-def test_every_part_of_a_longer_model_is_nulled(key: SigningKey, tmp_path: Path) -> None:
-    """A merge patch leaves what it does not name: parts 02 and up of the model before must go by name."""
+def test_the_chunks_of_a_longer_model_are_deleted(key: SigningKey, tmp_path: Path) -> None:
+    """A merge patch keeps keys that it does not name, so the patch deletes the other chunks by name."""
     long, short = tmp_path / "long", tmp_path / "short"
     long.write_bytes(packed("1.0.0", random.Random(1).randbytes(15_000)))
     short.write_bytes(packed("2.0.0"))
     hub = FakeHub(inference=OTHERS)
-    to(hub, sign(long, key), waiting(0))
-    to(hub, sign(short, key), waiting(0))
+    to(hub, sign(long, key), options(0))
+    to(hub, sign(short, key), options(0))
     inline = hub.patches[1]["model"]["source"]["inline"]
     assert [name for name, part in inline["parts"].items() if part is None] == ["01", "02", "03", "04", "05"]
     desired = hub.twins["inference"].desired
@@ -102,33 +101,33 @@ def test_every_part_of_a_longer_model_is_nulled(key: SigningKey, tmp_path: Path)
         {"source": {"inline": {"parts": {"00": "AAAA", "99": "AAAA"}, "count": 2}}, "later": {"than": "us"}},
     ],
 )
-def test_whatever_the_section_was_the_device_can_read_the_new_one(
+def test_the_device_can_read_the_new_section_whatever_the_old_one_was(
     before: object, key: SigningKey, artefact: Path
 ) -> None:
-    """A uri, a stray word or a field of a later version does not survive."""
+    """A uri, a wrong type and a field of a later version are deleted."""
     hub = FakeHub(inference={"model": before})
     signed = sign(artefact, key)
-    to(hub, signed, waiting(0))
+    to(hub, signed, options(0))
     found = model_section.parse(hub.twins["inference"].desired["model"])
     assert isinstance(found.source, model_section.Inline)
     assert found.source.inflate(found.ref.size) == artefact.read_bytes()
     assert set(hub.twins["inference"].desired["model"]) == set(signed.section())
 
 
-def test_a_change_between_reading_and_writing_is_read_again(key: SigningKey, artefact: Path) -> None:
-    """412 means: somebody else wrote. Their change stays, and its stale keys are nulled too."""
+def test_a_change_between_reading_and_writing_is_not_lost(key: SigningKey, artefact: Path) -> None:
+    """After a 412 the twin is read again: the other change stays, and its stale keys are deleted too."""
     hub = FakeHub(inference=OTHERS)
     theirs = {"model": {"stale": 1}, "telemetry": {"intervalSeconds": 5}}
     hub.before_patch = [lambda: hub.change("inference", theirs)]
-    result = to(hub, sign(artefact, key), waiting(0))
+    result = to(hub, sign(artefact, key), options(0))
     desired = hub.twins["inference"].desired
     assert result.written
     assert desired["telemetry"] == {"intervalSeconds": 5}
     assert "stale" not in desired["model"]
 
 
-def test_a_twin_that_never_holds_still_is_given_up(key: SigningKey, artefact: Path) -> None:
-    """After five lost races the error says what happened; nothing was written."""
+def test_publishing_fails_after_five_conflicts(key: SigningKey, artefact: Path) -> None:
+    """The error is that of the last conflict; nothing was written."""
     hub = FakeHub(inference=OTHERS)
     hub.before_patch = [lambda: hub.change("inference", OTHERS)] * 10
     with pytest.raises(PreconditionFailed):
@@ -138,7 +137,7 @@ def test_a_twin_that_never_holds_still_is_given_up(key: SigningKey, artefact: Pa
 
 
 def test_the_device_can_verify_the_signature(artefact: Path) -> None:
-    """Signed are name, version, size and digest of the whole artefact."""
+    """The signature covers name, version, size and digest of the whole artefact."""
     private = Ed25519PrivateKey.generate()
     ref = sign(artefact, SigningKey("k", private)).ref
     private.public_key().verify(base64.b64decode(ref.signature), ref.signed_bytes())
@@ -150,8 +149,8 @@ def test_the_device_can_verify_the_signature(artefact: Path) -> None:
     )
 
 
-def test_no_artefact_is_refused_before_any_hub_is_asked(tmp_path: Path, key: SigningKey) -> None:
-    """A missing file, a bare .tflite and a picture are three lines with a cure."""
+def test_a_file_that_is_no_artefact_is_refused(tmp_path: Path, key: SigningKey) -> None:
+    """A missing file, a .tflite without trailer and a picture each have an error with a cure."""
     (tmp_path / "bare.tflite").write_bytes(b"\0\0\0\0TFL3" + b"\0" * 100)
     (tmp_path / "x.png").write_bytes(b"\x89PNG" * 20)
     for name, complaint in [
@@ -165,8 +164,8 @@ def test_no_artefact_is_refused_before_any_hub_is_asked(tmp_path: Path, key: Sig
             sign(tmp_path / name, key)
 
 
-def test_a_model_too_large_for_the_twin_says_what_to_do(tmp_path: Path, key: SigningKey) -> None:
-    """The characters it takes, the characters that fit, and the way out."""
+def test_a_model_too_large_for_the_twin_is_refused(tmp_path: Path, key: SigningKey) -> None:
+    """The error names its characters, the characters that fit, and the cures."""
     path = tmp_path / "model.tflite"
     path.write_bytes(packed(weights=random.Random(2).randbytes(100_000)))
     with pytest.raises(
@@ -176,8 +175,8 @@ def test_a_model_too_large_for_the_twin_says_what_to_do(tmp_path: Path, key: Sig
         sign(path, key)
 
 
-def test_a_twin_too_heavy_is_refused_and_left_alone(tmp_path: Path, key: SigningKey) -> None:
-    """IoT Hub counts all sections together; the line says how much is whose."""
+def test_a_twin_over_the_limit_is_refused_and_not_changed(tmp_path: Path, key: SigningKey) -> None:
+    """IoT Hub counts all sections together; the error names the bytes of the model and the total."""
     path = tmp_path / "model.tflite"
     path.write_bytes(packed(weights=random.Random(3).randbytes(20_000)))
     hub = FakeHub(inference={"notes": {str(n): "x" * 4000 for n in range(2)}})
@@ -187,71 +186,71 @@ def test_a_twin_too_heavy_is_refused_and_left_alone(tmp_path: Path, key: Signing
         to(hub, sign(path, key))
     assert hub.patches == []
     hub = FakeHub(inference={"notes": {"0": "x" * 4000}})
-    assert to(hub, sign(path, key), waiting(0)).written
+    assert to(hub, sign(path, key), options(0)).written
 
 
 def device(hub: FakeHub, *reports: Callable[[], Mapping[str, Any]]) -> None:
-    """Let the device report one thing before each poll; the first read belongs to the writing."""
-    answers = [lambda report=report: hub.answer("inference", **report()) for report in reports]
-    hub.on_read = [lambda: None, *answers]
+    """Let the device report once before each poll; the first read belongs to the write."""
+    calls = [lambda report=report: hub.answer("inference", **report()) for report in reports]
+    hub.on_read = [lambda: None, *calls]
 
 
-def test_the_verdict_is_awaited_through_all_states(key: SigningKey, artefact: Path) -> None:
-    """Each state is told once, the last one is the result, and the time of waiting is said."""
-    hub, signed, told = FakeHub(inference=OTHERS), sign(artefact, key), list[str]()
+def test_publishing_waits_through_all_states(key: SigningKey, artefact: Path) -> None:
+    """Progress has each state once; the result has the last state and the waiting time."""
+    hub, signed, lines = FakeHub(inference=OTHERS), sign(artefact, key), list[str]()
     states = ["checking", "proving", "proving", "loading", "probation", "active"]
     device(hub, *(lambda state=state: status(signed, state, 2) for state in states))
-    result = to(hub, signed, progress=told.append)
+    result = to(hub, signed, progress=lines.append)
     assert (result.verdict.state, result.ok, result.waited_s) == ("active", True, 6.0)
-    assert [line.split(":")[0] for line in told[1:]] == [
+    assert [line.split(":")[0] for line in lines[1:]] == [
         "pending", "checking", "proving", "loading", "probation", "active",
     ]  # fmt: skip
-    assert "written to the twin of twinship/inference" in told[0]
+    assert "written to the twin of twinship/inference" in lines[0]
 
 
 def test_without_until_active_probation_is_enough(key: SigningKey, artefact: Path) -> None:
-    """Probation needs frames; who has none yet need not wait for them."""
+    """Probation needs frames; without `until_active` publishing does not wait for them."""
     hub, signed = FakeHub(inference=OTHERS), sign(artefact, key)
     device(hub, lambda: status(signed, "probation", 2))
-    result = to(hub, signed, waiting(60, until_active=False))
+    result = to(hub, signed, options(60, until_active=False))
     assert (result.verdict.state, result.ok, result.waited_s) == ("probation", True, 1.0)
 
 
 @pytest.mark.parametrize("state", ["refused", "withdrawn"])
-def test_a_refusal_carries_the_devices_words(state: str, key: SigningKey, artefact: Path) -> None:
-    """The code and the message come from the device; a refusal is a result, not an exception."""
-    hub, signed, told = FakeHub(inference=OTHERS), sign(artefact, key), list[str]()
+def test_a_refusal_has_the_error_of_the_device(state: str, key: SigningKey, artefact: Path) -> None:
+    """Code and message come from the device; a refusal is a result, not an exception."""
+    hub, signed, lines = FakeHub(inference=OTHERS), sign(artefact, key), list[str]()
     error = {"code": "unknown-key", "message": "digits:1.0.0 is signed by key 01; trusted: none"}
     device(hub, lambda: status(signed, state, 2, error=error))
-    result = to(hub, signed, progress=told.append)
+    result = to(hub, signed, progress=lines.append)
     assert not result.ok
     assert result.verdict.error is not None
     assert result.verdict.error.code == "unknown-key"
-    assert told[-1] == f"{state}: unknown-key: {error['message']}"
+    assert lines[-1] == f"{state}: unknown-key: {error['message']}"
     assert json.loads(json.dumps(result.to_json()))["error"] == error
 
 
-def test_a_verdict_about_the_model_before_does_not_count(key: SigningKey, artefact: Path) -> None:
-    """A reported state stays in the twin until the device answers; only an answer to our version counts."""
+def test_a_verdict_on_the_previous_section_does_not_count(key: SigningKey, artefact: Path) -> None:
+    """The old report stays in the twin until the device reports on the new desired version."""
     hub, signed = FakeHub(inference=OTHERS), sign(artefact, key)
     hub.answer("inference", **status(signed, "refused", 1, error={"code": "old", "message": "old"}))
     device(hub, dict, dict, lambda: status(signed, "active", 2))
     assert to(hub, signed).verdict.state == "active"
 
 
-def test_another_model_that_is_active_is_not_ours(key: SigningKey, tmp_path: Path) -> None:
-    """`active` counts when the digest is ours, whatever the version says."""
+def test_another_active_model_does_not_count(key: SigningKey, tmp_path: Path) -> None:
+    """`active` counts only with the digest of the published artefact."""
     (tmp_path / "a").write_bytes(packed("1.0.0"))
     (tmp_path / "b").write_bytes(packed("2.0.0"))
     ours, other = sign(tmp_path / "a", key), sign(tmp_path / "b", key)
     hub = FakeHub(inference=OTHERS)
     device(hub, lambda: status(other, "active", 2))
-    result = to(hub, ours, waiting(5))
+    result = to(hub, ours, options(5))
     assert (result.verdict.state, result.ok, result.waited_s) == (publish.PENDING, False, 5.0)
 
 
-def test_somebody_elses_later_wish_ends_the_waiting(key: SigningKey, artefact: Path) -> None:
-    """Waiting for a model that nobody wants any more would be waiting for ever."""
+def test_a_later_section_of_somebody_else_ends_the_waiting(key: SigningKey, artefact: Path) -> None:
+    """The device will never report on a section that was replaced."""
     hub, signed = FakeHub(inference=OTHERS), sign(artefact, key)
     hub.on_read = [
         lambda: None,
@@ -260,48 +259,48 @@ def test_somebody_elses_later_wish_ends_the_waiting(key: SigningKey, artefact: P
     assert to(hub, signed).verdict.state == publish.SUPERSEDED
 
 
-def test_a_device_that_is_away_is_pending(key: SigningKey, artefact: Path) -> None:
-    """The time ends, the wish stays in the twin; an unavailable hub in between is told and asked again."""
-    hub, signed, told = FakeHub(inference=OTHERS), sign(artefact, key), list[str]()
+def test_a_device_that_does_not_report_is_pending(key: SigningKey, artefact: Path) -> None:
+    """The section stays in the twin; progress reports an unavailable hub, and the hub is asked again."""
+    hub, signed, lines = FakeHub(inference=OTHERS), sign(artefact, key), list[str]()
 
     def away() -> None:
         raise HubUnavailable("the hub is away; cure: wait")
 
     hub.on_read = [lambda: None, away, away]
-    result = to(hub, signed, waiting(10), progress=told.append)
+    result = to(hub, signed, options(10), progress=lines.append)
     assert (result.verdict.state, result.waited_s) == (publish.PENDING, 10.0)
-    assert told[1:] == ["pending: twinship/inference is connected", *["the hub is away; cure: wait"] * 2]
+    assert lines[1:] == ["pending: twinship/inference is connected", *["the hub is away; cure: wait"] * 2]
 
 
-def test_publishing_again_what_runs_writes_nothing(key: SigningKey, artefact: Path) -> None:
-    """An unchanged section asks a device for nothing."""
+def test_publishing_the_active_model_again_writes_nothing(key: SigningKey, artefact: Path) -> None:
+    """The section in the twin is already the same."""
     hub, signed = FakeHub(inference=OTHERS), sign(artefact, key)
-    to(hub, signed, waiting(0))
+    to(hub, signed, options(0))
     hub.answer("inference", **status(signed, "active", 2))
     result = to(hub, signed)
     assert (result.written, result.ok, result.attempt, len(hub.patches)) == (False, True, 1, 1)
 
 
-def test_publishing_again_what_was_refused_asks_again(key: SigningKey, artefact: Path) -> None:
-    """A device remembers a refusal by the exact section: the attempt changes it."""
+def test_publishing_a_refused_model_again_increases_the_attempt(key: SigningKey, artefact: Path) -> None:
+    """A device tries a refused section again only if it changes; the attempt changes it."""
     hub, signed = FakeHub(inference=OTHERS), sign(artefact, key)
-    to(hub, signed, waiting(0))
+    to(hub, signed, options(0))
     hub.answer("inference", **status(signed, "refused", 2))
-    result = to(hub, signed, waiting(0))
+    result = to(hub, signed, options(0))
     assert (result.attempt, result.written) == (2, True)
     assert hub.twins["inference"].desired["model"]["attempt"] == 2
 
 
 def test_the_printed_patch_needs_no_hub(key: SigningKey, artefact: Path) -> None:
-    """What az or the portal gets is the whole section; a device reads it from an empty twin."""
+    """The patch for az or the portal is the whole section for a twin without one."""
     patch = sign(artefact, key).patch()
     assert list(patch) == ["model"]
-    assert model_section.parse(merged({}, json.loads(json.dumps(patch)))["model"]).ref.signature
+    assert model_section.parse(merge({}, json.loads(json.dumps(patch)))["model"]).ref.signature
 
 
-def test_no_part_of_a_key_or_an_artefact_in_a_repr(key: SigningKey, artefact: Path) -> None:
+def test_no_signature_and_no_artefact_in_a_repr(key: SigningKey, artefact: Path) -> None:
     """Results may be logged."""
     hub, signed = FakeHub(inference=OTHERS), sign(artefact, key)
-    text = repr(to(hub, signed, waiting(0))) + repr(signed)
+    text = repr(to(hub, signed, options(0))) + repr(signed)
     assert len(text) < 2000
     assert signed.ref.signature not in text

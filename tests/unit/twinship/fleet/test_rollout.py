@@ -1,4 +1,4 @@
-"""Automatic deployments: how one takes the place of another; and going back by a direct method."""
+"""Automatic deployments: how one replaces another; and the rollback by a direct method."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,46 +12,46 @@ from tests.unit.twinship.fleet.conftest import packed
 from twinship.fleet.keys import SigningKey
 from twinship.fleet.methods import Answer
 from twinship.fleet.publish import layer, sign
-from twinship.fleet.rollback import NotRolledBack, rolled_back
-from twinship.fleet.rollout import CannotRollOut, RollOut, Targeting, roll_out
+from twinship.fleet.rollback import RollbackFailed, rollback_result
+from twinship.fleet.rollout import InvalidDeployment, RollOut, Targeting, roll_out
 from twinship.fleet.service import Configuration
 
 LAB = Targeting("digits", "tags.site='lab'", 10)
 
 
 class Hub:
-    """Keeps configurations as IoT Hub does; `acts` are what was done to them, in order."""
+    """Stores configurations as IoT Hub does; `calls` are the changes in order."""
 
     def __init__(self) -> None:
-        self.kept: dict[str, Configuration] = {}
+        self.stored: dict[str, Configuration] = {}
         self.contents: dict[str, Mapping[str, Any]] = {}
-        self.acts: list[str] = []
+        self.calls: list[str] = []
 
     def configurations(self) -> tuple[Configuration, ...]:
-        return tuple(self.kept.values())
+        return tuple(self.stored.values())
 
-    def create_configuration(self, wanted: Configuration, modules_content: Mapping[str, Any]) -> None:
-        assert wanted.id not in self.kept
-        self.acts.append(f"create {wanted.id}")
-        self.kept[wanted.id] = replace(wanted, etag="e1")
-        self.contents[wanted.id] = modules_content
+    def create_configuration(self, configuration: Configuration, modules_content: Mapping[str, Any]) -> None:
+        assert configuration.id not in self.stored
+        self.calls.append(f"create {configuration.id}")
+        self.stored[configuration.id] = replace(configuration, etag="e1")
+        self.contents[configuration.id] = modules_content
 
-    def update_configuration(self, wanted: Configuration) -> None:
-        assert self.kept[wanted.id].etag == wanted.etag
-        self.acts.append(f"update {wanted.id}")
-        self.kept[wanted.id] = replace(wanted, etag="e2")
+    def update_configuration(self, configuration: Configuration) -> None:
+        assert self.stored[configuration.id].etag == configuration.etag
+        self.calls.append(f"update {configuration.id}")
+        self.stored[configuration.id] = replace(configuration, etag="e2")
 
     def delete_configuration(self, present: Configuration) -> None:
-        assert self.kept[present.id].etag == present.etag
-        self.acts.append(f"delete {present.id}")
-        del self.kept[present.id]
+        assert self.stored[present.id].etag == present.etag
+        self.calls.append(f"delete {present.id}")
+        del self.stored[present.id]
 
 
 @pytest.fixture
 def hub() -> Hub:
-    """With a deployment of somebody else."""
+    """A hub with a deployment of somebody else."""
     hub = Hub()
-    hub.kept["digits-theirs"] = Configuration("digits-theirs", {}, "*", 5, "e0")
+    hub.stored["digits-theirs"] = Configuration("digits-theirs", {}, "*", 5, "e0")
     return hub
 
 
@@ -59,58 +59,56 @@ def out(hub: Hub, content: Mapping[str, Any], targeting: Targeting = LAB) -> Rol
     return roll_out(hub, "hub", targeting, content)
 
 
-def test_the_new_one_stands_before_the_old_one_goes(hub: Hub) -> None:
-    """At no moment does a device lack the layer; what others made is left alone."""
+def test_the_new_configuration_is_created_before_the_old_one_is_deleted(hub: Hub) -> None:
+    """A device is never without the layer; configurations of others stay."""
     first, second = out(hub, {"m": {"a": 1}}), out(hub, {"m": {"a": 2}})
-    assert hub.acts == [
+    assert hub.calls == [
         f"create {first.configuration}",
         f"create {second.configuration}",
         f"delete {first.configuration}",
     ]
     assert second.replaced == (first.configuration,)
-    assert set(hub.kept) == {"digits-theirs", second.configuration}
+    assert set(hub.stored) == {"digits-theirs", second.configuration}
 
 
-def test_the_same_again_changes_nothing(hub: Hub) -> None:
-    """And another condition or priority changes these only: the content of a configuration cannot change."""
+def test_the_same_content_again_changes_nothing(hub: Hub) -> None:
+    """Another condition or priority updates the configuration without creating a new one."""
     content = {"m": {"a": 1}}
     id = out(hub, content).configuration
     assert out(hub, content).how == "unchanged"
     assert out(hub, content, replace(LAB, priority=11)).how == "updated"
-    assert hub.acts == [f"create {id}", f"update {id}"]
-    assert hub.kept[id].priority == 11
+    assert hub.calls == [f"create {id}", f"update {id}"]
+    assert hub.stored[id].priority == 11
 
 
-def test_what_an_interrupted_command_left_goes_with_the_next(hub: Hub) -> None:
-    """It made the new one and did not come to remove the old one."""
+def test_the_next_command_deletes_what_an_interrupted_one_left(hub: Hub) -> None:
+    """The interrupted command created the new configuration and did not delete the old one."""
     old = out(hub, {"m": {"a": 1}}).configuration
-    stays = hub.kept[old]
+    stays = hub.stored[old]
     out(hub, {"m": {"a": 2}})
-    hub.kept[old] = stays
+    hub.stored[old] = stays
     again = out(hub, {"m": {"a": 2}})
     assert (again.how, again.replaced) == ("unchanged", (old,))
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("arguments", "expected"),
     [
-        (("Digits", "*", 10), "no id of a deployment"),
-        (("a/b", "*", 10), "no id of a deployment"),
+        (("Digits", "*", 10), "cannot be the id of a deployment"),
+        (("a/b", "*", 10), "cannot be the id of a deployment"),
         (("digits", "", 10), "--target-condition"),
         (("digits", "*", -1), "--priority"),
         (("digits", "*", 2**31), "--priority"),
     ],
 )
-def test_what_is_no_deployment_is_said_before_any_hub_is_asked(
-    wrong: tuple[str, str, int], said: str
-) -> None:
-    """A condition left out must not mean every device."""
-    with pytest.raises(CannotRollOut, match=said):
-        Targeting(*wrong)
+def test_invalid_options_of_a_deployment_are_refused(arguments: tuple[str, str, int], expected: str) -> None:
+    """A missing condition must not mean all devices."""
+    with pytest.raises(InvalidDeployment, match=expected):
+        Targeting(*arguments)
 
 
-def test_a_layer_adds_the_model_and_nothing_else(artefact: Path, key: SigningKey) -> None:
-    """The key is dotted, so that the module's other sections stay the manifest's."""
+def test_a_layer_adds_only_the_model(artefact: Path, key: SigningKey) -> None:
+    """The key is dotted, so the other sections of the module come from the manifest."""
     signed = sign(artefact, key)
     content = layer(signed, "inference")
     assert list(content) == ["inference"]
@@ -119,15 +117,15 @@ def test_a_layer_adds_the_model_and_nothing_else(artefact: Path, key: SigningKey
     assert signed.data == packed()
 
 
-def test_going_back_says_who_answers_now() -> None:
-    """In the module's own words."""
+def test_the_result_of_a_rollback_is_the_model_that_runs_now() -> None:
+    """The module's answer names it."""
     answer = Answer(200, {"model": {"name": "digits", "version": "1.0.0", "sha256": "aa"}})
-    done = rolled_back(answer, "twinship", "inference")
+    done = rollback_result(answer, "twinship", "inference")
     assert str(done.model) == "digits:1.0.0"
 
 
 @pytest.mark.parametrize(
-    ("status", "payload", "said"),
+    ("status", "payload", "expected"),
     [
         (409, {"error": "there is no previous model to go back to"}, "409: there is no previous model"),
         (404, None, "404: no reason given"),
@@ -135,7 +133,7 @@ def test_going_back_says_who_answers_now() -> None:
         (200, {"model": {"name": ""}}, "no reason given"),
     ],
 )
-def test_a_module_that_does_not_go_back(status: int, payload: object, said: str) -> None:
-    """Whatever it answers, nobody is told that it did."""
-    with pytest.raises(NotRolledBack, match=said):
-        rolled_back(Answer(status, payload), "twinship", "inference")
+def test_a_module_that_does_not_roll_back(status: int, payload: object, expected: str) -> None:
+    """An error status and a malformed answer are both errors."""
+    with pytest.raises(RollbackFailed, match=expected):
+        rollback_result(Answer(status, payload), "twinship", "inference")

@@ -1,4 +1,4 @@
-"""What is read from twins, whatever devices write into them."""
+"""The status of a device, read from twins with any content."""
 
 import json
 from typing import Any
@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from inference import model_section
 from inference.model_section import ModelRef, ModelState
-from inference.models.errors import CODES
-from inference.models.status import HistoryEntry, Reason
-from inference.models.status import Status as DeviceStatus
+from inference.models.errors import CODES, Reason
+from inference.models.status import DesiredModel, HistoryEntry, LoadedModel, State
 from tests.unit.twinship.fleet.conftest import FakeHub
 from twinship.fleet.service import HubUnavailable, ModuleTwin
 from twinship.fleet.status import COLUMNS, ModelStatus, Status, changes, read_status
@@ -29,13 +28,13 @@ json_values = st.recursive(
 
 
 def refused() -> dict[str, Any]:
-    """What the inference module reports when it refused a model: its own code says it."""
-    device = DeviceStatus(
+    """The reported properties of the inference module after a refusal, made by the module's own code."""
+    device = State(
         ModelState.REFUSED,
-        desired_version=4,
-        active=REF,
-        candidate=NEW.reported(),
-        error=Reason("wrong-digest", "digits:1.1.0: sha256 is cc, not bb"),
+        desired=DesiredModel({}, version=4, digest=""),
+        serving=LoadedModel(REF),
+        rejected=NEW.reported(),
+        reason=Reason("wrong-digest", "digits:1.1.0: sha256 is cc, not bb"),
         history=(
             HistoryEntry(ModelState.CHECKING, "2026-11-23T06:30:00Z", "digits", "1.1.0"),
             HistoryEntry(ModelState.REFUSED, "2026-11-23T06:30:01Z", "digits", "1.1.0", "wrong-digest"),
@@ -62,13 +61,13 @@ def hub() -> FakeHub:
     hub.answer(
         "__edgeAgent",
         lastDesiredStatus={"code": 200, "description": ""},
-        modules={"inference": {"runtimeStatus": "backoff", "restartCount": 3}, "camera_sim": "rubbish"},
+        modules={"inference": {"runtimeStatus": "backoff", "restartCount": 3}, "camera_sim": "not an object"},
     )
     return hub
 
 
 def test_a_device_in_one_table(hub: FakeHub) -> None:
-    """A row for each module of ours: what runs, what is wanted, and why not."""
+    """Each of our modules has a row with the active model, the desired model and the error."""
     found = read_status(hub, "hub", "twinship")
     error = "wrong-digest: digits:1.1.0: sha256 is cc, not bb"
     assert found.rows() == (
@@ -79,14 +78,14 @@ def test_a_device_in_one_table(hub: FakeHub) -> None:
     assert found.connection_state == "Connected"
 
 
-def test_the_deployment_is_answered_by_the_system_modules(hub: FakeHub) -> None:
-    """edgeAgent and edgeHub say whether they took the manifest; one that has not said anything is None."""
+def test_the_system_modules_report_on_the_deployment(hub: FakeHub) -> None:
+    """The code of edgeAgent and edgeHub is None until they report."""
     configurations = read_status(hub, "hub", "twinship").configurations
     assert [(each.module, each.code) for each in configurations] == [("$edgeAgent", 200), ("$edgeHub", None)]
 
 
-def test_the_model_in_full(hub: FakeHub) -> None:
-    """The device's own words reach the operator: candidate, error and history."""
+def test_the_complete_model_status(hub: FakeHub) -> None:
+    """Candidate, active model, error and history come from the device."""
     model = ModelStatus.read(hub.twins["inference"])
     assert model.candidate is not None
     assert (str(model.candidate), str(model.active), model.previous) == ("digits:1.1.0", "digits:1.0.0", None)
@@ -97,33 +96,33 @@ def test_the_model_in_full(hub: FakeHub) -> None:
     ]
 
 
-def test_a_wish_that_the_device_has_not_seen_is_marked(hub: FakeHub) -> None:
-    """An old answer stands beside a new wish until the device reports: the table says so."""
+def test_a_section_without_a_report_is_marked(hub: FakeHub) -> None:
+    """Until the device reports on the new section, the table shows `not seen yet`."""
     hub.change("inference", hub.twins["inference"].desired)
     assert read_status(hub, "hub", "twinship").rows()[1][4] == "digits:1.1.0 (not seen yet)"
 
 
-def test_an_accelerator_that_is_not_used_is_told(hub: FakeHub) -> None:
-    """The CPU answers, and the device says why."""
+def test_an_accelerator_that_is_not_used_is_shown(hub: FakeHub) -> None:
+    """The state shows that the CPU runs the model, and why."""
     status = {"state": "active", "engine": {"runtime": "litert", "whyNotDelegate": "libx.so: not found"}}
     hub.answer("inference", modelStatus=status)
     row = read_status(hub, "hub", "twinship").rows()[1]
     assert row[5] == "active (on the CPU: libx.so: not found)"
 
 
-def test_all_of_it_as_json(hub: FakeHub) -> None:
-    """--json loses nothing that the table shows."""
+def test_the_status_as_json(hub: FakeHub) -> None:
+    """`--json` has everything that the table shows."""
     found = read_status(hub, "hub", "twinship").to_json()
     assert json.loads(json.dumps(found))["modules"][1]["model"]["error"]["code"] == "wrong-digest"
 
 
 def test_a_device_without_modules() -> None:
-    """A device that was never deployed has no rows, and that is no error."""
+    """A device without a deployment has no rows; that is no error."""
     assert read_status(FakeHub(), "hub", "twinship") == Status("hub", "twinship", "", (), ())
 
 
-def test_a_module_that_vanishes_between_two_questions_is_left_out(hub: FakeHub) -> None:
-    """A deployment may remove a module while somebody watches."""
+def test_a_module_deleted_between_two_requests_is_left_out(hub: FakeHub) -> None:
+    """A deployment may delete a module while the status is read."""
     del hub.twins["camera_sim"]
     names = (*hub.modules("twinship"), "camera_sim")
     hub.modules = lambda device: names  # type: ignore[method-assign]
@@ -131,8 +130,8 @@ def test_a_module_that_vanishes_between_two_questions_is_left_out(hub: FakeHub) 
 
 
 @given(json_values, json_values)
-def test_no_reported_value_is_too_strange(model: Any, status: Any) -> None:
-    """A module may report anything: reading it never fails and always fits the table."""
+def test_any_reported_value_can_be_read(model: Any, status: Any) -> None:
+    """Reading never fails, and each cell is a string."""
     twin = ModuleTwin(
         "d", "m", "e", "", {"model": model}, {"model": model, "modelStatus": status, "x": model}
     )
@@ -142,34 +141,38 @@ def test_no_reported_value_is_too_strange(model: Any, status: Any) -> None:
     assert all(isinstance(cell, str) for cell in row)
 
 
-def test_watching_tells_changes_only_and_outlives_a_hub_that_is_away(hub: FakeHub) -> None:
-    """The same status is told once; trouble of the moment is told and asked again."""
-    looks: list[Status | HubUnavailable] = [
+def test_watching_yields_changes_only_and_continues_if_the_hub_is_unavailable(hub: FakeHub) -> None:
+    """An unchanged status is yielded once; an unavailable hub is reported and asked again."""
+    results: list[Status | HubUnavailable] = [
         read_status(hub, "hub", "twinship"),
         read_status(hub, "hub", "twinship"),
         HubUnavailable("hub does not answer"),
         read_status(hub, "hub", "another"),
     ]
-    away: list[str] = []
+    unavailable: list[str] = []
     pauses: list[None] = []
 
-    def look() -> Status:
-        found = looks.pop(0)
-        if isinstance(found, HubUnavailable):
-            raise found
-        return found
+    def read() -> Status:
+        result = results.pop(0)
+        if isinstance(result, HubUnavailable):
+            raise result
+        return result
 
-    told = changes(look, pause=lambda: pauses.append(None), away=lambda error: away.append(str(error)))
-    assert [next(told).device, next(told).device] == ["twinship", "another"]
-    assert away == ["hub does not answer"]
+    found = changes(
+        read,
+        pause=lambda: pauses.append(None),
+        on_unavailable=lambda error: unavailable.append(str(error)),
+    )
+    assert [next(found).device, next(found).device] == ["twinship", "another"]
+    assert unavailable == ["hub does not answer"]
     assert len(pauses) == 3
 
 
-def test_watching_a_hub_that_was_never_there(hub: FakeHub) -> None:
-    """The first look fails as `status` does."""
+def test_watching_fails_if_the_first_read_fails(hub: FakeHub) -> None:
+    """The error is that of `status`."""
 
-    def look() -> Status:
+    def read() -> Status:
         raise HubUnavailable("hub has no address")
 
     with pytest.raises(HubUnavailable, match="no address"):
-        next(changes(look, pause=lambda: None, away=lambda error: None))
+        next(changes(read, pause=lambda: None, on_unavailable=lambda error: None))

@@ -1,6 +1,6 @@
-"""How property tests run: without a deadline, as machines are shared; on CI with the same examples each time.
+"""Settings of Hypothesis: no deadline, because machines are shared; in CI the same examples in each run.
 
-There a failure must be the change's and not the dice's; everywhere else the dice go on looking.
+In CI a failure must come from the change and not from a new random example.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from hypothesis import settings
 settings.register_profile("twinship", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("twinship")
 
-# A shell that starts this in the background has children ignore Ctrl-C, and they pass that on to theirs.
+# A shell makes background processes ignore SIGINT, and their children inherit this.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A real hub that the verified tests cannot use is said once, before anything runs."""
+    """End the run before the first test if the hub of the verified tests cannot be used."""
     if "TWINSHIP_VERIFY_CONNECTION" in os.environ and not hasattr(config, "workerinput"):
         from tests.conformance.iot_hub import reason_in
 

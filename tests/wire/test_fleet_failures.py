@@ -1,4 +1,4 @@
-"""What an operator reads when a hub does not answer as it should: the real SDK against real sockets."""
+"""The errors of failed requests to a hub: the real SDK against real sockets."""
 
 import json
 import socket
@@ -26,19 +26,19 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 @pytest.fixture(scope="module")
 def authority() -> Authority:
-    """An authority that nobody trusts by default."""
+    """A CA that is not trusted by default."""
     return Authority.create()
 
 
 class Server(ThreadingHTTPServer):
-    """One whose clients may refuse its certificate or hang up."""
+    """A server that ignores clients that refuse its certificate or close the connection."""
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Says nothing."""
+        """Log nothing."""
 
 
 class Served:
-    """A TLS server on loopback that gives every request the same answer; remembers what it was asked."""
+    """A TLS server on loopback that answers every request in the same way, and records the requests."""
 
     def __init__(self, authority: Authority, folder: Path, answer: Answer) -> None:
         self.requests: list[tuple[str, str, dict[str, str]]] = []
@@ -53,7 +53,7 @@ class Served:
             do_GET = do_PUT = do_PATCH = do_POST = handle_any
 
             def log_message(self, format: str, *args: object) -> None:
-                """Says nothing."""
+                """Log nothing."""
 
         self.server = Server(("127.0.0.1", 0), Handler)
         self.server.socket = authority.server_context(["127.0.0.1"]).wrap_socket(
@@ -66,7 +66,7 @@ class Served:
 
 @contextmanager
 def serving(authority: Authority, folder: Path, answer: Answer) -> Iterator[Served]:
-    """Serve until the block ends."""
+    """Serve until the `with` block ends."""
     served = Served(authority, folder, answer)
     thread = threading.Thread(target=served.server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -79,7 +79,7 @@ def serving(authority: Authority, folder: Path, answer: Answer) -> Iterator[Serv
 
 
 def status(code: int, body: object = None, **headers: str) -> Answer:
-    """Answers with this status and JSON body."""
+    """An answer with this status and JSON body."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         content = json.dumps(body).encode()
@@ -92,8 +92,8 @@ def status(code: int, body: object = None, **headers: str) -> Answer:
     return answer
 
 
-def complaint(connection: Connection, kind: type[FleetError]) -> str:
-    """The one line about a twin that could not be read."""
+def error_line(connection: Connection, kind: type[FleetError]) -> str:
+    """The error of reading a twin: one line without the key."""
     with ServiceHub(connection) as hub, pytest.raises(kind) as caught:
         hub.module_twin("twinship", "inference")
     line = str(caught.value)
@@ -116,30 +116,30 @@ UNAUTHORIZED = {
             HubRefused,
             "does not accept the key of policy iothubowner (401); cure: copy the connection string",
         ),
-        (403, HubRefused, "does not let policy iothubowner do this (403: ErrorCode:"),
+        (403, HubRefused, "does not allow this for policy iothubowner (403: ErrorCode:"),
         (404, NotFound, "module twinship/inference is not on 127.0.0.1"),
         (412, PreconditionFailed, "someone else changed module twinship/inference (412)"),
         (413, HubRefused, "refuses this for module twinship/inference (413: ErrorCode:"),
-        (429, HubUnavailable, "is busy or in trouble (429: ErrorCode:"),
-        (500, HubUnavailable, "is busy or in trouble (500: ErrorCode:"),
-        (503, HubUnavailable, "is busy or in trouble (503: ErrorCode:"),
+        (429, HubUnavailable, "is busy or has an error (429: ErrorCode:"),
+        (500, HubUnavailable, "is busy or has an error (500: ErrorCode:"),
+        (503, HubUnavailable, "is busy or has an error (503: ErrorCode:"),
     ],
 )
-def test_every_status_is_one_line(
+def test_every_status_is_a_one_line_error(
     authority: Authority, tmp_path: Path, code: int, kind: type[FleetError], text: str
 ) -> None:
-    """The status, whose fault, the cure; asked once, since a retry would swallow the hub's own words."""
+    """The error has the status and the cure; the request is not repeated."""
     with serving(authority, tmp_path, status(code, UNAUTHORIZED, **{"Retry-After": "1"})) as served:
-        line = complaint(served.connection, kind)
+        line = error_line(served.connection, kind)
         assert text in line
         assert "abc" not in line
         assert len(served.requests) == 1
 
 
-def test_a_module_that_no_method_reaches_is_not_a_module_that_is_not_there(
+def test_404_of_a_method_distinguishes_a_missing_module_from_one_that_is_offline(
     authority: Authority, tmp_path: Path
 ) -> None:
-    """404 has two meanings for a direct method, and two cures."""
+    """A direct method has two kinds of 404, with different cures."""
     offline = {"Message": json.dumps({"errorCode": 404103, "message": "Timed out"})}
     with (
         serving(authority, tmp_path, status(404, offline)) as served,
@@ -150,21 +150,23 @@ def test_a_module_that_no_method_reaches_is_not_a_module_that_is_not_there(
 
 
 @pytest.mark.parametrize("body", ["text", None, [], {"Message": {"a": 1}}, 7])
-def test_an_answer_of_another_shape_is_one_line(authority: Authority, tmp_path: Path, body: object) -> None:
-    """An error without an error document still is the status and no more."""
+def test_an_error_without_an_error_document_is_one_line(
+    authority: Authority, tmp_path: Path, body: object
+) -> None:
+    """The error has the status only."""
     with serving(authority, tmp_path, status(400, body)) as served:
-        assert "refuses this for module twinship/inference (400" in complaint(served.connection, HubRefused)
+        assert "refuses this for module twinship/inference (400" in error_line(served.connection, HubRefused)
 
 
 @pytest.mark.parametrize("body", ["text", [], {"properties": 7}])
-def test_a_twin_that_is_none_is_one_line(authority: Authority, tmp_path: Path, body: object) -> None:
-    """Something else answers on that port: the SDK's own error about it becomes ours."""
+def test_a_malformed_twin_is_a_one_line_error(authority: Authority, tmp_path: Path, body: object) -> None:
+    """The error of the SDK becomes a FleetError."""
     with serving(authority, tmp_path, status(200, body)) as served:
-        assert "cannot be understood" in complaint(served.connection, HubRefused)
+        assert "cannot be parsed" in error_line(served.connection, HubRefused)
 
 
-def test_an_etag_travels_in_quotes_and_the_token_names_the_port(authority: Authority, tmp_path: Path) -> None:
-    """If-Match is what makes a write safe (ref 5.1)."""
+def test_an_etag_is_sent_in_quotes_and_the_token_names_the_port(authority: Authority, tmp_path: Path) -> None:
+    """If-Match makes a write safe (ref 5.1)."""
     twin = {
         "etag": "AAAA",
         "properties": {"desired": {"$version": 2}, "reported": {}},
@@ -178,13 +180,13 @@ def test_an_etag_travels_in_quotes_and_the_token_names_the_port(authority: Autho
         assert served.connection.host.replace(":", "%3A") in headers["Authorization"]
 
 
-def test_a_closed_port_is_said_at_once(tmp_path: Path) -> None:
-    """The SDK alone takes five seconds to find out that nobody listens."""
+def test_a_closed_port_is_reported_at_once(tmp_path: Path) -> None:
+    """The SDK alone takes five seconds."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         host = f"127.0.0.1:{free.getsockname()[1]}"
     started = time.monotonic()
-    assert "cannot be reached; cure: start the simulator" in complaint(
+    assert "cannot be reached; cure: start the simulator" in error_line(
         Connection(host, "p", KEY), HubUnavailable
     )
     assert time.monotonic() - started < 4
@@ -194,38 +196,38 @@ def test_a_closed_port_is_said_at_once(tmp_path: Path) -> None:
 def test_a_hub_that_never_answers_ends_in_time(
     authority: Authority, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A peer that takes the connection and stays silent, before or after TLS, costs two time-outs at most."""
+    """A server that sends nothing, before or after the TLS handshake, costs at most two time-outs."""
     assert service.CONNECT_TIMEOUT_S + service.READ_TIMEOUT_S <= 15
     monkeypatch.setattr(service, "CONNECT_TIMEOUT_S", 0.2)
     monkeypatch.setattr(service, "READ_TIMEOUT_S", 0.2)
-    enough = threading.Event()
+    finished = threading.Event()
     if stage == "TLS":
         with socket.create_server(("127.0.0.1", 0)) as silent:
             connection = Connection(f"127.0.0.1:{silent.getsockname()[1]}", "p", KEY)
-            assert "does not answer" in complaint(connection, HubUnavailable)
+            assert "does not answer" in error_line(connection, HubUnavailable)
         return
 
-    def silence(request: BaseHTTPRequestHandler) -> None:
-        enough.wait(10)
+    def no_answer(request: BaseHTTPRequestHandler) -> None:
+        finished.wait(10)
 
-    with serving(authority, tmp_path, silence) as served:
-        line = complaint(served.connection, HubUnavailable)
-        enough.set()
+    with serving(authority, tmp_path, no_answer) as served:
+        line = error_line(served.connection, HubUnavailable)
+        finished.set()
         assert "does not answer" in line
 
 
-def test_an_authority_that_is_not_trusted_names_the_variable(authority: Authority, tmp_path: Path) -> None:
-    """The simulator makes a new authority at each start; an old one, or none, is not the network's fault."""
+def test_an_untrusted_certificate_names_the_variable(authority: Authority, tmp_path: Path) -> None:
+    """The simulator makes a new CA at each start: with an old CA or none, the error names REQUESTS_CA_BUNDLE."""
     (tmp_path / "other.pem").write_text(Authority.create().ca_pem)
     with serving(authority, tmp_path, status(200, {})) as served:
         for bundle in (None, tmp_path / "other.pem"):
             connection = Connection(served.connection.host, "p", KEY, bundle)
-            assert "is not trusted; cure: REQUESTS_CA_BUNDLE" in complaint(connection, NotConfigured)
+            assert "is not trusted; cure: REQUESTS_CA_BUNDLE" in error_line(connection, NotConfigured)
         assert served.requests == []
 
 
-def test_a_port_that_speaks_no_tls_is_named() -> None:
-    """A wrong port is often a plain HTTP one."""
+def test_a_port_without_tls_is_reported() -> None:
+    """A wrong port is often one for plain HTTP."""
     with socket.create_server(("127.0.0.1", 0)) as plain:
 
         def answer() -> None:
@@ -237,14 +239,14 @@ def test_a_port_that_speaks_no_tls_is_named() -> None:
         thread = threading.Thread(target=answer)
         thread.start()
         host = f"127.0.0.1:{plain.getsockname()[1]}"
-        assert "no TLS with" in complaint(Connection(host, "p", KEY), HubUnavailable)
+        assert "the TLS handshake with" in error_line(Connection(host, "p", KEY), HubUnavailable)
         thread.join()
 
 
-def test_a_loopback_hub_is_reached_past_every_proxy(
+def test_a_loopback_hub_is_reached_without_a_proxy(
     authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No proxy can reach this machine's loopback addresses, whatever the shell says."""
+    """A proxy cannot reach loopback addresses, so the shell's proxy variables are ignored."""
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere")
     monkeypatch.delenv("no_proxy", raising=False)
@@ -252,18 +254,18 @@ def test_a_loopback_hub_is_reached_past_every_proxy(
         assert hub.module_twin("d", "m").desired == {}
 
 
-def test_a_name_that_iot_hub_cannot_have_is_not_sent(authority: Authority, tmp_path: Path) -> None:
-    """A slash in a name would address something else."""
+def test_a_name_that_iot_hub_does_not_allow_is_not_sent(authority: Authority, tmp_path: Path) -> None:
+    """A slash in a name would address another resource."""
     with serving(authority, tmp_path, status(200, {})) as served, ServiceHub(served.connection) as hub:
         for device in ("", "a b", "ä", "x" * 129):
-            with pytest.raises(NotConfigured, match="no name that IoT Hub allows"):
+            with pytest.raises(NotConfigured, match="does not allow the name"):
                 hub.modules(device)
         assert served.requests == []
 
 
-def test_no_sdk_is_loaded_before_a_hub_is_asked() -> None:
-    """Help, keys and --print stay quick, and work where azure-iot-hub has no wheel."""
-    modules = "connection deploy keys monitor publish service status"
+def test_no_sdk_is_loaded_before_the_first_request() -> None:
+    """Help, keys and --print start quickly, and work if azure-iot-hub has no wheel."""
+    modules = "blob_store connection deploy keys monitor publish service status"
     code = f"import sys\nfor name in {modules.split()!r}: __import__('twinship.fleet.' + name)\n"
     code += (
         "print([name for name in ('azure', 'uamqp', 'msrest', 'requests', 'numpy') if name in sys.modules])"
@@ -273,7 +275,7 @@ def test_no_sdk_is_loaded_before_a_hub_is_asked() -> None:
 
 
 def test_ssl_is_real(authority: Authority, tmp_path: Path) -> None:
-    """The counter-proof: the server of these tests does refuse a client that trusts nobody."""
+    """Counter-proof: a client that does not trust the CA cannot connect to the server of these tests."""
     with serving(authority, tmp_path, status(200, {})) as served:
         host, port = served.connection.host.split(":")
         with socket.create_connection((host, int(port))) as raw, pytest.raises(ssl.SSLCertVerificationError):

@@ -1,5 +1,4 @@
-"""Deploy, publish, status through the real service SDK against the simulator's hub process; and the inference
-module's own verdict on what was published."""
+"""Deploy, publish and status: the real service SDK, the simulator's hub process, a real inference module."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -34,7 +33,7 @@ VERDICT_WITHIN_S = 60.0
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the simulator and the keys live."""
+    """The folder of the simulator and the keys."""
     return tmp_path_factory.mktemp("fleet")
 
 
@@ -47,7 +46,7 @@ def trusted(folder: Path) -> keys.SigningKey:
 
 @pytest.fixture(scope="module")
 def simulator(folder: Path, trusted: keys.SigningKey) -> Iterator[Simulator]:
-    """A hub process with the repository's manifest; no module runs."""
+    """A hub process with the manifest of the repository; no module runs."""
     environment = {"MODEL_TRUSTED_KEYS": keys.trusted_keys_text(folder / "keys")}
     settings = SimulatorSettings(
         TEMPLATE, folder / "simulator", environment, leave_out=frozenset({"camera_sim"})
@@ -58,27 +57,27 @@ def simulator(folder: Path, trusted: keys.SigningKey) -> Iterator[Simulator]:
 
 @pytest.fixture(scope="module")
 def hub(simulator: Simulator) -> Connection:
-    """Found as an operator finds it: in the simulator's file, whatever the shell says."""
+    """The connection of the simulator's service.env."""
     return connection.find({}, simulator.endpoints.service_env)
 
 
 @pytest.fixture(autouse=True)
 def clean(hub: Connection) -> None:
-    """Every test begins with the manifest's own sections."""
+    """Every test begins with the sections of the manifest."""
     with ServiceHub(hub) as service:
         service.patch_desired(DEVICE, MODULE, {"model": None, "notes": None}, "*")
 
 
 @pytest.fixture
 def artefact(tmp_path: Path) -> Path:
-    """A well-formed artefact around a flatbuffer that no runtime loads."""
+    """A valid artefact with a flatbuffer that no runtime loads."""
     path = tmp_path / "model.tflite"
     path.write_bytes(packed())
     return path
 
 
-class Late:
-    """A hub whose first answer is out of date."""
+class OutdatedHub:
+    """A hub whose first answer is an old twin."""
 
     def __init__(self, hub: ServiceHub, old: ModuleTwin) -> None:
         self._hub = hub
@@ -97,8 +96,8 @@ def desired(hub: Connection) -> dict[str, object]:
         return dict(service.module_twin(DEVICE, MODULE).desired)
 
 
-def test_the_simulators_file_is_all_that_is_needed(hub: Connection) -> None:
-    """Connection string and authority are a pair; every module of the manifest is there."""
+def test_the_simulators_file_is_sufficient(hub: Connection) -> None:
+    """It has the connection string and the CA; every module of the manifest exists."""
     assert hub.loopback
     found = status(hub, DEVICE)
     assert {"camera_sim", "inference"} <= {module.name for module in found.modules}
@@ -106,10 +105,10 @@ def test_the_simulators_file_is_all_that_is_needed(hub: Connection) -> None:
     assert json.loads(json.dumps(found.to_json()))["device"] == DEVICE
 
 
-def test_a_model_travels_whole_and_beside_the_other_sections(
+def test_a_published_model_is_complete_and_the_other_sections_stay(
     hub: Connection, trusted: keys.SigningKey, artefact: Path
 ) -> None:
-    """What the twin holds inflates to the published file; nobody answers, so the verdict is pending."""
+    """The section inflates to the published file; no module runs, so the verdict is pending."""
     before = desired(hub)
     result = publish(hub, artefact, trusted, DEVICE, MODULE, wait_s=0)
     after = desired(hub)
@@ -125,10 +124,10 @@ def test_a_model_travels_whole_and_beside_the_other_sections(
     assert row[4] == "digits:1.0.0 (not seen yet)"
 
 
-def test_a_shorter_model_leaves_nothing_of_a_longer_one(
+def test_a_shorter_model_deletes_the_chunks_of_a_longer_one(
     hub: Connection, trusted: keys.SigningKey, tmp_path: Path
 ) -> None:
-    """The hub merges: without the nulls the device would find parts of both."""
+    """The hub merges patches: without nulls the section would contain chunks of both."""
     noise = bytes(range(256)) * 4
     for version, weights in [
         ("2.0.0", b"".join(bytes(b ^ n for b in noise) for n in range(20))),
@@ -140,10 +139,10 @@ def test_a_shorter_model_leaves_nothing_of_a_longer_one(
     assert str(model_section.parse(desired(hub)["model"]).ref) == "digits:2.0.1"
 
 
-def test_an_old_etag_is_refused_and_a_race_is_won_by_reading_again(
+def test_an_old_etag_is_refused_and_publishing_reads_the_twin_again(
     hub: Connection, trusted: keys.SigningKey, tmp_path: Path
 ) -> None:
-    """The hub compares etags; publishing between somebody's reading and writing loses neither change."""
+    """Publishing between the read and the write of somebody else loses neither change."""
     path = tmp_path / "model.tflite"
     path.write_bytes(packed("3.0.0"))
     signed = sign(path, trusted)
@@ -152,16 +151,16 @@ def test_an_old_etag_is_refused_and_a_race_is_won_by_reading_again(
         service.patch_desired(DEVICE, MODULE, {"telemetry": {"intervalSeconds": 7}}, old.etag)
         with pytest.raises(PreconditionFailed):
             service.patch_desired(DEVICE, MODULE, {"telemetry": None}, old.etag)
-        assert publish_to(Late(service, old), signed, DEVICE, MODULE, WaitOptions(0)).written
+        assert publish_to(OutdatedHub(service, old), signed, DEVICE, MODULE, WaitOptions(0)).written
     after = desired(hub)
     assert after["telemetry"] == {"intervalSeconds": 7, "predictions": "changes"}
     assert str(model_section.parse(after["model"]).ref) == "digits:3.0.0"
 
 
-def test_deploying_forgets_the_model_and_says_so(
+def test_deploying_removes_the_model_from_the_twin_and_reports_it(
     hub: Connection, folder: Path, trusted: keys.SigningKey, artefact: Path
 ) -> None:
-    """The manifest names no model: applying it replaces the desired properties of all it names."""
+    """The manifest names no model, and a deployment replaces the desired properties of its modules."""
     publish(hub, artefact, trusted, DEVICE, MODULE, wait_s=0)
     variables = {"MODEL_TRUSTED_KEYS": keys.trusted_keys_text(folder / "keys")}
     first = deploy(hub, TEMPLATE, variables, DEVICE)
@@ -172,8 +171,8 @@ def test_deploying_forgets_the_model_and_says_so(
     assert deploy(hub, TEMPLATE, variables, DEVICE).unassigned == ()
 
 
-def test_a_device_can_be_made(hub: Connection, folder: Path) -> None:
-    """Without --create an unknown device is refused; with it, it gets the manifest's modules."""
+def test_a_device_can_be_created(hub: Connection, folder: Path) -> None:
+    """Without `create` an unknown device is an error; with it the device gets the manifest's modules."""
     with pytest.raises(NotFound, match="device porch is not on"):
         deploy(hub, TEMPLATE, {}, "porch")
     assert deploy(hub, TEMPLATE, {}, "porch", create=True).created
@@ -181,16 +180,20 @@ def test_a_device_can_be_made(hub: Connection, folder: Path) -> None:
     assert {"camera_sim", "inference"} <= {module.name for module in status(hub, "porch").modules}
 
 
-def test_who_is_not_there_is_named(hub: Connection, trusted: keys.SigningKey, artefact: Path) -> None:
-    """Device and module, in one line."""
+def test_a_missing_device_or_module_is_named(
+    hub: Connection, trusted: keys.SigningKey, artefact: Path
+) -> None:
+    """The error is one line."""
     with pytest.raises(NotFound, match="module twinship/inferrence is not on"):
         publish(hub, artefact, trusted, DEVICE, "inferrence", wait_s=0)
     with pytest.raises(NotFound, match="device attic is not on"):
         status(hub, "attic")
 
 
-def test_a_wrong_key_and_a_wrong_authority_are_told_apart(hub: Connection, tmp_path: Path) -> None:
-    """The hub's no is one thing, not trusting the hub another; a port where nobody listens a third."""
+def test_a_wrong_key_a_missing_ca_and_a_closed_port_are_different_errors(
+    hub: Connection, tmp_path: Path
+) -> None:
+    """They are HubRefused, NotConfigured and HubUnavailable."""
     with pytest.raises(HubRefused, match="does not accept the key of policy"):
         status(replace(hub, key="c2VjcmV0"), DEVICE)
     with pytest.raises(NotConfigured, match="is not trusted; cure"):
@@ -199,8 +202,10 @@ def test_a_wrong_key_and_a_wrong_authority_are_told_apart(hub: Connection, tmp_p
         status(replace(hub, host=hub.host.replace("8443", "1")), DEVICE)
 
 
-def test_a_twin_too_heavy_changes_nothing(hub: Connection, trusted: keys.SigningKey, tmp_path: Path) -> None:
-    """What IoT Hub would refuse is refused here, with the weights."""
+def test_a_twin_over_the_limit_is_not_changed(
+    hub: Connection, trusted: keys.SigningKey, tmp_path: Path
+) -> None:
+    """Publishing itself refuses what IoT Hub would refuse, and names the sizes."""
     path = tmp_path / "model.tflite"
     path.write_bytes(packed("4.0.0"))
     with ServiceHub(hub) as service:
@@ -211,8 +216,8 @@ def test_a_twin_too_heavy_changes_nothing(hub: Connection, trusted: keys.Signing
     assert "model" not in desired(hub)
 
 
-def test_a_deployment_is_made_changed_and_replaced(hub: Connection, trusted: keys.SigningKey) -> None:
-    """By the real SDK on the real API, etags and all."""
+def test_a_deployment_is_created_updated_and_replaced(hub: Connection, trusted: keys.SigningKey) -> None:
+    """The real SDK sends etags to the hub's API."""
     lab = Targeting("wire", "tags.site = 'lab'", 10)
 
     def content(number: int) -> dict[str, Any]:
@@ -224,27 +229,27 @@ def test_a_deployment_is_made_changed_and_replaced(hub: Connection, trusted: key
         assert roll_out(service, hub.host, replace(lab, priority=11), content(1)).how == "updated"
         second = roll_out(service, hub.host, lab, content(2))
         assert second.replaced == (first.configuration,)
-        (stands,) = (each for each in service.configurations() if each.id.startswith("wire-"))
-        assert (stands.id, stands.priority) == (second.configuration, 10)
+        (present,) = (each for each in service.configurations() if each.id.startswith("wire-"))
+        assert (present.id, present.priority) == (second.configuration, 10)
         with pytest.raises(HubRefused, match=r"wire-\w+ \(400: .*column 12"):
             roll_out(service, hub.host, replace(lab, condition="tags.site ="), content(3))
-        assert service.configurations() == (stands,), "what stood there still does"
-        service.delete_configuration(stands)
+        assert service.configurations() == (present,), "the old deployment stays"
+        service.delete_configuration(present)
 
 
-def test_the_devices_own_verdict_comes_back(
+def test_publishing_returns_the_verdict_of_the_device(
     simulator: Simulator, hub: Connection, folder: Path, trusted: keys.SigningKey, artefact: Path
 ) -> None:
-    """The real module refuses a key it does not trust, then a model that does not load, and tries again."""
+    """The real module refuses an unknown key, then a model that does not load, and tries that one again."""
     simulator.start_modules()
     keys.new(folder / "other keys")
     stranger = keys.signing_key(folder / "other keys")
-    told = list[str]()
-    first = publish(hub, artefact, stranger, DEVICE, MODULE, wait_s=VERDICT_WITHIN_S, progress=told.append)
+    lines = list[str]()
+    first = publish(hub, artefact, stranger, DEVICE, MODULE, wait_s=VERDICT_WITHIN_S, progress=lines.append)
     assert first.verdict.error is not None
     assert (first.verdict.state, first.verdict.error.code) == ("refused", "unknown-key")
     assert stranger.key_id in first.verdict.error.message
-    assert told[-1].startswith("refused: unknown-key: ")
+    assert lines[-1].startswith("refused: unknown-key: ")
     second = publish(hub, artefact, trusted, DEVICE, MODULE, wait_s=VERDICT_WITHIN_S)
     assert second.verdict.error is not None
     assert second.verdict.state == "refused"

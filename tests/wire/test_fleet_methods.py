@@ -1,4 +1,4 @@
-"""Direct methods as an operator calls them: the real service SDK, the simulator's hub, a real module."""
+"""Direct methods with the real service SDK, the simulator's hub and a real module."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubUnderTest]:
-    """One hub process."""
+    """A hub process."""
     with running_hub(tmp_path_factory.mktemp("hub")) as running:
         running.deploy("called", "silent", "away")
         yield running
@@ -26,21 +26,21 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubUnderTest
 
 @pytest.fixture(scope="module")
 def hub(simulated: HubUnderTest) -> Iterator[ServiceHub]:
-    """The operator's side of it."""
+    """The service API of the hub."""
     with ServiceHub(connection.find({}, Path(simulated.folder / "service.env"))) as service:
         yield service
 
 
 @pytest.fixture(scope="module")
 def module(simulated: HubUnderTest) -> Iterator[SdkModule]:
-    """A module that answers every method with 207, its name and what it got."""
+    """A module that answers every method with 207, the method's name and its payload."""
     with simulated.module("called") as running:
         running.call("listen", kind="method")
         yield running
 
 
-def test_the_modules_own_status_and_words_come_back(hub: ServiceHub, module: SdkModule) -> None:
-    """Whatever status it chooses is an answer, and no error of the hub's; no payload arrives as {}."""
+def test_the_status_and_the_payload_of_the_module_are_returned(hub: ServiceHub, module: SdkModule) -> None:
+    """Any status of the module is an answer and not an error; a missing payload is sent as {}."""
     assert invoke(hub, DEVICE, "called", "echo", {"a": [1]}) == Answer(
         207, {"name": "echo", "got": {"a": [1]}}
     )
@@ -48,16 +48,16 @@ def test_the_modules_own_status_and_words_come_back(hub: ServiceHub, module: Sdk
     assert accepted(Answer(207, 5), "called", "echo") == 5
 
 
-def test_a_modules_refusal_is_one_line_with_its_reason() -> None:
-    """`error` is where our modules say why."""
+def test_an_error_status_is_one_line_with_the_reason() -> None:
+    """Our modules report the reason in `error`."""
     with pytest.raises(MethodFailed, match="inference answers rollback with 409: there is no previous"):
         accepted(Answer(409, {"error": "there is no previous model"}), "inference", "rollback")
     with pytest.raises(MethodFailed, match="with 500: no reason given"):
         accepted(Answer(500, "boom"), "inference", "rollback")
 
 
-def test_a_module_that_is_away_and_one_that_is_not_there(hub: ServiceHub) -> None:
-    """One may come back; the other's name is wrong."""
+def test_an_offline_module_and_a_missing_module_are_different_errors(hub: ServiceHub) -> None:
+    """A retry may succeed only for the offline module."""
     with pytest.raises(HubUnavailable, match=f"{DEVICE}/away is not connected"):
         invoke(hub, DEVICE, "away", "echo")
     with pytest.raises(NotFound, match=f"{DEVICE}/nobody"):
@@ -65,7 +65,7 @@ def test_a_module_that_is_away_and_one_that_is_not_there(hub: ServiceHub) -> Non
 
 
 def test_a_module_that_does_not_answer(hub: ServiceHub, simulated: HubUnderTest) -> None:
-    """After the time that it was given, the line says which method and how long."""
+    """After the time-out, the error names the method and the time."""
     with simulated.module("silent") as running:
         running.call("listen", kind="method")
         running.call("answer_methods", silent=True)

@@ -1,6 +1,6 @@
-"""How the verified tests reach a real hub: shown with a simulator that was started for itself.
+"""The verified tests can use a real hub: shown here with a separate simulator in place of Azure.
 
-They are run as they are, in a pytest of their own, with TWINSHIP_VERIFY_CONNECTION naming that hub.
+They run unchanged in a pytest process of their own; TWINSHIP_VERIFY_CONNECTION names the hub.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.wire.hub_under_test import HubUnderTest, running_hub
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
-IN_TIME_S = 600
+TIMEOUT_S = 600
 KEY = base64.b64encode(b"nobody's key").decode()
 
 
@@ -33,24 +33,24 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubUnderTest]:
 
 
 def variables(hub: HubUnderTest) -> dict[str, str]:
-    """What its user would copy from service.env."""
+    """The variables that a user would copy from service.env."""
     lines = (hub.folder / "service.env").read_text().splitlines()
     found = dict(line.split("=", 1) for line in lines)
     return {VARIABLE: found["IOTHUB_CONNECTION_STRING"], CA: found[CA]}
 
 
 def verify(folder: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the verified tests, or some of them."""
+    """Run the verified tests, or some of them, in another process."""
     command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", "-m", "verified"]
     command += [f"--basetemp={folder / 'tmp'}", *options, "tests/conformance"]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     return subprocess.run(
         command,
         cwd=ROOT,
-        env=kept | environment,
+        env=environ | environment,
         capture_output=True,
         text=True,
-        timeout=IN_TIME_S,
+        timeout=TIMEOUT_S,
         check=False,
     )
 
@@ -59,10 +59,8 @@ def verify(folder: Path, *options: str, **environment: str) -> subprocess.Comple
     "chosen",
     [pytest.param("test_60_ or test_79_", id="two"), pytest.param("", id="all", marks=pytest.mark.long)],
 )
-def test_the_hub_that_is_named_is_the_one_that_is_tested(
-    hub: HubUnderTest, tmp_path: Path, chosen: str
-) -> None:
-    """They pass there, start no hub of their own for it, and leave nothing behind."""
+def test_the_verified_tests_use_the_named_hub(hub: HubUnderTest, tmp_path: Path, chosen: str) -> None:
+    """They pass on this hub, and delete all that they create."""
     before = len(hub.log())
     ended = verify(tmp_path, "-k", chosen, **variables(hub))
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -73,10 +71,10 @@ def test_the_hub_that_is_named_is_the_one_that_is_tested(
     assert hub.service("GET", "/configurations") == []
 
 
-def test_a_hub_that_cannot_be_used_is_one_line_before_any_test_runs(
+def test_a_hub_that_cannot_be_used_ends_the_run_before_the_first_test(
     hub: HubUnderTest, tmp_path: Path
 ) -> None:
-    """Which policy was refused, and not its key."""
+    """The error is one line that names the policy and not its key."""
     environment = variables(hub)
     environment[VARIABLE] = re.sub("SharedAccessKey=.*", f"SharedAccessKey={KEY}", environment[VARIABLE])
     ended = verify(tmp_path, **environment)
@@ -90,7 +88,7 @@ def test_a_hub_that_cannot_be_used_is_one_line_before_any_test_runs(
 
 
 @pytest.mark.parametrize(
-    ("part", "wrong", "said"),
+    ("part", "wrong", "expected"),
     [
         ("SharedAccessKeyName=.*?;", "", "has no SharedAccessKeyName; take"),
         (
@@ -98,25 +96,25 @@ def test_a_hub_that_cannot_be_used_is_one_line_before_any_test_runs(
             "SharedAccessKey=?",
             "has a SharedAccessKey that is not base64; copy it again",
         ),
-        ("$", ";Colour=red", "is not what the SDK takes: Invalid Connection String"),
-        (":8443;", ":1;", "nobody answers there"),
+        ("$", ";Colour=red", "is not accepted by the SDK: Invalid Connection String"),
+        (":8443;", ":1;", "no server answers there"),
     ],
 )
-def test_what_is_wrong_with_a_connection_string_is_said(
-    hub: HubUnderTest, part: str, wrong: str, said: str
+def test_each_fault_of_a_connection_string_is_named(
+    hub: HubUnderTest, part: str, wrong: str, expected: str
 ) -> None:
-    """In one line that names the variable, and without the key."""
+    """The reason names the variable and does not contain the key."""
     good = variables(hub)
     with mock.patch.dict(os.environ, {CA: good[CA]}):
         assert reason_in(good) is None
         reason = reason_in({VARIABLE: re.sub(part, wrong, good[VARIABLE])})
     assert reason is not None
     assert reason.startswith(f"{VARIABLE} ")
-    assert said in reason
+    assert expected in reason
     assert good[VARIABLE].partition("SharedAccessKey=")[2] not in reason
 
 
-def test_a_hub_that_is_not_trusted_is_named_with_the_cure(hub: HubUnderTest) -> None:
-    """The simulator's authority is its own: service.env says which file to trust."""
+def test_an_untrusted_hub_has_a_cure(hub: HubUnderTest) -> None:
+    """The simulator has its own CA; the reason names the variable for it."""
     reason = reason_in({VARIABLE: variables(hub)[VARIABLE]})
     assert f"is not trusted; for a simulator set {CA}" in (reason or "")

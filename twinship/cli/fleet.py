@@ -147,7 +147,7 @@ def publish_command(
     env_file: EnvFile = DOT_ENV,
     as_json: Json = False,
 ) -> None:
-    """Sign a model, write it into the module's twin, and wait until it answers frames."""
+    """Ship a model by module twin and wait until it answers frames."""
     from twinship.fleet import connection, keys, publish, rollout
     from twinship.fleet.blob_store import BlobOptions
 
@@ -192,7 +192,7 @@ def status_command(
     env_file: EnvFile = DOT_ENV,
     as_json: Json = False,
 ) -> None:
-    """Show the modules of a device: the model they run, the desired model, and errors."""
+    """Show a device's modules: model, desired model, state, errors."""
     import time
 
     from twinship.fleet import status
@@ -236,7 +236,7 @@ def benchmark_command(
     env_file: EnvFile = DOT_ENV,
     as_json: Json = False,
 ) -> None:
-    """Measure the speed of the running model on the device, without transport."""
+    """Measure the running model on the device, without transport."""
     from twinship.fleet import methods
     from twinship.fleet.service import ServiceHub
 
@@ -275,7 +275,7 @@ def monitor_command(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Print predictions and latency as they arrive upstream, until Ctrl-C."""
+    """Print the predictions and latency sent upstream, until Ctrl-C."""
     from threading import Event
 
     from twinship.fleet.monitor import Follower

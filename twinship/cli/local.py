@@ -40,7 +40,7 @@ def simulate_command(
     ] = 1,
     env_file: EnvFile = DOT_ENV,
 ) -> None:
-    """Run IoT Hub, edgeHub and the modules of the manifest on this machine, until Ctrl-C."""
+    """Run IoT Hub, edgeHub and the modules locally, until Ctrl-C."""
     from twinship.fleet import connection
     from twinship.simulator import Simulator, SimulatorSettings
 
@@ -69,7 +69,7 @@ def fault_command(
     folder: Annotated[Path, typer.Option(help="Folder of the running simulator.")] = BUILD / "simulator",
     as_json: Json = False,
 ) -> None:
-    """List the faults of the running simulator, or switch one on or off."""
+    """List the faults of the simulator, or switch one on or off."""
     from twinship.simulator import ACTS, KNOBS, end_faults, fault_value, set_fault, show_faults
 
     if name is None:
@@ -97,7 +97,7 @@ def demo_command(
     models: Annotated[Path, typer.Option(help="Folder for the two models.")] = BUILD / "demo-models",
     as_json: Json = False,
 ) -> None:
-    """Train two models, ship them by twin, run frames, swap the model, account for every frame."""
+    """Train two models, ship them by twin, account for every frame."""
     from rich.console import Console
 
     from camera_sim.settings import MAX_RATE, MIN_RATE

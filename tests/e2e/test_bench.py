@@ -1,4 +1,4 @@
-"""Scenarios of the bench, shortened: that everything is counted; how long it took is the bench's to judge."""
+"""Short runs of bench scenarios: the tests check counts, and only the bench itself judges times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture
 def bench(tmp_path: Path, models: Path) -> Bench:
-    """Scratch space and the models that all end-to-end tests share."""
+    """Scratch space, and the models that all end-to-end tests share."""
     scratch = tmp_path / "scratch" / "scenario"
     scratch.mkdir(parents=True)
     artefacts = (models / "1.0.0" / "model.tflite", models / "1.1.0" / "model.tflite")
@@ -23,30 +23,30 @@ def bench(tmp_path: Path, models: Path) -> Bench:
 
 
 def check_overload(bench: Bench, extent: overload.Extent) -> None:
-    """Nothing uncounted, no more than the credit waiting, something dropped for a reason, memory bounded."""
+    """Every frame is counted, the queue is limited by the credit, drops have a reason, memory is bounded."""
     figures = overload.run(bench, extent)
     frames = figures["frames"]
     assert frames["uncounted"] == 0, frames
     assert 0 < frames["answered"] < frames["stored"]
     assert set(frames["dropped"]) <= {"overload", "stopped"}
     assert figures["queue_max"] <= figures["credit"]
-    timed = ("p50 under load", "after being")
-    assert [said for said in overload.shortcomings(figures) if not said.startswith(timed)] == []
+    timed = ("p50 under load", "after inference was")
+    assert [line for line in overload.shortcomings(figures) if not line.startswith(timed)] == []
 
 
-def test_no_frame_goes_uncounted_under_overload(bench: Bench) -> None:
-    """Five times too many frames, then inference frozen, then ended and started again."""
+def test_every_frame_is_counted_under_overload(bench: Bench) -> None:
+    """There are five times too many frames; then inference is frozen, and then ended and started again."""
     check_overload(bench, overload.Extent(unloaded_s=0.5, loaded_s=1.5, away_s=0.5))
 
 
 @pytest.mark.long
-def test_no_frame_goes_uncounted_while_inference_is_away_for_long(bench: Bench) -> None:
-    """Longer than frames live in the hub: what expires there is counted there."""
+def test_every_frame_is_counted_during_a_long_absence_of_inference(bench: Bench) -> None:
+    """The absence is longer than the time to live of frames; the hub counts those that expire."""
     check_overload(bench, overload.Extent(unloaded_s=5, loaded_s=60, away_s=30))
 
 
 def test_bytes_are_counted_on_the_shaped_link(bench: Bench) -> None:
-    """Each frame costs its picture and its properties, over any bandwidth the same; a model its twin."""
+    """A frame takes its picture and its properties at every bandwidth, and a model its twin section."""
     extent = scenario.Extent(
         frames=2, bandwidths=(250_000, 1_000_000), delays_s=(0.005,), model_bandwidths=(200_000,)
     )
@@ -58,14 +58,14 @@ def test_bytes_are_counted_on_the_shaped_link(bench: Bench) -> None:
     assert all(point["measured_s"] > point["data_bytes"] / point["bandwidth"] for point in figures["frames"])
 
 
-def test_the_ledger_and_the_hub_know_the_same_frames(bench: Bench) -> None:
-    """Each answered frame has all its stages on one clock, `publish` told, and its place in one window."""
+def test_the_ledger_and_the_hub_count_the_same_frames(bench: Bench) -> None:
+    """Each answered frame has all stages on one clock, a publish time, and is in one window."""
     found = ledger.run(bench, frames=100)
-    assert (found.frames, found.windowed, found.untold, found.wall) == (100, 100, 0, 0)
+    assert (found.frames, found.windowed, found.without_publish, found.wall) == (100, 100, 0, 0)
 
 
 def test_the_bare_sdk_answers_every_message(bench: Bench) -> None:
-    """With both delivery windows; a message without its answer ends the measurement."""
+    """This holds for both delivery windows; an unanswered message would end the measurement."""
     figures = sdk.run(bench, frames=50, repeats=1)
     assert figures.keys() == {"strict", "window_16"}
     assert all(each["per_s"] > 0 for each in figures.values())

@@ -1,4 +1,4 @@
-"""`twinship demo`, whole: the real SDKs, real processes, every figure recomputed from the ledgers."""
+"""`twinship demo` as a user runs it, with real SDKs and real processes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.e2e
 QUICK = ("--fps", "12", "--dataset", "digits")  # the second half must outlast a swap on a busy machine
 
 
-def demo_words(models: Path, frames: int = 200, *more: str) -> list[str]:
-    """A demo of a few seconds, with models that are there already."""
+def demo_arguments(models: Path, frames: int = 200, *more: str) -> list[str]:
+    """The arguments for a demo of a few seconds with models that exist already."""
     return ["demo", "--models", str(models), "--frames", str(frames), *QUICK, *more]
 
 
@@ -40,20 +40,20 @@ def processes_of(folder: Path) -> list[int]:
 
 
 def read_until(process: subprocess.Popen[str], text: str) -> str:
-    """What a command says until it says this."""
+    """Read the output of a command up to the line with this text."""
     assert process.stdout is not None
-    said = ""
+    output = ""
     for line in process.stdout:
-        said += line
+        output += line
         if text in line:
-            return said
-    raise AssertionError(f"ended without saying {text!r}: {said}")
+            return output
+    raise AssertionError(f"the command ended without {text!r}: {output}")
 
 
-def test_the_whole_path_and_every_figure_of_it(twinship: Command, models: Path) -> None:
-    """Nothing lost, dropped or repeated over a hot swap; the summary is what the two ledgers add up to."""
-    code, said = twinship.run(*demo_words(models))
-    assert code == 0, said
+def test_the_whole_path_and_all_its_figures(twinship: Command, models: Path) -> None:
+    """No frame is lost, dropped or repeated over a hot swap; the summary can be recomputed from both logs."""
+    code, output = twinship.run(*demo_arguments(models))
+    assert code == 0, output
     folder = twinship.folder / "build" / "demo"
     summary = json.loads((folder / "summary.json").read_text())
     assert summary.pop("profile")["hub"] == "simulator"
@@ -75,7 +75,7 @@ def test_the_whole_path_and_every_figure_of_it(twinship: Command, models: Path) 
 
 
 def assert_no_secret_outside_its_file(folder: Path) -> None:
-    """Keys and tokens stand in service.env and in the hub's own store, and nowhere else."""
+    """Keys and tokens are only in service.env and in the hub's own store."""
     service_env = folder / "simulator" / "service.env"
     found = re.search(r"SharedAccessKey=([^;\"\s]+)", service_env.read_text())
     assert found is not None
@@ -89,7 +89,7 @@ def assert_no_secret_outside_its_file(folder: Path) -> None:
 
 
 def test_own_pictures_in_a_deep_folder_with_a_space(twinship: Command, models: Path) -> None:
-    """No truth means no accuracy and no failure; one broken file is skipped; deep paths and spaces work."""
+    """Without labels there is no accuracy and no failure; a broken file is skipped; deep paths work."""
     deep = twinship.folder / ("a folder " + "x" * 80) / ("y" * 110)
     pictures = deep / "my pictures"
     pictures.mkdir(parents=True)
@@ -97,26 +97,26 @@ def test_own_pictures_in_a_deep_folder_with_a_space(twinship: Command, models: P
     for frame in frames:
         shutil.copy(frame, pictures)
     (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing more")
-    code, said = Command(deep).run(*demo_words(models, 200, "--camera-folder", str(pictures)))
-    assert code == 0, said
+    code, output = Command(deep).run(*demo_arguments(models, 200, "--camera-folder", str(pictures)))
+    assert code == 0, output
     summary = json.loads((deep / "build" / "demo" / "summary.json").read_text())
     assert (summary["frames_answered"], summary["accuracy"]) == (200, None)
 
 
 @pytest.mark.parametrize("moment", ["simulator is up", "shipped by module twin", "answered, model 1.1.0"])
 def test_ctrl_c_leaves_nothing_behind(twinship: Command, models: Path, moment: str) -> None:
-    """Whenever it comes: exit code 130, no process left, no traceback."""
-    process = twinship.start(*demo_words(models, 400))
-    said = read_until(process, moment)
+    """At any moment the exit code is 130, and no process and no traceback is left."""
+    process = twinship.start(*demo_arguments(models, 400))
+    output = read_until(process, moment)
     process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, said + rest
-    assert "Traceback" not in said + rest
+    assert process.returncode == 130, output + rest
+    assert "Traceback" not in output + rest
     assert processes_of(twinship.folder) == []
 
 
 def test_ctrl_c_while_training_leaves_nothing_behind(twinship: Command) -> None:
-    """Half a model is no model: neither a process nor a file of it stays."""
+    """Neither a process nor a file of the unfinished model stays."""
     process = twinship.start("demo", *QUICK)
     read_until(process, "epoch 1")
     process.send_signal(signal.SIGINT)
@@ -128,59 +128,59 @@ def test_ctrl_c_while_training_leaves_nothing_behind(twinship: Command) -> None:
 
 
 def test_the_demo_empties_only_its_own_folder(twinship: Command, models: Path) -> None:
-    """A folder with somebody's files in it is refused, and so is one in which a demo runs."""
+    """A folder with other files is refused, and so is one in which a demo runs."""
     mine = twinship.folder / "mine"
     mine.mkdir()
     (mine / "letter.txt").write_text("dear")
-    code, said = twinship.run(*demo_words(models, 20, "--folder", str(mine)))
+    code, output = twinship.run(*demo_arguments(models, 20, "--folder", str(mine)))
     assert code == 1
-    assert "holds other things" in said
+    assert "contains other files" in output
     assert (mine / "letter.txt").read_text() == "dear"
-    running = twinship.start(*demo_words(models, 0))
+    running = twinship.start(*demo_arguments(models, 0))
     read_until(running, "simulator is up")
-    code, said = twinship.run(*demo_words(models, 20))
+    code, output = twinship.run(*demo_arguments(models, 20))
     assert code == 1
-    assert str(running.pid) in said
+    assert str(running.pid) in output
 
 
-def test_pictures_that_are_not_there(twinship: Command) -> None:
-    """Named at once, before anything is trained or started."""
-    code, said = twinship.run("demo", "--camera-folder", "nowhere")
-    assert (code, said.count("\n")) == (1, 1)
-    assert "nowhere" in said
+def test_a_missing_picture_folder_is_refused(twinship: Command) -> None:
+    """The error names the folder before anything is trained or started."""
+    code, output = twinship.run("demo", "--camera-folder", "nowhere")
+    assert (code, output.count("\n")) == (1, 1)
+    assert "nowhere" in output
 
 
 def test_a_run_without_end_shows_its_figures_at_ctrl_c(twinship: Command, models: Path) -> None:
-    """FRAMES=0: Ctrl-C is the only end, so the sum is worth having."""
-    process = twinship.start(*demo_words(models, 0))
-    said = read_until(process, "1.1.0 shipped")
+    """With `--frames 0`, Ctrl-C is the only end, so the figures count."""
+    process = twinship.start(*demo_arguments(models, 0))
+    output = read_until(process, "1.1.0 shipped")
     process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, said + rest
+    assert process.returncode == 130, output + rest
     summary = json.loads((twinship.folder / "build" / "demo" / "summary.json").read_text())
     assert summary["frames_answered"] > 100
     assert (summary["frames_lost"], summary["frames_dropped"]) == (0, 0)
 
 
-def test_after_kill_9_nothing_runs_and_the_next_demo_does(twinship: Command, models: Path) -> None:
-    """The kernel ends the children of a killed agent; state left behind disturbs nobody."""
-    process = twinship.start(*demo_words(models, 400))
+def test_after_kill_9_nothing_runs_and_the_next_demo_succeeds(twinship: Command, models: Path) -> None:
+    """The kernel ends the children of a killed agent; the state that it leaves does no harm."""
+    process = twinship.start(*demo_arguments(models, 400))
     read_until(process, "answered, model")
     process.kill()
     process.wait()
     wait_until(lambda: processes_of(twinship.folder) == [], "the children to end")
-    code, said = twinship.run(*demo_words(models))
-    assert code == 0, said
+    code, output = twinship.run(*demo_arguments(models))
+    assert code == 0, output
 
 
 def test_the_manifest_is_the_only_source_of_modules_and_routes(twinship: Command, models: Path) -> None:
-    """With the frames' route broken nothing is answered, and the demo says so instead of passing."""
+    """With a broken route for frames nothing is answered, and the demo fails."""
     manifest = json.loads((ROOT / "deployment.template.json").read_text())
     routes = manifest["modulesContent"]["$edgeHub"]["properties.desired"]["routes"]
     routes["frames"]["route"] = routes["frames"]["route"].replace("outputs/frames", "outputs/elsewhere")
     template = twinship.folder / "deployment.template.json"
     template.write_text(json.dumps(manifest))
     shutil.copytree(ROOT / "modules", twinship.folder / "modules", ignore=shutil.ignore_patterns("*.pyc"))
-    code, said = twinship.run(*demo_words(models, 20, "--template", str(template)))
+    code, output = twinship.run(*demo_arguments(models, 20, "--template", str(template)))
     assert code == 1
-    assert "20 frames were lost" in said, said
+    assert "20 frames were lost" in output, output

@@ -1,4 +1,4 @@
-"""Models by twin on running modules: what is refused, what keeps answering, what survives a crash."""
+"""Models by twin on running modules: refusals, crashes of a module, crashes of the hub."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ DEVICE = "twinship"
 
 
 def hub_of(edge: Edge) -> connections.Connection:
-    """The service connection that the simulator wrote down."""
+    """The service connection from the simulator's service.env."""
     return connections.find({}, edge.simulator.endpoints.service_env)
 
 
 def ship(edge: Edge, model: Path) -> PublishResult:
-    """Publish and wait until the module answers frames with it."""
+    """Publish and wait until the module serves the model."""
     key = keys.signing_key(edge.keys)
     return publish(hub_of(edge), model, key, DEVICE, "inference", wait_s=60, until_active=False)
 
 
 def patch(edge: Edge, module: str, desired: dict[str, Any]) -> None:
-    """A patch of a module's desired properties, as any twin client would send it."""
+    """Patch a module's desired properties."""
     with ServiceHub(hub_of(edge)) as hub:
         hub.patch_desired(DEVICE, module, desired, "*")
 
 
 def reported(edge: Edge, module: str = "inference") -> dict[str, Any]:
-    """What the module says of itself."""
+    """The module's reported properties."""
     with ServiceHub(hub_of(edge)) as hub:
         return dict(hub.module_twin(DEVICE, module).reported)
 
 
 def model_status(edge: Edge) -> dict[str, Any]:
-    """The section `modelStatus`; {} before there is one."""
+    """The section `modelStatus`; {} if there is none yet."""
     found = reported(edge).get("modelStatus")
     return dict(found) if found else {}
 
@@ -59,7 +59,7 @@ def answers(edge: Edge) -> list[dict[str, Any]]:
 
 
 def start(edge: Edge, models: Path) -> PublishResult:
-    """Modules running, the first model answering, every prediction upstream."""
+    """Start the modules with the first model; every prediction is sent upstream."""
     patch(edge, "inference", {"telemetry": {"predictions": "all"}, "inference": {"overload": "all"}})
     edge.simulator.start_modules()
     result = ship(edge, models / "1.0.0" / "model.tflite")
@@ -68,8 +68,8 @@ def start(edge: Edge, models: Path) -> PublishResult:
     return result
 
 
-def test_a_flipped_byte_is_refused_and_the_old_model_keeps_answering(edge: Edge, models: Path) -> None:
-    """The signature is over the digest: other bytes under it are named in the twin and answer nothing."""
+def test_a_flipped_byte_is_refused_and_the_old_model_serves(edge: Edge, models: Path) -> None:
+    """The signature covers the digest: a model with other bytes never serves, and the twin says why."""
     first = start(edge, models)
     data = bytearray((models / "1.1.0" / "model.tflite").read_bytes())
     good = sign(models / "1.1.0" / "model.tflite", keys.signing_key(edge.keys))
@@ -86,7 +86,7 @@ def test_a_flipped_byte_is_refused_and_the_old_model_keeps_answering(edge: Edge,
     assert {answer["model"]["sha256"] for answer in answers(edge)} == {first.ref.sha256}
 
 
-def test_a_killed_module_is_restarted_and_answers_with_its_last_good_model(edge: Edge, models: Path) -> None:
+def test_a_killed_module_restarts_with_its_last_good_model(edge: Edge, models: Path) -> None:
     """The model store survives `kill -9`, and the restart policy brings the module back."""
     first = start(edge, models)
     process = edge.simulator.states()["inference"].pid
@@ -97,8 +97,8 @@ def test_a_killed_module_is_restarted_and_answers_with_its_last_good_model(edge:
     assert answers(edge)[-1]["model"]["sha256"] == first.ref.sha256
 
 
-def test_the_hub_may_crash_and_the_modules_go_on(edge: Edge, models: Path) -> None:
-    """`kill -9` of the hub leaves the modules running; they reconnect to the same sessions and twins."""
+def test_modules_survive_a_crash_of_the_hub(edge: Edge, models: Path) -> None:
+    """After `kill -9` of the hub they reconnect to the same sessions and twins."""
     start(edge, models)
     instance = answers(edge)[-1]["instance"]
     edge.simulator.kill_hub()
@@ -109,8 +109,8 @@ def test_the_hub_may_crash_and_the_modules_go_on(edge: Edge, models: Path) -> No
     assert ship(edge, models / "1.1.0" / "model.tflite").ok
 
 
-def test_a_section_written_by_hand_is_answered_field_by_field(edge: Edge, models: Path) -> None:
-    """Wrong types in a twin are said in the twin; the last good settings and the model stay."""
+def test_errors_in_a_twin_section_are_reported_field_by_field(edge: Edge, models: Path) -> None:
+    """The twin reports wrong types; the last good settings and the model stay."""
     first = start(edge, models)
     patch(edge, "inference", {"inference": {"topK": "many"}, "telemetry": 7})
     wait_until(lambda: reported(edge).get("inference", {}).get("ac") == 400, "the complaint")

@@ -1,5 +1,5 @@
-"""The measurements: scenarios on the real path, each figure beside its floor, one report."""
+"""The bench: measures the real path beside a minimal peer and writes one report."""
 
 
 class BenchFailed(Exception):
-    """A scenario could not be measured; one line names the thing and the cure."""
+    """A scenario cannot be measured. The message is one line: what failed, and the cure."""

@@ -1,8 +1,10 @@
-"""Which measurements there are: the name on the command line, the key in the report, where it is measured.
+"""The scenarios by name: the name on the command line and the key in `report.json`.
 
-A scenario is a file of this room with `measure(bench: Bench) -> Mapping[str, Any]`: the value of its key in
-`build/bench/report.json`. It cleans up behind itself and raises BenchFailed. Files are imported
-when they are asked for.
+The module of a scenario, in `twinship.bench.scenarios`, has a function `measure(bench: Bench) -> Figures`. It
+removes what it creates outside `bench.folder` and raises BenchFailed. It is imported when it is run.
+
+>>> list(chosen(("single",)))
+['floor', 'single']
 """
 
 from __future__ import annotations
@@ -20,33 +22,35 @@ from twinship.bench import BenchFailed
 class Bench:
     """What a scenario may use."""
 
-    folder: Path  # scratch, its own and empty
-    models: tuple[Path, Path]  # two artefacts of one recipe with other weights
-    pictures: Path  # held-out frames with their truth
-    progress: Callable[[str, float], None]  # what is being done, which share of 1 is done
+    folder: Path  # scratch space of this scenario, empty
+    models: tuple[Path, Path]  # two artefacts of the same recipe with different weights
+    pictures: Path  # held-out frames with their labels
+    progress: Callable[[str, float], None]  # takes the current step and the finished share, 0 to 1
 
     @property
     def results(self) -> Path:
-        """Where the report ends up: for pictures that belong to it."""
+        """The folder of the report, for pictures that belong to it."""
         return self.folder.parents[1]
 
 
-Figures = Mapping[str, Any] | float  # a scenario of one figure gives it bare
+Figures = Mapping[str, Any] | float  # a scenario with a single figure returns the number
 Measure = Callable[[Bench], Figures]
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One measurement and the words for it."""
+    """One measurement."""
 
     about: str
-    module: str  # of this room
-    everyday: bool = True  # part of `make bench`; others are measured by name
-    beside: tuple[str, ...] = ()  # scenarios that are measured right before: a ratio needs both from one run
+    module: str  # in twinship.bench.scenarios
+    everyday: bool = True  # `make bench` runs it; the others run by name only
+    beside: tuple[str, ...] = ()  # scenarios to measure just before: a ratio needs both figures of one run
+    function: str = "measure"
 
     def measure(self, bench: Bench) -> Figures:
         """Run it. Raises BenchFailed."""
-        found: Measure = importlib.import_module(f"twinship.bench.scenarios.{self.module}").measure
+        module = importlib.import_module(f"twinship.bench.scenarios.{self.module}")
+        found: Measure = getattr(module, self.function)
         return found(bench)
 
 
@@ -55,42 +59,46 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "module": Scenario("the inference module without a hub, beyond the bare interpreter", "models.module"),
     "floor": Scenario("the same frames and model on bare paho and mosquitto", "modules.floor"),
     "single": Scenario("one frame at a time at 10, 50 and 200 frames/s", "modules.single", beside=("floor",)),
-    "sdk": Scenario("as many messages as the SDK alone lets through, without frames or model", "modules.sdk"),
+    "sdk": Scenario("the SDK alone at its maximum rate, without frames or model", "modules.sdk"),
     "throughput": Scenario(
-        "as many frames as go through, one in a message", "modules.throughput", beside=("floor", "sdk")
+        "maximum rate, one frame in a message", "modules.throughput", beside=("floor", "sdk")
     ),
     "server": Scenario("Poisson arrivals, 100 frames/s on average", "modules.server", beside=("floor",)),
     "naive": Scenario(
         "without NODELAY, and with a POST for each frame", "modules.naive", beside=("floor", "single")
     ),
-    "startup_s": Scenario("start of everything to the first prediction, model on disk", "modules.startup"),
+    "startup_s": Scenario(
+        "from the start of all processes to the first prediction, model on disk", "modules.startup"
+    ),
     "memory": Scenario("resident memory after 10,000 frames", "modules.memory"),
-    "memory_long": Scenario("resident memory after 100,000 frames", "modules.memory_long", everyday=False),
-    "offline": Scenario("as many frames as go through, in batches", "modules.offline", beside=("invoke",)),
+    "memory_long": Scenario(
+        "resident memory after 100,000 frames", "modules.memory", everyday=False, function="measure_long"
+    ),
+    "offline": Scenario("maximum rate, frames in batches", "modules.offline", beside=("invoke",)),
     "hub": Scenario(
         "one hop through the hub's process, its start and its memory, next to mosquitto",
         "hub.hub",
         everyday=False,
     ),
     "swap": Scenario(
-        "swaps by twin and rollbacks at 100 frames/s: nothing lost, what they cost",
+        "model swaps by twin and rollbacks at 100 frames/s: lost frames and cost",
         "models.swap",
         everyday=False,
     ),
     "delay": Scenario(
-        "the article's formulas against what is measured, edge and cloud", "delay.scenario", everyday=False
+        "the article's formulas against measured delays, edge and cloud", "delay.scenario", everyday=False
     ),
-    "ledger": Scenario("the modules' ledger against the hub's own stamps", "modules.ledger"),
+    "ledger": Scenario("the modules' stage times against the hub's time stamps", "modules.ledger"),
     "overload": Scenario(
-        "five times too many frames, and inference away for a while", "modules.overload", everyday=False
+        "five times too many frames, and inference absent for a while", "modules.overload", everyday=False
     ),
 }
 
 
 def chosen(names: tuple[str, ...]) -> Mapping[str, Scenario]:
-    """Those scenarios, or those of every day, and what is measured beside each.
+    """The named scenarios, or the everyday ones if none is named, each after those it needs beside it.
 
-    Raises BenchFailed for a name that is none.
+    Raises BenchFailed for an unknown name.
     """
     if unknown := [name for name in names if name not in SCENARIOS]:
         raise BenchFailed(f"no scenario {unknown[0]!r}: there are {', '.join(SCENARIOS)}")

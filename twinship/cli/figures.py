@@ -1,4 +1,4 @@
-"""bench, advise: what was measured, and what follows from it."""
+"""The commands bench and advise."""
 
 from __future__ import annotations
 
@@ -11,25 +11,29 @@ import typer
 from twinship.cli.options import BUILD, Dataset, Json, app
 from twinship.cli.show import draw, plain, progress, say, say_json
 
+DEVICES = Path("devices")
+
 
 @app.command("bench")
-def bench_verb(
-    words: Annotated[
+def bench_command(
+    names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SCENARIO]... | compare A B", help="None: those of every day."),
+        typer.Argument(
+            metavar="[SCENARIO]... | compare A B", help="The scenarios to measure [the everyday ones]."
+        ),
     ] = None,
     dataset: Dataset = "auto",
-    folder: Annotated[Path, typer.Option(help="The report ends up there.")] = BUILD / "bench",
-    models: Annotated[Path, typer.Option(help="Where the two models are kept.")] = BUILD / "demo-models",
+    folder: Annotated[Path, typer.Option(help="Folder of the report.")] = BUILD / "bench",
+    models: Annotated[Path, typer.Option(help="Folder of the two trained models.")] = BUILD / "demo-models",
     as_json: Json = False,
 ) -> None:
-    """Measure on the real path; or compare two reports, by file or by commit."""
+    """Measure the real path, or compare two reports, by file or by commit."""
     from twinship.bench.run import run
 
-    if words and words[0] == "compare":
-        _bench_compare(words[1:], folder, as_json)
+    if names and names[0] == "compare":
+        _bench_compare(names[1:], folder, as_json)
         return
-    report = run(tuple(words or ()), folder, models, dataset, progress())
+    report = run(tuple(names or ()), folder, models, dataset, progress())
     if as_json:
         say_json(report)
         return
@@ -48,13 +52,15 @@ def bench_verb(
     say(f"figures: {folder / 'report.json'}, {folder / 'report.html'}")
 
 
-def _bench_compare(words: list[str], folder: Path, as_json: bool) -> None:
+def _bench_compare(names: list[str], folder: Path, as_json: bool) -> None:
     from twinship.bench import BenchFailed
     from twinship.bench.report.compare import caveats, compare, find
 
-    if len(words) != 2:
-        raise BenchFailed("bench compare takes two reports: files, or commits that were measured here")
-    before, after = (find(word, folder) for word in words)
+    if len(names) != 2:
+        raise BenchFailed(
+            "bench compare takes two reports: files, or commits that were measured on this machine"
+        )
+    before, after = (find(name, folder) for name in names)
     rows = compare(before, after)
     for caveat in caveats(before, after):
         print(f"twinship: {caveat}", file=sys.stderr)
@@ -64,7 +70,7 @@ def _bench_compare(words: list[str], folder: Path, as_json: bool) -> None:
     shown = [
         (row.name, _number(row.before), _number(row.after), _number(row.ratio), row.verdict) for row in rows
     ]
-    draw(("figure", words[0], words[1], "ratio", "beyond noise"), shown)
+    draw(("figure", names[0], names[1], "ratio", "beyond noise"), shown)
 
 
 def _number(value: float | None) -> str:
@@ -72,31 +78,36 @@ def _number(value: float | None) -> str:
 
 
 @app.command("advise")
-def advise_verb(
-    fps: Annotated[float, typer.Option(help="Frames in a second.")],
-    max_latency_ms: Annotated[float, typer.Option(help="From a frame to its answer.")],
-    bandwidth: Annotated[str, typer.Option(help="Of the link to the cloud: 2Mbit, 250kB.")],
-    rtt_ms: Annotated[float, typer.Option(help="Round trip to the cloud; 0 flatters the cloud.")] = 0.0,
-    frame_bytes: Annotated[int | None, typer.Option(help="A frame on the wire [a 28x28 PNG's].")] = None,
+def advise_command(
+    fps: Annotated[float, typer.Option(help="Frames per second.")],
+    max_latency_ms: Annotated[float, typer.Option(help="Longest time from a frame to its answer.")],
+    bandwidth: Annotated[str, typer.Option(help="Bandwidth of the link to the cloud: 2Mbit, 250kB.")],
+    rtt_ms: Annotated[float, typer.Option(help="Round trip to the cloud; 0 favours the cloud.")] = 0.0,
+    frame_bytes: Annotated[
+        int | None, typer.Option(help="Size of a frame on the wire [a PNG of 28x28].")
+    ] = None,
     hop_ms: Annotated[float | None, typer.Option(help="One hop through edgeHub [10].")] = None,
-    accuracy: Annotated[float, typer.Option(help="At least this share of answers right.")] = 0.0,
-    cost: Annotated[bool, typer.Option("--cost", help="Units of each tier of IoT Hub; no prices.")] = False,
-    build: Annotated[Path, typer.Option(help="Trained models are looked for below.")] = BUILD,
+    accuracy: Annotated[float, typer.Option(help="Lowest accepted accuracy, a share of 1.")] = 0.0,
+    cost: Annotated[bool, typer.Option("--cost", help="Show units of each IoT Hub tier; no prices.")] = False,
+    build: Annotated[Path, typer.Option(help="Folder with trained models.")] = BUILD,
+    devices: Annotated[
+        Path, typer.Option(help="Folder with results of `twinship benchmark --out`, besides Twinship's.")
+    ] = DEVICES,
     as_json: Json = False,
 ) -> None:
-    """Edge or cloud, which model, which measured device, and how many messages a day."""
+    """Advise edge or cloud, a model and a measured device; count the messages per day."""
     from twinship.bench.advise import advice
-    from twinship.bench.advise.advise import FRAME_BYTES, HOP_MS, ModelSection, advise, gather
+    from twinship.bench.advise.advise import FRAME_BYTES, HOP_MS, Requirements, advise, gather
     from twinship.bench.advise.quantities import bandwidth as parsed
 
     size = FRAME_BYTES if frame_bytes is None else frame_bytes
     hop = HOP_MS if hop_ms is None else hop_ms
-    section = ModelSection(fps, max_latency_ms, parsed(bandwidth), rtt_ms, size, hop, accuracy)
-    found = advise(section, *gather(build))
+    requirements = Requirements(fps, max_latency_ms, parsed(bandwidth), rtt_ms, size, hop, accuracy)
+    found = advise(requirements, *gather(build, devices))
     if as_json:
-        say_json(advice.to_json(section, found))
+        say_json(advice.to_json(requirements, found))
     else:
-        for line in advice.verdict(section, found):
+        for line in advice.verdict(requirements, found):
             say(line)
         for title, columns, rows in advice.tables(found, cost=cost):
             say(f"\n{title}")

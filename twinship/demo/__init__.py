@@ -1,9 +1,8 @@
 """The whole path on one machine: train, simulate, publish by twin, run frames, swap the model, add up.
 
-This room may import every other; none imports it. It holds the order of the steps (`run`), the sum of what
-they left behind (`report`) and nothing that a module or the operator's side would need on a real device.
+The demo may import every package below it; only the bench and the command line import the demo.
 """
 
 
 class DemoFailed(Exception):
-    """A step did not do what it must; one line says which, and why or the cure."""
+    """A step failed. The message is one line: which step, and the reason or the cure."""

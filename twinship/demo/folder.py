@@ -1,4 +1,4 @@
-"""The demo's own folder: held by one run at a time, emptied at its start. No other folder is touched."""
+"""The demo's folder: one run at a time locks it and empties it at its start."""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ SIMULATOR = "simulator"
 
 @contextmanager
 def emptied(folder: Path) -> Iterator[None]:
-    """Hold the folder, end what a killed run left there, empty it. Raises DemoFailed, FolderInUse."""
+    """Lock the folder, end the processes of a killed run and empty the folder.
+
+    Raises DemoFailed if the folder is not the demo's, FolderInUse if another run has locked it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     found = {entry.name for entry in folder.iterdir()}
     if found and LOCK_FILE not in found:
-        raise DemoFailed(f"{folder} holds other things, and the demo empties its folder: name another")
+        raise DemoFailed(
+            f"{folder} contains other files, and the demo empties its folder; cure: choose another one"
+        )
     lock = lock_folder(folder)
     try:
-        end_leftover_processes(folder / SIMULATOR)  # before its record is removed
+        end_leftover_processes(folder / SIMULATOR)  # their record is in this folder
         for entry in folder.iterdir():
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)

@@ -1,7 +1,11 @@
-"""Adds up one run from its two ledgers: what the camera knows was stored, and what arrived upstream.
+"""Add up one run from two files: the camera's send log, and the messages that arrived upstream.
 
-Pure: lines in, a summary out. It trusts no counter that it can recompute from the lines themselves. What an
-engineer is shown (`rows`) and what a script reads (`Summary.to_json`) are the same figures.
+The functions take lines and return a summary. A figure that can be computed from the lines themselves is
+never taken from a counter.
+
+>>> sent = read_sent(['{"camera": "c", "run": "r", "seq": 0, "truth": null, "captured": 1, "stored": 2}\\n'])
+>>> summarise("data", sent, read_upstream([])).frames_lost
+1
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ FrameKey = tuple[str, str, int]  # camera, run, seq
 
 @dataclass(frozen=True)
 class Sent:
-    """One line of the camera's ledger: a frame whose PUBACK the camera saw."""
+    """One line of the camera's send log: a frame that the hub acknowledged (PUBACK)."""
 
     key: FrameKey
     truth: str | None
@@ -31,7 +35,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class Answer:
-    """One prediction as it arrived upstream. `stages_ms` lacks `publish`: only the next message knows it."""
+    """One prediction as it arrived upstream. `stages_ms` has no `publish`: a later message carries it."""
 
     key: FrameKey
     instance: str
@@ -44,17 +48,17 @@ class Answer:
 
 @dataclass(frozen=True)
 class Upstream:
-    """What `upstream.jsonl` says: answers in order of arrival, publish times, the newest counters."""
+    """The contents of `upstream.jsonl`: answers in order of arrival, publish times, the newest counters."""
 
     answers: tuple[Answer, ...]
     publish_ms: Mapping[FrameKey, float]
-    counters: Mapping[str, Mapping[str, Any]]  # by inference process: its newest `latency` message
+    counters: Mapping[str, Mapping[str, Any]]  # inference process → its newest `latency` message
     unreadable_lines: int
 
 
 @dataclass(frozen=True)
 class Version:
-    """What one model version did."""
+    """The frames that one model version answered."""
 
     frames: int
     accuracy: float | None
@@ -64,10 +68,11 @@ class Version:
 
 @dataclass(frozen=True)
 class Summary:
-    """The figures of one run. `frames_dropped` counts named drops; `frames_lost` what nobody can account for.
+    """The figures of one run.
 
-    `repeats` counts frames that inference received again and answers that arrived upstream again.
-    `foreign_frames` are answers to frames of another run: ignored, but never silently.
+    `frames_dropped` have a known reason, `frames_lost` are in no count. `repeats` are frames that inference
+    received again and answers that arrived upstream again. `foreign_frames` are answers to frames of another
+    run: they are counted here and otherwise ignored.
     """
 
     dataset: str
@@ -83,27 +88,28 @@ class Summary:
     dropped_by_reason: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as `summary.json` holds them."""
+        """The figures in the form of `summary.json`."""
         plain = {name: value for name, value in vars(self).items() if name != "by_version"}
         return plain | {"by_version": {name: vars(version) for name, version in self.by_version.items()}}
 
 
-def _key(frame: Mapping[str, Any]) -> FrameKey:
+def frame_key(frame: Mapping[str, Any]) -> FrameKey:
+    """The identity of a frame from its JSON object."""
     return str(frame["camera"]), str(frame["run"]), int(frame["seq"])
 
 
 def read_sent(lines: Iterable[str]) -> tuple[Sent, ...]:
-    """The camera's ledger. A last line without its end (the camera was killed while writing) is left out."""
+    """Parse the camera's send log. An incomplete last line, from a killed camera, is left out."""
     sent = []
     for line in lines:
         if line.endswith("\n"):
             entry = json.loads(line)
-            sent.append(Sent(_key(entry), entry["truth"], int(entry["captured"]), int(entry["stored"])))
+            sent.append(Sent(frame_key(entry), entry["truth"], int(entry["captured"]), int(entry["stored"])))
     return tuple(sent)
 
 
 def read_upstream(lines: Iterable[str]) -> Upstream:
-    """Everything that the inference module said upstream; lines of other modules are passed over."""
+    """Parse the messages of the inference module; messages of other modules are ignored."""
     answers: list[Answer] = []
     publish_ms: dict[FrameKey, float] = {}
     counters: dict[str, Mapping[str, Any]] = {}
@@ -125,22 +131,22 @@ def read_upstream(lines: Iterable[str]) -> Upstream:
                 publish_ms |= _published(body)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError):
             unreadable += 1
-    for first, rest in batches.items():  # what was published together took the same time, and is told once
+    for first, rest in batches.items():  # one publish time holds for the whole batch
         if first in publish_ms:
             publish_ms |= dict.fromkeys(rest, publish_ms[first])
     return Upstream(tuple(answers), publish_ms, counters, unreadable)
 
 
 def _published(body: Mapping[str, Any]) -> dict[FrameKey, float]:
-    """The publish times of predecessors: the newest in `before`, and in `earlier` those nobody told yet."""
-    told = [body.get("before"), *body.get("earlier", ())]
-    return {_key(one["frame"]): float(one["publish_ms"]) for one in told if one}
+    """Publish times of earlier frames: the newest is `before`, others that came late are in `earlier`."""
+    earlier = [body.get("before"), *body.get("earlier", ())]
+    return {frame_key(each["frame"]): float(each["publish_ms"]) for each in earlier if each}
 
 
 def _answer(body: Mapping[str, Any]) -> Answer:
     model = body["model"]
     return Answer(
-        key=_key(body["frame"]),
+        key=frame_key(body["frame"]),
         instance=str(body["instance"]),
         label=str(body["top"][0]["label"]),
         version=str(model["version"]),
@@ -151,7 +157,11 @@ def _answer(body: Mapping[str, Any]) -> Answer:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The nearest-rank percentile of at least one value: an observed value, never one between two."""
+    """The nearest-rank percentile of at least one value, which is always one of the values.
+
+    >>> percentile([4.0, 2.0, 1.0, 3.0], 50)
+    2.0
+    """
     ordered = sorted(values)
     return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
 
@@ -180,7 +190,7 @@ def _latency(
 
 
 def _never_stored(sent: Sequence[Sent]) -> int:
-    """Gaps in the sequence of each run: frames that the camera took and never got a PUBACK for."""
+    """Gaps in the sequence of each run: frames that the camera captured and the hub never acknowledged."""
     seqs: dict[tuple[str, str], set[int]] = {}
     for frame in sent:
         seqs.setdefault(frame.key[:2], set()).add(frame.key[2])
@@ -188,7 +198,7 @@ def _never_stored(sent: Sequence[Sent]) -> int:
 
 
 def summarise(dataset: str, sent: Sequence[Sent], upstream: Upstream) -> Summary:
-    """Join the two ledgers by frame identity and add them up."""
+    """Join both files by frame identity and add them up."""
     truths = {frame.key: frame.truth for frame in sent}
     runs = {key[:2] for key in truths}
     ours = [answer for answer in upstream.answers if answer.key in truths]
@@ -231,7 +241,7 @@ def shortcomings(
     expected_versions: Sequence[str],
     minimum_accuracy: float | None,
 ) -> list[str]:
-    """What keeps this run from being a success, one line each; empty when it is one."""
+    """The reasons why this run is no success, one line each; empty if it is one."""
     found = []
     if not summary.frames_sent or summary.frames_sent < expected_frames:
         found.append(f"{summary.frames_sent} of {expected_frames} frames were sent")

@@ -1,7 +1,4 @@
-"""The demo, step by step: everything real, on this machine, in the order in which an engineer would do it.
-
-Starts, publishes, waits and stops. What a step means is its room's business; the figures are report.py's.
-"""
+"""The demo, step by step: real processes on this machine, in the order in which an engineer would do it."""
 
 from __future__ import annotations
 
@@ -25,27 +22,27 @@ from twinship.fleet.service import ServiceHub
 from twinship.simulator import Simulator, SimulatorSettings
 
 DEVICE = "twinship"
-#: Under which the figures came about: no figure of a local hub should pass for one of a real edgeHub.
+#: The conditions of the figures, so that nobody takes them for figures of a real edgeHub.
 PROFILE = {"hub": "simulator", "delivery_window": 1, "durability": "normal"}
-SILENCE_S = 20.0  # no answer for so long while frames are due: the run is over
+SILENCE_S = 20.0  # without an answer: there will be none
 CLOSING_S = 10.0  # for the modules' last messages
 VERDICT_S = 60.0
-ENDLESS_SWAP_AT = 150  # frames; where there is no half way
+ENDLESS_SWAP_AT = 150  # frames; a run without end has no middle
 
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What a person may choose."""
+    """The options of the demo."""
 
     template: Path
-    folder: Path  # emptied at start: identities, queue, model store, keys, ledgers, summary.json
+    folder: Path  # emptied at start; for identities, queue, model store, keys, logs, summary.json
     frames: int = 300  # 0: until Ctrl-C
     fps: float = 10.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The figures, and what keeps the run from being a success."""
+    """The figures, and the reasons why the run is no success."""
 
     summary: Summary
     shortcomings: list[str]
@@ -64,14 +61,14 @@ class Run:
         self.sent = settings.folder / "sent.jsonl"
 
     def run(self) -> Outcome:
-        """The whole walk. Raises DemoFailed, and what the rooms raise; children never outlive it."""
+        """Run all steps; no child process outlives them. Raises DemoFailed and the errors of the steps."""
         with emptied(self.settings.folder):
             keys.new(self.settings.folder / "keys")
             settings = self._simulator_settings()
             with Simulator(settings) as simulator:
-                self._walk(simulator)
-                self._keep(simulator.endpoints.upstream, self.upstream)
-                self._keep(settings.folder / "modules" / "camera_sim" / "sent.jsonl", self.sent)
+                self._drive(simulator)
+                self._copy(simulator.endpoints.upstream, self.upstream)
+                self._copy(settings.folder / "modules" / "camera_sim" / "sent.jsonl", self.sent)
             return self._add_up()
 
     def _simulator_settings(self) -> SimulatorSettings:
@@ -82,25 +79,25 @@ class Run:
         }
         return SimulatorSettings(self.settings.template, folder / SIMULATOR, variables, device=DEVICE)
 
-    def _walk(self, simulator: Simulator) -> None:
+    def _drive(self, simulator: Simulator) -> None:
         endpoints = simulator.endpoints
         self.screen.step(f"simulator is up: IoT Hub {endpoints.hub_name}, edgeHub {endpoints.gateway}:8883")
         hub = connections.find({}, endpoints.service_env)
-        self._set(hub, "inference", {"inference": {"overload": "all"}, "telemetry": {"predictions": "all"}})
-        self._set(hub, "camera_sim", {"camera": self._camera(paused=True)})
+        self._patch(hub, "inference", {"inference": {"overload": "all"}, "telemetry": {"predictions": "all"}})
+        self._patch(hub, "camera_sim", {"camera": self._camera(paused=True)})
         simulator.start_modules()
         self.screen.step("camera_sim and inference run on the unmodified Azure SDK over TLS")
         self._publish(hub, self.data.models[0], until_active=False)
         watch = Watch(endpoints.upstream)
         try:
             with self.screen.frames(self.settings.frames):
-                self._set(hub, "camera_sim", {"camera": self._camera(paused=False)})
+                self._patch(hub, "camera_sim", {"camera": self._camera(paused=False)})
                 try:
-                    self._frames(hub, watch)
+                    self._wait_frames(hub, watch)
                 except KeyboardInterrupt:
                     if self.settings.frames:
                         raise
-                    self.interrupted = True  # the only end that a run without end has: show its figures
+                    self.interrupted = True  # the only way to end such a run: show its figures
             simulator.stop_modules()
             watch.wait_closed(CLOSING_S)
         finally:
@@ -109,7 +106,7 @@ class Run:
     def _camera(self, *, paused: bool) -> Mapping[str, object]:
         return {"fps": self.settings.fps, "frames": self.settings.frames, "paused": paused, "ledger": True}
 
-    def _set(self, hub: connections.Connection, module: str, patch: Mapping[str, object]) -> None:
+    def _patch(self, hub: connections.Connection, module: str, patch: Mapping[str, object]) -> None:
         with ServiceHub(hub) as service:
             service.patch_desired(DEVICE, module, patch, "*")
 
@@ -119,21 +116,21 @@ class Run:
         if not result.ok:
             error = result.verdict.error
             why = f"{error.code}: {error.message}" if error else f"no verdict within {VERDICT_S:.0f} s"
-            raise DemoFailed(f"{result.ref} was not taken by the module ({result.verdict.state}; {why})")
+            raise DemoFailed(f"the module did not accept {result.ref} ({result.verdict.state}; {why})")
         self.screen.step(
             f"{result.ref} shipped by module twin: {result.ref.size:,} bytes, "
             f"in use after {result.waited_s:.1f} s"
         )
         return result
 
-    def _frames(self, hub: connections.Connection, watch: Watch) -> None:
-        """Until every frame is answered, or nothing comes any more, or (without an end) Ctrl-C."""
+    def _wait_frames(self, hub: connections.Connection, watch: Watch) -> None:
+        """Wait until every frame is answered, or none for SILENCE_S, or until Ctrl-C."""
         swap_at = self.settings.frames // 2 or ENDLESS_SWAP_AT
         with self._second_model(hub) as swap:
             answered = 0
             while not self.settings.frames or answered < self.settings.frames:
                 if not watch.wait_more(answered, SILENCE_S) and not swap.is_alive():
-                    return  # silence: what is missing will be lost frames in the sum
+                    return  # the summary counts the missing frames as lost
                 live = watch.live()
                 answered = live.answered
                 self.screen.live(live)
@@ -142,7 +139,7 @@ class Run:
 
     @contextmanager
     def _second_model(self, hub: connections.Connection) -> Iterator[threading.Thread]:
-        """A thread, not started yet, that ships the second model; its failure is raised at the end."""
+        """A thread, not started yet, that publishes the second model; its error is raised at the end."""
         failures: list[Exception] = []
 
         def ship() -> None:
@@ -159,9 +156,9 @@ class Run:
             raise failure
 
     @staticmethod
-    def _keep(ledger: Path, at: Path) -> None:
-        """Copy a ledger; one that was never begun is an empty one."""
-        at.write_bytes(ledger.read_bytes() if ledger.exists() else b"")
+    def _copy(source: Path, target: Path) -> None:
+        """Copy a file; a missing one counts as empty."""
+        target.write_bytes(source.read_bytes() if source.exists() else b"")
 
     def _add_up(self) -> Outcome:
         with self.sent.open() as sent, self.upstream.open() as upstream:

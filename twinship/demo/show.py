@@ -1,4 +1,4 @@
-"""What a person sees while the demo runs and when it is over. Draws; decides and measures nothing."""
+"""The terminal output of the demo: steps, live numbers, and the tables at the end."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from rich.table import Table
 from inference.frames.ledger import STAGES
 from twinship.demo.report import Summary
 
-PLAIN_LINE_EVERY = 50  # frames; where there is no terminal to redraw
+PLAIN_LINE_EVERY = 50  # frames; if the output is not a terminal
 
 
 @dataclass(frozen=True)
 class Live:
-    """The numbers while frames flow."""
+    """The numbers while frames are sent."""
 
     answered: int
     version: str
@@ -31,7 +31,7 @@ class Live:
 
 
 class Screen:
-    """A terminal, or a plain log where there is none."""
+    """A terminal, or a plain log if the output is not a terminal."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -40,12 +40,12 @@ class Screen:
         self._last_line = -1
 
     def step(self, text: str) -> None:
-        """One thing that has begun or is done."""
+        """Print one step that has begun or is done."""
         self.console.print(f"[bold]▸[/bold] {escape(text)}", highlight=False)
 
     @contextmanager
     def frames(self, expected: int) -> Iterator[None]:
-        """The frames under way; `expected` 0 = without end."""
+        """Show the progress of the frames while this is entered; `expected` 0: without end."""
         columns = [BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")]
         with Progress(*columns, console=self.console, disable=not self.console.is_terminal) as progress:
             self._progress, self._task = progress, progress.add_task("", total=expected or None)
@@ -53,7 +53,7 @@ class Screen:
         self._progress = None
 
     def live(self, numbers: Live) -> None:
-        """The newest numbers."""
+        """Show the newest numbers."""
         if self._progress is not None:
             self._progress.update(self._task, completed=numbers.answered, description=escape(str(numbers)))
         line = numbers.answered // PLAIN_LINE_EVERY
@@ -62,7 +62,7 @@ class Screen:
             self.console.print(f"  {numbers.answered} answered, {escape(str(numbers))}", highlight=False)
 
     def summary(self, summary: Summary, shortcomings: list[str]) -> None:
-        """The tables at the end, and why the run is no success when it is none."""
+        """Print the tables at the end, and the reasons why the run is no success."""
         self.console.print(_counts(summary), _versions(summary), _stages(summary), sep="\n")
         for line in shortcomings:
             self.console.print(f"[red]✗[/red] {escape(line)}", highlight=False)

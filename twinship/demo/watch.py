@@ -1,4 +1,4 @@
-"""Counts what arrives upstream while the demo runs, on a thread of its own. The sum is report.py's."""
+"""Counts the answers upstream while frames are sent, on its own thread."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twinship.demo.report import percentile
 from twinship.demo.show import Live
 from twinship.fleet.monitor import Follower, Latency, Prediction
 
-NEWEST = 100  # frames that the live percentile looks at
+NEWEST = 100  # frames in the live percentile
 
 
 class Watch:
@@ -18,7 +18,7 @@ class Watch:
 
     def __init__(self, upstream: Path) -> None:
         self._changed = Condition()
-        self.closed = False  # the inference module has said its last
+        self.closed = False  # the inference module has sent its closing message
         self._answered: set[tuple[str, str, int]] = set()
         self._version = ""
         self._answer_ms: deque[float] = deque(maxlen=NEWEST)
@@ -28,23 +28,23 @@ class Watch:
         self._thread.start()
 
     def live(self) -> Live:
-        """The numbers as they are now."""
+        """The current numbers."""
         with self._changed:
             p50 = percentile(tuple(self._answer_ms), 50) if self._answer_ms else None
             return Live(len(self._answered), self._version, p50)
 
     def wait_more(self, than: int, timeout_s: float) -> bool:
-        """True as soon as more than so many frames are answered; False after so long without."""
+        """Wait until more than so many frames are answered; False after the time-out."""
         with self._changed:
             return self._changed.wait_for(lambda: len(self._answered) > than, timeout_s)
 
     def wait_closed(self, timeout_s: float) -> bool:
-        """True as soon as the inference module has sent its closing ledger."""
+        """Wait until the inference module has sent its closing message; False after the time-out."""
         with self._changed:
             return self._changed.wait_for(lambda: self.closed, timeout_s)
 
     def close(self) -> None:
-        """Read what is there, then stop."""
+        """Read the rest of the file, then stop."""
         self._stop.set()
         self._thread.join()
 

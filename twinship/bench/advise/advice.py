@@ -1,4 +1,4 @@
-"""Advice in words: the verdict as lines, the rest as tables, everything as JSON. Decides nothing."""
+"""Advice as text: the verdict as lines, the rest as tables, everything as JSON."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Final
 
-from twinship.bench.advise.advise import Advice, Cloud, Edge, Load, ModelSection
-from twinship.bench.advise.quantities import spoken
+from twinship.bench.advise.advise import Advice, Cloud, Edge, Load, Requirements
+from twinship.bench.advise.quantities import as_bits
 from twinship.bench.advise.tiers import Need
 
 SCHEMA: Final = "twinship.advice.v1"
@@ -17,60 +17,63 @@ _ORIGIN: Final = {"benchmark": "", "training": "*"}
 Rows = list[tuple[str, ...]]
 
 
-def to_json(section: ModelSection, advice: Advice) -> dict[str, Any]:
-    """For scripts: the wish with every assumption, and the advice; `sooner_from` null: at no bandwidth."""
-    told: dict[str, Any] = {"schema": SCHEMA, "wish": asdict(section), **asdict(advice)}
+def to_json(requirements: Requirements, advice: Advice) -> dict[str, Any]:
+    """For scripts: the requirements and the advice. `sooner_from` is null if the cloud is never faster."""
+    found: dict[str, Any] = {"schema": SCHEMA, "requirements": asdict(requirements), **asdict(advice)}
     if math.isinf(advice.cloud.sooner_from):
-        told["cloud"]["sooner_from"] = None
-    return dict(json.loads(json.dumps(told)))
+        found["cloud"]["sooner_from"] = None
+    return dict(json.loads(json.dumps(found)))
 
 
-def verdict(section: ModelSection, advice: Advice) -> list[str]:
-    """Where, with which model on which device, by which margin, and why not the other."""
+def verdict(requirements: Requirements, advice: Advice) -> list[str]:
+    """Three lines: the location, the edge with its best model and margin, the cloud with its margin."""
     heads = {
         "edge": "at the edge",
         "cloud": "in the cloud",
         "neither": "neither at the edge nor in the cloud",
     }
-    asked = f"{section.fps:g} frames/s, each answered within {section.max_latency_ms:g} ms"
+    needed = f"{requirements.fps:g} frames/s, each answered within {requirements.max_latency_ms:g} ms"
     return [
-        f"{asked}: {heads[advice.place]}",
-        _edge_line(section, advice),
-        _cloud_line(section, advice.cloud),
+        f"{needed}: {heads[advice.place]}",
+        _edge_line(requirements, advice),
+        _cloud_line(requirements, advice.cloud),
     ]
 
 
-def _edge_line(section: ModelSection, advice: Advice) -> str:
+def _edge_line(requirements: Requirements, advice: Advice) -> str:
     if (best := advice.best) is None:
         return (
-            "edge: no model that was measured meets it: see the table; "
-            "cure: a smaller model, a quicker device, fewer frames, or more time"
+            "edge: no measured model meets the requirements (see the table); "
+            "cure: a smaller model, a faster device, fewer frames, or more time"
         )
-    right = "" if best.accuracy is None else f", {best.accuracy:.2%} right"
+    accuracy = "" if best.accuracy is None else f", accuracy {best.accuracy:.2%}"
     return (
-        f"edge: {best.model}, {best.size:,} bytes{right}, on {best.device}: {best.latency_ms:.1f} ms, "
-        f"of which {section.hop_ms:g} ms are edgeHub's hop; margin {best.margin_ms:.1f} ms"
+        f"edge: {best.model}, {best.size:,} bytes{accuracy}, on {best.device}: {best.latency_ms:.1f} ms, "
+        f"of which {requirements.hop_ms:g} ms for the hop through edgeHub; margin {best.margin_ms:.1f} ms"
     )
 
 
-def _cloud_line(section: ModelSection, cloud: Cloud) -> str:
-    link = f"{section.frame_bytes:,} bytes a frame over {spoken(section.bandwidth)}, round trip {section.rtt_ms:g} ms"
+def _cloud_line(requirements: Requirements, cloud: Cloud) -> str:
+    link = (
+        f"{requirements.frame_bytes:,} bytes per frame over {as_bits(requirements.bandwidth)}, "
+        f"round trip {requirements.rtt_ms:g} ms"
+    )
     if cloud.link_share >= 1:
         return f"cloud: {link}: the frames would take {cloud.link_share:.0%} of the link and pile up"
-    sooner = f"sooner than the edge from {spoken(cloud.sooner_from)} on"
-    if math.isinf(cloud.sooner_from):
-        sooner = "sooner than the edge at no bandwidth"
+    faster = "slower than the edge at every bandwidth"
+    if not math.isinf(cloud.sooner_from):
+        faster = f"faster than the edge from {as_bits(cloud.sooner_from)} on"
     return (
         f"cloud: {link}: {cloud.latency_ms:.1f} ms, margin {cloud.margin_ms:.1f} ms; "
-        f"{cloud.link_share:.0%} of the link; {sooner}"
+        f"{cloud.link_share:.0%} of the link; {faster}"
     )
 
 
 def tables(advice: Advice, *, cost: bool) -> Iterator[tuple[str, tuple[str, ...], Rows]]:
     """Title, columns and rows of each table."""
-    columns = ("model", "bytes", "right", "device", "invoke ms", "margin ms", "meets")
+    columns = ("model", "bytes", "accuracy", "device", "invoke ms", "margin ms", "meets")
     yield (
-        "measured: the 99th percentile of an invoke (*: the 95th of a niced process after a training)",
+        "measured: 99th percentile of an invoke (*: 95th, in a niced process after the training)",
         columns,
         [_edge_row(edge) for edge in advice.edges],
     )
@@ -83,17 +86,19 @@ def tables(advice: Advice, *, cost: bool) -> Iterator[tuple[str, tuple[str, ...]
         ],
     )
     tiers = tuple(need.tier for need in advice.loads[0].needs)
-    heads = ("one device sends", "messages a day", *(f"{tier} units" if cost else tier for tier in tiers))
+    heads = ("one device sends", "messages per day", *(f"{tier} units" if cost else tier for tier in tiers))
     title = (
-        "messages a day, and units of each tier" if cost else "messages a day, and whether one unit will do"
+        "messages per day, and units of each tier"
+        if cost
+        else "messages per day, and whether one unit of the tier is enough"
     )
     yield title, heads, [_load_row(load, cost=cost) for load in advice.loads]
 
 
 def _edge_row(edge: Edge) -> tuple[str, ...]:
-    right = "–" if edge.accuracy is None else f"{edge.accuracy:.2%}"
+    accuracy = "–" if edge.accuracy is None else f"{edge.accuracy:.2%}"
     times = (_ms(edge.invoke_ms) + _ORIGIN[edge.origin], f"{edge.margin_ms:.1f}")
-    return edge.model, f"{edge.size:,}", right, edge.device, *times, _yes(edge.meets)
+    return edge.model, f"{edge.size:,}", accuracy, edge.device, *times, _yes(edge.meets)
 
 
 def _load_row(load: Load, *, cost: bool) -> tuple[str, ...]:

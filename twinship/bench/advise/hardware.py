@@ -1,7 +1,8 @@
-"""What is known of devices: measured by the method `benchmark`, or published by others. Never mixed.
+"""Known devices: records of the direct method `benchmark`, and figures that others have published.
 
-Reads files; judges none. A measured record is the answer of the direct method as it came
-(`twinship benchmark --out bench/devices/NAME.json`); a published row is another model on another task.
+A record is the method's answer, written by `twinship benchmark --out devices/NAME.json`. Twinship brings the
+records beside this file; `twinship advise` also reads those in the project's folder `devices`. A published
+figure is of another model on another task, and is kept apart.
 """
 
 from __future__ import annotations
@@ -16,17 +17,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from twinship.bench import BenchFailed
 
-ROOM: Final = Path(__file__).parent
-MEASURED: Final = ROOM / "devices"
-PUBLISHED: Final = ROOM / "published.json"
+MEASURED: Final = Path(__file__).parent / "devices"
+PUBLISHED: Final = Path(__file__).parent / "published.json"
 
 
-class _Told(BaseModel):
+class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
 
-class Machine(_Told):
-    """Names no host and no user."""
+class Machine(_Record):
+    """The hardware, without host or user names."""
 
     machine: str
     processor: str
@@ -34,8 +34,8 @@ class Machine(_Told):
     memory_mb: int
 
 
-class Model(_Told):
-    """Which artefact answered."""
+class Model(_Record):
+    """The measured artefact."""
 
     name: str
     version: str
@@ -43,15 +43,15 @@ class Model(_Told):
     size: int  # bytes
 
 
-class Milliseconds(_Told):
-    """Of one bare invoke."""
+class Milliseconds(_Record):
+    """Percentiles of one bare invoke."""
 
     p50: float = Field(gt=0)
     p90: float = Field(gt=0)
     p99: float = Field(gt=0)
 
 
-class Measured(_Told):
+class Measured(_Record):
     """The answer of the method `benchmark`."""
 
     schema_: Literal["twinship.benchmark.v1"] = Field(alias="schema")
@@ -66,13 +66,13 @@ class Measured(_Told):
 
     @property
     def name(self) -> str:
-        """For a table."""
+        """The device in the tables."""
         delegate = f" + {self.delegate}" if self.delegate else ""
         return f"{self.device.processor}, {self.runtime} {self.runtime_version}{delegate}"
 
 
-class Published(_Told):
-    """One row of somebody else's table, for the model that `task` names and no other."""
+class Published(_Record):
+    """One published figure, valid only for the model that the table's `task` names."""
 
     device: str
     per_s: float = Field(gt=0)
@@ -80,20 +80,20 @@ class Published(_Told):
 
     @property
     def invoke_ms(self) -> float:
-        """In single stream one query follows the other, so the median is the rate's inverse."""
+        """The mean time of a query: in single stream, one query follows the other."""
         return 1e3 / self.per_s
 
 
 @dataclass(frozen=True)
 class Table:
-    """The published rows and what they are about."""
+    """Published figures of one task."""
 
     task: str
     rows: tuple[Published, ...]
 
 
 def measured(folder: Path = MEASURED) -> tuple[Measured, ...]:
-    """Every record in a folder, by file name. Raises BenchFailed for a file that is none."""
+    """The records `*.json` of a folder, by file name. Raises BenchFailed for a file that is not a record."""
     return tuple(_records(folder))
 
 
@@ -104,11 +104,11 @@ def _records(folder: Path) -> Iterator[Measured]:
         except (OSError, ValidationError) as error:
             what = " ".join(str(error).split())[:120]
             raise BenchFailed(
-                f"{path} is no answer of the method benchmark ({what}); cure: twinship benchmark --out {path}"
+                f"{path} is not a record of a device ({what}); cure: twinship benchmark --out {path}"
             ) from None
 
 
 def published(path: Path = PUBLISHED) -> Table:
-    """The published rows of this repository."""
-    told = json.loads(path.read_text(encoding="utf-8"))
-    return Table(told["task"], tuple(Published.model_validate(row) for row in told["rows"]))
+    """The published figures that Twinship brings."""
+    table = json.loads(path.read_text(encoding="utf-8"))
+    return Table(table["task"], tuple(Published.model_validate(row) for row in table["rows"]))

@@ -1,4 +1,10 @@
-"""Bandwidths as people write them: `2Mbit`, `250 kB/s`, `10Mbps`. Whether bits or bytes is never guessed."""
+"""Bandwidths as people write them. The unit must say whether it means bits or bytes.
+
+>>> bandwidth("2Mbit"), bandwidth("250 kB/s")
+(250000.0, 250000.0)
+>>> as_bits(250_000)
+'2 Mbit/s'
+"""
 
 from __future__ import annotations
 
@@ -16,23 +22,21 @@ _BITS: Final = {"bit": 8, "bps": 8, "B": 1}  # bits of the unit in a byte
 
 
 def bandwidth(text: str) -> float:
-    """Bytes a second. Raises BenchFailed for anything but a number above 0 with a unit of bits or bytes."""
+    """Parse a bandwidth into bytes/s. Raises BenchFailed unless it is a number above 0 with a unit."""
     found = _FORM.fullmatch(text.strip())
     value = 0.0
     if found:
         value = float(found["number"]) * _FACTORS[found["prefix"]] / _BITS[found["unit"]]
     if not (math.isfinite(value) and value > 0):
         raise BenchFailed(
-            f"bandwidth {text[:40]!r} is none: write a number above 0 and bit, kbit, Mbit, Gbit (a second), "
-            "or B, kB, MB, GB, as in 2Mbit or 250kB"
+            f"bandwidth {text[:40]!r}: write a number above 0 with a unit per second, bit, kbit, Mbit, Gbit, "
+            "B, kB, MB or GB, as in 2Mbit or 250kB"
         )
     return value
 
 
-def spoken(bytes_s: float) -> str:
-    """A bandwidth in bits a second, as links are sold."""
-    if math.isinf(bytes_s):
-        return "no bandwidth"
+def as_bits(bytes_s: float) -> str:
+    """A finite bandwidth in bits per second, as links are sold."""
     bits = bytes_s * 8
     for factor, name in ((10**9, "Gbit/s"), (10**6, "Mbit/s"), (10**3, "kbit/s")):
         if bits >= factor:

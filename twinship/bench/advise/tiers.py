@@ -1,7 +1,10 @@
-"""IoT Hub's daily message quotas: what a stream of messages takes of each tier. No prices: they change.
+"""IoT Hub's daily message quotas: how many units of each tier a stream of messages needs. No prices.
 
-Source: learn.microsoft.com/azure/iot-hub/iot-hub-devguide-quotas-throttling and the IoT Hub pricing page: a
-day's quota for each unit; a message counts once for every started block of 4 KB, on the free tier 0.5 KB.
+Source: learn.microsoft.com/azure/iot-hub/iot-hub-devguide-quotas-throttling and the IoT Hub pricing page.
+Each unit has a daily quota. A message counts once for every started block: 4 KB, on the free tier 0.5 KB.
+
+>>> [need.units for need in needs((Stream(10_000, 1_100),))]
+[None, 1, 1, 1]
 """
 
 from __future__ import annotations
@@ -16,11 +19,11 @@ DAY_S: Final = 86_400
 
 @dataclass(frozen=True)
 class Tier:
-    """A size of IoT Hub. `block`: bytes that count as one message."""
+    """A tier of IoT Hub."""
 
     name: str
     per_unit: int  # messages a day
-    block: int
+    block: int  # bytes that count as one message
     max_units: int | None = None
 
 
@@ -34,7 +37,7 @@ TIERS: Final = (
 
 @dataclass(frozen=True)
 class Stream:
-    """Messages of one kind from one device."""
+    """The messages of one kind from one device."""
 
     per_day: float
     size: int  # bytes: body and properties
@@ -42,7 +45,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Need:
-    """What one tier would have to carry. `units` is None where the tier has not so many."""
+    """The load on one tier. `units` is None if the tier does not offer so many."""
 
     tier: str
     metered: int  # messages a day, as this tier counts them
@@ -50,7 +53,7 @@ class Need:
 
 
 def needs(streams: Sequence[Stream]) -> tuple[Need, ...]:
-    """For each tier what these streams together take of it."""
+    """The load of all streams together, for each tier."""
     return tuple(_need(tier, streams) for tier in TIERS)
 
 

@@ -1,1 +1,1 @@
-"""The other programs that the bench runs beside ours."""
+"""Programs that the bench measures beside Twinship, as child processes."""

@@ -1,7 +1,7 @@
-"""`python -m twinship.bench.peers.floor`: the least that can answer a frame, on bare paho. The floor's other process.
+"""`python -m twinship.bench.peers.floor`: the minimal program that answers a frame, on bare paho.
 
-A PNG comes in, its label goes out, with the same model file and runtime as the inference module: no identity,
-no ledger, no order, no repeats, no settings.
+It receives a PNG and publishes the label, with the same model file and runtime as the inference module, but
+without frame identity, stage times, ordering, repeats or settings.
 """
 
 from __future__ import annotations
@@ -32,19 +32,20 @@ STAMP_BYTES: Final = 8  # CLOCK_MONOTONIC ns at capture, in front of the picture
 
 @dataclass(frozen=True)
 class Peer:
-    """What the process is told on its command line."""
+    """The settings of the process, JSON on its command line."""
 
     port: int
-    ca: Path
+    ca: str
     inflight: int
-    model: Path
-    phases: list[int]  # how many frames until a line on stdout: the (captured, PUBACK) of each, monotonic ns
+    model: str
+    #: Frames in each phase. After a phase, one line on stdout has (capture, PUBACK) of each, monotonic ns.
+    phases: list[int]
 
 
 def client(peer: Peer, name: str) -> Any:
-    """A paho client that is not connected: TLS, NODELAY, so many messages outstanding."""
+    """A paho client that is not connected yet: TLS, TCP_NODELAY, `inflight` messages outstanding."""
     made = Client(client_id=name)
-    made.tls_set_context(ssl.create_default_context(cafile=str(peer.ca)))
+    made.tls_set_context(ssl.create_default_context(cafile=peer.ca))
     made.max_inflight_messages_set(peer.inflight)
     made.max_queued_messages_set(0)
     made.on_socket_open = lambda _client, _data, connection: connection.setsockopt(
@@ -53,27 +54,27 @@ def client(peer: Peer, name: str) -> Any:
     return made
 
 
-class Answering:
-    """Frames in, labels out; when so many are stored at the broker, one line says how long each took."""
+class Classifier:
+    """Receives frames and publishes labels. After each phase it writes the times of its frames to stdout."""
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
-        self._engine = Engine(read(peer.model.read_bytes()))
+        self._engine = Engine(read(Path(peer.model).read_bytes()))
         self._engine.warm()
         self._mqtt = client(peer, "inference")
         self._mqtt.on_connect = lambda *_: self._mqtt.subscribe(FRAMES, qos=1)
         self._mqtt.on_subscribe = lambda *_: self._mqtt.publish(READY, b"", qos=1, retain=True)
-        self._mqtt.on_message = self._answer
-        self._mqtt.on_publish = self._stored
+        self._mqtt.on_message = self._classify
+        self._mqtt.on_publish = self._acknowledged
         self._captured: dict[int, int] = {}  # packet id → when its frame was captured
-        self._walked: list[tuple[int, int]] = []
+        self._times: list[tuple[int, int]] = []
 
     def run(self) -> None:
-        """Until killed."""
+        """Run until the process is killed."""
         self._mqtt.connect(HOST, self._peer.port)
         self._mqtt.loop_forever()
 
-    def _answer(self, _client: object, _data: object, message: Any) -> None:
+    def _classify(self, _client: object, _data: object, message: Any) -> None:
         captured = int.from_bytes(message.payload[:STAMP_BYTES], "big")
         with Image.open(BytesIO(message.payload[STAMP_BYTES:])) as picture:
             pixels = np.asarray(picture)[:, :, np.newaxis]
@@ -81,24 +82,15 @@ class Answering:
         sent = self._mqtt.publish(PREDICTIONS, json.dumps({"label": label}), qos=1)
         self._captured[sent.mid] = captured
 
-    def _stored(self, _client: object, _data: object, mid: int) -> None:
+    def _acknowledged(self, _client: object, _data: object, mid: int) -> None:
         if (captured := self._captured.pop(mid, None)) is None:
-            return  # the word that it is ready
-        self._walked.append((captured, time.monotonic_ns()))
-        if len(self._walked) == self._peer.phases[0]:
+            return  # the READY message
+        self._times.append((captured, time.monotonic_ns()))
+        if len(self._times) == self._peer.phases[0]:
             self._peer.phases.pop(0)
-            sys.stdout.write(json.dumps(self._walked) + "\n")
-            sys.stdout.flush()
-            self._walked = []
-
-
-def main() -> None:
-    """Answer frames until killed."""
-    told = json.loads(sys.argv[1])
-    Answering(
-        Peer(told["port"], Path(told["ca"]), told["inflight"], Path(told["model"]), told["phases"])
-    ).run()
+            print(json.dumps(self._times), flush=True)  # noqa: T201
+            self._times = []
 
 
 if __name__ == "__main__":
-    main()
+    Classifier(Peer(**json.loads(sys.argv[1]))).run()

@@ -1,7 +1,7 @@
-"""`python -m twinship.bench.peers.http FOLDER MODEL`: the classifier of the common samples, a small HTTP server.
+"""`python -m twinship.bench.peers.http MODEL`: the classifier of the common samples, a small HTTP server.
 
-A picture is POSTed, its label is the answer. The samples use Flask, whose own server is built on the standard
-library's; here it is that one without Flask around it, so what is measured is rather too quick.
+It answers each POST of a picture with the label. The samples use Flask, whose own server is built on the
+standard library's; this one has no Flask around it, so it is rather too fast than too slow.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from inference.frames.preprocess import decode_file, prepare
 
 
 def main() -> None:
-    """Write the port into FOLDER/port, then answer until killed."""
-    folder, model = Path(sys.argv[1]), Path(sys.argv[2])
-    engine = Engine(read(model.read_bytes()))
+    """Write the port to stdout, then serve until the process is killed."""
+    engine = Engine(read(Path(sys.argv[1]).read_bytes()))
     engine.warm()
 
     class Classifier(BaseHTTPRequestHandler):
@@ -33,13 +32,11 @@ def main() -> None:
             self.end_headers()
             self.wfile.write(answer)
 
-        def log_message(self, format: str, *words: object) -> None:
-            """Says nothing: a log line for each frame is no part of the path."""
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Log nothing: a log line for each frame would be measured too."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Classifier) as server:
-        beside = folder / "port.new"
-        beside.write_text(str(server.server_address[1]))
-        beside.replace(folder / "port")
+        print(server.server_address[1], flush=True)  # noqa: T201
         server.serve_forever()
 
 

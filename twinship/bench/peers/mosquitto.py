@@ -1,4 +1,4 @@
-"""mosquitto as a process for one measurement: TLS, NODELAY, a window of messages. Measures nothing."""
+"""mosquitto as a process for one measurement: TLS, TCP_NODELAY, a window of outstanding messages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ READY_S: Final = 20.0
 
 @dataclass(frozen=True)
 class Broker:
-    """Where it listens, and the file with the root that its clients must trust."""
+    """A running broker. `ca` is the file with its root certificate."""
 
     port: int
     ca: Path
@@ -33,19 +33,19 @@ class Broker:
 
 
 def program() -> str | None:
-    """Where mosquitto is; None where it is not installed. Debian keeps it where only root looks."""
+    """The path of mosquitto; None if it is not installed. Debian installs it outside a user's PATH."""
     return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 
 
 def version(mosquitto: str) -> str:
-    """What it calls itself."""
-    said = subprocess.run([mosquitto, "-h"], capture_output=True, text=True, check=False).stdout
-    return said.partition("\n")[0].strip()
+    """Its name and version."""
+    text = subprocess.run([mosquitto, "-h"], capture_output=True, text=True, check=False).stdout
+    return text.partition("\n")[0].strip()
 
 
 @contextmanager
 def running(mosquitto: str, folder: Path, inflight: int) -> Iterator[Broker]:
-    """A broker on a free port of the loopback interface. Raises BenchFailed when it does not come up."""
+    """A broker on a free port of the loopback interface. Raises BenchFailed when it does not start."""
     folder.mkdir(parents=True)
     authority = Authority.create()
     chain, key = authority.issue([HOST])
@@ -67,7 +67,9 @@ def running(mosquitto: str, folder: Path, inflight: int) -> Iterator[Broker]:
 
 
 def _configuration(broker: Broker, folder: Path) -> str:
-    user = pwd.getpwuid(os.getuid()).pw_name  # started by root it would become another, and not read its key
+    user = pwd.getpwuid(
+        os.getuid()
+    ).pw_name  # else, started by root, it changes its user and cannot read the key
     return "\n".join(
         (
             f"user {user}",
@@ -89,17 +91,24 @@ def _free_port() -> int:
         return int(server.getsockname()[1])
 
 
+def accepts_tls(host: str, port: int, ca: Path) -> bool:
+    """Whether a TLS server that the root in `ca` certifies listens there."""
+    try:
+        context = ssl.create_default_context(cafile=str(ca))
+        with (
+            socket.create_connection((host, port), 1.0) as plain,
+            context.wrap_socket(plain, server_hostname=host),
+        ):
+            return True
+    except OSError:
+        return False
+
+
 def _wait_ready(process: subprocess.Popen[bytes], broker: Broker, log: Path) -> None:
-    context = ssl.create_default_context(cafile=str(broker.ca))
     deadline = time.monotonic() + READY_S
     while process.poll() is None and time.monotonic() < deadline:
-        try:
-            with (
-                socket.create_connection((HOST, broker.port), 1.0) as plain,
-                context.wrap_socket(plain, server_hostname=HOST),
-            ):
-                return
-        except OSError:
-            time.sleep(0.05)
-    said = " ".join(log.read_text(errors="replace").split())[-300:]
-    raise BenchFailed(f"mosquitto did not come up: {said}; cure: leave it uninstalled, or mend it")
+        if accepts_tls(HOST, broker.port, broker.ca):
+            return
+        time.sleep(0.05)
+    logged = " ".join(log.read_text(errors="replace").split())[-300:]
+    raise BenchFailed(f"mosquitto did not start: {logged}; cure: repair or uninstall it")

@@ -1,6 +1,6 @@
-"""`python -m twinship.bench.peers.without_nodelay camera_sim|inference`: a module with the SDK's sockets as they are.
+"""`python -m twinship.bench.peers.without_nodelay camera_sim|inference`: a module without TCP_NODELAY.
 
-The counter-proof for edgekit.hub.nagle: the one option that is left out here is what the difference is.
+It is the counter-proof for `edgekit.hub.nagle`: this one socket option is the only difference to the module.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MODULES = {"camera_sim": camera_sim.__main__.main, "inference": inference.__main
 
 
 def main() -> None:
-    """Run the module until told to stop."""
+    """Run the module until it is stopped."""
     nagle.switch_off = lambda client: None
     MODULES[sys.argv[1]]()
 

@@ -1,1 +1,1 @@
-"""The report of the bench: figures, thresholds, comparison, HTML page."""
+"""The report: figures from samples, thresholds, comparison, and the page for people."""

@@ -1,7 +1,10 @@
-"""Two reports side by side: which figure became better or worse, by more than it varies by itself.
+"""Compare two reports: which figures became better or worse by more than noise.
 
-A median comes with the lowest and highest of five parts of its measurement: two whose ranges overlap do not
-differ. A figure without a range must differ by NOISE. Pure but for `find`, which reads reports.
+A median has a range: the lowest and the highest median of the blocks of its measurement. Two figures whose
+ranges overlap count as equal. A figure without a range gets one of NOISE around it.
+
+>>> compare({"startup_s": 2.0}, {"startup_s": 1.0})[0].verdict
+'better'
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from twinship.bench.report import report
 
 NOISE: Final = 0.15
 HISTORY: Final = "commits"
-#: How a figure's name ends → whether more of it is better. Names without one are settings, not figures.
+#: End of a figure's name → whether more is better. A number whose name has no such end is a setting.
 UNITS: Final[Mapping[str, bool]] = {
     "per_s": True,
     "inflight_1": True,
@@ -35,7 +38,7 @@ _FACTS: Final = frozenset({"schema", "profile", "machine", "commit", "model", "m
 
 @dataclass(frozen=True)
 class Compared:
-    """One figure of both. `verdict`: better, worse or same."""
+    """One figure of both reports. `verdict`: better, worse or same."""
 
     name: str
     before: float
@@ -48,24 +51,26 @@ class Compared:
         return round(self.after / self.before, 3) if self.before else None
 
 
-def find(word: str, folder: Path) -> dict[str, Any]:
-    """The report in a file, or that of a commit that was measured here. Raises BenchFailed."""
-    kept = folder / HISTORY
-    if not (paths := [Path(word)] if Path(word).is_file() else sorted(kept.glob(f"{word}*.json"))):
-        named = report.named_commit(word)
-        paths = sorted(kept.glob(f"{named}*.json")) if named else []
+def find(name: str, folder: Path) -> dict[str, Any]:
+    """Read a report: `name` is a file, or a commit that was measured into `folder`. Raises BenchFailed."""
+    history = folder / HISTORY
+    if not (paths := [Path(name)] if Path(name).is_file() else sorted(history.glob(f"{name}*.json"))):
+        commit = report.named_commit(name)
+        paths = sorted(history.glob(f"{commit}*.json")) if commit else []
     if not paths:
-        raise BenchFailed(f"{word} is no report, and no commit with one in {kept}: measure it first")
+        raise BenchFailed(
+            f"{name} is not a report, and {history} has no report of such a commit: measure it first"
+        )
     if len(paths) > 1:
-        raise BenchFailed(f"{word} is {' or '.join(path.stem for path in paths)}: name one of them")
+        raise BenchFailed(f"{name} can be {' or '.join(path.stem for path in paths)}: name one of them")
     try:
         return report.read(paths[0])
     except ValueError as error:
-        raise BenchFailed(f"{paths[0]} is no report of twinship bench") from error
+        raise BenchFailed(f"{paths[0]} is not a report of twinship bench") from error
 
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Compared]:
-    """Every figure that both reports hold, in the order of the first. Raises BenchFailed for none."""
+    """Every figure of both reports, in the order of the first. Raises BenchFailed if there is none."""
     old, new = dict(_figures(before)), dict(_figures(after))
     rows = [_compared(name, old[name], new[name]) for name in old if name in new]
     if not rows:
@@ -74,11 +79,11 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Compare
 
 
 def caveats(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What makes the two hard to compare, in words."""
-    said = {"machine": "machines", "model": "models", "profile": "hub profiles"}
+    """The reasons why the two reports may not be comparable, one line each."""
+    plurals = {"machine": "machines", "model": "models", "profile": "hub profiles"}
     return [
-        f"measured with different {words}"
-        for name, words in said.items()
+        f"measured with different {plural}"
+        for name, plural in plurals.items()
         if before.get(name) != after.get(name)
     ]
 
@@ -92,13 +97,13 @@ class _Figure:
 
 
 def _figures(report: Mapping[str, Any]) -> Iterator[tuple[str, _Figure]]:
-    yield from _walk("", {name: value for name, value in report.items() if name not in _FACTS})
+    yield from _named_figures("", {name: value for name, value in report.items() if name not in _FACTS})
 
 
-def _walk(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, _Figure]]:
+def _named_figures(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, _Figure]]:
     for name, value in table.items():
         if isinstance(value, Mapping):
-            yield from _walk(f"{prefix}{name}.", value)
+            yield from _named_figures(f"{prefix}{name}.", value)
         elif isinstance(value, int | float) and (better := _more_is_better(name)) is not None:
             lowest, highest = _range(name, table) or (value * (1 - NOISE / 2), value * (1 + NOISE / 2))
             yield prefix + name, _Figure(float(value), lowest, highest, better)
@@ -109,7 +114,7 @@ def _more_is_better(name: str) -> bool | None:
 
 
 def _range(name: str, table: Mapping[str, Any]) -> tuple[float, float] | None:
-    """p50_ms → p50_range_ms, per_s → range_per_s, inflight_1 → inflight_1_range."""
+    """The range of a figure: p50_ms has p50_range_ms, per_s range_per_s, inflight_1 inflight_1_range."""
     first, _, unit = name.rpartition("_")
     for other in (f"{first}_range_{unit}", f"range_{name}", f"{name}_range"):
         if isinstance(table.get(other), list) and len(table[other]) == 2:

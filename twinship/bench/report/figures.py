@@ -1,14 +1,20 @@
-"""Figures from samples: percentiles, and how much a median varies within one measurement. Pure."""
+"""Figures from samples: percentiles, and how much a median varies within one measurement.
+
+>>> Latencies([1.0, 2.0, 3.0, 4.0, 9.0]).figures()["p90_ms"]
+9.0
+>>> rates([900.0, 1000.0, 950.0])
+{'per_s': 950.0, 'range_per_s': [900.0, 1000.0]}
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from twinship.demo.report import percentile
 
-BLOCKS: Final = 5  # neighbouring samples; what a busy minute does to one of them shows in the range
+BLOCKS: Final = 5  # of neighbouring samples: a short disturbance shows in the range of their medians
 
 
 @dataclass(frozen=True)
@@ -18,9 +24,19 @@ class Latencies:
     samples_ms: Sequence[float]
 
     def figures(self) -> dict[str, object]:
-        """p50, p90 and p99 by nearest rank, and the lowest and highest p50 of five neighbouring blocks."""
+        """p50, p90 and p99 by nearest rank, and the range of p50."""
         known = {f"p{each}_ms": round(percentile(self.samples_ms, each), 4) for each in (50, 90, 99)}
-        return {**known, "p50_range_ms": spread([percentile(each, 50) for each in blocks(self.samples_ms)])}
+        return {**known, "p50_range_ms": median_range(self.samples_ms)}
+
+
+def rates(per_s: Sequence[float]) -> dict[str, Any]:
+    """The median of repeated rates, and their range."""
+    return {"per_s": median(per_s), "range_per_s": spread(per_s)}
+
+
+def median_range(samples: Sequence[float]) -> list[float]:
+    """The lowest and the highest median of the blocks."""
+    return spread([median(block) for block in blocks(samples)])
 
 
 def blocks(samples: Sequence[float]) -> list[Sequence[float]]:
@@ -30,10 +46,10 @@ def blocks(samples: Sequence[float]) -> list[Sequence[float]]:
 
 
 def spread(values: Sequence[float]) -> list[float]:
-    """The lowest and the highest."""
+    """The lowest and the highest value."""
     return [round(min(values), 4), round(max(values), 4)]
 
 
 def median(values: Sequence[float]) -> float:
-    """The one in the middle, always one that was measured."""
+    """The middle value by nearest rank: always one of the values."""
     return percentile(values, 50)

@@ -1,4 +1,4 @@
-"""`report.html`: the report for people, in one file that loads nothing. Pure: a report in, a page out."""
+"""`report.html`: the report for people, in a single file that loads nothing else."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from twinship.bench.report.svg_bars import Row, bars
 from twinship.bench.report.thresholds import figure
 
 RATES: Final = ("10", "50", "200")
-#: Who is drawn at each rate: words, where its p50 is for a rate.
+#: The bars for each rate: label, path of the p50 in the report.
 LATENCIES: Final = (
     ("floor: paho, mosquitto", "floor.{}.p50_ms"),
     ("Twinship: camera, hub, inference", "single.{}.p50_ms"),
-    ("the same without NODELAY", "naive.{}.p50_ms"),
-    ("a POST for each frame (no hub)", "naive.http.{}.p50_ms"),
+    ("Twinship without NODELAY", "naive.{}.p50_ms"),
+    ("one POST per frame, no hub", "naive.http.{}.p50_ms"),
 )
+#: Label, path in the report, index of the colour.
 THROUGHPUTS: Final = (
     ("the SDK alone, 1 outstanding", "sdk.strict.per_s", 0),
     ("the SDK alone, window 16", "sdk.window_16.per_s", 0),
@@ -42,10 +43,10 @@ def html(report: Mapping[str, Any]) -> str:
     """The whole page."""
     parts = [
         _facts(report),
-        _section("Where the figures stand", _standings(report)),
+        _section("Figures against their thresholds", _results(report)),
         _section("One frame: captured → PUBACK of its prediction, p50", _latencies(report)),
-        _section("Where a frame's time goes at 50 frames/s, p50 of each stage", _stages(report)),
-        _section("Frames in a second", _throughputs(report)),
+        _section("The stages of a frame at 50 frames/s, p50", _stages(report)),
+        _section("Frames per second", _throughputs(report)),
         *(_section(f"{name}: {_about(name)}", _table(report[name])) for name in SCENARIOS if name in report),
     ]
     return (
@@ -64,18 +65,18 @@ def _section(title: str, body: str) -> str:
 
 def _facts(report: Mapping[str, Any]) -> str:
     machine, profile, model = (report.get(each, {}) for each in ("machine", "profile", "model"))
-    said = (
+    lines = (
         f"{machine.get('processor')}, {machine.get('cores')} cores, {machine.get('memory_mb')} MB, "
         f"{machine.get('system')} {machine.get('machine')}, Python {machine.get('python')}",
         f"commit {report.get('commit') or 'unknown'}",
         f"model {model.get('sha256', '')[:16]}…, {model.get('dataset')}",
-        f"hub: {profile.get('hub')}, one message outstanding unless said otherwise, "
+        f"hub: {profile.get('hub')}, one message outstanding unless the name says otherwise, "
         f"durability {profile.get('durability')}: a message is stored before its PUBACK",
     )
-    return f"<p>{'<br>'.join(map(escape, said))}</p>"
+    return f"<p>{'<br>'.join(map(escape, lines))}</p>"
 
 
-def _standings(report: Mapping[str, Any]) -> str:
+def _results(report: Mapping[str, Any]) -> str:
     rows = [
         f"<tr><td>{escape(bar['name'])}</td><td class=number>{_number(bar['value'])}</td>"
         f"<td>{escape(bar['unit'])}</td><td class=number>{'≥' if bar['more_is_better'] else '≤'} "
@@ -91,8 +92,8 @@ def _latencies(report: Mapping[str, Any]) -> str:
     charts = []
     for rate in RATES:
         rows = [
-            Row(words, [(value, place)], f"{value:.2f} ms")
-            for place, (words, path) in enumerate(LATENCIES)
+            Row(label, [(value, colour)], f"{value:.2f} ms")
+            for colour, (label, path) in enumerate(LATENCIES)
             if (value := figure(report, path.format(rate))) is not None
         ]
         charts += [f"<h3>{rate} frames/s</h3>{bars(rows)}"] if rows else []
@@ -102,16 +103,16 @@ def _latencies(report: Mapping[str, Any]) -> str:
 def _stages(report: Mapping[str, Any]) -> str:
     stages: Mapping[str, float] = report.get("single", {}).get("50", {}).get("stages_p50_ms", {})
     rows = [
-        Row(name, [(ms, place)], f"{ms * 1e3:,.0f} µs" if ms < 0.1 else f"{ms:.2f} ms")
-        for place, (name, ms) in enumerate(stages.items())
+        Row(name, [(ms, colour)], f"{ms * 1e3:,.0f} µs" if ms < 0.1 else f"{ms:.2f} ms")
+        for colour, (name, ms) in enumerate(stages.items())
     ]
     return bars(rows) if rows else ""
 
 
 def _throughputs(report: Mapping[str, Any]) -> str:
     rows = [
-        Row(words, [(value, colour)], f"{value:,.0f} /s")
-        for words, path, colour in THROUGHPUTS
+        Row(label, [(value, colour)], f"{value:,.0f} /s")
+        for label, path, colour in THROUGHPUTS
         if (value := figure(report, path)) is not None
     ]
     return bars(rows) if rows else ""
@@ -133,8 +134,8 @@ def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
         if all(isinstance(each, int | float) for each in value):
             yield prefix, " – ".join(_number(each) for each in value)
         else:
-            for place, each in enumerate(value):
-                yield from _leaves(f"{prefix} {place}", each)
+            for index, each in enumerate(value):
+                yield from _leaves(f"{prefix} {index}", each)
     else:
         yield prefix, _number(value) if isinstance(value, int | float) else str(value)
 

@@ -1,1 +1,1 @@
-"""Simulator and modules as processes for one measurement."""
+"""Simulator and modules as processes, for one measurement."""

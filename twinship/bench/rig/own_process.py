@@ -1,4 +1,4 @@
-"""A measurement in a process of its own."""
+"""Run a measurement in its own process."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ T = TypeVar("T")
 
 
 def own_process(measure: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    """What it gives. This process may just have trained: beside TensorFlow tflite-runtime loads no model."""
+    """Call `measure` in a new process and return its result.
+
+    tflite-runtime loads no model in a process that has loaded TensorFlow, and this process may have trained.
+    """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(measure, *arguments, **named).result()

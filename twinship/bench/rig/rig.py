@@ -1,7 +1,4 @@
-"""The real path on this machine for one measurement: simulator, modules, a key, a model by twin.
-
-Starts and steers; measures nothing.
-"""
+"""The real path on this machine for one measurement: simulator, modules, a signing key, a model by twin."""
 
 from __future__ import annotations
 
@@ -17,6 +14,7 @@ from typing import Any, Self
 
 from twinship import project
 from twinship.bench import BenchFailed
+from twinship.demo.report import Sent, Upstream, read_sent, read_upstream
 from twinship.fleet import connection as connections
 from twinship.fleet import keys
 from twinship.fleet.publish import PublishResult, publish
@@ -33,21 +31,21 @@ GRACE_S = 10.0
 
 @dataclass(frozen=True)
 class RigSettings:
-    """`folder` is the rig's own. `desired`: module → patch of its desired properties, before it starts."""
+    """`folder` is used by this rig only."""
 
     folder: Path
     pictures: Path
+    #: module → patch of its desired properties, applied before the modules start
     desired: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    leave_out: frozenset[str] = frozenset()  # modules that the measurement stands in for
+    leave_out: frozenset[str] = frozenset()  # modules that the measurement itself replaces
     delivery_window: int = 1
-    #: a Python module that is started with each of the manifest's names in place of the modules themselves
-    program: str = ""
+    program: str = ""  # Python module to run in place of each module, with the module's name as its argument
 
 
 class Rig:
-    """Entering starts the hub; modules start when asked for. Leaving ends every process.
+    """Entering starts the hub, `start` the modules; leaving ends every process.
 
-    A second rig in the same folder finds the twins, the models and the queue that the first one left.
+    A second rig in the same folder finds the twins, the models and the queue of the first one.
     """
 
     def __init__(self, settings: RigSettings) -> None:
@@ -57,7 +55,7 @@ class Rig:
         self._keys = settings.folder / "keys"
 
     def __enter__(self) -> Self:
-        if not self._keys.exists():  # else a rig that was here before starts again, with all that it had
+        if not self._keys.exists():  # an earlier rig in this folder has left its keys
             keys.new(self._keys)
         settings = self.settings
         variables = {
@@ -67,7 +65,7 @@ class Rig:
         simulator = Simulator(
             SimulatorSettings(
                 project.manifest(),
-                settings.folder / "simulator",
+                self.simulator_folder,
                 variables,
                 device=DEVICE,
                 leave_out=frozenset(MODULES) if settings.program else settings.leave_out,
@@ -86,14 +84,14 @@ class Rig:
         self._exits.close()
 
     def start(self) -> None:
-        """Start the modules that are not left out."""
+        """Start the modules, except those in `leave_out`."""
         self.simulator.start_modules()
         if self.settings.program:
             for name in MODULES:
                 self._exits.callback(self._stop, self._start(name))
 
     def stop(self) -> None:
-        """End the modules, in good order and before the hub."""
+        """End the modules in their proper order; the hub goes on."""
         self.simulator.stop_modules()
         for process in self._started:
             self._stop(process)
@@ -122,13 +120,23 @@ class Rig:
 
     @property
     def upstream(self) -> Path:
-        """What has left for the cloud, one message a line."""
+        """The messages that reached IoT Hub, one JSON object in a line."""
         return self.simulator.endpoints.upstream
 
     @property
+    def simulator_folder(self) -> Path:
+        """The folder of the running simulator, for its faults and metrics."""
+        return self.settings.folder / "simulator"
+
+    @property
     def sent(self) -> Path:
-        """The camera's ledger: the frames that are stored. It keeps one where its twin asks for it."""
-        return self.settings.folder / "simulator" / "modules" / "camera_sim" / "sent.jsonl"
+        """The camera's send log: the frames that the hub stored. Its twin section must ask for it."""
+        return self.simulator_folder / "modules" / "camera_sim" / "sent.jsonl"
+
+    def records(self) -> tuple[tuple[Sent, ...], Upstream]:
+        """The camera's send log and the messages upstream, parsed. Raises OSError if one is missing."""
+        with self.sent.open() as sent, self.upstream.open() as upstream:
+            return read_sent(sent), read_upstream(upstream)
 
     def patch(self, module: str, desired: Mapping[str, Any]) -> None:
         """Merge into a module's desired properties."""
@@ -136,16 +144,19 @@ class Rig:
             hub.patch_desired(DEVICE, module, desired, "*")
 
     def reported(self, module: str) -> dict[str, Any]:
-        """What a module says of itself."""
+        """A module's reported properties."""
         with ServiceHub(self.connection) as hub:
             return dict(hub.module_twin(DEVICE, module).reported)
 
     def publish(self, model: Path, *, until_active: bool = False) -> PublishResult:
-        """Ship a model by twin and wait until it answers, or has passed probation. Raises BenchFailed."""
+        """Publish a model and wait until the module serves it, or with `until_active` until probation ends.
+
+        Raises BenchFailed when the module does not accept it.
+        """
         key = keys.signing_key(self._keys)
         result = publish(
             self.connection, model, key, DEVICE, "inference", wait_s=VERDICT_S, until_active=until_active
         )
         if not result.ok:
-            raise BenchFailed(f"{result.ref} was not taken by the module: {result.verdict.state}")
+            raise BenchFailed(f"the module did not accept {result.ref}: {result.verdict.state}")
         return result

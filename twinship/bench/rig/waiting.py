@@ -1,29 +1,39 @@
-"""Waiting for other processes, and reading the ledgers that they write meanwhile."""
+"""Wait for other processes, and read the files that they append to."""
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from twinship.bench import BenchFailed
 
-LOOK_S: Final = 0.05
+POLL_S: Final = 0.05
 
 
-def until(true: Callable[[], bool], patience_s: float, what: str) -> None:
-    """Look until it is true. Raises BenchFailed after so long."""
-    deadline = time.monotonic() + patience_s
-    while not true():
+def until(
+    condition: Callable[[], object],
+    timeout_s: float,
+    what: str,
+    *,
+    every_s: float = POLL_S,
+    process: subprocess.Popen[Any] | None = None,
+) -> None:
+    """Wait until the condition holds. Raises BenchFailed after the time-out, or when `process` ends first."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if process is not None and process.poll() is not None:
+            raise BenchFailed(f"the process ended with code {process.returncode} before {what}")
         if time.monotonic() > deadline:
-            raise BenchFailed(f"waited {patience_s:g} s in vain for {what}")
-        time.sleep(LOOK_S)
+            raise BenchFailed(f"waited {timeout_s:g} s in vain for {what}")
+        time.sleep(every_s)
 
 
-def lines(ledger: Path) -> list[str]:
-    """The whole lines of a file that somebody appends to; none where there is no file yet."""
-    if not ledger.exists():
+def whole_lines(path: Path) -> list[str]:
+    """The complete lines of a file that another process appends to; [] if there is no file yet."""
+    if not path.exists():
         return []
-    with ledger.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8") as file:
         return [line for line in file if line.endswith("\n")]

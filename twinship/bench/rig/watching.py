@@ -1,9 +1,8 @@
-"""Looks at running processes from outside: resident memory, edgeHub's queue, what it dropped."""
+"""Observe running processes from outside: resident memory, edgeHub's queue and its drop counters."""
 
 from __future__ import annotations
 
 import json
-import re
 import threading
 import urllib.request
 from dataclasses import dataclass, field
@@ -13,22 +12,26 @@ from typing import Final, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from twinship.bench.rig.memory import resident_mb
 from twinship.bench.rig.rig import DEVICE, Rig
 
-_RESIDENT: Final = re.compile(r"^VmRSS:\s+(\d+) kB$", re.MULTILINE)
 TIMEOUT_S: Final = 5.0
 
 
-def page(simulator: Path) -> str:
-    """edgeHub's metrics as it serves them; `simulator`: the folder of the running hub."""
+def metrics_page(simulator: Path) -> str:
+    """edgeHub's metrics as it serves them. `simulator` is the folder of the running simulator."""
     url = json.loads((simulator / "endpoints.json").read_text())["metrics"][DEVICE]["edgeHub"]
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is on this machine
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy: it is on this machine
     with opener.open(url, timeout=TIMEOUT_S) as answer:
         return str(answer.read().decode())
 
 
 def total(metrics: str, name: str, **labels: str) -> int:
-    """The sum of all samples of this name that have these labels; 0 where there is none."""
+    """The sum of all samples with this name and these labels; 0 if there is none.
+
+    >>> total('dropped_total{reason="a"} 3' + chr(10), "dropped_total", reason="a")
+    3
+    """
     samples = (sample for family in text_string_to_metric_families(metrics) for sample in family.samples)
     return int(
         sum(
@@ -45,34 +48,25 @@ def queued(metrics: str, module: str) -> int:
 
 
 def expired(metrics: str) -> int:
-    """Messages that outlived the time to live of their route."""
+    """Messages that edgeHub dropped because the time to live of their route was over."""
     return total(metrics, "edgehub_messages_dropped_total", reason="ttl_expiry")
 
 
 def connects(metrics: str, module: str) -> int:
-    """How often this module has come onto the line."""
+    """How often this module has connected."""
     return total(metrics, "edgehub_client_connect_success_total", id=f"{DEVICE}/{module}")
-
-
-def resident_mb(process: int) -> float:
-    """Resident memory; 0 for a process that has ended."""
-    try:
-        found = _RESIDENT.search(Path(f"/proc/{process}/status").read_text())
-    except OSError:
-        return 0.0
-    return int(found[1]) / 1024 if found else 0.0
 
 
 @dataclass
 class Peaks:
-    """The largest values since the watch began."""
+    """The largest values that were sampled."""
 
-    queue: int = 0
+    queue: int = 0  # messages in edgeHub for inference
     memory_mb: dict[str, float] = field(default_factory=dict)  # module → resident
 
 
-class Watch:
-    """Samples while it is entered."""
+class PeakSampler:
+    """Samples on a thread while it is entered, and once at the beginning."""
 
     EVERY_S: Final = 0.2
 
@@ -80,7 +74,7 @@ class Watch:
         self.peaks = Peaks()
         self._rig = rig
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="watching", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="peak-sampler", daemon=True)
 
     def __enter__(self) -> Self:
         self._sample()
@@ -93,15 +87,14 @@ class Watch:
         self._stop.set()
         self._thread.join()
 
-    def _watch(self) -> None:
+    def _run(self) -> None:
         while not self._stop.wait(self.EVERY_S):
             self._sample()
 
     def _sample(self) -> None:
         peaks = self.peaks
-        peaks.queue = max(peaks.queue, queued(page(self._rig.upstream.parent), "inference"))
+        peaks.queue = max(peaks.queue, queued(metrics_page(self._rig.simulator_folder), "inference"))
         for module, state in self._rig.simulator.states().items():
             if state.pid is not None:
-                peaks.memory_mb[module] = round(
-                    max(peaks.memory_mb.get(module, 0.0), resident_mb(state.pid)), 1
-                )
+                peak_mb = max(peaks.memory_mb.get(module, 0.0), resident_mb(state.pid))
+                peaks.memory_mb[module] = round(peak_mb, 1)

@@ -1,1 +1,1 @@
-"""The measurements, one module each."""
+"""The measurements. Each module has a function `measure`."""

@@ -1,4 +1,4 @@
-"""Which data the demo's models come from, and what they are held to."""
+"""The models of the demo: their data and the accuracy to expect."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import pytest
 from twinship.demo import DemoFailed, models
 
 
-@pytest.mark.parametrize(("name", "held_to"), [("mnist", True), ("folder", False), ("fashion_mnist", False)])
-def test_only_known_data_has_a_least_accuracy(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, held_to: bool
+@pytest.mark.parametrize(
+    ("name", "has_minimum"), [("mnist", True), ("folder", False), ("fashion_mnist", False)]
+)
+def test_only_known_data_has_a_minimum_accuracy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, has_minimum: bool
 ) -> None:
-    """Of anybody's pictures nobody knows how well they can be told apart."""
+    """For other pictures, the accuracy to expect is unknown."""
 
     def train(settings: Any, _progress: Any) -> Any:
         facts = SimpleNamespace(name=name, source="here", why="it was asked for")
@@ -25,7 +27,7 @@ def test_only_known_data_has_a_least_accuracy(
 
     monkeypatch.setattr("twinship_training.train.train", train)
     data = models.ensure(tmp_path, name, None, lambda text, share: None)
-    assert (data.minimum_accuracy is not None) is held_to
+    assert (data.minimum_accuracy is not None) is has_minimum
 
 
 def test_without_the_training_distribution_one_line_says_what_to_install(

@@ -1,4 +1,4 @@
-"""The sum of a run: every figure from the lines of its two ledgers."""
+"""The summary of a run from its send log and its messages upstream."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STAGES_MS = {
 
 
 def sent_line(seq: int, truth: str | None = "7", run: str = RUN) -> str:
-    """One line of the camera's ledger."""
+    """One line of the camera's send log."""
     return (
         json.dumps(
             {"camera": "c", "run": run, "seq": seq, "truth": truth, "captured": 1, "stored": 2, "bytes": 9}
@@ -31,14 +31,14 @@ def sent_line(seq: int, truth: str | None = "7", run: str = RUN) -> str:
 
 
 def before(seq: int, publish_ms: float = 1.0) -> dict[str, Any]:
-    """What a message says about the one before it."""
+    """The field of a message about an earlier frame."""
     return {"frame": {"camera": "c", "run": RUN, "seq": seq}, "publish_ms": publish_ms}
 
 
 def answer_line(
     seq: int, label: str = "7", *, version: str = "1", run: str = RUN, after: dict[str, Any] | None = None
 ) -> str:
-    """One prediction as it stands in upstream.jsonl."""
+    """One prediction as a line of upstream.jsonl."""
     body = {
         "schema": "twinship.prediction.v1",
         "instance": "i",
@@ -66,12 +66,12 @@ def latency_line(
 
 
 def summary(sent: list[str], upstream: list[str]) -> Summary:
-    """The sum of these lines."""
+    """The summary of these lines."""
     return summarise("data", read_sent(sent), read_upstream(upstream))
 
 
 def test_every_frame_answered_once_is_a_clean_run() -> None:
-    """Nothing lost, dropped or repeated; the truth decides the accuracy."""
+    """Nothing is lost, dropped or repeated; labels give the accuracy."""
     found = summary(
         [sent_line(0), sent_line(1)],
         [answer_line(0), answer_line(1, "1", after=before(0)), latency_line(after=before(1, 3.0))],
@@ -81,14 +81,14 @@ def test_every_frame_answered_once_is_a_clean_run() -> None:
 
 
 def test_total_is_the_sum_of_the_stages_with_the_publish_of_the_next_message() -> None:
-    """`publish` is known one message later; a frame whose publish nobody told has no total."""
+    """`publish` is known one message later; a frame whose publish time is unknown has no total."""
     found = summary([sent_line(0), sent_line(1)], [answer_line(0), answer_line(1, after=before(0, 2.0))])
     assert found.latency_ms["total"] == {"p50": 6.0, "p90": 6.0, "p99": 6.0}
     assert found.latency_ms["invoke"]["p50"] == 0.125
 
 
-def test_publish_times_that_come_late_come_together() -> None:
-    """When answers are made faster than they are stored, `earlier` tells what `before` has no room for."""
+def test_late_publish_times_are_read_from_earlier() -> None:
+    """`earlier` holds the publish times for which `before` has no room."""
     body = json.loads(latency_line(after=before(1, 3.0)))
     body["Body"]["earlier"] = [before(0, 2.0)]
     found = summary([sent_line(0), sent_line(1)], [answer_line(0), answer_line(1), json.dumps(body) + "\n"])
@@ -96,7 +96,7 @@ def test_publish_times_that_come_late_come_together() -> None:
 
 
 def test_a_stored_frame_without_answer_is_lost_unless_a_counter_names_it() -> None:
-    """Lost means PUBACKed, not answered, in no drop counter."""
+    """A lost frame was acknowledged, has no answer, and is in no drop counter."""
     sent = [sent_line(0), sent_line(1), sent_line(2)]
     assert summary(sent, [answer_line(0), latency_line()]).frames_lost == 2
     counted = summary(sent, [answer_line(0), latency_line(overload=1)])
@@ -104,7 +104,7 @@ def test_a_stored_frame_without_answer_is_lost_unless_a_counter_names_it() -> No
 
 
 def test_counters_are_cumulative_for_each_process() -> None:
-    """The newest message of a process counts, and restarted processes add up."""
+    """The newest message of each process counts; the processes are added up."""
     found = summary(
         [sent_line(0)],
         [answer_line(0), latency_line(overload=1), latency_line(overload=3), latency_line("j", overload=2)],
@@ -113,42 +113,42 @@ def test_counters_are_cumulative_for_each_process() -> None:
 
 
 def test_a_gap_in_the_camera_s_sequence_is_a_drop() -> None:
-    """A frame that the camera took and that was never stored is not silently missing."""
+    """A frame that was captured and never stored counts as dropped by the camera."""
     found = summary([sent_line(0), sent_line(2)], [answer_line(0), answer_line(2)])
     assert found.dropped_by_reason == {"camera": 1}
 
 
 def test_frames_of_another_run_are_ignored_and_counted() -> None:
-    """A stored frame of an earlier run must not improve or spoil this one."""
+    """A frame of an earlier run does not change the figures of this one."""
     found = summary([sent_line(0)], [answer_line(0), answer_line(0, "9", run="00000000000000bb")])
     assert (found.foreign_frames, found.frames_answered, found.accuracy) == (1, 1, 1.0)
 
 
 def test_repeats_count_both_what_came_in_and_what_went_out_again() -> None:
-    """At-least-once delivery shows at both ends of the inference module."""
+    """At-least-once delivery can repeat messages at both ends of the inference module."""
     found = summary([sent_line(0)], [answer_line(0), answer_line(0), latency_line(repeats=2)])
     assert (found.repeats, found.frames_answered) == (3, 1)
 
 
 def test_each_version_has_its_own_frames_and_accuracy() -> None:
-    """A hot swap must not hide behind an average."""
+    """An average over both models would hide a difference."""
     found = summary([sent_line(0), sent_line(1)], [answer_line(0), answer_line(1, "1", version="2")])
     assert (found.by_version["1"].accuracy, found.by_version["2"].accuracy) == (1.0, 0.0)
     assert found.by_version["2"].sha256 == "s2"
 
 
 def test_own_pictures_without_truth_have_no_accuracy() -> None:
-    """No truth is not the same as wrong."""
+    """An unknown label does not count as a wrong answer."""
     assert summary([sent_line(0, None)], [answer_line(0)]).accuracy is None
 
 
-def test_a_ledger_cut_in_the_middle_of_a_line_is_read_up_to_it() -> None:
-    """A killed camera leaves half a line; the rest counts."""
+def test_an_incomplete_last_line_is_ignored() -> None:
+    """A killed camera leaves one in its send log."""
     assert len(read_sent([sent_line(0), sent_line(1)[:20]])) == 1
 
 
-def test_a_broken_upstream_line_is_counted_and_passed_over() -> None:
-    """One bad line hides no other."""
+def test_an_unreadable_upstream_line_is_counted_and_skipped() -> None:
+    """The other lines still count."""
     found = read_upstream(
         ["{", json.dumps({"Body": {"schema": "twinship.prediction.v1"}}), '{"Body": "AAAA"}', answer_line(0)]
     )
@@ -162,17 +162,17 @@ def test_percentiles_are_observed_values(percent: float, expected: float) -> Non
 
 
 def test_each_shortcoming_is_named() -> None:
-    """A failed run says why, and a clean one says nothing."""
+    """A clean run has none."""
     clean = summary([sent_line(0), sent_line(1)], [answer_line(0), answer_line(1, version="2")])
     assert shortcomings(clean, expected_frames=2, expected_versions=["1", "2"], minimum_accuracy=0.9) == []
     poor = summary([sent_line(0)], [])
-    said = " / ".join(shortcomings(poor, expected_frames=2, expected_versions=["1"], minimum_accuracy=0.9))
-    for word in ("1 of 2 frames", "lost", "version 1 answered nothing", "accuracy None"):
-        assert word in said
+    lines = " / ".join(shortcomings(poor, expected_frames=2, expected_versions=["1"], minimum_accuracy=0.9))
+    for text in ("1 of 2 frames", "lost", "version 1 answered nothing", "accuracy None"):
+        assert text in lines
 
 
 def test_two_versions_with_the_same_weights_are_no_swap() -> None:
-    """The swap must change what answers, not only its name."""
+    """A second version with the same weights is the same model."""
     same = [answer_line(0), answer_line(1, version="2").replace('"w2"', '"w1"')]
     found = summary([sent_line(0), sent_line(1)], same)
     assert "two versions have the same weights" in shortcomings(
@@ -181,14 +181,14 @@ def test_two_versions_with_the_same_weights_are_no_swap() -> None:
 
 
 def test_summary_json_holds_the_named_keys() -> None:
-    """Scripts read these names."""
+    """Scripts depend on these names."""
     plain = summary([sent_line(0)], [answer_line(0)]).to_json()
     assert json.loads(json.dumps(plain))["by_version"]["1"]["frames"] == 1
     assert {"dataset", "frames_sent", "frames_lost", "latency_ms", "accuracy"} <= plain.keys()
 
 
 def batch_line(*seqs: int, after: dict[str, Any] | None = None) -> str:
-    """The answers to a batch as they stand in upstream.jsonl."""
+    """The answers to a batch as a line of upstream.jsonl."""
     records = [json.loads(answer_line(seq))["Body"] for seq in seqs]
     return (
         json.dumps({"Body": {"schema": "twinship.predictions.v1", "predictions": records, "before": after}})
@@ -197,7 +197,7 @@ def batch_line(*seqs: int, after: dict[str, Any] | None = None) -> str:
 
 
 def test_the_answers_to_a_batch_count_frame_by_frame() -> None:
-    """And have the publish time that is told under the first one's name."""
+    """All have the publish time that is reported for the first of them."""
     found = summary(
         [sent_line(seq) for seq in range(4)],
         [batch_line(0, 1, 2), answer_line(3, after=before(0, 2.0)), latency_line(after=before(3, 2.0))],

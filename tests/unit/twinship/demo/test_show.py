@@ -1,4 +1,4 @@
-"""The screen of the demo."""
+"""The terminal output of the demo."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from rich.console import Console
 from twinship.demo.show import Screen
 
 
-def test_a_step_says_a_path_as_it_is() -> None:
-    """A folder in square brackets is neither markup nor an error."""
-    said = io.StringIO()
-    Screen(Console(file=said, width=100)).step("data: pictures of /p/[/x]/[bold]")
-    assert said.getvalue() == "▸ data: pictures of /p/[/x]/[bold]\n"
+def test_a_step_prints_a_path_unchanged() -> None:
+    """Square brackets in a path are not markup."""
+    output = io.StringIO()
+    Screen(Console(file=output, width=100)).step("data: pictures of /p/[/x]/[bold]")
+    assert output.getvalue() == "▸ data: pictures of /p/[/x]/[bold]\n"

@@ -1,7 +1,8 @@
-"""`python -m twinship.bench.scenarios.delay.cloud`: the cloud side of scenario `delay`: the device's engine behind IoT Hub.
+"""`python -m twinship.bench.scenarios.delay.cloud`: the cloud side of scenario `delay`.
 
-Reads what arrives upstream, answers each frame of the sender with the inference module's own code, and calls
-the sender's method `answer`. A message without a picture is answered without a model: an empty round trip.
+It reads the messages that arrive at IoT Hub, classifies each frame with the inference module's code, and
+calls the sender's direct method `answer`. A message without a picture is answered at once: an empty round
+trip.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from twinship.bench.scenarios.delay.sender import EMPTY
 from twinship.fleet.connection import read_env_file
 from twinship.simulator.edge_agent.service_client import ConnectionString, ServiceClient
 
-LOOK_S: Final = 0.001
+POLL_S: Final = 0.001
 CALL_S: Final = 60.0
-CALLED_AS: Final = "camera_sim"
+SENDER: Final = "camera_sim"  # the module identity of the sender
 
 
 async def answer_all(upstream: TextIO, client: ServiceClient, engine: Engine) -> None:
-    """Answer whatever comes, until cancelled."""
+    """Answer all messages until cancelled."""
     async with asyncio.TaskGroup() as calls:
         async for message in follow(upstream):
             if (seq := answered(message, engine)) is not None:
@@ -38,22 +39,22 @@ async def answer_all(upstream: TextIO, client: ServiceClient, engine: Engine) ->
                     "payload": {"seq": seq},
                     "responseTimeoutInSeconds": int(CALL_S),
                 }
-                path = ("twins", DEVICE, "modules", CALLED_AS, "methods")
+                path = ("twins", DEVICE, "modules", SENDER, "methods")
                 calls.create_task(client.call("POST", *path, body=body, timeout_s=CALL_S))
 
 
 async def follow(upstream: TextIO) -> AsyncIterator[dict[str, Any]]:
-    """The messages that are appended from here on."""
+    """Each message that is appended to the file from now on."""
     rest = ""
     while True:
         *lines, rest = (rest + upstream.read()).split("\n")
         for line in lines:
             yield json.loads(line)
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(POLL_S)
 
 
 def answered(message: dict[str, Any], engine: Engine) -> int | None:
-    """The seq of a message that wants an answer, once the model has one; None for any other message."""
+    """Classify the picture of a message and return its seq; None for a message that is not the sender's."""
     properties, kind = message["Properties"], message["SystemProperties"].get("contentType", "")
     if "seq" not in properties:
         return None
@@ -65,13 +66,13 @@ def answered(message: dict[str, Any], engine: Engine) -> int | None:
 
 
 async def serve(upstream: TextIO, service: ConnectionString, ca: Path, engine: Engine) -> None:
-    """Answer until the process is ended."""
+    """Answer all messages until the process ends."""
     print("ready", flush=True)  # noqa: T201
     await answer_all(upstream, ServiceClient(service, ca), engine)
 
 
 def main() -> None:
-    """From the command line."""
+    """Parse the command line, load the model and serve."""
     parser = argparse.ArgumentParser()
     for option in ("--upstream", "--service-env", "--ca", "--model"):
         parser.add_argument(option, type=Path, required=True)

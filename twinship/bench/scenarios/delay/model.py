@@ -1,8 +1,8 @@
-"""The second formula of scenario `delay`: how long until a model answers that comes over a thin link.
+"""The second formula of scenario `delay`: the time until a model serves that arrives over a slow link.
 
-The model travels inside the twin, as `twinship publish` sends it, and answers from its promotion on, which
-the module writes into its twin by its own clock. Every publish is of a new version: one that the device has
-had before would need no proof.
+The model travels inside the twin, as `twinship publish` sends it. It serves from the beginning of its
+probation, and the module reports when that was by its own clock. Every publish has a new version: the module
+does not prove a version again that it has in its store.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from inference.artefact import pack, read
 from inference.model_section import ModelState
-from twinship.bench import BenchFailed
 from twinship.bench.rig.rig import DEVICE, Rig
+from twinship.bench.rig.waiting import until
 from twinship.bench.scenarios.delay.formulas import model_s
 from twinship.bench.scenarios.delay.points import Point
 from twinship.fleet import keys
@@ -27,12 +27,12 @@ from twinship.simulator import LINK_DELAY, LINK_RATE, end_faults, set_fault, sho
 
 MODULE: Final = "inference"
 PROMOTED_S: Final = 60.0
-LOOK_S: Final = 0.1
-BANDWIDTHS: Final = (8_000.0, 12_500.0, 25_000.0, 50_000.0)  # bytes/s: as of radios for things
+POLL_S: Final = 0.1
+MODEL_BANDWIDTHS: Final = (8_000.0, 12_500.0, 25_000.0, 50_000.0)  # bytes/s, as of low-power radio links
 
 
 class ModelLink:
-    """Publishes over the rig's link. `rtt_s`: by the link's delay, what an empty round trip takes longer."""
+    """Publishes over the rig's link. `rtt_s`: delay of the link → additional time of an empty round trip."""
 
     def __init__(self, rig: Rig, model: Path, scratch: Path, rtt_s: Mapping[float, float]) -> None:
         self._rig = rig
@@ -43,10 +43,10 @@ class ModelLink:
         self._numbers = itertools.count()
 
     def points(self, bandwidths: tuple[float, ...], delays_s: tuple[float, ...]) -> list[Point]:
-        """Each latency with each bandwidth; before each, a publish without a limit.
+        """Measure each latency with each bandwidth, and before each a publish without a limit.
 
-        A proof is a process of its own, whose time depends on what else the machine does: publishes with and
-        without a limit take turns, so that neither has the quiet hour to itself.
+        The time of a proof depends on the load of the machine. Publishes with and without a limit alternate,
+        so that both meet the same load.
         """
         unlimited, measured = [], []
         for delay, bandwidth in itertools.product(delays_s, bandwidths):
@@ -56,7 +56,7 @@ class ModelLink:
         return [self._point(processing_s, *each) for each in measured]
 
     def _limited(self, bandwidth: float, delay: float) -> tuple[int, float]:
-        simulator = self._rig.upstream.parent
+        simulator = self._rig.simulator_folder
         set_fault(simulator, LINK_DELAY, delay)
         set_fault(simulator, LINK_RATE, bandwidth)
         published = self._publish()
@@ -71,18 +71,18 @@ class ModelLink:
         return Point(bandwidth, delay, data_bytes, processing_s, predicted_s, took_s)
 
     def _carried(self) -> int:
-        """Bytes that the hub has sent to the module: the model goes that way."""
-        return int(show_faults(self._rig.upstream.parent)["carried"][f"{DEVICE}/{MODULE}"][1])
+        """Bytes that the hub has sent to the module, the model among them."""
+        return int(show_faults(self._rig.simulator_folder)["carried"][f"{DEVICE}/{MODULE}"][1])
 
     def _publish(self) -> tuple[int, float]:
-        """Bytes on the wire and seconds, from the twin's patch to the promotion of an unknown version."""
+        """Publish a new version: bytes on the wire, and seconds from the twin's patch to the promotion."""
         version = f"0.{next(self._numbers)}.0"
         section = sign(self._version(version), self._key).section()
-        self._rig.patch(MODULE, {"model": None})  # so that no part of an older one is left
-        self._wait("unassigned", lambda status: status["state"] == ModelState.UNASSIGNED)
+        self._rig.patch(MODULE, {"model": None})  # so that nothing of an older one is left in the twin
+        self._wait("unassigned", lambda: self._status()["state"] == ModelState.UNASSIGNED)
         before, begun = self._carried(), time.time()
         self._rig.patch(MODULE, {"model": section})
-        self._wait(f"running {version}", lambda status: promoted(status, version))
+        self._wait(f"running {version}", lambda: promoted(self._status(), version))
         return self._carried() - before, promoted(self._status(), version) - begun
 
     def _version(self, version: str) -> Path:
@@ -95,19 +95,15 @@ class ModelLink:
     def _status(self) -> Mapping[str, Any]:
         return dict(self._rig.reported(MODULE)["modelStatus"])
 
-    def _wait(self, what: str, true: Callable[[Mapping[str, Any]], object]) -> None:
-        deadline = time.monotonic() + PROMOTED_S
-        while not true(self._status()):
-            if time.monotonic() > deadline:
-                raise BenchFailed(f"delay: inference was not {what} within {PROMOTED_S:g} s")
-            time.sleep(LOOK_S)
+    def _wait(self, what: str, condition: Callable[[], object]) -> None:
+        until(condition, PROMOTED_S, f"inference to be {what}", every_s=POLL_S)
 
 
 def promoted(status: Mapping[str, Any], version: str) -> float:
-    """When this version began to answer, seconds since the epoch; 0 while it does not."""
+    """When this version began its probation, seconds since the epoch; 0 if it has not."""
     times = [
-        datetime.fromisoformat(happened["at"]).timestamp()
-        for happened in status["history"]
-        if (happened["state"], happened.get("version")) == (ModelState.PROBATION, version)
+        datetime.fromisoformat(entry["at"]).timestamp()
+        for entry in status["history"]
+        if (entry["state"], entry.get("version")) == (ModelState.PROBATION, version)
     ]
     return times[-1] if times else 0.0

@@ -1,4 +1,4 @@
-"""The picture of scenario `delay`: predicted lines, measured points, the edge beside them."""
+"""The plot of scenario `delay`: predicted lines, measured points, and the edge."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from matplotlib.figure import Figure
 
 
 def draw(figures: Mapping[str, Any], path: Path) -> None:
-    """Write an SVG of the scenario's figures."""
+    """Plot the scenario's figures into an SVG file."""
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     frames, models = figure.subplots(1, 2)
     frames.loglog()
     models.loglog()
     _points(frames, figures["frames"])
     frames.axhline(figures["edge_ms"], color="black", linestyle=":", label="answered at the edge")
-    _words(frames, "a frame's answer from the cloud")
+    _label(frames, "a frame's answer from the cloud")
     _points(models, figures["models"])
-    _words(models, "a new model answers")
+    _label(models, "a new model serves")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="svg", metadata={"Date": None})
 
@@ -36,7 +36,7 @@ def _points(axes: Axes, points: list[Mapping[str, float]]) -> None:
         axes.set_xticks(mbit, [f"{each:g}" for each in mbit])
 
 
-def _words(axes: Axes, title: str) -> None:
+def _label(axes: Axes, title: str) -> None:
     axes.xaxis.minorticks_off()
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")

@@ -1,8 +1,8 @@
-"""`python -m twinship.bench.scenarios.delay.sender`: the camera's stand-in of scenario `delay`, a process with the real SDK.
+"""`python -m twinship.bench.scenarios.delay.sender`: stands in for the camera in scenario `delay`.
 
-Sends a frame, waits for its answer, sends the next: from where its environment says, the edge device or IoT
-Hub itself. Answers come as edgeHub's messages on input `answers`, or as calls of method `answer`. Each line
-on stdin is an Order; each gets one line on stdout. What it means is delay.py's.
+It uses the real SDK. It sends a frame, waits for the answer, and sends the next. Its environment names the
+hub: the edge device or IoT Hub itself. Answers are edgeHub's messages on input `answers`, or calls of the
+direct method `answer`. Each line on stdin is a Task in JSON; each gets one line on stdout.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass
 from threading import Condition, Event
 from typing import Any, Final
 
 from edgekit import clock
-from edgekit.frame.message import RAW, Frame, FrameId, Message
+from edgekit.frame.message import RAW, FrameId, Message
 from edgekit.hub.connection import Hub, MethodAnswer, Twin
+from twinship.bench.peers.frames import frame_message
 
 RUN: Final = secrets.token_hex(8)
 CONNECT_S: Final = 60.0
@@ -28,16 +29,16 @@ NOISE_BYTES: Final = 20_000  # of each message of the second flow
 
 
 @dataclass(frozen=True)
-class Order:
-    """What to send: so many frames of side × side raw grey pixels, 0: no picture; what else meanwhile."""
+class Task:
+    """Frames to send, one after the other."""
 
     frames: int
-    side: int
-    second_flow: bool = False
+    side: int  # pixels; 0: messages without a picture
+    second_flow: bool = False  # other messages at the same time
 
 
 class Sender:
-    """One connection, one frame under way."""
+    """One connection with one frame under way."""
 
     def __init__(self) -> None:
         self._hub = Hub(
@@ -51,21 +52,21 @@ class Sender:
         self._answered_ns: dict[int, int] = {}
 
     def start(self) -> None:
-        """Connect. Raises SystemExit when nobody answers."""
+        """Connect. Raises SystemExit if no hub answers."""
         self._hub.start()
         if not self._up.wait(CONNECT_S):
             raise SystemExit(f"no hub answered within {CONNECT_S:g} s")
 
-    def carry_out(self, order: Order) -> list[float]:
-        """Seconds from each frame's capture to its answer."""
-        with self._noise(order.second_flow):
-            return [self._frame(order.side) for _ in range(order.frames)]
+    def run(self, task: Task) -> list[float]:
+        """Send the frames; return the seconds from each frame's capture to its answer."""
+        with SecondFlow(self._hub) if task.second_flow else nullcontext():
+            return [self._send_frame(task.side) for _ in range(task.frames)]
 
     def close(self) -> None:
         """Disconnect."""
         self._hub.close(2.0)
 
-    def _frame(self, side: int) -> float:
+    def _send_frame(self, side: int) -> float:
         self._seq += 1
         begun = clock.mono_ns()
         self._hub.send("frames", self._message(side))
@@ -78,14 +79,7 @@ class Sender:
         frame = FrameId("camera", RUN, self._seq)
         if not side:
             return Message(b"{}", {"seq": str(self._seq)}, str(frame), EMPTY)
-        now = clock.mono_ns()
-        picture = bytes(side * side)
-        return Frame(
-            frame, picture, RAW, side, side, 1, clock.wall_ns(), now, now, clock.boot_id()
-        ).to_message()
-
-    def _noise(self, wanted: bool) -> Noise:
-        return Noise(self._hub if wanted else None)
+        return frame_message(frame, bytes(side * side), RAW, side)
 
     def _connected(self, _twin: Twin) -> None:
         self._up.set()
@@ -101,38 +95,31 @@ class Sender:
             self._changed.notify_all()
 
 
-class Noise:
-    """The second flow: always one message of it on its way, while entered."""
+class SecondFlow:
+    """Sends other messages while it is entered, one after the other."""
 
-    def __init__(self, hub: Hub | None) -> None:
+    def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._on = hub is not None
+        self._on = True
 
     def __enter__(self) -> None:
-        if self._hub is not None:
-            self._send(0)
+        self._send(0)
 
     def __exit__(self, *_exception: object) -> None:
         self._on = False
 
     def _send(self, _stored: int) -> None:
-        if self._on and self._hub is not None:
+        if self._on:
             self._hub.send("noise", Message(os.urandom(NOISE_BYTES), {}), self._send)
 
 
-def orders() -> Iterator[Order]:
-    """From stdin, until its end."""
-    for line in sys.stdin:
-        yield Order(**json.loads(line))
-
-
 def main() -> None:
-    """Until stdin ends."""
+    """Run the tasks until stdin ends."""
     sender = Sender()
     sender.start()
     print(json.dumps({"ready": True}), flush=True)  # noqa: T201
-    for order in orders():
-        print(json.dumps({**asdict(order), "delays_s": sender.carry_out(order)}), flush=True)  # noqa: T201
+    for line in sys.stdin:
+        print(json.dumps({"delays_s": sender.run(Task(**json.loads(line)))}), flush=True)  # noqa: T201
     sender.close()
 
 

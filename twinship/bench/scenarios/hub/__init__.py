@@ -1,1 +1,1 @@
-"""Measurements of the hub of the simulator."""
+"""Measurements of the simulator's hub."""

@@ -1,11 +1,11 @@
-"""One hop through a broker, by two raw MQTT clients in a process of their own: how long, how many a second.
+"""One hop through a broker, measured by two raw MQTT clients in a process of their own: latency and rate.
 
-    python -m twinship.bench.scenarios.hub.hop < order.json > figures.json
+    python -m twinship.bench.scenarios.hub.hop < task.json > figures.json
 
-Knows no broker: where to connect, as whom and between which topics is in the order. QoS 1 both ways, TLS 1.2
-as the device SDK, TCP_NODELAY, and bodies that number the messages: one that is lost, doubled or out of order
-ends the measurement. A hop is timed from the write of a PUBLISH to the arrival of the bytes of the same on
-its way out: this client's TLS counts, its writing and reading of packets does not.
+The task names the broker, the logins and the topics. The clients use QoS 1 both ways, TLS 1.2 as the device
+SDK, and TCP_NODELAY. Bodies number the messages: a lost, repeated or reordered message ends the measurement.
+A hop is timed from writing a PUBLISH to reading its bytes on the receiver's socket: it includes this client's
+TLS, but not its encoding and decoding of packets.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from twinship.bench import BenchFailed
+from twinship.bench.rig.memory import resident_mb
 from twinship.simulator.mqtt.connection import PacketReader
 from twinship.simulator.mqtt.packets import Connack, Connect, Packet, Puback, Publish, Suback, Subscribe
 
 PATIENCE_S = 60.0
 NUMBER_BYTES = 8
-#: Sent and not yet acknowledged; paho, and so the SDK, allows itself 20.
+#: Messages sent and not yet acknowledged; paho, and so the SDK, allows 20.
 IN_FLIGHT = 20
 P = TypeVar("P", bound=Packet)
 
@@ -41,8 +41,8 @@ class Login:
 
 
 @dataclass(frozen=True)
-class Order:
-    """What to measure. `pairs`: messages one at a time; `stream`: messages as fast as they are taken."""
+class Task:
+    """What to measure. `pairs`: messages one at a time; `stream`: messages at the maximum rate."""
 
     address: str
     port: int
@@ -54,30 +54,30 @@ class Order:
     body_bytes: int
     pairs: int
     stream: int
-    watch: int | None = None  # a process whose memory is looked at
-    warm_up: int = 0  # messages of the stream before the first look
+    watch: int | None = None  # a process whose memory is measured
+    warm_up: int = 0  # messages of the stream before its memory is first measured
 
     def to_json(self) -> str:
-        """As it goes to the process."""
+        """The text for the process's stdin."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read what to_json wrote."""
-        parts: dict[str, Any] = json.loads(text)
-        clients = {name: Login(**parts.pop(name)) for name in ("sender", "receiver")}
-        return cls(**{**parts, **clients})
+        """Parse the result of to_json."""
+        fields: dict[str, Any] = json.loads(text)
+        logins = {name: Login(**fields.pop(name)) for name in ("sender", "receiver")}
+        return cls(**{**fields, **logins})
 
 
 class Client:
-    """A connection whose CONNECT was accepted. Raises BenchFailed, OSError."""
+    """A connected MQTT client. Raises BenchFailed, OSError."""
 
-    def __init__(self, order: Order, login: Login) -> None:
-        context = ssl.create_default_context(cafile=order.ca)
+    def __init__(self, task: Task, login: Login) -> None:
+        context = ssl.create_default_context(cafile=task.ca)
         context.maximum_version = ssl.TLSVersion.TLSv1_2
-        plain = socket.create_connection((order.address, order.port), timeout=PATIENCE_S)
+        plain = socket.create_connection((task.address, task.port), timeout=PATIENCE_S)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._tls = context.wrap_socket(plain, server_hostname=order.address)
+        self._tls = context.wrap_socket(plain, server_hostname=task.address)
         self._reader = PacketReader()
         self._packets: list[Packet] = []
         self.send(Connect(login.client_id, login.username, login.password.encode(), 60, True))
@@ -93,16 +93,16 @@ class Client:
         self._tls.sendall(data)
 
     def read(self, least: int = 1) -> bytes:
-        """The next bytes that arrive, so many at least."""
+        """Read at least so many bytes."""
         data = b""
         while len(data) < least:
-            if not (piece := self._tls.recv(65536)):
+            if not (received := self._tls.recv(65536)):
                 raise BenchFailed("the broker closed the connection")
-            data += piece
+            data += received
         return data
 
     def next(self, kind: type[P], data: bytes = b"") -> P:
-        """The next packet, which must be of this kind; `data`: what read() gave before."""
+        """The next packet, which must be of this kind. `data` is the result of an earlier read()."""
         self._packets += self._reader.feed(data)
         while not self._packets:
             self._packets += self._reader.feed(self.read())
@@ -112,45 +112,45 @@ class Client:
         return packet
 
 
-def measure(order: Order) -> dict[str, float]:
-    """Latencies in ms of single messages, the rate of a stream, and how much the watched process grew."""
-    sender, receiver = Client(order, order.sender), Client(order, order.receiver)
-    receiver.send(Subscribe(1, ((order.subscribe_to, 1),)))
+def measure(task: Task) -> dict[str, float]:
+    """Latency of single messages in ms, the rate of a stream, and the growth of the watched process."""
+    sender, receiver = Client(task, task.sender), Client(task, task.receiver)
+    receiver.send(Subscribe(1, ((task.subscribe_to, 1),)))
     receiver.next(Suback)
-    messages = Messages(order)
-    took = sorted(_pairs(sender, receiver, messages, order.pairs, order.body_bytes))
+    messages = Messages(task)
+    took = sorted(_pairs(sender, receiver, messages, task.pairs, task.body_bytes))
     figures = {
         "hop_p50_ms": round(took[len(took) // 2] * 1000, 3),
         "hop_p99_ms": round(took[len(took) * 99 // 100] * 1000, 3),
     }
-    return figures | _stream(sender, receiver, messages, order)
+    return figures | _stream(sender, receiver, messages, task)
 
 
 class Messages:
-    """Makes numbered messages and checks that they arrive in their order, each once."""
+    """Numbers messages and checks that each arrives once and in order."""
 
-    def __init__(self, order: Order) -> None:
-        self._topic = order.publish_to
-        self._rest = bytes(order.body_bytes - NUMBER_BYTES)
+    def __init__(self, task: Task) -> None:
+        self._topic = task.publish_to
+        self._rest = bytes(task.body_bytes - NUMBER_BYTES)
         self._made = self._seen = 0
 
     def make(self) -> Publish:
-        """The next one."""
+        """The next message."""
         self._made += 1
         body = self._made.to_bytes(NUMBER_BYTES, "big") + self._rest
         return Publish(self._topic, body, 1, self._made % 0xFFFF + 1)
 
     def check(self, got: Publish) -> Puback:
-        """Its PUBACK, if it is the one that must come now. Raises BenchFailed."""
+        """The PUBACK for a message. Raises BenchFailed if it is not the next in order."""
         self._seen += 1
         if (number := int.from_bytes(got.body[:NUMBER_BYTES], "big")) != self._seen:
-            raise BenchFailed(f"message {number} arrived in the place of {self._seen}")
+            raise BenchFailed(f"message {number} arrived instead of {self._seen}")
         assert got.packet_id is not None
         return Puback(got.packet_id)
 
 
 def _pairs(sender: Client, receiver: Client, messages: Messages, count: int, least: int) -> Iterator[float]:
-    """Seconds from a PUBLISH on its way in to the same on its way out, nothing else under way."""
+    """Seconds of each hop, with one message at a time."""
     for _ in range(count):
         message = messages.make().encode()
         begin = time.perf_counter()
@@ -161,39 +161,33 @@ def _pairs(sender: Client, receiver: Client, messages: Messages, count: int, lea
         sender.next(Puback)
 
 
-def _stream(sender: Client, receiver: Client, messages: Messages, order: Order) -> dict[str, float]:
-    """As many as go through with IN_FLIGHT under way at the sender; the receiver takes one at a time."""
-    for _ in range(min(IN_FLIGHT, order.stream)):
+def _stream(sender: Client, receiver: Client, messages: Messages, task: Task) -> dict[str, float]:
+    """The maximum rate with IN_FLIGHT messages under way at the sender; the receiver takes one at a time."""
+    for _ in range(min(IN_FLIGHT, task.stream)):
         sender.send(messages.make())
-    memory, processor, begin = 0, time.process_time(), time.perf_counter()
-    for number in range(order.stream):
+    memory_mb, processor, begin = 0.0, time.process_time(), time.perf_counter()
+    for number in range(task.stream):
         receiver.send(messages.check(receiver.next(Publish)))
         sender.next(Puback)
-        if number + IN_FLIGHT < order.stream:
+        if number + IN_FLIGHT < task.stream:
             sender.send(messages.make())
-        if number == order.warm_up:
-            memory = _resident(order.watch)
+        if number == task.warm_up:
+            memory_mb = _resident_mb(task.watch)
     elapsed = time.perf_counter() - begin
     return {
-        "per_s": round(order.stream / elapsed),
-        "growth_mb": round((_resident(order.watch) - memory) / 2**20, 1),
-        # near 1 the figure would be the load's own, not the broker's
+        "per_s": round(task.stream / elapsed),
+        "growth_mb": round(_resident_mb(task.watch) - memory_mb, 1),
+        # near 1, these clients and not the broker limit the rate
         "load_share": round((time.process_time() - processor) / elapsed, 2),
     }
 
 
-def resident_bytes(pid: int) -> int:
-    """What a process occupies in memory."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmRSS"))
-
-
-def _resident(pid: int | None) -> int:
-    return 0 if pid is None else resident_bytes(pid)
+def _resident_mb(pid: int | None) -> float:
+    return 0.0 if pid is None else resident_mb(pid)
 
 
 if __name__ == "__main__":
     try:
-        sys.stdout.write(json.dumps(measure(Order.from_json(sys.stdin.read()))))
+        sys.stdout.write(json.dumps(measure(Task.from_json(sys.stdin.read()))))
     except (BenchFailed, OSError) as error:
         sys.exit(f"hop: {error}")

@@ -1,8 +1,8 @@
-"""Scenario `hub`: what the simulator's hub itself costs, next to mosquitto where that is installed.
+"""Scenario `hub`: the cost of the simulator's hub itself, next to mosquitto if it is installed.
 
-A hop is one 1 KB message from a sender's PUBLISH to the receiver's, stored before it is acknowledged, by raw
-clients in a process of their own (hop.py). mosquitto stores nothing here and routes nothing: it is the floor
-of what a broker with TLS on this machine can do, not a rival.
+A hop is one message of 1 KB from a sender's PUBLISH to the receiver's; the hub stores it before it
+acknowledges. Raw clients in a process of their own send and receive (hop.py). mosquitto stores and routes
+nothing here: it shows the least that a broker with TLS costs on this machine.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
-import ssl
 import statistics
 import subprocess
 import sys
@@ -24,7 +22,9 @@ from typing import Any, Final
 from twinship.bench import BenchFailed
 from twinship.bench.catalogue import Bench
 from twinship.bench.peers import mosquitto
-from twinship.bench.scenarios.hub.hop import Login, Order, resident_bytes
+from twinship.bench.rig.memory import resident_mb
+from twinship.bench.rig.waiting import until
+from twinship.bench.scenarios.hub.hop import Login, Task
 from twinship.simulator import sas
 from twinship.simulator.edge_agent.hub_process import REST_PORT
 from twinship.simulator.edge_agent.service_client import ConnectionString, ServiceClient
@@ -35,8 +35,8 @@ DEVICE: Final = "edge"
 SENDER, RECEIVER = Identity(DEVICE, "sender"), Identity(DEVICE, "receiver")
 ROUTE: Final = 'FROM /messages/modules/sender/* INTO BrokeredEndpoint("/modules/receiver/inputs/work")'
 BODY_BYTES: Final = 1024
-PATIENCE_S: Final = 60.0
-MOST_LOAD: Final = 0.9  # of a core; above, the figures would be the load's own
+START_S: Final = 60.0
+MOST_LOAD: Final = 0.9  # share of a core; above, the clients and not the hub limit the rate
 LOAD_S: Final = 600.0
 TOKEN_S: Final = 3600
 
@@ -47,40 +47,46 @@ class Extent:
 
     starts: int = 5
     pairs: int = 5_000  # messages one at a time
-    stream: int = 200_000  # messages as fast as they go through
-    warm_up: int = 20_000  # of these; then memory is first looked at, when caches and the log are full
+    stream: int = 200_000  # messages at the maximum rate
+    warm_up: int = 20_000  # messages before memory is first measured: then caches and the log are full
 
 
 def measure(bench: Bench) -> Mapping[str, Any]:
-    """Latency in ms and messages a second of one hop, seconds to start, MB idle and grown; mosquitto's."""
+    """Latency in ms and rate of one hop, seconds to start, MiB idle and growth; the same of mosquitto."""
     return run(bench, Extent())
 
 
 def run(bench: Bench, extent: Extent) -> Mapping[str, Any]:
-    """So much of it. Raises BenchFailed."""
+    """The figures. Raises BenchFailed."""
     folder = bench.folder / "hub"
     hub_address, gateway = free_addresses(2, (MQTT_PORT, REST_PORT))
     command = [sys.executable, "-P", "-m", "twinship.simulator.hub", "--folder", str(folder)]
     command += ["--hub-address", hub_address, "--edge", f"{DEVICE}={gateway}"]
     bench.progress("starting the hub", 0.0)
     starts = []
+
+    def accepts() -> bool:
+        return mosquitto.accepts_tls(gateway, MQTT_PORT, folder / "ca.pem")
+
     for _ in range(extent.starts):
         begin = time.monotonic()
-        with _running(command, folder.parent / "hub.log", lambda: _accepts(gateway, folder / "ca.pem")):
+        with _running(command, folder.parent / "hub.log", accepts):
             starts.append(time.monotonic() - begin)
     with _running(command, folder.parent / "hub.log", (folder / "endpoints.json").exists) as hub:
         clients = asyncio.run(_deploy(folder, hub_address))
-        idle = resident_bytes(hub.pid)
+        idle_mb = resident_mb(hub.pid)
         bench.progress(f"{extent.stream:,} messages through the hub", 0.1)
         figures = _load(_through_hub(gateway, folder, clients, hub.pid, extent))
     if figures["load_share"] > MOST_LOAD:
-        raise BenchFailed("the load was busier than the hub; cure: nothing else may run on these cores")
+        raise BenchFailed(
+            "the clients, not the hub, limited the rate; cure: stop other programs on this machine"
+        )
     bench.progress("the same through mosquitto", 0.8)
     growth = figures.pop("growth_mb")
     return {
         **figures,
         "start_s": round(statistics.median(starts), 2),
-        "idle_mb": round(idle / 2**20, 1),
+        "idle_mb": round(idle_mb, 1),
         "growth_mb_200k": growth,
         **_mosquitto(bench.folder / "mosquitto", extent),
     }
@@ -88,36 +94,19 @@ def run(bench: Bench, extent: Extent) -> Mapping[str, Any]:
 
 @contextlib.contextmanager
 def _running(command: list[str], log: Path, ready: Callable[[], bool]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is ready; ended on the way out. Raises BenchFailed."""
+    """A process from the moment it is ready; terminated at the end. Raises BenchFailed."""
     with log.open("ab") as lines:
         process = subprocess.Popen(command, stdout=lines, stderr=lines)
     try:
-        deadline = time.monotonic() + PATIENCE_S
-        while not ready():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise BenchFailed(f"{command[0]} did not start; see {log}")
-            time.sleep(0.005)
+        until(ready, START_S, f"the start of the hub (see {log})", every_s=0.005, process=process)
         yield process
     finally:
         process.terminate()
         process.wait()
 
 
-def _accepts(address: str, ca: Path) -> bool:
-    """Whether a client gets as far as a TLS connection."""
-    try:
-        context = ssl.create_default_context(cafile=str(ca))
-        with (
-            socket.create_connection((address, MQTT_PORT), timeout=PATIENCE_S) as plain,
-            context.wrap_socket(plain, server_hostname=address),
-        ):
-            return True
-    except OSError:
-        return False
-
-
 async def _deploy(folder: Path, hub_address: str) -> dict[Identity, Login]:
-    """An edge device with two modules and a route from one to the other; how these connect."""
+    """Create an edge device with two modules and a route between them; return the modules' logins."""
     variables = dict(line.split("=", 1) for line in (folder / "service.env").read_text().splitlines())
     service = ServiceClient(
         ConnectionString.parse(variables["IOTHUB_CONNECTION_STRING"]), Path(variables["REQUESTS_CA_BUNDLE"])
@@ -141,8 +130,8 @@ async def _deploy(folder: Path, hub_address: str) -> dict[Identity, Login]:
 
 def _through_hub(
     gateway: str, folder: Path, clients: Mapping[Identity, Login], pid: int, extent: Extent
-) -> Order:
-    return Order(
+) -> Task:
+    return Task(
         address=gateway,
         port=MQTT_PORT,
         ca=str(folder / "ca.pem"),
@@ -158,29 +147,29 @@ def _through_hub(
     )
 
 
-def _load(order: Order) -> dict[str, float]:
+def _load(task: Task) -> dict[str, float]:
     command = [sys.executable, "-P", "-m", "twinship.bench.scenarios.hub.hop"]
     try:
-        ended = subprocess.run(
-            command, input=order.to_json(), capture_output=True, text=True, timeout=LOAD_S, check=False
+        result = subprocess.run(
+            command, input=task.to_json(), capture_output=True, text=True, timeout=LOAD_S, check=False
         )
     except subprocess.TimeoutExpired:
         raise BenchFailed(
-            f"the messages did not go through within {LOAD_S:g} s; cure: a machine that does nothing else"
+            f"not all messages arrived within {LOAD_S:g} s; cure: stop other programs on this machine"
         ) from None
-    if ended.returncode != 0:
-        raise BenchFailed(ended.stderr.strip().splitlines()[-1])
-    figures: dict[str, float] = json.loads(ended.stdout)
+    if result.returncode != 0:
+        raise BenchFailed(result.stderr.strip().splitlines()[-1])
+    figures: dict[str, float] = json.loads(result.stdout)
     return figures
 
 
 def _mosquitto(folder: Path, extent: Extent) -> dict[str, dict[str, float]]:
-    """Its figures under its name; nothing where it is not installed."""
+    """The figures of mosquitto under its name; {} if it is not installed."""
     if (program := mosquitto.program()) is None:
         return {}
     with mosquitto.running(program, folder, inflight=1) as running:
         figures = _load(
-            Order(
+            Task(
                 address=mosquitto.HOST,
                 port=running.port,
                 ca=str(running.ca),

@@ -1,1 +1,1 @@
-"""Measurements of models: invoke, module, swap."""
+"""Measurements of models: the bare interpreter, the module without a hub, and swaps."""

@@ -1,4 +1,4 @@
-"""The bare interpreter: what the model alone costs here, with each runtime. Nothing can be faster."""
+"""The bare interpreter with each runtime: the time of the model alone, which is the lower limit."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ import numpy as np
 from inference.artefact import Artefact, read
 from inference.runtimes import interpreter, versions
 from twinship.bench.catalogue import Bench
-from twinship.bench.report.figures import blocks, median, spread
+from twinship.bench.report.figures import median, median_range
 from twinship.bench.rig.own_process import own_process
-from twinship.demo.report import percentile
 
 WARM: Final = 500
 TIMES: Final = 10_000
 
 
 def measure(bench: Bench) -> Mapping[str, Any]:
-    """By runtime: one invocation on one thread, and how many fit into a second."""
+    """For each runtime: the time of one invocation on one thread, and invocations per second."""
     return own_process(_by_runtime, bench.models[0])
 
 
@@ -31,7 +30,7 @@ def _by_runtime(model: Path) -> dict[str, Any]:
 
 
 def invocations_us(artefact: Artefact, runtime: str, times: int) -> list[float]:
-    """How long each of `times` invocations took, µs, after a few that do not count."""
+    """The duration of each of `times` invocations in µs, after a warm-up."""
     loaded = interpreter(runtime, artefact.tflite, 1)
     loaded.allocate_tensors()
     source = loaded.get_input_details()[0]
@@ -47,7 +46,7 @@ def invocations_us(artefact: Artefact, runtime: str, times: int) -> list[float]:
 
 def _figures(taken_us: Sequence[float]) -> dict[str, Any]:
     return {
-        "p50_us": round(percentile(taken_us, 50), 2),
-        "p50_range_us": spread([median(block) for block in blocks(taken_us)]),
+        "p50_us": round(median(taken_us), 2),
+        "p50_range_us": median_range(taken_us),
         "per_s": round(1e6 * len(taken_us) / sum(taken_us)),
     }

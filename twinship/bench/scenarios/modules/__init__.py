@@ -1,1 +1,1 @@
-"""Measurements of frames through the modules."""
+"""Measurements of frames that pass through the modules."""

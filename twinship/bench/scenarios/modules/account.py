@@ -1,7 +1,6 @@
-"""What became of every frame that the hub stored, from two ledgers and one counter of the hub. Pure.
+"""Where every frame that the hub stored has ended: from the send log, the messages upstream, and the hub.
 
-The sum is `twinship.demo.report`'s; here the frames that expired in the hub, which only the hub can know, are taken
-out of what is left over.
+`twinship.demo.report` does the sum. This adds the frames that expired in the hub, which only the hub counts.
 """
 
 from __future__ import annotations
@@ -19,21 +18,25 @@ class Account:
 
     stored: int
     answered: int
-    dropped: Mapping[str, int]  # by inference, by reason
-    expired: int  # outlived their route's time to live in the hub
-    waiting: int  # still there when it was looked at
-    uncounted: int  # below 0: something was counted twice
+    dropped: Mapping[str, int]  # reason → frames that inference dropped
+    expired: int  # in the hub, at the end of their route's time to live
+    waiting: int  # still in the hub at the end
+    uncounted: int  # below 0: a frame was counted twice
     repeats: int
 
     def to_json(self) -> dict[str, Any]:
-        """As a report holds it."""
+        """The entry in the report."""
         return asdict(self)
 
 
 def account(sent: Iterable[str], upstream: Iterable[str], *, expired: int, waiting: int) -> Account:
-    """From the lines of `sent.jsonl` and `upstream.jsonl`, and the hub's own counts."""
+    """Add up the lines of `sent.jsonl` and `upstream.jsonl` and the hub's two counts.
+
+    >>> account([], [], expired=0, waiting=0).uncounted
+    0
+    """
     summary = summarise("", read_sent(sent), read_upstream(upstream))
-    # Gaps in the camera's sequence were never stored: refused by its own outbox, so no frames of this sum.
+    # "camera" counts gaps in the camera's sequence: frames that the hub has never stored.
     dropped = {reason: n for reason, n in summary.dropped_by_reason.items() if reason != "camera"}
     counted = summary.frames_answered + sum(dropped.values()) + expired + waiting
     return Account(

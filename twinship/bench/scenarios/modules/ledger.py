@@ -1,61 +1,63 @@
-"""Scenario `ledger`: does what the modules say of a frame's time agree with a witness that shares no code?
+"""Scenario `ledger`: compare the modules' stage times with the time stamps of the hub.
 
-The witness is the hub: when it stored a prediction, less when its frame was captured. The ledger's total ends
-a moment later, with the PUBACK. Both are read from `upstream.jsonl`; the accounting is judged frame by frame.
+The hub shares no code with the modules, so it is the witness: its time is from a frame's capture to the stamp
+on the stored prediction. The total of a frame's stages ends a moment later, with the PUBACK. Both are in
+`upstream.jsonl`, and the scenario compares them frame by frame.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from twinship.bench.catalogue import Bench
+from twinship.bench.report.figures import median
 from twinship.bench.rig.rig import Rig, RigSettings
-from twinship.bench.rig.waiting import lines, until
-from twinship.demo.report import FrameKey, Upstream, percentile, read_upstream
+from twinship.bench.rig.waiting import until, whole_lines
+from twinship.demo.report import FrameKey, Upstream, frame_key, read_upstream
 
 FPS: Final = 50.0
 FRAMES: Final = 1_000
 DONE_S: Final = 120.0
 MAX_DIFFERENCE_MS: Final = 0.5
-MAX_OUTSIDE: Final = 0.01  # share of frames; the camera reads its two clocks one after the other
-#: IoT Hub's storage stamps whole milliseconds, cut off: half of one is missing on average.
+MAX_OUTSIDE: Final = 0.01  # share of the frames; the camera reads its two clocks one after the other
+#: The hub's stamps are whole milliseconds, rounded down: half a millisecond is missing on average.
 STAMP_MS: Final = 0.5
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of one run. Times in ms, medians over the frames."""
+    """The comparison for one run. Times in ms, medians over the frames."""
 
     frames: int
     witness_ms: float  # captured → stored at the hub, by the hub's stamp
     ledger_ms: float  # captured → PUBACK, the sum of a frame's stages
-    windowed: int  # frames that the latency messages have counted in their windows' totals
-    untold: int  # answered frames whose publish no message told
-    wall: int  # frames whose stages are not all of one monotonic clock
-    outside: int  # frames that the hub did not store between their answer and its PUBACK
+    windowed: int  # frames that the windows of the latency messages count in their totals
+    without_publish: int  # answered frames whose publish time is in no message
+    wall: int  # frames whose stages are not all measured on one monotonic clock
+    outside: int  # frames that the hub stored before their answer or after its PUBACK
 
     @property
     def difference_ms(self) -> float:
-        """By how much the ledger says more."""
+        """The ledger's time less the witness's."""
         return self.ledger_ms - self.witness_ms
 
     def to_json(self) -> dict[str, Any]:
-        """As the report holds it."""
+        """The entry in the report."""
         rounded = {name: round(value, 3) for name, value in vars(self).items()}
         return rounded | {"difference_ms": round(self.difference_ms, 3), "missed": shortcomings(self)}
 
 
 def measure(bench: Bench) -> Mapping[str, Any]:
-    """The value of `ledger` in the report; what does not hold stands there under `missed`."""
+    """The comparison; `missed` lists the disagreements."""
     return run(bench, FRAMES).to_json()
 
 
 def run(bench: Bench, frames: int) -> Agreement:
-    """So many frames over the real path, every one answered."""
+    """Send so many frames over the real path until each is answered."""
     desired: dict[str, dict[str, Any]] = {
         "camera_sim": {"camera": {"fps": FPS, "frames": frames, "paused": True}},
         "inference": {
@@ -64,31 +66,33 @@ def run(bench: Bench, frames: int) -> Agreement:
         },
     }
     with Rig(RigSettings(bench.folder / "rig", bench.pictures, desired)) as rig:
-        rig.simulator.start_modules()
+        rig.start()
         rig.publish(bench.models[0])
         bench.progress(f"{frames} frames", 0.2)
         rig.patch("camera_sim", {"camera": {"paused": False}})
         until(
-            lambda: len(read_upstream(lines(rig.upstream)).answers) >= frames, DONE_S, "every frame's answer"
+            lambda: len(read_upstream(whole_lines(rig.upstream)).answers) >= frames,
+            DONE_S,
+            "every frame's answer",
         )
-        rig.simulator.stop_modules()
-        return compare(lines(rig.upstream))
+        rig.stop()
+        return compare(whole_lines(rig.upstream))
 
 
 def compare(upstream: Iterable[str]) -> Agreement:
-    """The two accounts of the same frames."""
-    told = list(upstream)
-    known, witnessed = read_upstream(told), dict(_witnessed(told))
+    """Compare both times of the same frames."""
+    lines = list(upstream)
+    known, witnessed = read_upstream(lines), dict(_witnessed(lines))
     totals = _totals(known)
-    bodies = [json.loads(line)["Body"] for line in told]
+    bodies = [json.loads(line)["Body"] for line in lines]
     windows = [body["stages_ms"] for body in bodies if body.get("schema") == "twinship.latency.v1"]
     clocks = [body["clock"] for body in bodies if body.get("schema") == "twinship.prediction.v1"]
     return Agreement(
         frames=len(witnessed),
-        witness_ms=percentile(list(witnessed.values()), 50) + STAMP_MS,
-        ledger_ms=percentile(list(totals.values()), 50),
+        witness_ms=median(list(witnessed.values())) + STAMP_MS,
+        ledger_ms=median(list(totals.values())),
         windowed=sum(int(stages["total"]["count"]) for stages in windows if "total" in stages),
-        untold=len(witnessed.keys() - totals.keys()),
+        without_publish=len(witnessed.keys() - totals.keys()),
         wall=sum(clock != "monotonic" for clock in clocks),
         outside=sum(
             not totals[key] - known.publish_ms[key] - 2 * STAMP_MS <= witnessed[key] <= totals[key]
@@ -98,19 +102,19 @@ def compare(upstream: Iterable[str]) -> Agreement:
 
 
 def shortcomings(found: Agreement) -> list[str]:
-    """Where the two accounts differ, one line each."""
-    said = []
+    """Each disagreement, one line."""
+    lines = []
     if abs(found.difference_ms) > MAX_DIFFERENCE_MS:
-        said.append(f"the ledger's p50 is {found.difference_ms:+.2f} ms off the hub's")
-    if found.untold:
-        said.append(f"no message told how long {found.untold} answers took to be stored")
+        lines.append(f"the ledger's p50 differs from the hub's by {found.difference_ms:+.2f} ms")
+    if found.without_publish:
+        lines.append(f"no message has the publish time of {found.without_publish} answers")
     if found.windowed != found.frames:
-        said.append(f"the windows count {found.windowed} frames, upstream are {found.frames}")
+        lines.append(f"the windows count {found.windowed} frames, but {found.frames} are upstream")
     if found.outside > MAX_OUTSIDE * found.frames:
-        said.append(f"{found.outside} frames were stored before their answer or after its PUBACK")
+        lines.append(f"{found.outside} frames were stored before their answer or after its PUBACK")
     if found.wall:
-        said.append(f"{found.wall} frames were timed by wall clocks")
-    return said
+        lines.append(f"{found.wall} frames were timed by wall clocks")
+    return lines
 
 
 def _totals(known: Upstream) -> dict[FrameKey, float]:
@@ -121,13 +125,11 @@ def _totals(known: Upstream) -> dict[FrameKey, float]:
     }
 
 
-def _witnessed(upstream: Iterable[str]) -> Iterable[tuple[FrameKey, float]]:
-    """ms from each frame's capture to the hub's stamp on its prediction."""
-    for line in upstream:
+def _witnessed(lines: Iterable[str]) -> Iterator[tuple[FrameKey, float]]:
+    """Each frame with the ms from its capture to the hub's stamp on its prediction."""
+    for line in lines:
         message = json.loads(line)
         body = message["Body"]
         if body.get("schema") == "twinship.prediction.v1":
             stored = datetime.fromisoformat(message["EnqueuedTimeUtc"]).timestamp()
-            frame = body["frame"]
-            key = (str(frame["camera"]), str(frame["run"]), int(frame["seq"]))
-            yield key, stored * 1e3 - body["captured"] / 1e6
+            yield frame_key(body["frame"]), stored * 1e3 - body["captured"] / 1e6

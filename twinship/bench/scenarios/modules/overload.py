@@ -1,8 +1,8 @@
-"""Scenario `overload`: a camera at five times what inference can do, then an inference that is away.
+"""Scenario `overload`: a camera at five times inference's maximum rate, then an absent inference module.
 
-Inference is slowed by honest work: pictures of a size whose decoding takes as long as wanted, sent as their
-files are. Judges what a user would see: how old answers get, what waits where, and that every frame that the
-hub stored is accounted for.
+Large pictures, sent as their files are, make inference slow by real work: decoding them takes long. The
+scenario checks what a user would see: the age of the answers, the length of edgeHub's queue, the modules'
+memory, and that every frame that the hub stored is in exactly one count.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from PIL import Image
 
 from twinship.bench import BenchFailed
 from twinship.bench.catalogue import Bench
+from twinship.bench.report.figures import median
 from twinship.bench.rig.rig import Rig, RigSettings
-from twinship.bench.rig.waiting import lines, until
-from twinship.bench.rig.watching import Watch, connects, expired, page, queued
+from twinship.bench.rig.waiting import until, whole_lines
+from twinship.bench.rig.watching import PeakSampler, connects, expired, metrics_page, queued
 from twinship.bench.scenarios.modules.account import Account, account
-from twinship.demo.report import Answer, percentile, read_upstream
+from twinship.demo.report import Answer, Upstream, read_upstream
 
-CREDIT: Final = 32  # the manifest's
-TIMES: Final = 5  # how much faster the camera is
+CREDIT: Final = 32  # as in the manifest
+TIMES: Final = 5  # the camera's rate by inference's maximum rate
 PICTURES: Final = 8
-SIDE: Final = 2_400  # pixels: some fifty milliseconds to decode and scale, far more than the way here
+SIDE: Final = 2_400  # pixels: decoding and scaling take some 50 ms, far more than the transport
 MAX_FPS: Final = 1_000.0  # as the camera's twin allows
 UNLOADED_FPS: Final = 4.0
-QUIET_S: Final = 1.0  # no answer for so long: there is none to come
-SETTLED_S: Final = 30.0  # for what is under way to come to its end
+QUIET_S: Final = 1.0  # without an answer: there will be none
+FINISHED_S: Final = 30.0  # until no frame is under way any more
 FIRST_S: Final = 60.0
 MAX_SLOWER: Final = 3.0  # p50 under load by p50 without
 MAX_RETURN_S: Final = 2.0
@@ -43,7 +44,7 @@ MAX_GROWTH_MB: Final = 64.0
 
 @dataclass(frozen=True)
 class Extent:
-    """How long each part takes, in seconds."""
+    """Duration of each part in seconds."""
 
     unloaded_s: float = 10.0
     loaded_s: float = 60.0
@@ -51,28 +52,28 @@ class Extent:
 
 
 def measure(bench: Bench) -> Mapping[str, Any]:
-    """The value of `overload` in the report; what does not hold stands there under `missed`."""
+    """The figures; `missed` lists the limits that they exceed."""
     figures = run(bench, Extent())
     return {**figures, "missed": shortcomings(figures)}
 
 
 def run(bench: Bench, extent: Extent) -> dict[str, Any]:
-    """Measure; judges nothing."""
+    """The figures alone."""
     with _rig(bench) as rig:
-        rig.simulator.start_modules()
+        rig.start()
         rig.publish(bench.models[0])
         bench.progress("one frame at a time", 0.1)
         unloaded = _answers(rig, UNLOADED_FPS, extent.unloaded_s)
-        fps = min(MAX_FPS, TIMES * 1e3 / percentile([_work_ms(answer) for answer in unloaded], 50))
-        bench.progress(f"{fps:.0f} frames/s, {TIMES} times what inference can do", 0.2)
+        fps = min(MAX_FPS, TIMES * 1e3 / median([_work_ms(answer) for answer in unloaded]))
+        bench.progress(f"{fps:.0f} frames/s, {TIMES} times the maximum rate of inference", 0.2)
         before_mb = _memory(rig)
-        with Watch(rig) as watch:
+        with PeakSampler(rig) as sampler:
             loaded = _answers(rig, fps, extent.loaded_s)
-        bench.progress("inference is stopped and comes back", 0.6)
-        back_after_s = {"stopped": _away(rig, fps, extent.away_s, _frozen)}
+        bench.progress("inference is frozen and goes on", 0.6)
+        back_after_s = {"stopped": _absent(rig, fps, extent.away_s, _frozen)}
         bench.progress("inference is ended and started again", 0.8)
-        back_after_s["ended"] = _away(rig, fps, extent.away_s, _ended)
-        rig.simulator.stop_modules()
+        back_after_s["ended"] = _absent(rig, fps, extent.away_s, _ended)
+        rig.stop()
         frames = _account(rig).to_json()
     return {
         "fps": round(fps, 1),
@@ -82,8 +83,8 @@ def run(bench: Bench, extent: Extent) -> dict[str, Any]:
         "slower": round(_p50_ms(loaded) / _p50_ms(unloaded), 3),
         "loaded_stages_p50_ms": _stages_ms(loaded),
         "answered_per_s": round(len(loaded) / extent.loaded_s, 1),
-        "queue_max": watch.peaks.queue,
-        "memory_mb": {"before": before_mb, "peak": watch.peaks.memory_mb},
+        "queue_max": sampler.peaks.queue,
+        "memory_mb": {"before": before_mb, "peak": sampler.peaks.memory_mb},
         "back_after_s": back_after_s,
         "frames": frames,
     }
@@ -100,25 +101,27 @@ def _rig(bench: Bench) -> Rig:
 
 
 def shortcomings(figures: Mapping[str, Any]) -> list[str]:
-    """What does not hold, one line each."""
+    """Each limit that the figures exceed, one line."""
     found = []
     if figures["slower"] > MAX_SLOWER:
-        found.append(f"p50 under load is {figures['slower']:.1f} times that without, at most {MAX_SLOWER:g}")
+        found.append(
+            f"p50 under load is {figures['slower']:.1f} times p50 without, the limit is {MAX_SLOWER:g}"
+        )
     if figures["queue_max"] > figures["credit"]:
-        found.append(f"{figures['queue_max']} frames waited in edgeHub, at most {figures['credit']}")
+        found.append(f"{figures['queue_max']} frames waited in edgeHub, the limit is {figures['credit']}")
     for how, seconds in figures["back_after_s"].items():
         if seconds > MAX_RETURN_S:
-            found.append(f"after being {how}: a fresh frame's answer took {seconds:.1f} s")
+            found.append(f"after inference was {how}, the first answer to a new frame took {seconds:.1f} s")
     for module, peak_mb in figures["memory_mb"]["peak"].items():
         if peak_mb - figures["memory_mb"]["before"].get(module, peak_mb) > MAX_GROWTH_MB:
             found.append(f"{module} grew to {peak_mb:.0f} MB")
     if figures["frames"]["uncounted"]:
-        found.append(f"{figures['frames']['uncounted']} frames are in no count")
+        found.append(f"{figures['frames']['uncounted']} frames are not counted")
     return found
 
 
 def enlarge(source: Path, folder: Path, side: int) -> None:
-    """The first few pictures as squares of `side` pixels, in PNG files that fit into a message."""
+    """Save the first PICTURES as squares of `side` pixels, in PNG files that fit into a message."""
     folder.mkdir(parents=True)
     for path in sorted(source.rglob("*.png"))[:PICTURES]:
         with Image.open(path) as picture:
@@ -126,7 +129,7 @@ def enlarge(source: Path, folder: Path, side: int) -> None:
 
 
 def _answers(rig: Rig, fps: float, duration_s: float) -> list[Answer]:
-    """Let the camera run for so long; what was answered meanwhile, but for the first second."""
+    """Let the camera run for so long; return the answers from then, except those of the first second."""
     begun = len(_upstream(rig).answers)
     with _running(rig, fps):
         until(lambda: len(_upstream(rig).answers) > begun, FIRST_S, "the first answer")
@@ -135,7 +138,7 @@ def _answers(rig: Rig, fps: float, duration_s: float) -> list[Answer]:
         time.sleep(duration_s)
         until(lambda: len(_upstream(rig).answers) > first, FIRST_S, "an answer")
         found = list(_upstream(rig).answers[first:])
-    _settle(rig)
+    _wait_finished(rig)
     return found
 
 
@@ -146,22 +149,22 @@ def _running(rig: Rig, fps: float) -> Iterator[None]:
     rig.patch("camera_sim", {"camera": {"paused": True}})
 
 
-def _away(rig: Rig, fps: float, away_s: float, absence: Callable[[Rig, float], None]) -> float:
-    """Seconds from inference's return to the answer of a frame that was captured after it."""
+def _absent(rig: Rig, fps: float, away_s: float, absence: Callable[[Rig, float], None]) -> float:
+    """Seconds from inference's return to the first answer to a frame that was captured after it."""
     with _running(rig, fps):
         time.sleep(1)
         absence(rig, away_s)
         back_ns = time.time_ns()
-        until(lambda: _captured(rig) > back_ns, FIRST_S, "an answer after the return")
+        until(lambda: _captured(rig) > back_ns, FIRST_S, "an answer after the return of inference")
         took_s = (time.time_ns() - back_ns) / 1e9
-    _settle(rig)
+    _wait_finished(rig)
     return round(took_s, 3)
 
 
 def _frozen(rig: Rig, away_s: float) -> None:
     process = rig.simulator.states()["inference"].pid
     if process is None:
-        raise BenchFailed("overload: inference does not run")
+        raise BenchFailed("overload: the module inference does not run")
     os.kill(process, signal.SIGSTOP)
     try:
         time.sleep(away_s)
@@ -170,35 +173,39 @@ def _frozen(rig: Rig, away_s: float) -> None:
 
 
 def _ended(rig: Rig, away_s: float) -> None:
-    """By its deployment, as an operator would: `status: stopped`, then `running`. Back: on the line again."""
-    before = connects(page(rig.upstream.parent), "inference")
+    """Stop and start it by its deployment, as an operator would. It is back when it has connected again."""
+    before = connects(metrics_page(rig.simulator_folder), "inference")
     rig.patch("$edgeAgent", {"modules": {"inference": {"status": "stopped"}}})
     time.sleep(away_s)
     rig.patch("$edgeAgent", {"modules": {"inference": {"status": "running"}}})
-    until(lambda: connects(page(rig.upstream.parent), "inference") > before, FIRST_S, "inference's return")
+    until(
+        lambda: connects(metrics_page(rig.simulator_folder), "inference") > before,
+        FIRST_S,
+        "the connection of inference",
+    )
 
 
-def _settle(rig: Rig) -> None:
-    """Until the hub holds nothing for inference and no answer comes any more."""
+def _wait_finished(rig: Rig) -> None:
+    """Wait until the hub holds nothing for inference and no more answers arrive. Raises BenchFailed."""
     answered, quiet_since = -1, time.monotonic()
-    deadline = time.monotonic() + SETTLED_S
+    deadline = time.monotonic() + FINISHED_S
     while time.monotonic() < deadline:
         now = len(_upstream(rig).answers)
-        if now != answered or queued(page(rig.upstream.parent), "inference"):
+        if now != answered or queued(metrics_page(rig.simulator_folder), "inference"):
             answered, quiet_since = now, time.monotonic()
         if time.monotonic() - quiet_since > QUIET_S:
             return
         time.sleep(0.1)
-    raise BenchFailed(f"overload: frames were still under way after {SETTLED_S:g} s")
+    raise BenchFailed(f"overload: frames were still under way after {FINISHED_S:g} s")
 
 
-def _upstream(rig: Rig) -> Any:
-    return read_upstream(lines(rig.upstream))
+def _upstream(rig: Rig) -> Upstream:
+    return read_upstream(whole_lines(rig.upstream))
 
 
 def _captured(rig: Rig) -> int:
     """The capture time of the newest answer, ns since the epoch."""
-    for line in reversed(lines(rig.upstream)):
+    for line in reversed(whole_lines(rig.upstream)):
         body = json.loads(line)["Body"]
         if body.get("schema") == "twinship.prediction.v1":
             return int(body["captured"])
@@ -206,20 +213,23 @@ def _captured(rig: Rig) -> int:
 
 
 def _account(rig: Rig) -> Account:
-    hub = page(rig.upstream.parent)
+    hub = metrics_page(rig.simulator_folder)
     return account(
-        lines(rig.sent), lines(rig.upstream), expired=expired(hub), waiting=queued(hub, "inference")
+        whole_lines(rig.sent),
+        whole_lines(rig.upstream),
+        expired=expired(hub),
+        waiting=queued(hub, "inference"),
     )
 
 
 def _p50_ms(answers: list[Answer]) -> float:
-    """From capture to the answer, of the median frame."""
-    return round(percentile([sum(answer.stages_ms.values()) for answer in answers], 50), 3)
+    """The median time from capture to the answer."""
+    return round(median([sum(answer.stages_ms.values()) for answer in answers]), 3)
 
 
 def _stages_ms(answers: list[Answer]) -> dict[str, float]:
     return {
-        stage: round(percentile([answer.stages_ms[stage] for answer in answers], 50), 3)
+        stage: round(median([answer.stages_ms[stage] for answer in answers]), 3)
         for stage in answers[0].stages_ms
     }
 
@@ -229,6 +239,5 @@ def _work_ms(answer: Answer) -> float:
 
 
 def _memory(rig: Rig) -> dict[str, float]:
-    with Watch(rig) as watch:
-        pass
-    return dict(watch.peaks.memory_mb)
+    with PeakSampler(rig) as sampler:
+        return dict(sampler.peaks.memory_mb)

@@ -1,6 +1,6 @@
-"""What the SDK alone lets through on this machine: both modules without camera, picture, model or ledger.
+"""The maximum rate of the SDK alone on this machine: both modules without camera, picture, model or ledger.
 
-More than this no module that uses the SDK as it is can answer here, whatever it does besides.
+A module that uses the unmodified SDK cannot answer more messages here, whatever else it does.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from twinship.bench.catalogue import Bench
-from twinship.bench.report.figures import median, spread
+from twinship.bench.report.figures import rates
 from twinship.bench.rig.rig import Rig, RigSettings
-from twinship.bench.scenarios.modules.frames import POLL_S, WARM_FRAMES, Counter
+from twinship.bench.scenarios.modules.frames import POLL_S, WARM_FRAMES, PredictionCounter
 from twinship.bench.scenarios.modules.throughput import REPEATS, WINDOW
 
 FRAMES: Final = 1_500
 
 
 def measure(bench: Bench) -> Mapping[str, Any]:
-    """Messages answered in a second, for both delivery windows."""
+    """Answered messages per second, for both delivery windows."""
     return run(bench, FRAMES, REPEATS)
 
 
 def run(bench: Bench, frames: int, repeats: int) -> Mapping[str, Any]:
-    """So many of it. Raises BenchFailed when one is not answered."""
+    """`repeats` times `frames` messages. Raises BenchFailed when one is not answered."""
     windows = {"strict": 1, f"window_{WINDOW}": WINDOW}
     return {name: _per_s(bench, window, frames, repeats) for name, window in windows.items()}
 
@@ -38,15 +38,14 @@ def _per_s(bench: Bench, window: int, frames: int, repeats: int) -> dict[str, An
     )
     with Rig(settings) as rig:
         rig.start()
-        counter = Counter(rig.upstream)
-        _part(rig, counter, WARM_FRAMES)
-        rates = [_part(rig, counter, WARM_FRAMES + frames * number) for number in range(1, repeats + 1)]
-    return {"per_s": median(rates), "range_per_s": spread(rates)}
+        counter = PredictionCounter(rig.upstream)
+        _rate(rig, counter, WARM_FRAMES)
+        return rates([_rate(rig, counter, WARM_FRAMES + frames * number) for number in range(1, repeats + 1)])
 
 
-def _part(rig: Rig, counter: Counter, until: int) -> float:
-    """Answers in a second, from the word to send to the last of them."""
-    began, had = time.monotonic(), counter.count
-    rig.patch("camera_sim", {"frames": until})
-    counter.wait(until)
-    return round((until - had) / (time.monotonic() - began - POLL_S / 2), 1)
+def _rate(rig: Rig, counter: PredictionCounter, total: int) -> float:
+    """Answers per second, from the twin's patch to the answer that makes the total."""
+    began, before = time.monotonic(), counter.count
+    rig.patch("camera_sim", {"frames": total})
+    counter.wait(total)
+    return round((total - before) / (time.monotonic() - began - POLL_S / 2), 1)

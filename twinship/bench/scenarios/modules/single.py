@@ -1,4 +1,4 @@
-"""One frame at a time, at three rates, as a camera sends them; the floor beside it is `floor`'s."""
+"""One frame at a time, at three steady rates."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from twinship.bench.catalogue import Bench
-from twinship.bench.scenarios.modules.frames import Phase, walk_frames
+from twinship.bench.scenarios.modules.frames import Phase, measure_phases
 
-#: Frames in a second → how many are measured.
+#: Frames per second → measured frames.
 RATES: Final[Mapping[int, int]] = {10: 150, 50: 600, 200: 1500}
 
 
 def measure(bench: Bench) -> Mapping[str, Any]:
-    """By rate: captured → PUBACK of the prediction."""
+    """For each rate: capture → PUBACK of the prediction."""
     phases = [Phase(str(rate), frames, {"fps": rate}) for rate, frames in RATES.items()]
-    walked = walk_frames(bench, phases)
-    return {str(rate): walked[str(rate)].latencies() for rate in RATES}
+    return {name: result.latencies() for name, result in measure_phases(bench, phases).items()}

@@ -1,4 +1,4 @@
-"""The page: one file that loads nothing and says what the report says."""
+"""The page `report.html`."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ def page() -> str:
 
 
 def test_figures_and_bars_are_on_the_page() -> None:
-    """As text, not as a picture only."""
-    for words in ("2.50 ms", "1.00 ms", "50 µs", "start to first prediction", "1.5", "2 – 3"):
-        assert words in page()
+    """All figures are there as text."""
+    for text in ("2.50 ms", "1.00 ms", "50 µs", "start to first prediction", "1.5", "2 – 3"):
+        assert text in page()
 
 
 def test_the_page_loads_nothing() -> None:
-    """It is sent around and opened without a network."""
+    """It has no links to other files, styles or scripts."""
     assert not re.search(r"(src|href)=|@import|url\(", page())
 
 
-def test_what_a_report_says_is_text() -> None:
-    """A processor's name is no markup."""
+def test_texts_of_the_report_are_escaped() -> None:
+    """The name of a processor is not markup."""
     assert "&lt;b&gt;&amp;" in page()
     assert "<b>&" not in page()
 
 
-def test_a_report_without_figures_is_a_page_too() -> None:
-    """A scenario that was not run has no section."""
+def test_a_report_without_figures_gives_a_page() -> None:
+    """It has no charts."""
     assert "<svg" not in html({})
 
 
 def test_bars_are_as_long_as_their_numbers() -> None:
-    """Twice the figure is twice the length, in parts too; the picture is well-formed."""
+    """The length of a bar is proportional to its number; the SVG is well-formed."""
     drawn = bars([Row("a", [(1.0, 0)], "1"), Row("b & c", [(0.5, 0), (1.5, 1)], "2")], ["one", "two"])
     widths = [float(each.attrib["width"]) for each in ElementTree.fromstring(drawn).iter("rect")]
     assert len(widths) == 5

@@ -1,4 +1,4 @@
-"""A measurement in a process of its own."""
+"""Tests of measurements in their own process."""
 
 import os
 import sys
@@ -6,8 +6,8 @@ import sys
 from twinship.bench.rig.own_process import own_process
 
 
-def test_nothing_of_this_process_is_in_its_way() -> None:
-    """Another process, started anew: what is loaded here is not loaded there."""
+def test_a_measurement_runs_in_a_fresh_process() -> None:
+    """Modules that this process has imported are not imported there."""
     assert own_process(os.getpid) != os.getpid()
     assert _loaded("_pytest.tmpdir")
     assert not own_process(_loaded, "_pytest.tmpdir")

@@ -1,4 +1,4 @@
-"""The article's formulas: what they give, where they cross, and what they refuse."""
+"""The article's formulas and the break-even bandwidth."""
 
 import math
 
@@ -18,31 +18,31 @@ def test_a_frame_takes_its_bytes_over_the_bandwidth_and_then_the_processing() ->
 
 
 def test_a_link_without_bandwidth_is_refused() -> None:
-    """No answer ever comes over it, so no number is right."""
+    """No answer ever arrives over it."""
     for bandwidth in (0, -1, math.nan):
         with pytest.raises(ValueError, match="more than 0"):
             delay_s(1, bandwidth, 0)
 
 
-def test_latency_enters_by_one_empty_round_trip() -> None:
-    """A frame takes 20 ms where an empty message takes 8; where that takes 58, processing is 70 ms."""
+def test_latency_counts_as_one_empty_round_trip() -> None:
+    """A frame takes 20 ms, an empty message 8 ms; where that takes 58 ms, processing takes 70 ms."""
     assert processing_s(0.020, 0.058, 0.008) == pytest.approx(0.070)
 
 
 @given(data=POSITIVE, edge=POSITIVE, share=st.floats(0.0, 0.99))
 def test_at_the_break_even_both_delays_are_equal(data: float, edge: float, share: float) -> None:
-    """The bandwidth that is given back, put into the formula, gives the edge's delay."""
+    """With the returned bandwidth, the formula gives the edge's delay."""
     bandwidth = break_even(data, edge, edge * share)
     assert delay_s(data, bandwidth, edge * share) == pytest.approx(edge)
 
 
 @given(data=POSITIVE, edge=POSITIVE, more=st.floats(1.0, 100.0))
-def test_no_link_makes_up_for_slow_processing(data: float, edge: float, more: float) -> None:
-    """Where the cloud computes for as long as the edge takes altogether, it is never sooner."""
+def test_no_link_compensates_slow_processing(data: float, edge: float, more: float) -> None:
+    """If the cloud's processing takes as long as the edge altogether, the cloud is never faster."""
     assert math.isinf(break_even(data, edge, edge * more))
 
 
-def test_a_deviation_is_a_share_of_what_was_measured() -> None:
-    """Too much and too little count alike."""
+def test_a_deviation_is_a_share_of_the_measured_value() -> None:
+    """It has no sign."""
     assert deviation(0.115, 0.1) == pytest.approx(0.15)
     assert deviation(0.085, 0.1) == pytest.approx(0.15)

@@ -1,14 +1,14 @@
-"""The numbered messages of the hop measurement: what is lost, doubled or out of order ends it."""
+"""The numbered messages of the hop measurement."""
 
 from __future__ import annotations
 
 import pytest
 
 from twinship.bench import BenchFailed
-from twinship.bench.scenarios.hub.hop import Login, Messages, Order
+from twinship.bench.scenarios.hub.hop import Login, Messages, Task
 from twinship.simulator.mqtt.packets import Puback
 
-ORDER = Order(
+TASK = Task(
     address="127.0.0.1",
     port=8883,
     ca="ca.pem",
@@ -22,9 +22,9 @@ ORDER = Order(
 )
 
 
-def test_messages_in_their_order_are_acknowledged() -> None:
-    """Each by its own packet id, and each as long as was asked for."""
-    messages = Messages(ORDER)
+def test_messages_in_order_are_acknowledged() -> None:
+    """Each has the requested length, and its PUBACK has its packet id."""
+    messages = Messages(TASK)
     made = [messages.make() for _ in range(3)]
     assert {len(each.body) for each in made} == {64}
     assert [messages.check(each) for each in made] == [Puback(each.packet_id or 0) for each in made]
@@ -32,16 +32,16 @@ def test_messages_in_their_order_are_acknowledged() -> None:
 
 @pytest.mark.parametrize("arrives", [(1,), (0, 0), (0, 2)], ids=["the first lost", "doubled", "one lost"])
 def test_any_other_order_ends_the_measurement(arrives: tuple[int, ...]) -> None:
-    """A broker that loses or doubles has no figure."""
-    messages = Messages(ORDER)
+    """A lost or repeated message makes the figures invalid."""
+    messages = Messages(TASK)
     made = [messages.make() for _ in range(3)]
     *good, wrong = arrives
     for index in good:
         messages.check(made[index])
-    with pytest.raises(BenchFailed, match="arrived in the place of"):
+    with pytest.raises(BenchFailed, match="arrived instead of"):
         messages.check(made[wrong])
 
 
-def test_an_order_reaches_the_process_as_it_was_given() -> None:
-    """By JSON: keys are not on a command line."""
-    assert Order.from_json(ORDER.to_json()) == ORDER
+def test_a_task_survives_its_json_text() -> None:
+    """JSON on stdin keeps the passwords off the command line."""
+    assert Task.from_json(TASK.to_json()) == TASK

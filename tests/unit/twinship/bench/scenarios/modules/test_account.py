@@ -1,4 +1,4 @@
-"""The account of stored frames: everything is somewhere, and what is nowhere is said."""
+"""The account of stored frames: each is in exactly one count."""
 
 import json
 
@@ -25,7 +25,7 @@ edgehub_client_connect_success_total{iothub="h",id="twinship/inference"} 3
 
 
 def sent(*seqs: int) -> list[str]:
-    """The camera's ledger."""
+    """The camera's send log."""
     frame = {"camera": "camera", "run": RUN, "truth": None, "captured": 1, "stored": 2, "bytes": 3}
     return [json.dumps({**frame, "seq": seq}) + "\n" for seq in seqs]
 
@@ -49,29 +49,29 @@ def upstream(*answered: int, **dropped: int) -> list[str]:
 
 
 def test_every_frame_is_answered_dropped_or_expired() -> None:
-    """Then nothing is left over."""
+    """Then no frame is uncounted."""
     found = account(sent(*range(6)), upstream(0, 1, overload=2), expired=1, waiting=1)
     assert (found.stored, found.answered, found.expired, found.waiting, found.uncounted) == (6, 2, 1, 1, 0)
     assert found.dropped == {"overload": 2}
 
 
-def test_a_frame_in_no_count_is_seen() -> None:
-    """Stored, and then nothing: the counter-proof."""
+def test_a_frame_in_no_count_is_uncounted() -> None:
+    """It was stored, but not answered, dropped, expired or waiting."""
     assert account(sent(0, 1, 2), upstream(0), expired=1, waiting=0).uncounted == 1
 
 
-def test_a_frame_in_two_counts_is_seen() -> None:
-    """What is counted twice must not hide what is lost."""
+def test_a_frame_in_two_counts_is_detected() -> None:
+    """A frame that is counted twice must not hide a lost one."""
     assert account(sent(0), upstream(0, overload=1), expired=0, waiting=0).uncounted == -1
 
 
-def test_a_frame_that_was_never_stored_is_no_part_of_the_account() -> None:
-    """A gap in the camera's sequence is its own to count."""
+def test_a_frame_that_was_never_stored_is_not_in_the_account() -> None:
+    """A gap in the camera's sequence does not count as dropped."""
     assert account(sent(0, 2), upstream(0, 2), expired=0, waiting=0).dropped == {}
 
 
 def test_the_hubs_page_is_read_by_module_and_reason() -> None:
-    """Priorities are summed up; other modules and reasons are left out; what is not there is 0."""
+    """Priorities are added up, other modules and reasons are ignored, an absent metric is 0."""
     assert queued(METRICS, "inference") == 7
     assert expired(METRICS) == 32
     assert connects(METRICS, "inference") == 3
@@ -88,8 +88,8 @@ FIGURES = {
 }
 
 
-def test_an_overload_that_holds_leaves_nothing_to_say() -> None:
-    """Slower, but not by more than three times; nothing piles up; everything is counted."""
+def test_an_overload_within_all_limits_has_no_shortcomings() -> None:
+    """Answers are slower by less than three times, the queue is short, every frame is counted."""
     assert shortcomings(FIGURES) == []
 
 
@@ -98,12 +98,12 @@ def test_an_overload_that_holds_leaves_nothing_to_say() -> None:
     [
         ({"slower": 3.1}, "p50 under load"),
         ({"queue_max": CREDIT + 1}, "waited in edgeHub"),
-        ({"back_after_s": {"stopped": 2.1, "ended": 1.0}}, "after being stopped"),
+        ({"back_after_s": {"stopped": 2.1, "ended": 1.0}}, "after inference was stopped"),
         ({"memory_mb": {"before": {"inference": 90.0}, "peak": {"inference": 190.0}}}, "inference grew"),
-        ({"frames": {"uncounted": 1}}, "in no count"),
+        ({"frames": {"uncounted": 1}}, "are not counted"),
     ],
 )
-def test_each_bar_of_an_overload_is_judged(changed: dict[str, object], named: str) -> None:
-    """One line for each that is missed."""
-    (said,) = shortcomings(FIGURES | changed)
-    assert named in said
+def test_each_exceeded_limit_of_an_overload_is_named(changed: dict[str, object], named: str) -> None:
+    """There is one line for each."""
+    (line,) = shortcomings(FIGURES | changed)
+    assert named in line

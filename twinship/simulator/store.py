@@ -270,8 +270,8 @@ def _prepare(db: sqlite3.Connection, path: Path, durability: str) -> None:
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > SCHEMA_VERSION:
         raise StoreUnusable(
-            f"{path}: a newer Twinship wrote schema {version} (this version reads up to {SCHEMA_VERSION}); "
-            "upgrade, or move the file away to start with an empty store"
+            f"{path}: schema {version} was written by a newer Twinship (this version reads up to "
+            f"{SCHEMA_VERSION}); upgrade, or move the file away to start with an empty store"
         )
     db.execute("PRAGMA journal_mode = WAL")
     db.execute(f"PRAGMA synchronous = {durability.upper()}")

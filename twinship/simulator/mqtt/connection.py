@@ -1,13 +1,10 @@
-"""One MQTT 3.1.1 connection, seen from the server: bytes to packets, which may come when, keep-alive.
-
-Sans-I/O: bytes and the time come in, packets and bytes go out. It does not know who may connect, what a topic
-means, what a session keeps, or how a socket is closed. Theory of operation:
+"""The server's side of one MQTT 3.1.1 connection: decoding, the order of packets, keep-alive. No I/O.
 
     EXPECT_CONNECT --CONNECT--> AUTHENTICATING --accepted()--> OPEN --DISCONNECT--> CLOSED
                                      |                          |
                                      +-------- closed() --------+----------------> CLOSED
 
-A packet that the table does not allow in the present state is a ProtocolError; after any ProtocolError the
+A packet that ALLOWED does not list for the current state raises ProtocolError. After a ProtocolError the
 connection is CLOSED and reads nothing more.
 """
 
@@ -30,21 +27,21 @@ from twinship.simulator.mqtt.packets import (
     Unsubscribe,
 )
 
-# ref 4.8: counted with the fixed header; one byte more and edgeHub's decoder closes the connection.
+# ref 4.8: includes the fixed header; edgeHub closes the connection for a larger packet.
 MAX_PACKET_BYTES: Final = 262_144
 CONNECT_ARRIVAL_S: Final = 60.0  # ref 4.1 ConnectArrivalTimeout
-MAX_IDLE_S: Final = 600.0  # ref 4.1 MaxKeepAliveTimeout; also for a client that asks for none
+MAX_IDLE_S: Final = 600.0  # ref 4.1 MaxKeepAliveTimeout; also for clients without keep-alive
 
 
 class State(enum.Enum):
-    """Where a connection stands."""
+    """The state of a connection."""
 
     EXPECT_CONNECT = enum.auto()
     AUTHENTICATING = enum.auto()
     OPEN = enum.auto()
     CLOSED = enum.auto()
 
-    __hash__ = object.__hash__  # the frame path: Enum's own is written in Python
+    __hash__ = object.__hash__  # the frame path: Enum.__hash__ is Python code
 
 
 ALLOWED: Final[dict[State, frozenset[type[Packet]]]] = {
@@ -56,18 +53,25 @@ ALLOWED: Final[dict[State, frozenset[type[Packet]]]] = {
 
 
 class PacketReader:
-    """Cuts a stream of bytes into packets, however the network cut it before."""
+    """Splits a byte stream into packets.
+
+    >>> reader = PacketReader()
+    >>> list(reader.feed(b"\\xc0"))
+    []
+    >>> list(reader.feed(b"\\x00\\xc0\\x00"))
+    [Pingreq(), Pingreq()]
+    """
 
     def __init__(self, max_packet_bytes: int = MAX_PACKET_BYTES) -> None:
         self._max_packet_bytes = max_packet_bytes
         self._pending = bytearray()
-        self._wanted = 2  # bytes that must be there before it is worth looking again
+        self._needed = 2  # decode again when this many bytes are there
 
     def feed(self, data: bytes) -> Iterator[Packet]:
-        """Every packet that these bytes complete, in order; raises ProtocolError at what is none."""
+        """Every packet that these bytes complete, in order; raises ProtocolError."""
         if self._pending:
             self._pending += data
-            if len(self._pending) < self._wanted:
+            if len(self._pending) < self._needed:
                 return
             data = bytes(self._pending)
             self._pending.clear()
@@ -80,7 +84,7 @@ class PacketReader:
             self._pending += data[at:]
 
     def _next(self, data: bytes, at: int) -> tuple[int, int] | None:
-        """Where the body of the packet that begins at `at` starts and ends; None while bytes are missing."""
+        """Start and end of the body of the packet at `at`; None while bytes are missing."""
         length, start, available = 0, at + 1, len(data)
         while start < available:
             byte = data[start]
@@ -92,30 +96,30 @@ class PacketReader:
                     raise ProtocolError(f"packet of {end - at} bytes; the limit is {self._max_packet_bytes}")
                 if end <= available:
                     return start, end
-                self._wanted = end - at
+                self._needed = end - at
                 return None
             if start - at == 5:
                 raise ProtocolError("remaining length is longer than four bytes")
-        self._wanted = available - at + 1
+        self._needed = available - at + 1
         return None
 
 
 class ServerConnection:
-    """The order of packets and the silence that is allowed between them."""
+    """Checks the order of packets and the time between them."""
 
     def __init__(self, now: float, max_packet_bytes: int = MAX_PACKET_BYTES) -> None:
         self.state = State.EXPECT_CONNECT
         self._reader = PacketReader(max_packet_bytes)
-        self._heard = now
+        self._last_heard = now
         self._idle_s = CONNECT_ARRIVAL_S
 
     def receive(self, data: bytes, now: float) -> Iterator[Packet]:
-        """The packets that these bytes complete; raises ProtocolError (and is CLOSED then).
+        """The packets that these bytes complete; raises ProtocolError, which closes the connection.
 
-        Lazy: each packet is to be dealt with before the next is asked for, because it may change the state.
+        A generator: handle each packet before taking the next, because it can change the state.
         """
         if self.state is not State.EXPECT_CONNECT:
-            self._heard = now  # until CONNECT has come, bytes that dribble in buy no time
+            self._last_heard = now  # before CONNECT, single bytes do not extend the time limit
         try:
             for packet in self._reader.feed(data):
                 self._advance(packet)
@@ -127,24 +131,24 @@ class ServerConnection:
             raise
 
     def accepted(self, keep_alive_s: int, now: float) -> None:
-        """CONNACK 0 has been decided: from here on the client's keep-alive counts."""
-        self.state, self._heard = State.OPEN, now
-        # MQTT-3.1.2-24: one and a half times the keep-alive; edgeHub caps it, and 0 gets the cap.
+        """The CONNECT is accepted: from now on the client's keep-alive applies."""
+        self.state, self._last_heard = State.OPEN, now
+        # MQTT-3.1.2-24: one and a half times the keep-alive; edgeHub limits it, and 0 gets the limit.
         self._idle_s = min(keep_alive_s * 1.5, MAX_IDLE_S) or MAX_IDLE_S
 
     def heard(self, now: float) -> None:
-        """Count the silence from here: what was said before could not get through."""
+        """Restart the keep-alive time: bytes before `now` could not arrive."""
         if self.state is not State.EXPECT_CONNECT:
-            self._heard = now
+            self._last_heard = now
 
     def closed(self) -> None:
-        """Nothing more will be read or sent."""
+        """The connection reads and sends nothing more."""
         self.state = State.CLOSED
 
     @property
     def silent_until(self) -> float:
-        """When the connection is to be closed unless something is heard before."""
-        return self._heard + self._idle_s
+        """When to close the connection, unless bytes arrive before."""
+        return self._last_heard + self._idle_s
 
     def _advance(self, packet: Packet) -> None:
         if type(packet) not in ALLOWED[self.state]:

@@ -1,17 +1,22 @@
-"""How MQTT 3.1.1 writes and reads the fields inside a packet. Knows no packet; pure.
+"""The fields inside MQTT 3.1.1 packets: integers, texts, lengths.
 
-Everything that reads raises ProtocolError, and nothing else, for bytes that are not the field.
+For invalid bytes every reading function raises ProtocolError and nothing else.
+
+>>> remaining_length(321).hex()
+'c102'
+>>> Fields(b"\\x00\\x02ab", "CONNECT").text()
+'ab'
 """
 
 from __future__ import annotations
 
 
 class ProtocolError(Exception):
-    """The peer broke MQTT 3.1.1 or a limit of edgeHub: close the connection. The text names the clause."""
+    """The peer violated MQTT 3.1.1 or a limit of edgeHub. Close the connection. The text names the clause."""
 
 
 class Fields:
-    """A cursor over a packet's body; every read past its end is a ProtocolError."""
+    """A cursor over a packet's body. Reading past the end raises ProtocolError."""
 
     __slots__ = ("_at", "_body", "_packet")
 
@@ -82,7 +87,7 @@ def encode_text(text: str) -> bytes:
 
 
 def remaining_length(length: int) -> bytes:
-    if 0x7F < length < 0x4000:  # nearly every message
+    if 0x7F < length < 0x4000:  # nearly every message has two bytes
         return bytes((length & 0x7F | 0x80, length >> 7))
     encoded = bytearray()
     while length > 0x7F:

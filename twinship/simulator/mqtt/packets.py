@@ -1,15 +1,23 @@
-"""MQTT 3.1.1 packets, bytes both ways. Knows no order of packets, no session, no topic's meaning, no socket.
+"""MQTT 3.1.1 packets: encoding and decoding. connection.py checks their order.
 
-Tags such as "MQTT-3.1.2-24" name clauses of the OASIS standard of 29 October 2014. Each packet class reads
-and writes itself; `DECODERS` is the table of all that exist. Every decoder raises ProtocolError, and nothing
-else, for bytes that are not its packet: a peer's bytes end a connection at worst.
+Tags such as "MQTT-3.1.2-24" name clauses of the OASIS standard of 29 October 2014. DECODERS lists all types.
+For invalid bytes every decoder raises ProtocolError and nothing else, so a peer can at worst end its own
+connection.
+
+>>> Publish("a/b", b"body", qos=1, packet_id=7).encode()
+b'2\\x0b\\x00\\x03a/b\\x00\\x07body'
+>>> Puback.decode(0, b"\\x00\\x07")
+Puback(packet_id=7)
+>>> Subscribe.decode(2, b"\\x00\\x01")
+Traceback (most recent call last):
+twinship.simulator.mqtt.fields.ProtocolError: SUBSCRIBE without a topic filter (MQTT-3.8.3-3)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import ClassVar, Final, Self, TypeAlias
 
 from twinship.simulator.mqtt.fields import (
     Fields,
@@ -31,7 +39,7 @@ SUBACK_FAILURE: Final = 0x80
 
 @dataclass(frozen=True, slots=True)
 class Will:
-    """What a client wants published when its connection drops."""
+    """The message that the server publishes when the client's connection drops."""
 
     topic: str
     message: bytes = field(repr=False)
@@ -41,7 +49,7 @@ class Will:
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Client → server, first and once. Of a level that is neither 3 nor 4, only `level` is read."""
+    """Client → server, the first packet. Unless the level is 3 or 4, only `level` is decoded."""
 
     client_id: str = ""
     username: str | None = None
@@ -69,7 +77,7 @@ class Connect:
         expect_flags(flags, 0, "CONNECT")
         fields = Fields(body, "CONNECT")
         if (name := fields.binary()) not in (b"MQTT", b"MQIsdp"):
-            raise ProtocolError(f"CONNECT speaks {name[:16]!r}, not MQTT (MQTT-3.1.2-1)")
+            raise ProtocolError(f"CONNECT has protocol name {name[:16]!r}, not MQTT (MQTT-3.1.2-1)")
         if (level := fields.byte()) not in (3, 4):
             return cls(level=level)
         connect_flags, keep_alive_s = fields.byte(), fields.integer()
@@ -103,9 +111,9 @@ class Connack:
         return cls(code, bool(acknowledge))
 
 
-@dataclass(slots=True)  # the frame path: a frozen one takes five times as long to make
+@dataclass(slots=True)  # not frozen: on the frame path, a frozen one takes five times as long to make
 class Publish:
-    """A message, either way. `packet_id` is None exactly for QoS 0."""
+    """A message in either direction. `packet_id` is None exactly for QoS 0."""
 
     topic: str
     body: bytes = field(repr=False)
@@ -123,7 +131,7 @@ class Publish:
 
     @classmethod
     def decode(cls, flags: int, body: bytes) -> Publish:
-        # Written out rather than read through Fields: this is the frame path.
+        # Without Fields, because this is the frame path.
         qos, dup = flags >> 1 & 3, bool(flags & 8)
         if qos == 3:
             raise ProtocolError("PUBLISH with both QoS bits set (MQTT-3.3.1-4)")
@@ -144,43 +152,85 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class _Numbered:
-    """Packets that hold a packet identifier and nothing else."""
+    """A packet that contains only a packet identifier."""
 
     packet_id: int
+    first_byte: ClassVar[int]
 
-    @staticmethod
-    def _read(flags: int, body: bytes, expected_flags: int, name: str) -> int:
-        expect_flags(flags, expected_flags, name)
-        fields = Fields(body, name)
-        packet_id = fields.packet_id()
-        fields.end()
-        return packet_id
+    def encode(self) -> bytes:
+        return bytes((self.first_byte, 2)) + self.packet_id.to_bytes(2, "big")
+
+    @classmethod
+    def decode(cls, flags: int, body: bytes) -> Self:
+        return cls(_only_packet_id(flags, body, cls.__name__.upper()))
 
 
 @dataclass(frozen=True, slots=True)
 class Puback(_Numbered):
-    """The receiver of a QoS 1 PUBLISH has it, for good."""
+    """Acknowledges a QoS 1 PUBLISH: the receiver has stored it."""
 
-    def encode(self) -> bytes:
-        return b"\x40\x02" + self.packet_id.to_bytes(2, "big")
+    first_byte: ClassVar[int] = 0x40
 
     @classmethod
-    def decode(cls, flags: int, body: bytes) -> Puback:
+    def decode(cls, flags: int, body: bytes) -> Self:
         if flags == 0 and len(body) == 2 and (packet_id := int.from_bytes(body, "big")):
             return cls(packet_id)  # the frame path
-        return cls(cls._read(flags, body, 0, "PUBACK"))
+        return cls(_only_packet_id(flags, body, "PUBACK"))
+
+
+@dataclass(frozen=True, slots=True)
+class Unsuback(_Numbered):
+    """Server → client: acknowledges UNSUBSCRIBE."""
+
+    first_byte: ClassVar[int] = 0xB0
+
+
+@dataclass(frozen=True, slots=True)
+class _Empty:
+    """A packet without a body."""
+
+    first_byte: ClassVar[int]
+
+    def encode(self) -> bytes:
+        return bytes((self.first_byte, 0))
+
+    @classmethod
+    def decode(cls, flags: int, body: bytes) -> Self:
+        expect_empty(flags, body, cls.__name__.upper())
+        return cls()
+
+
+@dataclass(frozen=True, slots=True)
+class Pingreq(_Empty):
+    """Client → server: keep-alive."""
+
+    first_byte: ClassVar[int] = 0xC0
+
+
+@dataclass(frozen=True, slots=True)
+class Pingresp(_Empty):
+    """Server → client: answers PINGREQ."""
+
+    first_byte: ClassVar[int] = 0xD0
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect(_Empty):
+    """Client → server: an orderly close; the server publishes no will."""
+
+    first_byte: ClassVar[int] = 0xE0
 
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """Client → server: topic filters, each with the QoS that is asked for."""
+    """Client → server: topic filters, each with the requested QoS."""
 
     packet_id: int
     filters: tuple[tuple[str, int], ...]
 
     def encode(self) -> bytes:
-        wanted = b"".join(encode_text(topic_filter) + bytes((qos,)) for topic_filter, qos in self.filters)
-        return packet_bytes(0x82, self.packet_id.to_bytes(2, "big") + wanted)
+        filters = b"".join(encode_text(topic_filter) + bytes((qos,)) for topic_filter, qos in self.filters)
+        return packet_bytes(0x82, self.packet_id.to_bytes(2, "big") + filters)
 
     @classmethod
     def decode(cls, flags: int, body: bytes) -> Subscribe:
@@ -190,7 +240,7 @@ class Subscribe:
         while fields.more():
             topic_filter, qos = _filter(fields, "SUBSCRIBE"), fields.byte()
             if qos > 2:
-                raise ProtocolError("SUBSCRIBE asks for a QoS that does not exist (MQTT-3-8.3-4)")
+                raise ProtocolError("SUBSCRIBE requests a QoS that does not exist (MQTT-3-8.3-4)")
             filters.append((topic_filter, qos))
         if not filters:
             raise ProtocolError("SUBSCRIBE without a topic filter (MQTT-3.8.3-3)")
@@ -199,7 +249,7 @@ class Subscribe:
 
 @dataclass(frozen=True, slots=True)
 class Suback:
-    """Server → client: for each filter the QoS granted, or SUBACK_FAILURE."""
+    """Server → client: the granted QoS of each filter, or SUBACK_FAILURE."""
 
     packet_id: int
     granted: tuple[int, ...]
@@ -221,7 +271,7 @@ class Suback:
 
 @dataclass(frozen=True, slots=True)
 class Unsubscribe:
-    """Client → server: filters to forget."""
+    """Client → server: topic filters to remove."""
 
     packet_id: int
     filters: tuple[str, ...]
@@ -243,57 +293,6 @@ class Unsubscribe:
         return cls(packet_id, tuple(filters))
 
 
-@dataclass(frozen=True, slots=True)
-class Unsuback(_Numbered):
-    """Server → client."""
-
-    def encode(self) -> bytes:
-        return b"\xb0\x02" + self.packet_id.to_bytes(2, "big")
-
-    @classmethod
-    def decode(cls, flags: int, body: bytes) -> Unsuback:
-        return cls(cls._read(flags, body, 0, "UNSUBACK"))
-
-
-@dataclass(frozen=True, slots=True)
-class Pingreq:
-    """Client → server: still here."""
-
-    def encode(self) -> bytes:
-        return b"\xc0\x00"
-
-    @classmethod
-    def decode(cls, flags: int, body: bytes) -> Pingreq:
-        expect_empty(flags, body, "PINGREQ")
-        return cls()
-
-
-@dataclass(frozen=True, slots=True)
-class Pingresp:
-    """Server → client: so am I."""
-
-    def encode(self) -> bytes:
-        return b"\xd0\x00"
-
-    @classmethod
-    def decode(cls, flags: int, body: bytes) -> Pingresp:
-        expect_empty(flags, body, "PINGRESP")
-        return cls()
-
-
-@dataclass(frozen=True, slots=True)
-class Disconnect:
-    """Client → server: a close that was meant; no will is published."""
-
-    def encode(self) -> bytes:
-        return b"\xe0\x00"
-
-    @classmethod
-    def decode(cls, flags: int, body: bytes) -> Disconnect:
-        expect_empty(flags, body, "DISCONNECT")
-        return cls()
-
-
 Packet: TypeAlias = (
     Connect
     | Connack
@@ -308,7 +307,7 @@ Packet: TypeAlias = (
     | Disconnect
 )
 
-# Types 5, 6 and 7 (PUBREC, PUBREL, PUBCOMP) are missing on purpose: QoS 2 closes the connection (ref 4.3).
+# Without types 5, 6 and 7 (PUBREC, PUBREL, PUBCOMP), because QoS 2 closes the connection (ref 4.3).
 DECODERS: Final[dict[int, Callable[[int, bytes], Packet]]] = {
     1: Connect.decode,
     2: Connack.decode,
@@ -330,13 +329,21 @@ def _check_connect_flags(flags: int) -> None:
     if not flags & 0x04 and flags & 0x38:
         raise ProtocolError("CONNECT sets will QoS or retain without a will (MQTT-3.1.2-13)")
     if flags & 0x18 == 0x18:
-        raise ProtocolError("CONNECT asks for will QoS 3 (MQTT-3.1.2-14)")
+        raise ProtocolError("CONNECT requests will QoS 3 (MQTT-3.1.2-14)")
     if flags & 0xC0 == 0x40:
         raise ProtocolError("CONNECT has a password without a user name (MQTT-3.1.2-22)")
 
 
 def _decode_will(flags: int, fields: Fields) -> Will:
     return Will(fields.text(), fields.binary(), flags >> 3 & 3, bool(flags & 0x20))
+
+
+def _only_packet_id(flags: int, body: bytes, packet: str) -> int:
+    expect_flags(flags, 0, packet)
+    fields = Fields(body, packet)
+    packet_id = fields.packet_id()
+    fields.end()
+    return packet_id
 
 
 def _filter(fields: Fields, packet: str) -> str:

@@ -1,21 +1,15 @@
-"""IoT Hub's service REST API (ref 5): who may call, which handler answers, when the answer may leave.
-
-Handlers of single resources are here, a bulk call's in bulk.py, edgeAgent's own routes in
-edge_agent_api.py. Knows no rule of the registry or of twins, opens no socket: hub.py serves the application.
-"""
+"""IoT Hub's service REST API (ref 5): the application, and the handlers for devices, modules and twins."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
 
-from twinship.simulator import sas
 from twinship.simulator.edge_hub.methods import (
     MethodAnswer,
     MethodRequest,
@@ -35,18 +29,21 @@ from twinship.simulator.service_api.bulk import apply_bulk, etag_of
 from twinship.simulator.service_api.configurations import ConfigurationsApi
 from twinship.simulator.service_api.edge_agent import AgentCalls, EdgeAgentApi
 from twinship.simulator.service_api.errors import ServiceError
+from twinship.simulator.service_api.middleware import (
+    MAX_BODY_BYTES,
+    Policies,
+    authorization,
+    error_responses,
+    respond_after_commit,
+)
 from twinship.simulator.service_api.queries import QueryApi
-from twinship.simulator.service_api.requests import json_array, json_object, whole_number
-from twinship.simulator.store import Store
+from twinship.simulator.service_api.requests import json_array, json_object, path_identity, whole_number
 
 logger = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 2 * 1024 * 1024  # a bulk call's hundred entries; everything else is far smaller
 MOST_DEVICES = 1000
 
-Policies = Mapping[str, Sequence[str]]  # name of a shared access policy -> its base64 keys
-
-# What IoT Hub has and this simulator has not: refused by name, so that nobody takes silence for an answer.
+# Features of IoT Hub that the simulator refuses by name, with 501.
 NOT_SUPPORTED = (
     ("GET", "/statistics/service", "statistics"),
     ("GET", "/statistics/devices", "statistics"),
@@ -59,7 +56,7 @@ NOT_SUPPORTED = (
 
 
 class EdgeHubMethods(Protocol):
-    """What is needed of edgeHub here: who is connected, and direct methods."""
+    """The part of edgeHub that the service API uses."""
 
     def connected(self, identity: Identity) -> bool: ...
 
@@ -75,12 +72,16 @@ class EdgeHubMethods(Protocol):
 
 
 def service_api(registry: Registry, edge_hub: EdgeHubMethods, policies: Policies) -> web.Application:
-    """The application to serve over TLS. A policy may call everything, a device's token its modules only."""
+    """The application. A policy may call everything, a device's token only its own modules."""
     application = web.Application(
-        middlewares=[_errors(registry), _authorized(registry, policies), _stored(registry.store)],
+        middlewares=[
+            error_responses(registry),
+            authorization(registry, policies),
+            respond_after_commit(registry.store),
+        ],
         client_max_size=MAX_BODY_BYTES,
     )
-    deployments = Deployments(registry, lambda look: asyncio.get_running_loop().call_soon(look))
+    deployments = Deployments(registry, lambda update: asyncio.get_running_loop().call_soon(update))
     views = TwinViews(registry, edge_hub.connected, deployments.statuses)
     agent = EdgeAgentApi(registry)
     service = _Service(registry, edge_hub, agent.calls, views, deployments)
@@ -152,27 +153,30 @@ class _Service:
         return web.json_response(result, status=200 if result["isSuccessful"] else 400)
 
     async def get_modules(self, request: web.Request) -> web.Response:
-        modules = self._registry.modules(_identity(request).device)
+        modules = self._registry.modules(path_identity(request).device)
         return web.json_response([self._shown(document.identity) for document in modules])
 
     async def apply_configuration(self, request: web.Request) -> web.Response:
         content = (await json_object(request)).get("modulesContent")
         if not isinstance(content, dict):
             raise ArgumentInvalid("the body has no 'modulesContent' object")
-        device = _identity(request).device
-        if self._deployments.governs(device):  # it would be overwritten: automatic deployments win
+        device = path_identity(request).device
+        if self._deployments.governs(device):  # automatic deployments win and would overwrite it
             check_content(content)
-            logger.warning("%s: automatic deployments target it; a deployment to it alone is void", device)
+            logger.warning(
+                "%s: this deployment has no effect, because automatic deployments target the device",
+                device,
+            )
         else:
             self._registry.apply_configuration(device, content)
         return web.Response(status=204)
 
     async def get_identity(self, request: web.Request) -> web.Response:
-        return web.json_response(self._shown(_identity(request)))
+        return web.json_response(self._shown(path_identity(request)))
 
     async def put_identity(self, request: web.Request) -> web.Response:
-        """Create, or with If-Match update. Always 200: the SDK takes nothing else for a device (ref 5.2)."""
-        identity, body = _identity(request), await json_object(request)
+        """Create; with If-Match, update. Always 200: the SDK accepts nothing else for a device (ref 5.2)."""
+        identity, body = path_identity(request), await json_object(request)
         if_match = etag_of(request.headers.get("If-Match"))
         _check_names(identity, body)
         if if_match is None:
@@ -182,11 +186,11 @@ class _Service:
         return web.json_response(self._shown(identity))
 
     async def delete_identity(self, request: web.Request) -> web.Response:
-        self._registry.delete(_identity(request), if_match=etag_of(request.headers.get("If-Match")))
+        self._registry.delete(path_identity(request), if_match=etag_of(request.headers.get("If-Match")))
         return web.Response(status=204)
 
     async def get_twin(self, request: web.Request) -> web.Response:
-        return web.json_response(self._views.of(_identity(request)))
+        return web.json_response(self._views.of(path_identity(request)))
 
     async def patch_twin(self, request: web.Request) -> web.Response:
         return await self._write_twin(request, self._registry.patch_twin)
@@ -195,7 +199,7 @@ class _Service:
         return await self._write_twin(request, self._registry.replace_twin)
 
     async def _write_twin(self, request: web.Request, write: Callable[..., TwinDocument]) -> web.Response:
-        identity, body = _identity(request), await json_object(request)
+        identity, body = path_identity(request), await json_object(request)
         properties = body.get("properties") or {}
         if not isinstance(properties, dict):
             raise ArgumentInvalid("properties must be an object")
@@ -204,7 +208,7 @@ class _Service:
         return web.json_response(self._views.of(identity))
 
     async def invoke_method(self, request: web.Request) -> web.Response:
-        identity = _identity(request)
+        identity = path_identity(request)
         self._registry.get(identity)
         try:
             call = MethodRequest.parse(await json_object(request))
@@ -237,93 +241,10 @@ class _Service:
         return self._registry.get(identity).for_service(connected=self._edge_hub.connected(identity))
 
 
-def _identity(request: web.Request) -> Identity:
-    try:
-        return Identity(request.match_info["device"], request.match_info.get("module"))
-    except ValueError as error:
-        raise ArgumentInvalid(str(error)) from None
-
-
 def _check_names(identity: Identity, body: Mapping[str, Any]) -> None:
     named = (body.get("deviceId", identity.device), body.get("moduleId", identity.module))
     if named != (identity.device, identity.module):
-        raise ArgumentInvalid(f"the body names another identity than the address, which is {str(identity)!r}")
-
-
-def _errors(registry: Registry) -> Middleware:
-    """Every refusal in the service's JSON, with its name in a header and in the log."""
-
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except web.HTTPRequestEntityTooLarge:
-            error = ServiceError(errors.TOO_LARGE, f"the body is larger than {MAX_BODY_BYTES} bytes")
-        except web.HTTPException:
-            raise
-        except Exception as raised:
-            error = errors.service_error(raised) or _unexpected(raised)
-        logger.info(
-            "%s %s: %d %s: %s", request.method, request.path, error.kind.status, error.kind.name, error
-        )
-        headers = {"iothub-errorcode": error.kind.name}
-        return web.json_response(error.to_json(registry.now()), status=error.kind.status, headers=headers)
-
-    return middleware
-
-
-def _unexpected(raised: Exception) -> ServiceError:
-    logger.error("a request failed for a reason of the simulator's own", exc_info=raised)
-    return ServiceError(errors.SERVER_ERROR, "the simulator failed; its log says why")
-
-
-def _authorized(registry: Registry, policies: Policies) -> Middleware:
-    """A token of a policy, or of a device for its own modules (ref 5.1; statements 85, 92)."""
-
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        token = request.headers.get("Authorization", "")
-        policy = sas.parse(token).policy
-        allowed = (
-            _device_keys(registry, request) if policy is None else _policy_keys(registry, policies, policy)
-        )
-        sas.verify(token, allowed=allowed, now=registry.now())
-        if not request.query.get("api-version"):
-            raise ServiceError(errors.NO_API_VERSION, "the api-version parameter is missing")
-        return await handler(request)
-
-    return middleware
-
-
-Allowed = list[tuple[str, Sequence[str]]]
-
-
-def _policy_keys(registry: Registry, policies: Policies, policy: str) -> Allowed:
-    return [(registry.hub_name, policies.get(policy, ()))]
-
-
-def _device_keys(registry: Registry, request: web.Request) -> Allowed:
-    resource = request.match_info.route.resource
-    if resource is None or not resource.canonical.startswith("/devices/{device}/modules"):
-        return []
-    device = _identity(request).parent
-    keys = registry.keys(device)
-    return [] if keys is None else [(device.resource(registry.hub_name), keys)]
-
-
-def _stored(store: Store) -> Middleware:
-    """An answer to what changed the state leaves when the store has committed it, not before."""
-
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        response = await handler(request)
-        if request.method != "GET":
-            stored = asyncio.get_running_loop().create_future()
-            store.after_commit(lambda: None if stored.done() else stored.set_result(None))
-            await stored
-        return response
-
-    return middleware
+        raise ArgumentInvalid(f"the body has another identity than the address, {str(identity)!r}")
 
 
 def _not_supported(name: str) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -334,6 +255,4 @@ def _not_supported(name: str) -> Callable[[web.Request], Awaitable[web.Response]
 
 
 async def _no_such_address(request: web.Request) -> web.Response:
-    raise ServiceError(
-        errors.NO_SUCH_ADDRESS, f"{request.method} {request.path} is nothing that IoT Hub answers"
-    )
+    raise ServiceError(errors.NO_SUCH_ADDRESS, f"IoT Hub has no {request.method} {request.path}")

@@ -1,4 +1,4 @@
-"""Many registry changes in one call (POST /devices, ref 5.2): each is tried, the failures are listed."""
+"""Many registry changes in one call (POST /devices, ref 5.2): each is tried; failures are listed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Entry = Mapping[str, Any]
 
 
 def apply_bulk(registry: Registry, entries: Sequence[Any]) -> dict[str, Any]:
-    """The BulkRegistryOperationResult; raises ArgumentInvalid when the list itself is no good."""
+    """Returns the BulkRegistryOperationResult; raises ArgumentInvalid if the list itself is invalid."""
     if len(entries) > MAX_ENTRIES or not all(isinstance(entry, Mapping) for entry in entries):
         raise ArgumentInvalid(f"the body must be an array of at most {MAX_ENTRIES} objects")
     errors = [error for entry in entries if (error := _error(registry, entry)) is not None]
@@ -25,7 +25,7 @@ def apply_bulk(registry: Registry, entries: Sequence[Any]) -> dict[str, Any]:
 
 
 def etag_of(text: object) -> str | None:
-    """An etag without its quotes: SDK calls write it with and without (ref 5.1)."""
+    """An etag without quotes; the SDK sends it with and without them (ref 5.1)."""
     return text.strip().removeprefix('"').removesuffix('"') if isinstance(text, str) else None
 
 
@@ -38,11 +38,11 @@ def _error(registry: Registry, entry: Entry) -> dict[str, Any] | None:
             raise ArgumentInvalid(f"importMode {mode!r} is none of {', '.join(_OPERATIONS)}")
         operation(registry, identity, entry)
     except Exception as error:
-        known = service_error(error)
-        if known is None:
+        refusal = service_error(error)
+        if refusal is None:
             raise
         names = {"deviceId": entry.get("id"), "moduleId": entry.get("moduleId")}
-        return {**names, "errorCode": known.kind.name, "errorStatus": str(known)}
+        return {**names, "errorCode": refusal.kind.name, "errorStatus": str(refusal)}
     return None
 
 
@@ -58,9 +58,7 @@ def _identity(entry: Entry) -> Identity:
 
 def _create(registry: Registry, identity: Identity, entry: Entry) -> None:
     desired, tags = _sections(entry)
-    TwinDocument().patch_service(
-        registry.now(), desired=desired, tags=tags
-    )  # refused before anything is created
+    TwinDocument().patch_service(registry.now(), desired=desired, tags=tags)  # validates before creating
     registry.create(identity, entry)
     _twin(registry, identity, entry, if_match=None)
 

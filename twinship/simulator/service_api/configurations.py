@@ -1,4 +1,4 @@
-"""/configurations of the service's REST API (ref 5.2, 5.3): automatic deployments and their metrics."""
+"""/configurations of the service API (ref 5.2, 5.3): automatic deployments and their metrics."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from twinship.simulator.service_api.requests import json_object, whole_number
 
 
 class ConfigurationsApi:
-    """Handlers of single configurations and of their list; metrics are counted when they are asked for."""
+    """Handlers for configurations. Each request computes the metrics anew."""
 
     def __init__(self, deployments: Deployments, views: TwinViews) -> None:
         self._deployments = deployments
         self._views = views
 
     def routes(self) -> list[tuple[str, str, Callable[[web.Request], Awaitable[web.Response]]]]:
-        """Method, path and handler of each."""
+        """Method, path and handler of each route."""
         one = "/configurations/{configuration}"
         return [
             ("GET", "/configurations", self.list),
@@ -36,7 +36,7 @@ class ConfigurationsApi:
         ]
 
     async def list(self, request: web.Request) -> web.Response:
-        """At most `top` of them, by id."""
+        """At most `top` configurations, sorted by id."""
         top = whole_number(request, "top", default=MOST_CONFIGURATIONS)
         return web.json_response([self._shown(each) for each in self._deployments.all()[:top]])
 
@@ -45,24 +45,24 @@ class ConfigurationsApi:
         return web.json_response(self._shown(self._deployments.get(_id(request))))
 
     async def put(self, request: web.Request) -> web.Response:
-        """Create, or with If-Match update: all but the content."""
+        """Create; with If-Match, update everything except the content."""
         id, body = _id(request), await json_object(request)
         if body.get("id", id) != id:
-            raise ArgumentInvalid(f"the body names another configuration than the address, which is {id!r}")
+            raise ArgumentInvalid(f"the body has another configuration id than the address, {id!r}")
         if_match = etag_of(request.headers.get("If-Match"))
         if if_match is None:
-            kept = self._deployments.create(id, body)
+            configuration = self._deployments.create(id, body)
         else:
-            kept = self._deployments.update(id, body, if_match=if_match)
-        return web.json_response(self._shown(kept))
+            configuration = self._deployments.update(id, body, if_match=if_match)
+        return web.json_response(self._shown(configuration))
 
     async def delete(self, request: web.Request) -> web.Response:
-        """If-Match is optional."""
+        """Delete; If-Match is optional."""
         self._deployments.delete(_id(request), if_match=etag_of(request.headers.get("If-Match")))
         return web.Response(status=204)
 
     async def test_queries(self, request: web.Request) -> web.Response:
-        """What is wrong with a target condition and with metric queries; empty when nothing is."""
+        """The errors of a target condition and of metric queries; empty if all are valid."""
         body = await json_object(request)
         queries = body.get("customMetricQueries") or {}
         if not isinstance(queries, Mapping):
@@ -107,11 +107,11 @@ def _system_queries(configuration: Configuration) -> dict[str, str]:
     }
 
 
-def _error(compiled: Callable[[str], object], text: object) -> str:
+def _error(compile: Callable[[str], object], text: object) -> str:
     if not isinstance(text, str):
         return "must be text"
     try:
-        compiled(text)
+        compile(text)
     except QueryError as error:
         return str(error)
     return ""

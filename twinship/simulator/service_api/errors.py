@@ -1,4 +1,4 @@
-"""Errors as IoT Hub's REST API says them (ref 5.1, 5.4): status, number, name, JSON. Logs nothing."""
+"""The errors of IoT Hub's REST API (ref 5.1, 5.4): HTTP status, number, name and JSON body."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from twinship.simulator.sas import SasRefused
 
 @dataclass(frozen=True)
 class Kind:
-    """One of the service's errors: HTTP status, number, name."""
+    """An error of the service: HTTP status, number, name."""
 
     status: int
     code: int
@@ -68,7 +68,7 @@ _KINDS: dict[type[Exception], Kind] = {
 
 
 class ServiceError(Exception):
-    """An error that already knows which of the service's it is. `nested`: in the form of direct methods."""
+    """An error with its kind. `nested`: the body has the form of direct method errors."""
 
     def __init__(self, kind: Kind, text: str, *, nested: bool = False) -> None:
         super().__init__(text)
@@ -76,18 +76,18 @@ class ServiceError(Exception):
         self.nested = nested
 
     def to_json(self, now: float) -> dict[str, Any]:
-        """The body of the answer; `now` is seconds since the epoch."""
+        """The body of the response; `now` is seconds since the epoch."""
         tracking, time = uuid.uuid4().hex.upper(), datetime.fromtimestamp(now, UTC)
         message = f"ErrorCode:{self.kind.name};{self}"
         if self.nested:
             inner = {"errorCode": self.kind.code, "trackingId": tracking, "message": str(self), "info": {}}
             message = json.dumps({**inner, "timestampUtc": time.isoformat()})
-        stamp = f"{time:%m/%d/%Y %H:%M:%S}"
-        return {"Message": message, "ExceptionMessage": f"Tracking ID:{tracking}-TimeStamp:{stamp}"}
+        timestamp = f"{time:%m/%d/%Y %H:%M:%S}"
+        return {"Message": message, "ExceptionMessage": f"Tracking ID:{tracking}-TimeStamp:{timestamp}"}
 
 
 def service_error(error: Exception) -> ServiceError | None:
-    """What the service calls an error of the registry, a twin or a token; None for one it does not know."""
+    """The service's error for an error of the registry, a twin or a token; None for an unknown error."""
     if isinstance(error, ServiceError):
         return error
     if isinstance(error, NotFound):

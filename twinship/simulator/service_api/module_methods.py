@@ -1,7 +1,6 @@
-"""edgeHub's HTTPS on an edge device's address (ref 3): a module calls another's direct methods.
+"""edgeHub's HTTPS API on an edge device (ref 3): a module calls a direct method of another module.
 
-Who may call, which target is meant, what each outcome is in HTTP. How a call travels is methods.py's, where
-this is served edge_listeners.py's.
+It authenticates the caller, finds the target and maps each result to an HTTP status.
 """
 
 from __future__ import annotations
@@ -31,15 +30,15 @@ from twinship.simulator.service_api.requests import json_object
 logger = logging.getLogger(__name__)
 
 CALLER_HEADER: Final = "x-ms-edge-moduleId"
-MAX_BODY_BYTES: Final = 1024 * 1024  # a payload of 128 KiB, however it is escaped
+MAX_BODY_BYTES: Final = 1024 * 1024  # a payload of 128 KiB with any escaping
 
 
 class CallerRefused(Exception):
-    """Nobody who may call here: 401."""
+    """The caller may not call methods here: 401."""
 
 
 class CallerUnnamed(Exception):
-    """The header that must name the caller does not: 400."""
+    """The header does not name the caller: 400."""
 
 
 _STATUS: Final[Mapping[type[Exception], int]] = {
@@ -56,12 +55,12 @@ _STATUS: Final[Mapping[type[Exception], int]] = {
 def edge_https(
     registry: Registry, edge_hub: EdgeHubMethods, *, gateway: str, edges: Mapping[str, str]
 ) -> web.Application:
-    """The application of one edge device, `gateway`; `edges` are all that there are, with their addresses."""
+    """The application of the edge device `gateway`; `edges` maps every edge device to its address."""
     calls = _Calls(registry, edge_hub, gateway, edges)
     application = web.Application(client_max_size=MAX_BODY_BYTES)
     for path in ("/twins/{device}/methods", "/twins/{device}/modules/{module}/methods"):
         application.router.add_post(path, calls.invoke)
-    # What edgeHub has and this simulator has not is refused by name.
+    # features of edgeHub that the simulator refuses by name
     application.router.add_route("*", "/$iothub/websocket{rest:.*}", _refused(501, "MQTT over WebSocket"))
     application.router.add_route("*", "/{rest:.*}", _refused(404, "this address"))
     return application
@@ -77,7 +76,7 @@ class _Calls:
         self._edges = edges
 
     async def invoke(self, request: web.Request) -> web.Response:
-        """200 with the module's own status inside, or an error with one sentence of text."""
+        """200 with the status of the module in the body, or an error with one sentence."""
         try:
             caller = self._caller(request)
             call = MethodRequest.parse(await json_object(request))
@@ -88,11 +87,11 @@ class _Calls:
             status = _STATUS[type(error)]
             logger.info("%s %s: %d: %s", request.method, request.path, status, error)
             return _error(status, str(error))
-        logger.debug("%s has called method %r at %s", caller, call.name, request.path)
+        logger.debug("%s called method %r at %s", caller, call.name, request.path)
         return web.json_response({"status": answer.status, "payload": answer.payload})
 
     def _caller(self, request: web.Request) -> Identity:
-        """The module that asks, with a token of its own or of its device."""
+        """The calling module; its token is its own or that of its device."""
         device, slash, module = request.headers.get(CALLER_HEADER, "").partition("/")
         if not (device and slash and module):
             raise CallerUnnamed(f"Invalid header value for {CALLER_HEADER}")
@@ -113,7 +112,7 @@ class _Calls:
 
     async def _invoke(self, target: Identity, call: MethodRequest) -> MethodAnswer:
         if target.device in self._edges and target.device != self._gateway:
-            raise _not_found(str(target))  # another edge device: nothing connects to it from here
+            raise _not_found(str(target))  # another edge device: its clients do not connect here
         try:
             return await self._edge_hub.invoke_method(
                 target,
@@ -122,14 +121,14 @@ class _Calls:
                 response_timeout_s=call.response_timeout_s,
                 connect_timeout_s=call.connect_timeout_s,
             )
-        except NoAnswer as silent:
+        except NoAnswer as error:
             raise NoAnswer(
-                f"Timed out waiting for device to respond to method request {silent.request_id}"
+                f"Timed out waiting for device to respond to method request {error.request_id}"
             ) from None
 
 
 def _target(request: web.Request) -> Identity:
-    """From the path as it was sent: '+' in it is a space, which a path does not know by itself."""
+    """From the raw path, because edgeHub decodes '+' in it as a space."""
     ids = [unquote_plus(part) for part in request.raw_path.partition("?")[0].split("/")[2::2]]
     try:
         return Identity(*ids)

@@ -1,7 +1,4 @@
-"""POST /devices/query (ref 5.2), and the two answers that the SDK needs where there is nothing to ask for.
-
-The language is query.py's, pages are query_rows.py's.
-"""
+"""POST /devices/query (ref 5.2), and empty results for jobs and feedback, which the SDK requests too."""
 
 from __future__ import annotations
 
@@ -21,13 +18,13 @@ MOST_ROWS = 1000
 
 
 class QueryApi:
-    """Answers queries from the twins as they are now."""
+    """Answers queries from the current twins."""
 
     def __init__(self, views: TwinViews) -> None:
         self._views = views
 
     def routes(self) -> list[tuple[str, str, Callable[[web.Request], Awaitable[web.Response]]]]:
-        """Method, path and handler of each."""
+        """Method, path and handler of each route."""
         return [
             ("POST", "/devices/query", self.query),
             ("GET", "/jobs/v2/query", self.jobs),
@@ -35,25 +32,25 @@ class QueryApi:
         ]
 
     async def query(self, request: web.Request) -> web.Response:
-        """One page; x-ms-continuation is there when there is another."""
+        """One page; the header x-ms-continuation is present if there is another page."""
         text = (await json_object(request)).get("query")
         if not isinstance(text, str):
             raise ArgumentInvalid("the body has no 'query' text")
         query = parse_query(text)
-        found = page(
+        result = page(
             text, self._views.rows(query), request.headers.get("x-ms-continuation"), _most_rows(request)
         )
         headers = {"x-ms-item-type": "twin" if query.columns is None else "raw"}
-        if found.continuation is not None:
-            headers["x-ms-continuation"] = found.continuation
-        return web.json_response(list(found.rows), headers=headers)
+        if result.continuation is not None:
+            headers["x-ms-continuation"] = result.continuation
+        return web.json_response(list(result.rows), headers=headers)
 
     async def jobs(self, request: web.Request) -> web.Response:
-        """There are no jobs; the SDK takes this as an object only (statement 86)."""
+        """No jobs; the SDK accepts only an object (statement 86)."""
         return web.json_response({"type": "deviceJob", "items": [], "continuationToken": None})
 
     async def feedback(self, request: web.Request) -> web.Response:
-        """There is never any feedback: nothing is sent to devices (statement 86)."""
+        """No feedback, because the simulator sends no cloud-to-device messages (statement 86)."""
         return web.Response(status=204)
 
 
@@ -61,4 +58,4 @@ def _most_rows(request: web.Request) -> int:
     text = request.headers.get("x-ms-max-item-count", str(DEFAULT_ROWS))
     if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
         raise ArgumentInvalid("x-ms-max-item-count must be a whole number above 0")
-    return min(int(text), MOST_ROWS)  # a page may hold less than was asked for
+    return min(int(text), MOST_ROWS)  # a page may have fewer rows than requested

@@ -1,4 +1,4 @@
-"""What a request to the service holds, or the caller's mistake. Knows no route."""
+"""Reads the path, the body and the query of a request to the service API."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from typing import Any
 
 from aiohttp import web
 
+from twinship.simulator.identity import Identity
 from twinship.simulator.iot_hub.identity_document import ArgumentInvalid
+
+
+def path_identity(request: web.Request) -> Identity:
+    """The device or module in the path; raises ArgumentInvalid."""
+    try:
+        return Identity(request.match_info["device"], request.match_info.get("module"))
+    except ValueError as error:
+        raise ArgumentInvalid(str(error)) from None
 
 
 async def json_object(request: web.Request) -> dict[str, Any]:
@@ -28,7 +37,7 @@ async def json_array(request: web.Request) -> list[Any]:
 
 
 def whole_number(request: web.Request, name: str, *, default: int) -> int:
-    """A number of the query, not negative; raises ArgumentInvalid."""
+    """A query parameter that is a whole number from 0; raises ArgumentInvalid."""
     text = request.query.get(name, str(default))
     if not re.fullmatch(r"[0-9]{1,18}", text):
         raise ArgumentInvalid(f"{name} must be a whole number")
@@ -43,4 +52,4 @@ async def _parsed(request: web.Request) -> Any:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")

@@ -1,4 +1,4 @@
-"""Keeps one workload socket open for each module of the edge devices, as modules come and go."""
+"""Opens and closes the workload sockets of the edge devices' modules as modules are created and removed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class WorkloadSockets:
-    """Follows the registry; `folder` is private, `trust_bundle` PEM."""
+    """Follows the registry. `folder` is private; `trust_bundle` is PEM."""
 
     def __init__(
         self, registry: Registry, folder: Path, devices: Collection[str], *, trust_bundle: str
@@ -30,7 +30,7 @@ class WorkloadSockets:
         self._changes: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Serve every module there is, and each one that comes."""
+        """Serve every existing module and each new one."""
         for device in self._registry.devices():
             for module in self._registry.modules(device.identity.device):
                 await self._serve(module.identity)
@@ -38,14 +38,14 @@ class WorkloadSockets:
         self._registry.on_removed.append(lambda identity: self._follow(identity, created=False))
 
     async def close(self) -> None:
-        """End every socket."""
+        """Close every socket."""
         if self._changes is not None:
             await self._changes
         for identity in list(self._runners):
             await self._end(identity)
 
     def _follow(self, identity: Identity, *, created: bool) -> None:
-        # one after the other: a module that is removed and made again must end up with a socket
+        # one change after the other: a module that is removed and created again must end up with a socket
         before = self._changes
         self._changes = asyncio.get_running_loop().create_task(
             self._change(before, identity, created=created), name=f"workload {identity}"

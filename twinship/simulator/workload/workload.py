@@ -1,7 +1,7 @@
-"""The workload API of ref 1.4 as modules use it: trust bundle and sign, on a unix socket for each module.
+"""The workload API (ref 1.4) for modules: trust bundle and sign, on one unix socket per module.
 
-The socket is the credential: it lies in a folder that only this user can enter, and signs for its own module
-only. Who listens when, and where tokens are checked, is hub.py's and edge_hub.py's.
+Access to the socket is the credential: it lies in a folder that only this user can enter, and it signs only
+for its own module.
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ from twinship.simulator import sas
 from twinship.simulator.identity import Identity
 from twinship.simulator.iot_hub.registry import NotFound, Registry
 
-API_VERSION = "2021-12-07"  # what modules are given as IOTEDGE_APIVERSION
+API_VERSION = "2021-12-07"  # modules get it as IOTEDGE_APIVERSION
 API_VERSIONS = frozenset(
     {"2018-06-28", "2019-01-30", "2019-10-22", "2019-11-05", "2020-07-07", API_VERSION, "2022-08-03"}
 )
-MAX_SOCKET_PATH_BYTES = 107  # sun_path holds 108 with the closing zero
+MAX_SOCKET_PATH_BYTES = 107  # sun_path has 108 bytes with the final zero
 MAX_BODY_BYTES = 64 * 1024
 
 
 class SocketFolderError(Exception):
-    """There is no place for the sockets; one line with the cure."""
+    """The socket folder cannot be used. The text is one line with the cure."""
 
 
 def socket_folder(simulator_folder: Path) -> Path:
-    """The folder for the sockets of a simulator: short, private, the same at each start.
+    """Create the simulator's socket folder: short, private, the same at each start.
 
-    It must stay the same over a restart of the hub, because running modules hold the path. Creates it; raises
-    SocketFolderError if somebody else owns that name.
+    Running modules keep the path, so it must not change when the hub restarts. Raises SocketFolderError if
+    another user owns it.
     """
     digest = hashlib.sha256(os.fsencode(simulator_folder.resolve())).hexdigest()[:12]
-    folder = _temporary() / f"twinship-{os.getuid()}-{digest}"
+    folder = _temporary_folder() / f"twinship-{os.getuid()}-{digest}"
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise SocketFolderError(
-            f"{folder} is not a private folder of yours: remove it, or set TMPDIR to another place"
+            f"{folder} is not a private folder of this user: remove it, or set TMPDIR to another folder"
         )
     return folder
 
 
 def socket_path(folder: Path, identity: Identity) -> Path:
-    """Where a module's socket is: the same name each time, short enough for a socket's path."""
+    """The path of a module's socket: always the same, and short enough for a socket."""
     name = hashlib.sha256(str(identity).encode()).hexdigest()[:16]
     return folder / f"{name}.sock"
 
@@ -79,14 +79,14 @@ async def serve_workload(
 def _free_path(folder: Path, identity: Identity) -> Path:
     path = socket_path(folder, identity)
     if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
-        raise SocketFolderError(f"{path} is too long for a socket: set TMPDIR to a shorter place")
+        raise SocketFolderError(f"{path} is too long for a socket: set TMPDIR to a shorter path")
     folder.mkdir(mode=0o700, exist_ok=True)
-    path.unlink(missing_ok=True)  # left by a hub that was killed
+    path.unlink(missing_ok=True)  # a killed hub leaves it
     return path
 
 
 def _remove(path: Path) -> None:
-    """asyncio leaves the socket. The last one takes its folder along, for a hub that has no agent."""
+    """Remove the socket file, which asyncio leaves, and the folder after the last one."""
     path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         path.parent.rmdir()
@@ -106,13 +106,13 @@ def workload_api(registry: Registry, identity: Identity, trust_bundle: str) -> w
         except NotFound as error:
             return _error(404, str(error))
         if keys is None or request.match_info["generation"] != document.generation_id:
-            return _error(404, f"module {identity.module!r} has no such generation, or is disabled")
+            return _error(404, f"module {identity.module!r} has another generation id, or is disabled")
         return _signed(keys[0], await request.read())
 
     application = web.Application(middlewares=[_known_version], client_max_size=MAX_BODY_BYTES)
     application.router.add_get("/trust-bundle", bundle)
     application.router.add_post("/modules/{module}/genid/{generation}/sign", sign)
-    application.router.add_route("*", "/{rest:.*}", _not_here)
+    application.router.add_route("*", "/{rest:.*}", _not_supported)
     return application
 
 
@@ -133,7 +133,7 @@ async def _known_version(request: web.Request, handler: Handler) -> web.StreamRe
     return await handler(request)
 
 
-async def _not_here(request: web.Request) -> web.Response:
+async def _not_supported(request: web.Request) -> web.Response:
     return _error(501, f"{request.method} {quote(request.path)} of the workload API is not in this simulator")
 
 
@@ -141,6 +141,6 @@ def _error(status: int, message: str) -> web.Response:
     return web.json_response({"message": message}, status=status)
 
 
-def _temporary() -> Path:
-    wanted = Path(tempfile.gettempdir())
-    return wanted if len(os.fsencode(wanted)) <= 40 else Path("/tmp")
+def _temporary_folder() -> Path:
+    folder = Path(tempfile.gettempdir())
+    return folder if len(os.fsencode(folder)) <= 40 else Path("/tmp")

@@ -30,7 +30,6 @@ class Sent:
     key: FrameKey
     truth: str | None
     captured_ns: int
-    stored_ns: int
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,6 @@ class Answer:
     """One prediction as it arrived upstream. `stages_ms` has no `publish`: a later message carries it."""
 
     key: FrameKey
-    instance: str
     label: str
     version: str
     sha256: str
@@ -104,7 +102,7 @@ def read_sent(lines: Iterable[str]) -> tuple[Sent, ...]:
     for line in lines:
         if line.endswith("\n"):
             entry = json.loads(line)
-            sent.append(Sent(frame_key(entry), entry["truth"], int(entry["captured"]), int(entry["stored"])))
+            sent.append(Sent(frame_key(entry), entry["truth"], int(entry["captured"])))
     return tuple(sent)
 
 
@@ -147,7 +145,6 @@ def _answer(body: Mapping[str, Any]) -> Answer:
     model = body["model"]
     return Answer(
         key=frame_key(body["frame"]),
-        instance=str(body["instance"]),
         label=str(body["top"][0]["label"]),
         version=str(model["version"]),
         sha256=str(model["sha256"]),

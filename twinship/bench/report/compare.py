@@ -71,7 +71,7 @@ def find(name: str, folder: Path) -> dict[str, Any]:
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Compared]:
     """Every figure of both reports, in the order of the first. Raises BenchFailed if there is none."""
-    old, new = dict(_figures(before)), dict(_figures(after))
+    old, new = (dict(_figures("", report)) for report in (before, after))
     rows = [_compared(name, old[name], new[name]) for name in old if name in new]
     if not rows:
         raise BenchFailed("the two reports have no figure in common: run the same scenarios for both")
@@ -96,14 +96,12 @@ class _Figure:
     more_is_better: bool
 
 
-def _figures(report: Mapping[str, Any]) -> Iterator[tuple[str, _Figure]]:
-    yield from _named_figures("", {name: value for name, value in report.items() if name not in _FACTS})
-
-
-def _named_figures(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, _Figure]]:
+def _figures(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, _Figure]]:
     for name, value in table.items():
+        if prefix + name in _FACTS:
+            continue
         if isinstance(value, Mapping):
-            yield from _named_figures(f"{prefix}{name}.", value)
+            yield from _figures(f"{prefix}{name}.", value)
         elif isinstance(value, int | float) and (better := _more_is_better(name)) is not None:
             lowest, highest = _range(name, table) or (value * (1 - NOISE / 2), value * (1 + NOISE / 2))
             yield prefix + name, _Figure(float(value), lowest, highest, better)

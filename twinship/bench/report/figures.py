@@ -1,6 +1,6 @@
 """Figures from samples: percentiles, and how much a median varies within one measurement.
 
->>> Latencies([1.0, 2.0, 3.0, 4.0, 9.0]).figures()["p90_ms"]
+>>> latencies([1.0, 2.0, 3.0, 4.0, 9.0])["p90_ms"]
 9.0
 >>> rates([900.0, 1000.0, 950.0])
 {'per_s': 950.0, 'range_per_s': [900.0, 1000.0]}
@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from twinship.demo.report import percentile
@@ -17,16 +16,10 @@ from twinship.demo.report import percentile
 BLOCKS: Final = 5  # of neighbouring samples: a short disturbance shows in the range of their medians
 
 
-@dataclass(frozen=True)
-class Latencies:
-    """At least one sample in ms, in the order of time."""
-
-    samples_ms: Sequence[float]
-
-    def figures(self) -> dict[str, object]:
-        """p50, p90 and p99 by nearest rank, and the range of p50."""
-        known = {f"p{each}_ms": round(percentile(self.samples_ms, each), 4) for each in (50, 90, 99)}
-        return {**known, "p50_range_ms": median_range(self.samples_ms)}
+def latencies(samples_ms: Sequence[float]) -> dict[str, Any]:
+    """p50, p90 and p99 by nearest rank, and the range of p50. At least one sample, in the order of time."""
+    known = {f"p{each}_ms": round(percentile(samples_ms, each), 4) for each in (50, 90, 99)}
+    return {**known, "p50_range_ms": median_range(samples_ms)}
 
 
 def rates(per_s: Sequence[float]) -> dict[str, Any]:

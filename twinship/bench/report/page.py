@@ -47,16 +47,16 @@ def html(report: Mapping[str, Any]) -> str:
         _section("One frame: captured → PUBACK of its prediction, p50", _latencies(report)),
         _section("The stages of a frame at 50 frames/s, p50", _stages(report)),
         _section("Frames per second", _throughputs(report)),
-        *(_section(f"{name}: {_about(name)}", _table(report[name])) for name in SCENARIOS if name in report),
+        *(
+            _section(f"{name}: {scenario.about}", _table(report[name]))
+            for name, scenario in SCENARIOS.items()
+            if name in report
+        ),
     ]
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Twinship bench</title>'
         f"<style>{_STYLE}</style><h1>Twinship bench</h1>{''.join(parts)}</html>\n"
     )
-
-
-def _about(name: str) -> str:
-    return SCENARIOS[name].about
 
 
 def _section(title: str, body: str) -> str:
@@ -92,7 +92,7 @@ def _latencies(report: Mapping[str, Any]) -> str:
     charts = []
     for rate in RATES:
         rows = [
-            Row(label, [(value, colour)], f"{value:.2f} ms")
+            Row(label, value, colour, f"{value:.2f} ms")
             for colour, (label, path) in enumerate(LATENCIES)
             if (value := figure(report, path.format(rate))) is not None
         ]
@@ -103,7 +103,7 @@ def _latencies(report: Mapping[str, Any]) -> str:
 def _stages(report: Mapping[str, Any]) -> str:
     stages: Mapping[str, float] = report.get("single", {}).get("50", {}).get("stages_p50_ms", {})
     rows = [
-        Row(name, [(ms, colour)], f"{ms * 1e3:,.0f} µs" if ms < 0.1 else f"{ms:.2f} ms")
+        Row(name, ms, colour, f"{ms * 1e3:,.0f} µs" if ms < 0.1 else f"{ms:.2f} ms")
         for colour, (name, ms) in enumerate(stages.items())
     ]
     return bars(rows) if rows else ""
@@ -111,7 +111,7 @@ def _stages(report: Mapping[str, Any]) -> str:
 
 def _throughputs(report: Mapping[str, Any]) -> str:
     rows = [
-        Row(label, [(value, colour)], f"{value:,.0f} /s")
+        Row(label, value, colour, f"{value:,.0f} /s")
         for label, path, colour in THROUGHPUTS
         if (value := figure(report, path)) is not None
     ]

@@ -1,6 +1,6 @@
 """A horizontal bar chart as SVG text, to be embedded in an HTML page.
 
->>> bars([Row("a", [(1.0, 0)], "1 ms")]).count("<rect")
+>>> bars([Row("a", 1.0, 0, "1 ms")]).count("<rect")
 1
 """
 
@@ -22,50 +22,30 @@ class Row:
     """One bar."""
 
     label: str
-    parts: Sequence[tuple[float, int]]  # length and index of the colour, from left to right
+    value: float
+    colour: int  # index into COLOURS, modulo their number
     text: str  # behind the bar
 
-    @property
-    def total(self) -> float:
-        """The length of the whole bar."""
-        return sum(value for value, _ in self.parts)
 
-
-def bars(rows: Sequence[Row], legend: Sequence[str] = ()) -> str:
-    """All bars to the same scale; `legend` names the colours in their order."""
-    most = max((row.total for row in rows), default=0) or 1.0
-    scale = (WIDTH - LABEL - 150) / most
-    height = ROW * (len(rows) + (1 if legend else 0)) + 8
-    drawn = [*_legend(legend), *(_row(row, index, scale, bool(legend)) for index, row in enumerate(rows))]
+def bars(rows: Sequence[Row]) -> str:
+    """All bars to the same scale."""
+    longest = max((row.value for row in rows), default=0) or 1.0
+    scale = (WIDTH - LABEL - 150) / longest
+    drawn = "".join(_row(row, ROW * index + 4, row.value * scale) for index, row in enumerate(rows))
+    height = ROW * len(rows) + 8
     return (
         f'<svg viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" role="img" '
-        f'font-family="sans-serif" font-size="13">{"".join(drawn)}</svg>'
+        f'font-family="sans-serif" font-size="13">{drawn}</svg>'
     )
 
 
-def _row(row: Row, index: int, scale: float, below_legend: bool) -> str:
-    top = ROW * (index + below_legend) + 4
-    drawn, left = [_text(0, top + 14, row.label)], float(LABEL)
-    for value, colour in row.parts:
-        width = value * scale
-        fill = COLOURS[colour % len(COLOURS)]
-        drawn.append(
-            f'<rect x="{left:.1f}" y="{top}" width="{max(width, 0.5):.1f}" height="18" fill="{fill}"/>'
-        )
-        left += width
-    drawn.append(_text(left + 6, top + 14, row.text))
-    return "".join(drawn)
-
-
-def _legend(names: Sequence[str]) -> list[str]:
-    drawn, left = [], 0
-    for index, name in enumerate(names):
-        drawn.append(
-            f'<rect x="{left}" y="4" width="12" height="12" fill="{COLOURS[index % len(COLOURS)]}"/>'
-        )
-        drawn.append(_text(left + 17, 15, name))
-        left += 32 + 8 * len(name)
-    return drawn
+def _row(row: Row, top: int, width: float) -> str:
+    fill = COLOURS[row.colour % len(COLOURS)]
+    return (
+        _text(0, top + 14, row.label)
+        + f'<rect x="{LABEL}" y="{top}" width="{max(width, 0.5):.1f}" height="18" fill="{fill}"/>'
+        + _text(LABEL + width + 6, top + 14, row.text)
+    )
 
 
 def _text(x: float, y: float, text: str) -> str:

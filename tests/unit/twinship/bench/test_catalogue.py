@@ -8,7 +8,7 @@ import pytest
 
 from twinship.bench import BenchFailed
 from twinship.bench.catalogue import SCENARIOS, chosen
-from twinship.bench.report.figures import BLOCKS, Latencies, blocks
+from twinship.bench.report.figures import BLOCKS, blocks, latencies
 
 
 def test_without_names_the_everyday_scenarios_run() -> None:
@@ -39,7 +39,7 @@ def test_each_scenario_can_be_imported(name: str) -> None:
 
 def test_a_slow_part_of_the_samples_shows_in_the_range() -> None:
     """The median of all samples hides a slow fifth; the range of the blocks does not."""
-    figures = Latencies([1.0] * 80 + [9.0] * 20).figures()
+    figures = latencies([1.0] * 80 + [9.0] * 20)
     assert (figures["p50_ms"], figures["p50_range_ms"]) == (1.0, [1.0, 9.0])
 
 

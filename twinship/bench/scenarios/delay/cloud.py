@@ -29,8 +29,10 @@ CALL_S: Final = 60.0
 SENDER: Final = "camera_sim"  # the module identity of the sender
 
 
-async def answer_all(upstream: TextIO, client: ServiceClient, engine: Engine) -> None:
-    """Answer all messages until cancelled."""
+async def serve(upstream: TextIO, service: ConnectionString, ca: Path, engine: Engine) -> None:
+    """Answer all messages until the process ends."""
+    client = ServiceClient(service, ca)
+    print("ready", flush=True)  # noqa: T201
     async with asyncio.TaskGroup() as calls:
         async for message in follow(upstream):
             if (seq := answered(message, engine)) is not None:
@@ -63,12 +65,6 @@ def answered(message: dict[str, Any], engine: Engine) -> int | None:
         pixels = decode(base64.b64decode(message["Body"]), kind, width, height, channels)
         best(engine.infer(prepare(pixels, engine.input)), engine.labels, 3)
     return int(properties["seq"])
-
-
-async def serve(upstream: TextIO, service: ConnectionString, ca: Path, engine: Engine) -> None:
-    """Answer all messages until the process ends."""
-    print("ready", flush=True)  # noqa: T201
-    await answer_all(upstream, ServiceClient(service, ca), engine)
 
 
 def main() -> None:

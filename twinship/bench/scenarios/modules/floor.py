@@ -19,7 +19,7 @@ from twinship.bench import BenchFailed
 from twinship.bench.catalogue import Bench
 from twinship.bench.peers import mosquitto
 from twinship.bench.peers.floor import FRAMES, READY, STAMP_BYTES, Peer, client
-from twinship.bench.report.figures import Latencies, median, spread
+from twinship.bench.report.figures import latencies, median, spread
 from twinship.bench.rig.child import child
 from twinship.bench.scenarios.modules.single import RATES
 from twinship.bench.scenarios.modules.throughput import REPEATS
@@ -39,7 +39,7 @@ class PhaseTimes:
 
     def latencies(self) -> dict[str, Any]:
         """The same figures as of `single`."""
-        return Latencies([(puback - captured) / 1e6 for captured, puback in self.frames]).figures()
+        return latencies([(puback - captured) / 1e6 for captured, puback in self.frames])
 
     @property
     def per_s(self) -> float:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from inference.frames.ledger import STAGES
 from twinship.bench import BenchFailed
 from twinship.bench.catalogue import Bench
-from twinship.bench.report.figures import Latencies, median
+from twinship.bench.report.figures import latencies, median
 from twinship.bench.rig.rig import Rig, RigSettings
 from twinship.demo.report import Answer, FrameKey, Sent, Upstream, summarise
 
@@ -57,7 +57,7 @@ class PhaseResult:
     def latencies(self) -> dict[str, Any]:
         """p50, p90, p99 in ms, the range of p50 within the phase, and each stage's p50."""
         stages = {name: round(median(values), 4) for name, values in self.stages_ms.items()}
-        return {**Latencies(self.totals_ms).figures(), "stages_p50_ms": stages}
+        return {**latencies(self.totals_ms), "stages_p50_ms": stages}
 
 
 def measure_phases(

@@ -13,7 +13,7 @@ from typing import Any, Final
 import requests
 
 from twinship.bench.catalogue import Bench
-from twinship.bench.report.figures import Latencies
+from twinship.bench.report.figures import latencies
 from twinship.bench.rig.child import child
 from twinship.bench.rig.rig import RigSettings
 from twinship.bench.scenarios.modules.frames import Phase, measure_phases
@@ -47,4 +47,4 @@ def _post(address: str, pictures: list[bytes], rate: int, count: int) -> dict[st
         captured = time.monotonic_ns()
         requests.post(address, pictures[number % len(pictures)], timeout=ANSWER_S).json()
         taken_ms.append((time.monotonic_ns() - captured) / 1e6)
-    return Latencies(taken_ms).figures()
+    return latencies(taken_ms)

@@ -14,7 +14,7 @@ A, B = "a" * 64, "b" * 64
 
 def answer(seq: int, sha256: str, total_ms: float = 1.0) -> Answer:
     """One prediction that spent all of its time in `transit`."""
-    return Answer(("camera", "run", seq), "i", "0", "1", sha256, "w", {"transit": total_ms})
+    return Answer(("camera", "run", seq), "0", "1", sha256, "w", {"transit": total_ms})
 
 
 def captured(count: int) -> dict[Any, int]:
@@ -48,7 +48,7 @@ def test_the_send_log_and_the_answers_are_added_up() -> None:
     """`lost` frames have no answer, `doubled` ones have two; the ratio compares the two phases."""
     answers = [answer(0, A, 2.0), answer(1, A, 2.0), answer(2, B, 3.0), answer(2, B, 3.0), answer(4, B, 9.0)]
     publish_ms = {each.key: 1.0 for each in answers}
-    sent = [Sent(("camera", "run", seq), "0", seq, seq) for seq in range(5)]
+    sent = [Sent(("camera", "run", seq), "0", seq) for seq in range(5)]
     timeline = Timeline([A, B], began=1, swaps=(2, 4), rollbacks=4, install_ms=[5.0], rollback_ms=[])
     timeline.rollback_ms, timeline.install_ms = [7.0], [5.0, 6.0]
     found = figures(timeline, sent, Upstream(tuple(answers), publish_ms, {}, 0))

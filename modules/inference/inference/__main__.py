@@ -13,8 +13,8 @@ from edgekit import cpu_affinity, log, metrics
 from edgekit.hub.connection import Hub
 from edgekit.lifecycle import run_module
 from inference.metrics import FrameCounters, ModelInfo, StageHistograms
-from inference.models.delivery import Delivery, DeliverySettings
 from inference.models.download import FetchSettings, authorities
+from inference.models.reconciler import Reconciler, ReconcilerSettings
 from inference.models.verification import Keyring
 from inference.service import Report, Service
 from inference.settings import Environment, SettingsError
@@ -40,10 +40,10 @@ def main() -> NoReturn:
 def build(environment: Environment) -> Service:
     """Build the module without starting it. Reads also the variables of OpenSSL (SSL_CERT_FILE)."""
     keyring = Keyring.from_environment(environment.trusted_keys, environment.signature_required)
-    settings = DeliverySettings(fetch=FetchSettings(environment.source_allow, authorities(os.environ)))
+    settings = ReconcilerSettings(fetch=FetchSettings(environment.source_allow, authorities(os.environ)))
 
-    def deliver(report: Report) -> Delivery:
-        return Delivery(
+    def create_reconciler(report: Report) -> Reconciler:
+        return Reconciler(
             environment.data_folder,
             keyring,
             report,
@@ -53,10 +53,10 @@ def build(environment: Environment) -> Service:
         )
 
     stages = StageHistograms()
-    service = Service(Hub, deliver, observe=stages.observe)
+    service = Service(Hub, create_reconciler, observe=stages.observe)
     REGISTRY.register(stages)
     REGISTRY.register(FrameCounters(service.path.counters, service.path.waiting))
-    REGISTRY.register(ModelInfo(lambda: service.delivery.current))
+    REGISTRY.register(ModelInfo(lambda: service.reconciler.current))
     return service
 
 

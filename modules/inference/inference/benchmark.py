@@ -26,7 +26,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from inference.artefact import MAX_ARTEFACT_BYTES, Artefact, read
 from inference.engine import Engine
 from inference.model_section import ModelRef
-from inference.models.child_process import ONE_THREAD, ChildProcess, Ended, TookTooLong, answer, confine
+from inference.models.child_process import (
+    ONE_THREAD,
+    ChildProcess,
+    Ended,
+    TookTooLong,
+    confine,
+    module_command,
+    print_result,
+)
 from inference.models.prove import MAX_MEMORY_BYTES
 from inference.runtimes import versions
 
@@ -112,7 +120,7 @@ def _processor() -> str:
 
 
 def _run_child(file: Path, sha256: str, runtime: str, delegate: str, request: BenchmarkRequest) -> Speed:
-    command = [sys.executable, "-I", "-m", "inference.benchmark", str(file), "--sha256", sha256]
+    command = [*module_command("inference.benchmark", str(file)), "--sha256", sha256]
     command += ["--runtime", runtime, "--delegate", delegate]
     command += ["--queries", str(request.queries), "--seconds", str(request.seconds)]
     try:
@@ -121,7 +129,7 @@ def _run_child(file: Path, sha256: str, runtime: str, delegate: str, request: Be
         raise BenchmarkFailed(str(error)) from error
     except OSError as error:
         raise BenchmarkFailed(f"the process did not start: {error.strerror}") from error
-    match ended.said:
+    match ended.result:
         case {"speed": dict(figures)} if not ended.status:
             return Speed(**figures)
         case {"failed": str(reason)}:
@@ -171,8 +179,8 @@ def main(argv: Sequence[str]) -> int:
         artefact = _read(options.file, options.sha256)
         speed = single_stream(artefact, options.runtime, options.queries, options.seconds, options.delegate)
     except Exception as error:  # runtimes raise any exception
-        return answer(Ended(1, {"failed": " ".join(str(error).split())[:300] or repr(error)}))
-    return answer(Ended(0, {"speed": asdict(speed)}))
+        return print_result(Ended(1, {"failed": " ".join(str(error).split())[:300] or repr(error)}))
+    return print_result(Ended(0, {"speed": asdict(speed)}))
 
 
 def _read(file: Path, sha256: str) -> Artefact:

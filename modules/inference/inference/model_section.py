@@ -1,7 +1,14 @@
-"""The twin's `model` section, both ways: what the cloud asks for, and the words in which a device answers.
+"""The desired section `model` of the module twin, and the names of the states that a device reports about it.
 
-Pure and without numpy, because the operator's side reads and writes the same section. It decides on no trust
-and installs nothing: `trust` verifies, `delivery` installs.
+The module and the operator's tools share this file, so it imports no numpy.
+
+>>> ref = ModelRef("digits", "1.0.0", size=3, sha256="aa" * 32)
+>>> section = section_for(ref, b"abc")
+>>> parse(section).source.inflate(ref.size)
+b'abc'
+>>> parse({**section, "size": 0})
+Traceback (most recent call last):
+inference.model_section.InvalidSection: size: Input should be greater than or equal to 1
 """
 
 import base64
@@ -22,30 +29,30 @@ from pydantic_core import PydanticCustomError
 from inference.artefact import WORD_PATTERN
 
 MAX_INLINE_CHARACTERS = 28_000  # leaves the other sections 4 KB of the twin's 32 KB
-MAX_PART_BYTES = 4096  # IoT Hub's limit for one string (ref 4.9)
-PART_CHARACTERS = 4000
-_MAX_PARTS = 100  # two digits
+MAX_CHUNK_BYTES = 4096  # IoT Hub's limit for one string (ref 4.9)
+CHUNK_CHARACTERS = 4000
+_MAX_CHUNKS = 100  # two digits
 _BASE64_CHARACTERS = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 
 
 class ModelState(StrEnum):
-    """`modelStatus.state`: what the device is doing about the model that the twin names."""
+    """`modelStatus.state`: how far the device is with the model that the twin names."""
 
-    STARTING = "starting"  # looking for the last good model on disk
-    EMPTY = "empty"  # nothing on disk, and no twin read yet
-    UNASSIGNED = "unassigned"  # the twin names no model: what runs keeps running
-    CHECKING = "checking"  # size, signature, digest; a download is part of it
+    STARTING = "starting"  # loads the last good model from disk
+    EMPTY = "empty"  # no model on disk, and no twin read yet
+    UNASSIGNED = "unassigned"  # the twin names no model: the serving model goes on
+    CHECKING = "checking"  # size, signature, digest; includes the download
     PROVING = "proving"  # in a child process
-    LOADING = "loading"  # in this process, beside the model that answers
-    PROBATION = "probation"  # it answers the frames, and is watched
-    ACTIVE = "active"  # it answers the frames
+    LOADING = "loading"  # in this process, beside the serving model
+    PROBATION = "probation"  # it serves the frames, and may still be withdrawn
+    ACTIVE = "active"  # it serves the frames
     REFUSED = "refused"  # the model's fault: not tried again until the section changes
     UNAVAILABLE = "unavailable"  # not the model's fault: tried again
-    WITHDRAWN = "withdrawn"  # it ran and was taken back; not tried again until the section changes
+    WITHDRAWN = "withdrawn"  # it served and was replaced; not tried again until the section changes
 
 
 class InvalidSection(ValueError):
-    """The section cannot be understood; `errors` maps the path of a field to what is wrong with it."""
+    """The section cannot be understood; `errors` maps the path of a field to its error."""
 
     def __init__(self, errors: Mapping[str, str]) -> None:
         shown = [f"{path}: {what}" for path, what in list(errors.items())[:6]]
@@ -55,7 +62,7 @@ class InvalidSection(ValueError):
 
 
 class DoesNotFit(ValueError):
-    """The artefact is too large for the twin: it needs `characters`, `limit` are allowed."""
+    """The artefact is too large for the twin: it takes `characters`, but `limit` is the maximum."""
 
     def __init__(self, characters: int, limit: int = MAX_INLINE_CHARACTERS) -> None:
         super().__init__(f"the model takes {characters} characters inline, {limit} fit into a twin")
@@ -64,7 +71,7 @@ class DoesNotFit(ValueError):
 
 @dataclass(frozen=True)
 class ModelRef:
-    """Which model exactly: `sha256` (lower-case hex) and `size` cover the whole artefact.
+    """Identifies one model. `sha256` (lower-case hex) and `size` cover the whole artefact.
 
     `signature` is base64 of Ed25519 over signed_bytes(), `key_id` names the key; both empty = unsigned.
     """
@@ -80,7 +87,7 @@ class ModelRef:
         return f"twinship-model-v1\n{self.name}\n{self.version}\n{self.size}\n{self.sha256}\n".encode()
 
     def reported(self) -> dict[str, str]:
-        """How the twin's reported side names this model."""
+        """Name, version and sha256, as the twin reports them."""
         return {"name": self.name, "version": self.version, "sha256": self.sha256}
 
     def __str__(self) -> str:
@@ -89,18 +96,18 @@ class ModelRef:
 
 @dataclass(frozen=True)
 class Inline:
-    """The artefact inside the twin: zlib, then base64, cut into parts in order."""
+    """The artefact inside the twin: zlib, then base64, cut into chunks."""
 
-    data_parts: tuple[str, ...] = field(repr=False)
+    chunks: tuple[str, ...] = field(repr=False)
 
     def inflate(self, size: int) -> bytes:
         """The artefact's bytes, at most size + 1 of them. Raises InvalidSection.
 
-        size + 1 bytes come back when there is more: the size check then says so, and a bomb stays small.
+        The one byte more makes the size check fail. The limit protects against decompression bombs.
         """
         path = "source.inline.parts"
         try:
-            packed = base64.b64decode("".join(self.data_parts), validate=True)
+            packed = base64.b64decode("".join(self.chunks), validate=True)
             return zlib.decompressobj().decompress(packed, size + 1)
         except binascii.Error as error:
             raise InvalidSection({path: f"not base64: {error}"}) from error
@@ -110,7 +117,7 @@ class Inline:
 
 @dataclass(frozen=True)
 class Uri:
-    """The artefact behind an https address, whose query may hold a secret."""
+    """The artefact at an https address. The query of the address may hold a secret."""
 
     uri: str = field(repr=False)
 
@@ -120,7 +127,7 @@ class ModelSection:
     """One readable `model` section."""
 
     ref: ModelRef
-    attempt: int  # raised by the operator to ask again for a model that was refused
+    attempt: int  # the operator raises it to request a refused model again
     source: Inline | Uri
 
 
@@ -133,7 +140,7 @@ class _Shape(BaseModel):
 
 class _InlineShape(_Shape):
     encoding: Literal["zlib+base64"]
-    count: int = Field(ge=1, le=_MAX_PARTS)
+    count: int = Field(ge=1, le=_MAX_CHUNKS)
     parts: dict[str, str]
 
 
@@ -150,7 +157,7 @@ def _https(uri: str) -> str:
 
 class _SourceShape(_Shape):
     inline: _InlineShape | None = None
-    uri: Annotated[str, Field(max_length=MAX_PART_BYTES), AfterValidator(_https)] | None = None
+    uri: Annotated[str, Field(max_length=MAX_CHUNK_BYTES), AfterValidator(_https)] | None = None
 
 
 class _SectionShape(_Shape):
@@ -179,8 +186,8 @@ def section_for(ref: ModelRef, artefact: bytes, attempt: int = 1) -> dict[str, A
     text = base64.b64encode(zlib.compress(artefact, 9)).decode()
     if len(text) > MAX_INLINE_CHARACTERS:
         raise DoesNotFit(len(text))
-    cuts = range(0, len(text), PART_CHARACTERS)
-    parts = {f"{index:02}": text[cut : cut + PART_CHARACTERS] for index, cut in enumerate(cuts)}
+    cuts = range(0, len(text), CHUNK_CHARACTERS)
+    parts = {f"{index:02}": text[cut : cut + CHUNK_CHARACTERS] for index, cut in enumerate(cuts)}
     inline = {"encoding": "zlib+base64", "count": len(parts), "parts": parts}
     return _section(ref, {"inline": inline}, attempt)
 
@@ -206,7 +213,7 @@ def _section(ref: ModelRef, source: Mapping[str, Any], attempt: int) -> dict[str
 
 
 def twin_bytes(section: object) -> int:
-    """What a twin document weighs for IoT Hub (ref 4.9): keys and strings in UTF-8, number 8, boolean 4."""
+    """The size that IoT Hub counts (ref 4.9): keys and strings in UTF-8, 8 for a number, 4 for a boolean."""
     match section:
         case None:
             return 0
@@ -224,13 +231,13 @@ def twin_bytes(section: object) -> int:
 
 
 def digest(section: object) -> str:
-    """Of the exact desired section: what a verdict is remembered under. The order of keys does not matter."""
+    """The digest of the exact desired section, the key of a stored verdict. Ignores the order of keys."""
     text = json.dumps(section, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def key_id(public_key: bytes) -> str:
-    """The name of a signing key: the first 16 hex digits of the raw public key's sha256."""
+    """The id of a signing key: the first 16 hex digits of the raw public key's sha256."""
     return hashlib.sha256(public_key).hexdigest()[:16]
 
 
@@ -245,25 +252,25 @@ def _source(shape: _SourceShape) -> Inline | Uri:
     if shape.uri is not None:
         return Uri(shape.uri)
     assert shape.inline is not None
-    if errors := _part_errors(shape.inline.count, shape.inline.parts):
+    if errors := _chunk_errors(shape.inline.count, shape.inline.parts):
         raise InvalidSection(errors)
-    return Inline(tuple(shape.inline.parts[name] for name in _part_names(shape.inline.count)))
+    return Inline(tuple(shape.inline.parts[name] for name in _chunk_names(shape.inline.count)))
 
 
-def _part_names(count: int) -> list[str]:
+def _chunk_names(count: int) -> list[str]:
     return [f"{index:02}" for index in range(count)]
 
 
-def _part_errors(count: int, parts: Mapping[str, str]) -> dict[str, str]:
+def _chunk_errors(count: int, parts: Mapping[str, str]) -> dict[str, str]:
     path = "source.inline.parts"
-    names = _part_names(count)
+    names = _chunk_names(count)
     errors = {f"{path}.{name}": "missing" for name in names if name not in parts}
-    # A merge patch leaves what it does not null: the parts of a longer model before this one.
+    # A merge patch keeps the chunks of a longer model before this one unless it sets them to null.
     errors |= {f"{path}.{name}": f"extra: count is {count}" for name in sorted(set(parts) - set(names))}
     for name in names:
         text = parts.get(name, "")
-        if len(text.encode()) > MAX_PART_BYTES:
-            errors[f"{path}.{name}"] = f"overlong: more than {MAX_PART_BYTES} bytes"
+        if len(text.encode()) > MAX_CHUNK_BYTES:
+            errors[f"{path}.{name}"] = f"overlong: more than {MAX_CHUNK_BYTES} bytes"
         elif not _BASE64_CHARACTERS.fullmatch(text) or (text.endswith("=") and name != max(parts)):
             errors[f"{path}.{name}"] = "not base64"
     return errors

@@ -1,4 +1,4 @@
-"""Connects the hub, the model delivery and the frame path, and runs the worker thread."""
+"""Connects the hub, the model reconciler and the frame path, and runs the worker thread."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from inference.frames.frame_path import FramePath
 from inference.frames.publisher import Observe, Publisher
 from inference.frames.reports import Reports
 from inference.frames.settings import InferenceSection, Settings, TelemetrySection
-from inference.models.delivery import Delivery
+from inference.models.reconciler import Reconciler
 
 log = logging.getLogger(__name__)
 
 STOP_SHARES: Final = (0.1, 0.5, 0.1, 0.2, 0.05)
 """Fractions of the stop time-out: stop the inputs, answer the waiting frames, finish the frame in hand, wait
-for PUBACKs, stop the model delivery."""
+for PUBACKs, stop the reconciler."""
 
 Report = Callable[[Mapping[str, Any]], None]
 
@@ -34,11 +34,11 @@ class Service:
     def __init__(
         self,
         connect: Callable[..., Hub],
-        deliver: Callable[[Report], Delivery],
+        create_reconciler: Callable[[Report], Reconciler],
         *,
         observe: Observe = lambda times, publish_ns: None,
     ) -> None:
-        """`connect` is the class Hub; `deliver` creates the delivery, which reports through its argument."""
+        """`connect` is the class Hub; the reconciler reports through the argument of `create_reconciler`."""
         self.instance = secrets.token_hex(8)
         self.hub = connect(
             inputs={"frames": self._on_frame},
@@ -50,16 +50,16 @@ class Service:
                 "benchmark": self._run_benchmark,
             },
         )
-        self.delivery = deliver(self.hub.report)
+        self.reconciler = create_reconciler(self.hub.report)
         self._benchmark = Benchmark()
         self._publisher: Final = Publisher(self.hub.send, instance=self.instance, observe=observe)
-        self.path: Final = FramePath(self.delivery, self._publisher)
+        self.path: Final = FramePath(self.reconciler, self._publisher)
         self.reports: Final = Reports(self.hub, self.path, self._publisher, self.instance)
         self._worker = threading.Thread(target=self._work, name="frames", daemon=True)
 
     def start(self) -> None:
         """Load the last good model and answer frames; for run_module, before the hub connects."""
-        self.delivery.start()
+        self.reconciler.start()
         self.reports.start()
         self._worker.start()
 
@@ -68,10 +68,10 @@ class Service:
 
         Returns the numbers of frames that stayed unanswered, in hand, and without a PUBACK.
         """
-        inputs_s, answering_s, in_hand_s, storing_s, delivery_s = (share * timeout_s for share in STOP_SHARES)
+        inputs_s, answering_s, in_hand_s, storing_s, models_s = (share * timeout_s for share in STOP_SHARES)
         # Runs in parallel, because it may take a second; it does not change the serving model.
-        delivery = threading.Thread(target=self.delivery.stop, name="delivery-stop", daemon=True)
-        delivery.start()
+        stopping = threading.Thread(target=self.reconciler.stop, name="models-stop", daemon=True)
+        stopping.start()
         self.hub.stop_inputs(inputs_s)  # the closing figures would miss a frame that arrives after them
         self.path.close()
         self._worker.join(answering_s)
@@ -80,7 +80,7 @@ class Service:
         unstored = self._publisher.wait_stored(storing_s)
         self.reports.publish_latency(mono_ns(), closing=True)
         self.reports.report_counters()
-        delivery.join(delivery_s)
+        stopping.join(models_s)
         return {"unanswered": unanswered, "in_hand": self.path.in_hand(), "unstored": unstored}
 
     def _work(self) -> None:
@@ -110,16 +110,16 @@ class Service:
         telemetry, answer = validate(twin.desired.get("telemetry"), TelemetrySection, current.telemetry)
         patch |= answer.reported("telemetry", version)
         self.reports.schedule.latency.interval_s = telemetry.intervalSeconds
-        self.delivery.limit_latency(inference.latencyBudgetMs)
+        self.reconciler.limit_latency(inference.latencyBudgetMs)
         self.path.apply(Settings(inference, telemetry))
         # The module reads the twin at each connect; it reports only what the twin does not hold yet.
         changed = {name: section for name, section in patch.items() if twin.reported.get(name) != section}
         if changed:
             self.hub.report(changed)
-        self.delivery.section(twin.desired.get("model"), version, twin.notified_ns)
+        self.reconciler.section(twin.desired.get("model"), version, twin.notified_ns)
 
     def _status(self, _payload: Any) -> MethodAnswer:
-        running = self.delivery.current
+        running = self.reconciler.current
         model = {**running.ref.reported(), **running.engine.reported()} if running else None
         return MethodAnswer(
             200,
@@ -134,13 +134,13 @@ class Service:
         )
 
     def _rollback(self, _payload: Any) -> MethodAnswer:
-        ref = self.delivery.rollback()
+        ref = self.reconciler.rollback()
         if ref is None:
             return MethodAnswer(409, {"error": "there is no previous model to go back to"})
         return MethodAnswer(200, {"model": ref.reported()})
 
     def _reload(self, _payload: Any) -> MethodAnswer:
-        if not self.delivery.reload():
+        if not self.reconciler.reload():
             return MethodAnswer(409, {"error": "the twin names no model"})
         return MethodAnswer(200, {"reloading": True})
 
@@ -150,10 +150,10 @@ class Service:
         request, answer = validate(section, BenchmarkRequest, BenchmarkRequest())
         if not answer.accepted:
             return MethodAnswer(400, {"error": answer.ad})
-        running = self.delivery.current
+        running = self.reconciler.current
         if running is None:
             return MethodAnswer(409, {"error": "there is no model to measure"})
-        file, engine = self.delivery.file_of(running), running.engine
+        file, engine = self.reconciler.file_of(running), running.engine
         try:
             result = self._benchmark.run(file, running.ref, engine.runtime, request, engine.delegate)
         except BenchmarkFailed as error:

@@ -1,4 +1,4 @@
-"""A device for tests: a real Delivery with real child processes, a twin in memory, a publisher with keys."""
+"""A device for tests: a real Reconciler with real child processes, a twin in memory, a publisher with keys."""
 
 import base64
 import hashlib
@@ -13,16 +13,16 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from inference.model_section import ModelRef, ModelState, key_id, section_for
-from inference.models.delivery import Delivery, DeliverySettings, Running
+from inference.models.reconciler import Reconciler, ReconcilerSettings, Running
 from inference.models.verification import Keyring
 from tests.models import LABELS, quadrant, tiny_artefact
 
 PATIENCE_S = 60.0
 PASS = """echo '{"proved": {"runtime": "none", "load_ms": 1, "p50_ms": 1, "p95_ms": 1}}'"""
 #: A proof that lets everything pass: for tests of what comes after it, as it takes a millisecond.
-BLIND = DeliverySettings(probation_frames=5, proof_command=("/bin/sh", "-c", PASS))
+BLIND = ReconcilerSettings(probation_frames=5, proof_command=("/bin/sh", "-c", PASS))
 #: The real proof, and a short probation.
-PROVING = DeliverySettings(probation_frames=5)
+PROVING = ReconcilerSettings(probation_frames=5)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Device:
 
     folder: Path
     keyring: Keyring = field(default_factory=lambda: Publisher().keyring)
-    settings: DeliverySettings = BLIND
+    settings: ReconcilerSettings = BLIND
     runtime: str = "auto"
     delegate: str = ""
     reported: dict[str, Any] = field(default_factory=dict)
@@ -94,7 +94,7 @@ class Device:
     def __post_init__(self) -> None:
         self._changed = threading.Condition()
         self.version = 0
-        self.delivery = Delivery(
+        self.reconciler = Reconciler(
             self.folder,
             self.keyring,
             self._report,
@@ -104,13 +104,13 @@ class Device:
         )
 
     def __enter__(self) -> "Device":
-        self.delivery.start()
+        self.reconciler.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.delivery.stop()
+        self.reconciler.stop()
 
     def _report(self, patch: Mapping[str, Any]) -> None:
         with self._changed:
@@ -137,7 +137,7 @@ class Device:
 
     def section(self, section: object) -> None:
         self.version += 1
-        self.delivery.section(section, self.version)
+        self.reconciler.section(section, self.version)
 
     def install(self, section: object) -> Running:
         """Wish for it and let it pass probation."""
@@ -149,14 +149,14 @@ class Device:
 
     @property
     def running(self) -> Running:
-        running = self.delivery.current
+        running = self.reconciler.current
         assert running is not None
         return running
 
     def answer(self, frames: int, invoke_ms: float = 0.1) -> None:
         """Frames that the model on duty answers."""
         for _ in range(frames):
-            self.delivery.answered(self.running, invoke_ms)
+            self.reconciler.answered(self.running, invoke_ms)
 
     def classify(self, place: int = 0) -> str:
         """What the model on duty really says."""
@@ -164,7 +164,7 @@ class Device:
 
     def active(self) -> str:
         """The version on duty, or nothing."""
-        running = self.delivery.current
+        running = self.reconciler.current
         return running.ref.version if running else ""
 
 

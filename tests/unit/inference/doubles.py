@@ -17,7 +17,7 @@ from edgekit.frame.message import RAW, Frame, FrameId, Message
 from edgekit.hub.connection import Hub, MethodAnswer, Twin
 from inference.artefact import InputSpec, Manifest
 from inference.model_section import ModelRef
-from inference.models.delivery import Delivery, Running
+from inference.models.reconciler import Reconciler, Running
 from tests.unit.inference import tiny_model
 
 RUN = "0123456789abcdef"
@@ -142,12 +142,12 @@ def running(engine: object = None, version: str = "1.0.0") -> Running:
 
 
 @dataclass
-class FakeDelivery:
-    """Delivery without a reconciler: `current` answers, `instead` when it fails."""
+class FakeReconciler:
+    """Reconciler without a reconciler: `current` answers, `instead` when it fails."""
 
     current: Running | None = None
     instead: Running | None = None
-    wishes: list[tuple[object, int]] = field(default_factory=list)
+    sections: list[tuple[object, int]] = field(default_factory=list)
     noted: list[tuple[Running, float]] = field(default_factory=list)
     failures: list[tuple[Running, Exception]] = field(default_factory=list)
     budget_ms: float = 0
@@ -169,10 +169,10 @@ class FakeDelivery:
         return self.current.ref if self.current else None
 
     def reload(self) -> bool:
-        return bool(self.wishes)
+        return bool(self.sections)
 
-    def section(self, section: object, version: int, rung: int | None = None) -> None:
-        self.wishes.append((section, version))
+    def section(self, section: object, version: int, notified_ns: int | None = None) -> None:
+        self.sections.append((section, version))
 
     def file_of(self, running: Running) -> Path:
         return self.folder / f"{running.ref.sha256}.tflite"
@@ -184,5 +184,5 @@ class FakeDelivery:
         self.failures.append((running, error))
         return self.instead
 
-    def as_delivery(self) -> Delivery:
-        return cast(Delivery, self)
+    def as_reconciler(self) -> Reconciler:
+        return cast(Reconciler, self)

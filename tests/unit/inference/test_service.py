@@ -14,14 +14,14 @@ from edgekit.hub.connection import Hub, MethodAnswer, Twin
 from inference.frames import reports
 from inference.frames.frame_path import FLOW_FRAMES
 from inference.frames.reports import FLOW_INTERVAL_S
-from inference.models.delivery import Delivery
+from inference.models.reconciler import Reconciler
 from inference.service import Report, Service
 from tests.unit.inference.doubles import (
     RUN,
     WAIT_S,
-    FakeDelivery,
     FakeEngine,
     FakeHub,
+    FakeReconciler,
     brightest_band,
     frame,
     running,
@@ -31,12 +31,12 @@ SEND_ALL = {"telemetry": {"intervalSeconds": 1, "predictions": "all"}, "inferenc
 
 
 class Module:
-    """A service between a fake hub and a fake delivery."""
+    """A service between a fake hub and a fake reconciler."""
 
     def __init__(self) -> None:
         self.hub = FakeHub()
-        self.delivery = FakeDelivery(current=running())
-        self.service = Service(self._connect, self._deliver)
+        self.reconciler = FakeReconciler(current=running())
+        self.service = Service(self._connect, self._create_reconciler)
 
     def _connect(
         self,
@@ -48,9 +48,9 @@ class Module:
         self.hub.inputs, self.hub.on_twin, self.hub.methods = inputs, on_twin, methods
         return self.hub.as_hub()
 
-    def _deliver(self, report: Report) -> Delivery:
+    def _create_reconciler(self, report: Report) -> Reconciler:
         assert report == self.hub.report
-        return self.delivery.as_delivery()
+        return self.reconciler.as_reconciler()
 
     def twin(
         self, desired: Mapping[str, Any], *, version: int = 1, reported: Mapping[str, Any] | None = None
@@ -88,7 +88,7 @@ def test_the_first_message_after_start_is_flow_for_every_camera(started: Module)
     first = started.hub.sent[0]
     assert first.output == "flow"
     assert Flow.from_message(first.message).is_fresh
-    assert started.delivery.started
+    assert started.reconciler.started
 
 
 def test_the_worker_thread_answers_the_frames(started: Module) -> None:
@@ -99,7 +99,7 @@ def test_the_worker_thread_answers_the_frames(started: Module) -> None:
         threads.append(threading.current_thread().name)
         return brightest_band(pixels)
 
-    started.delivery.current = running(FakeEngine(infer))
+    started.reconciler.current = running(FakeEngine(infer))
     started.send(0, 1, 2)
     started.wait_answered(3)
     assert [body["frame"]["seq"] for body in started.hub.of("predictions")] == [0, 1, 2]
@@ -148,14 +148,14 @@ def test_counters_are_reported_if_they_changed(started: Module) -> None:
 
 
 def test_the_twin_is_applied_and_acknowledged(module: Module) -> None:
-    """Each writable section gets a PnP answer; the model section goes to the delivery."""
+    """Each writable section gets a PnP answer; the model section goes to the reconciler."""
     module.twin({**SEND_ALL, "model": {"name": "digits"}}, version=7)
-    assert module.delivery.budget_ms == 20
+    assert module.reconciler.budget_ms == 20
     (inference,), (telemetry,) = module.reported("inference"), module.reported("telemetry")
     assert inference["value"]["overload"] == "all"
     assert (telemetry["value"]["predictions"], telemetry["ac"], telemetry["av"]) == ("all", 200, 7)
     assert module.service.path.settings.telemetry.predictions == "all"
-    assert module.delivery.wishes == [({"name": "digits"}, 7)]
+    assert module.reconciler.sections == [({"name": "digits"}, 7)]
 
 
 def test_an_invalid_section_changes_nothing_and_the_other_applies(module: Module) -> None:
@@ -175,7 +175,7 @@ def test_any_twin_is_survived(module: Module, desired: dict[str, Any]) -> None:
     """With empty, null or invalid sections the defaults stay."""
     module.twin(desired)
     assert module.service.path.settings.inference.topK == 3
-    assert module.delivery.wishes == [(desired.get("model"), 1)]
+    assert module.reconciler.sections == [(desired.get("model"), 1)]
 
 
 def test_what_the_twin_holds_already_is_not_reported_again(module: Module) -> None:
@@ -196,17 +196,17 @@ def test_status_names_the_serving_model(started: Module) -> None:
     assert answer.payload["model"]["name"] == "bands"
     assert answer.payload["model"]["runtime"] == "fake"
     assert answer.payload["instance"] == started.service.instance
-    started.delivery.current = None
+    started.reconciler.current = None
     answer = started.hub.methods["status"]({"anything": 1})
     assert (answer.payload["state"], answer.payload["model"]) == ("no_model", None)
 
 
 def test_rollback_returns_the_model_or_an_error(module: Module) -> None:
     """Method `rollback` returns the model that serves now, or 409 if there is no previous one."""
-    module.delivery.instead = running(version="0.9.0")
+    module.reconciler.instead = running(version="0.9.0")
     answer = module.hub.methods["rollback"](None)
     assert (answer.status, answer.payload["model"]["version"]) == (200, "0.9.0")
-    module.delivery.instead = None
+    module.reconciler.instead = None
     answer = module.hub.methods["rollback"](None)
     assert (answer.status, answer.payload) == (409, {"error": "there is no previous model to go back to"})
 
@@ -239,7 +239,7 @@ def test_a_benchmark_needs_a_model_and_its_file(module: Module) -> None:
     answer = module.hub.methods["benchmark"]("")
     assert answer.status == 409
     assert "No such file" in answer.payload["error"]
-    module.delivery.current = None
+    module.reconciler.current = None
     assert module.hub.methods["benchmark"](None).payload == {"error": "there is no model to measure"}
 
 
@@ -251,7 +251,7 @@ def test_stop_answers_waiting_frames_and_sends_the_closing_message(module: Modul
         assert gate.wait(WAIT_S)
         return brightest_band(pixels)
 
-    module.delivery.current = running(FakeEngine(infer))
+    module.reconciler.current = running(FakeEngine(infer))
     module.twin(SEND_ALL)
     module.service.start()
     module.send(*range(5))
@@ -262,7 +262,7 @@ def test_stop_answers_waiting_frames_and_sends_the_closing_message(module: Modul
     assert module.hub.sent[-1].output == "latency"
     assert (closing["closing"], closing["answered"]) == (True, 5)
     assert closing["before"]["frame"]["seq"] == 4
-    assert module.delivery.stopped
+    assert module.reconciler.stopped
 
 
 def test_stop_ends_the_inputs_before_the_closing_message(started: Module) -> None:
@@ -311,7 +311,7 @@ def test_stop_counts_frames_that_it_has_no_time_for(module: Module) -> None:
         assert gate.wait(WAIT_S)
         return brightest_band(pixels)
 
-    module.delivery.current = running(FakeEngine(hang))
+    module.reconciler.current = running(FakeEngine(hang))
     module.twin(SEND_ALL)
     module.service.start()
     module.send(*range(5))

@@ -23,7 +23,7 @@ from inference.frames.publisher import Inferred, Publisher
 from inference.frames.queue import Arrival, FrameQueue
 from inference.frames.settings import Settings
 from inference.models.active_model import ActiveModel
-from inference.models.delivery import Delivery, Running
+from inference.models.reconciler import Reconciler, Running
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ FLOW_FRAMES: Final = 16
 class FramePath:
     """Answers the frames of input `frames`, and counts the outcome of each."""
 
-    def __init__(self, delivery: Delivery | ActiveModel, publisher: Publisher) -> None:
-        self._delivery = delivery
+    def __init__(self, reconciler: Reconciler | ActiveModel, publisher: Publisher) -> None:
+        self._reconciler = reconciler
         self._publisher = publisher
         self._lock = threading.RLock()  # guards queue, outcomes and closed
         self._changed = threading.Condition(self._lock)  # wakes the worker; slower to enter than its lock
@@ -98,7 +98,7 @@ class FramePath:
                 self._outcomes.add(outcome)
 
     def _answer(self, arrival: Arrival) -> list[Outcome]:
-        running = self._delivery.current
+        running = self._reconciler.current
         if running is None:
             return [Outcome.NO_MODEL] * len(arrival.frames)
         results = [self._infer(running, frame) for frame in arrival.frames]
@@ -128,7 +128,7 @@ class FramePath:
             try:
                 scores = running.engine.infer(ready)
             except Exception as error:  # runtimes raise any exception
-                replacement = self._delivery.failed(running, error)
+                replacement = self._reconciler.failed(running, error)
                 if replacement is None:
                     return None
                 running = replacement
@@ -138,7 +138,7 @@ class FramePath:
 
     def _record_latency(self, done: Inferred) -> None:
         try:
-            self._delivery.answered(done.running, (done.inferred - done.prepared) / 1e6)
+            self._reconciler.answered(done.running, (done.inferred - done.prepared) / 1e6)
         except Exception:  # the frame is answered already
             log.exception("the latency of model %s could not be recorded", done.running.ref)
 

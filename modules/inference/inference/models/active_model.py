@@ -1,15 +1,62 @@
-"""Who answers the frames: the model on duty, the one to go back to, and whether the first is on probation.
+"""The model that serves the frames, the one to go back to, and the probation of the first.
 
-The frame path reads one attribute and tells how each frame went; changing the model is one assignment.
-Nothing here waits, loads, stores or reports: an end of probation is handed to a callback.
+The frame path reads `current` and passes on how each frame went. To change the model is one assignment;
+nothing here waits, loads or saves. If probation fails, the previous model serves from the next frame on.
 """
 
+import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from inference.models.errors import Reason
 from inference.models.installer import Running
-from inference.models.probation import Probation, ProbationResult
+
+
+@dataclass(frozen=True)
+class ProbationResult:
+    """How a probation ended; `failure` is None if the model passed."""
+
+    failure: Reason | None = None
+
+
+@dataclass
+class Probation:
+    """Counts the frames of a new model until there is a result. Only exceptions of the engine are errors.
+
+    >>> probation = Probation(budget_ms=5.0, frames=2)
+    >>> probation.answered(4.0)
+    >>> probation.answered(4.5)
+    ProbationResult(failure=None)
+    """
+
+    budget_ms: float  # for p95 of invoke
+    frames: int = 50
+    max_errors: int = 3  # this many exceptions end it
+    errors: int = field(default=0, init=False)
+    _invokes_ms: list[float] = field(default_factory=list, init=False, repr=False)
+
+    def answered(self, invoke_ms: float) -> ProbationResult | None:
+        """The model answered one frame."""
+        self._invokes_ms.append(invoke_ms)
+        # With `frames` answers, p95 (nearest rank) is over the budget exactly when this many are.
+        too_many = self.frames - math.ceil(0.95 * self.frames) + 1
+        slow = sorted(ms for ms in self._invokes_ms if ms > self.budget_ms)
+        if len(slow) >= too_many:
+            counted = len(self._invokes_ms)
+            took = f"{len(slow)} of {counted} frames took {slow[0]:.3g} ms or more"
+            text = f"{took}; the budget is {self.budget_ms:g} ms for 95 in 100"
+            return ProbationResult(Reason("too-slow", text))
+        return ProbationResult() if len(self._invokes_ms) >= self.frames else None
+
+    def failed(self, error: Exception) -> ProbationResult | None:
+        """The engine raised on one frame."""
+        self.errors += 1
+        if self.errors < self.max_errors:
+            return None
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        message = f"{self.errors} frames failed; the last one with {text}"
+        return ProbationResult(Reason("engine-errors", message))
 
 
 @dataclass(frozen=True)
@@ -19,27 +66,32 @@ class _Watch:
 
 
 class ActiveModel:
-    """`on_ending` is called once for each probation that ends, on the frame path: it must not block."""
+    """Calls `on_probation_end` once for each probation that ends, on the frame path: it must not block."""
 
-    def __init__(self, on_ending: Callable[[Running, ProbationResult], None]) -> None:
-        self.current: Running | None = None
-        self.previous: Running | None = None
-        self._on_ending = on_ending
+    def __init__(self, on_probation_end: Callable[[Running, ProbationResult], None]) -> None:
+        self._on_probation_end = on_probation_end
+        self._current: Running | None = None
+        self._previous: Running | None = None
         self._watch: _Watch | None = None
         self._lock = threading.Lock()
 
     @property
-    def on_probation(self) -> bool:
-        return self._watch is not None
+    def current(self) -> Running | None:
+        """The model that serves the next frame."""
+        return self._current
 
-    def take_over(
-        self, running: Running, previous: Running | None, probation: Probation | None = None
+    def set(
+        self, running: Running | None, previous: Running | None = None, probation: Probation | None = None
     ) -> None:
-        """From the next frame on `running` answers. A frame in flight ends with the model it began with."""
+        """From the next frame on `running` serves. A frame in flight ends with the model it began with."""
         with self._lock:
-            self._watch = _Watch(running, probation) if probation else None
-            self.previous = previous
-            self.current = running
+            self._watch = _Watch(running, probation) if running and probation else None
+            self._previous = previous
+            self._current = running
+
+    def set_previous(self, previous: Running | None) -> None:
+        """Change the model to go back to; the probation of the current one goes on."""
+        self._previous = previous
 
     def answered(self, running: Running, invoke_ms: float) -> None:
         """`running` answered a frame."""
@@ -48,21 +100,21 @@ class ActiveModel:
             self._end(watch, watch.probation.answered(invoke_ms))
 
     def failed(self, running: Running, error: Exception) -> Running | None:
-        """The engine of `running` raised on a frame: who answers it instead, if anyone."""
+        """The engine of `running` raised on a frame: the model that serves it instead, if any."""
         watch = self._watch
         if watch is not None and watch.running is running:
             self._end(watch, watch.probation.failed(error))
-        previous = self.previous
+        previous = self._previous
         return None if previous is running else previous
 
-    def _end(self, watch: _Watch, ending: ProbationResult | None) -> None:
-        if ending is None:
+    def _end(self, watch: _Watch, result: ProbationResult | None) -> None:
+        if result is None:
             return
         with self._lock:
             if self._watch is not watch:
                 return  # another model was promoted at this very moment
             self._watch = None
-            if not ending.passed:
-                # At once, not when the delivery thread comes to it: every frame counts.
-                self.current = self.previous
-        self._on_ending(watch.running, ending)
+            if result.failure is not None:
+                # At once, not when the reconciler comes to it: every frame counts.
+                self._current = self._previous
+        self._on_probation_end(watch.running, result)

@@ -1,7 +1,12 @@
-"""From which addresses a model may be fetched: a device must not be sent to knock on its own inner doors.
+"""SSRF guard: the IP addresses that a download may connect to.
 
-Pure. What is judged is the address that is connected to and not the name, which may resolve to another one
-each time. Private networks are allowed: that is where a factory keeps its files.
+The check takes the address of the connection, not the host name: a name may resolve to another address each
+time. Private networks are allowed, because factories keep their files there.
+
+>>> why_forbidden("169.254.169.254", frozenset({"link-local"}))
+'metadata'
+>>> why_forbidden("10.0.0.7", frozenset())
+''
 """
 
 from collections.abc import Callable, Mapping
@@ -9,12 +14,12 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 Address = IPv4Address | IPv6Address
 
-#: What may be allowed by name (MODEL_SOURCE_ALLOW), and which addresses it means.
+#: The kinds of addresses that MODEL_SOURCE_ALLOW may allow.
 KINDS: Mapping[str, Callable[[Address], bool]] = {
     "loopback": lambda address: address.is_loopback,
     "link-local": lambda address: address.is_link_local,
 }
-# Where clouds tell a machine who it is, and hand it tokens: never a place for models.
+# Metadata services of clouds, which hand out tokens. They are never allowed.
 _METADATA = frozenset(
     ip_address(text)
     for text in (
@@ -26,16 +31,16 @@ _METADATA = frozenset(
 )
 
 
-def why_forbidden(text: str, allowed: frozenset[str]) -> str:
-    """Which kind of address it is that no model comes from, or "" for one that will do."""
-    address = _inner(ip_address(text.partition("%")[0]))
-    if address in _METADATA:
+def why_forbidden(address: str, allowed: frozenset[str]) -> str:
+    """The forbidden kind that this address belongs to, or "" if a download may connect to it."""
+    inner = _inner(ip_address(address.partition("%")[0]))
+    if inner in _METADATA:
         return "metadata"
-    for kind, means in KINDS.items():
-        if means(address):
+    for kind, includes in KINDS.items():
+        if includes(inner):
             return "" if kind in allowed else kind
-    # is_reserved would cover 64:ff9b::/96 too, by which IPv6-only networks reach the IPv4 internet.
-    return "unspecified" if address.is_unspecified else "multicast" if address.is_multicast else ""
+    # is_reserved would include 64:ff9b::/96, through which IPv6-only networks reach the IPv4 internet.
+    return "unspecified" if inner.is_unspecified else "multicast" if inner.is_multicast else ""
 
 
 def _inner(address: Address) -> Address:

@@ -1,6 +1,7 @@
-"""One child process at a time for what may crash, hang or take long: started, limited, ended early.
+"""Runs work that may crash, hang or take long in a child process, which can be killed at any moment.
 
-What it does is for whoever names its command (`prove`, `fetch`); it answers with one line of JSON on stdout.
+The child gets a time-out and limits of memory and CPU time, and it must not take time from the frames. It
+writes its result to stdout, as one line of JSON.
 """
 
 import contextlib
@@ -22,22 +23,31 @@ from edgekit.cpu_affinity import ALLOWED_CORES
 from inference.models.errors import ModelRefused, ModelUnavailable
 
 _NICE = 10
-_PATIENCE = 6  # times the time-out is the most that a nice child gets that a busy device keeps waiting
+_PATIENCE = 6  # a niced child on a busy device gets at most this many times the time-out
 _PR_SET_PDEATHSIG = 1
-#: For a child with numpy: its pools would reserve gigabytes of addresses on a machine with many cores.
+#: For a child with numpy: on a machine with many cores its thread pools would reserve gigabytes of addresses.
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+def module_command(module: str, *arguments: str) -> tuple[str, ...]:
+    """The command that runs a module of ours, without the user's site packages and PYTHON* variables.
+
+    >>> module_command("inference.models.download")[1:]
+    ('-I', '-m', 'inference.models.download')
+    """
+    return (sys.executable, "-I", "-m", module, *arguments)
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a child ended: its exit status (minus the signal that killed it), and its last line as JSON."""
+    """The exit status of a child (or minus the signal that killed it), and its last line as JSON."""
 
     status: int
-    said: Any
+    result: Any
 
 
 class TookTooLong(Exception):
-    """It did not come to an end in time, and was killed. `starved`: mostly for want of a processor."""
+    """The child did not end in time and was killed. `starved`: mostly because no processor was free."""
 
     def __init__(self, message: str, *, starved: bool = False) -> None:
         super().__init__(message)
@@ -45,9 +55,9 @@ class TookTooLong(Exception):
 
 
 class ChildProcess:
-    """Runs one command after the other. `cancel` may be called from any thread.
+    """Runs one command at a time. `cancel` may be called from any thread.
 
-    `overtaken` says that a cancel came before there was a child to end.
+    `overtaken` returns True if `cancel` was called before the child started: it is then killed at once.
     """
 
     def __init__(self, overtaken: Callable[[], bool] = lambda: False) -> None:
@@ -60,19 +70,19 @@ class ChildProcess:
         command: Sequence[str],
         *,
         timeout_s: float,
-        said_to: bytes = b"",
+        stdin: bytes = b"",
         environment: Mapping[str, str] | None = None,
         idle: bool = False,
     ) -> Ended:
-        """Start it with `said_to` on its stdin and wait. Raises TookTooLong, and OSError when none starts.
+        """Start the command and wait for its end. Raises TookTooLong, and OSError if it does not start.
 
-        The time that a busy device keeps it waiting is not its own: it gets that on top, within limits.
-        `idle`: it runs only where a processor has nothing else to do (SCHED_IDLE, sched(7)), and where
-        that is seldom it is soon ended as starved.
+        `timeout_s` does not count the time that the child waits for a processor, up to six times as much.
+        `idle`: run at SCHED_IDLE (sched(7)), only on a processor that has nothing else to do. If none is
+        free, the child is soon killed as starved.
         """
-        # A group of its own: a Ctrl-C at the terminal is for the module, not for the child. The session is
-        # the module's: Linux shares processors among sessions first (autogroup, sched(7)), and in a session
-        # of its own the child would get half of them, however nice it is.
+        # A group of its own: a Ctrl-C at the terminal is meant for the module. But the session of the module:
+        # Linux shares processors between sessions first (autogroup, sched(7)), so in a session of its own the
+        # child would get half of them, whatever its nice value.
         child = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -87,7 +97,7 @@ class ChildProcess:
         if self._overtaken():
             child.kill()
         try:
-            output = _communicate(child, said_to, timeout_s, idle=idle)
+            output = _communicate(child, stdin, timeout_s, idle=idle)
         except TookTooLong:
             child.kill()
             child.communicate()
@@ -104,9 +114,9 @@ class ChildProcess:
                 self._child.kill()
 
 
-def raise_verdict(said: Any) -> None:
-    """Raise ModelRefused or ModelUnavailable when that is what a child said."""
-    match said:
+def raise_verdict(result: Any) -> None:
+    """Raise the ModelRefused or ModelUnavailable that is in a child's result, if any."""
+    match result:
         case {"refused": str(code), "message": str(message)}:
             raise ModelRefused(code, message)
         case {"unavailable": str(code), "message": str(message)}:
@@ -114,7 +124,7 @@ def raise_verdict(said: Any) -> None:
 
 
 def outcome(work: Callable[[], dict[str, object]]) -> Ended:
-    """In the child: do it, and what came of it; the exit status is 1 for a verdict."""
+    """In the child: do the work. The status is 1 and the result a verdict if it raises one."""
     try:
         return Ended(0, work())
     except ModelRefused as error:
@@ -123,40 +133,40 @@ def outcome(work: Callable[[], dict[str, object]]) -> Ended:
         return Ended(1, {"unavailable": error.code, "message": str(error)})
 
 
-def answer(ended: Ended) -> int:
-    """In the child: say it; its exit status."""
-    sys.stdout.write(json.dumps(ended.said) + "\n")
+def print_result(ended: Ended) -> int:
+    """In the child: write the result to stdout; returns the exit status."""
+    sys.stdout.write(json.dumps(ended.result) + "\n")
     sys.stdout.flush()
     return ended.status
 
 
 def confine(memory_bytes: int, cpu_s: int) -> None:
-    """In the child: whatever happens to this process, it happens to this process only."""
+    """In the child: limit memory and CPU time, write no core file, die with the module."""
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # Dies with the thread that started it: a module that is killed leaves nothing behind.
+    # The child dies with the thread that started it, so a module that is killed leaves no child behind.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 def _yield_to_frames(pid: int, *, idle: bool) -> None:
     with contextlib.suppress(OSError):  # it may have ended already
-        # Not the core that the frames have, if there is another: a thread that has just worked much may have
-        # to wait there for milliseconds even behind an idle child (EEVDF).
+        # Keep off the core of the frames if there is another: a thread that has just worked much may wait
+        # there for milliseconds even behind an idle child (EEVDF).
         os.sched_setaffinity(pid, ALLOWED_CORES - os.sched_getaffinity(0) or ALLOWED_CORES)
         os.setpriority(os.PRIO_PROCESS, pid, min(19, os.getpriority(os.PRIO_PROCESS, 0) + _NICE))
-        if idle:  # gives its processor up at once; a nice one keeps it for a slice, 3 ms that a frame waits
+        if idle:  # it yields at once; a niced child keeps the processor for a slice, and a frame waits 3 ms
             os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
 
 
-def _communicate(child: subprocess.Popen[bytes], said_to: bytes, timeout_s: float, *, idle: bool) -> bytes:
-    begun, left = time.monotonic(), said_to or None
+def _communicate(child: subprocess.Popen[bytes], stdin: bytes, timeout_s: float, *, idle: bool) -> bytes:
+    began, left = time.monotonic(), stdin or None
     while True:
         try:
             return child.communicate(left, timeout=timeout_s / 8)[0]
         except subprocess.TimeoutExpired as error:
-            left = None  # what it was told was handed over with the first call
-            elapsed_s = time.monotonic() - begun
+            left = None  # the first call has written it
+            elapsed_s = time.monotonic() - began
             own_s = _own_s(child.pid, elapsed_s)
             spent = own_s >= 0.9 * timeout_s
             starved = own_s < 0.5 * elapsed_s if idle else elapsed_s >= _PATIENCE * timeout_s
@@ -165,10 +175,10 @@ def _communicate(child: subprocess.Popen[bytes], said_to: bytes, timeout_s: floa
 
 
 def _own_s(pid: int, elapsed_s: float) -> float:
-    """How long a process worked or slept, without the time that it was ready and no processor was free."""
+    """The time that a process worked or slept, without the time that it waited for a processor."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # proc(5)
-        if state == "R":  # this wait is counted nowhere yet; work is
+        if state == "R":  # the wait in progress is not counted yet, only work is
             return (int(fields[10]) + int(fields[11])) / os.sysconf("SC_CLK_TCK")
         return elapsed_s - int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
     except (OSError, ValueError, IndexError):

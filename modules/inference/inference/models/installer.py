@@ -1,12 +1,10 @@
-"""From a wish to a loaded model, one step at a time: check, prove, load; and from disk to a loaded model.
+"""Check, prove and load a model, one step at a time; or load a stored model from disk.
 
-Each step ends well or raises ModelRefused or ModelUnavailable. Which step comes next is `reconcile`'s, what
-is remembered of its end is `effects`'.
+Each step ends well or raises ModelRefused or ModelUnavailable. `step` decides which one comes next.
 """
 
 import hashlib
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Running:
-    """A loaded model. Whoever holds one may use it to the end, whatever is promoted meanwhile."""
+    """A loaded model. A frame in flight keeps using it, even if another model is promoted meanwhile."""
 
     ref: ModelRef
     engine: Engine = field(repr=False)
@@ -33,14 +31,14 @@ class Running:
 
 @dataclass(frozen=True)
 class Candidate:
-    """An artefact that passed size, signature and digest. Nobody has loaded it yet."""
+    """An artefact whose size, signature and digest are verified. It is not loaded yet."""
 
     ref: ModelRef
     artefact: Artefact = field(repr=False)
 
 
 class Installer:
-    """The steps, on this device."""
+    """Performs the steps on this device."""
 
     def __init__(
         self,
@@ -59,9 +57,9 @@ class Installer:
         self._delegate = delegate
 
     def check(self, section: object) -> Candidate:
-        """Size, signature, digest, in this order; then the artefact's own words.
+        """Verify size, signature and digest, in this order; then the artefact's own name and version.
 
-        What lies behind an address is fetched before its bytes are counted, and after the signature.
+        A model at an https address is downloaded after the signature is verified.
         """
         try:
             section = parse(section)
@@ -79,7 +77,7 @@ class Installer:
         return self._prover.run(path)
 
     def load(self, candidate: Candidate) -> Running:
-        """Load and warm it in this process, beside the model that answers."""
+        """Load and warm it in this process, beside the serving model."""
         try:
             engine = Engine(candidate.artefact, runtime=self._runtime, delegate=self._delegate)
             engine.warm()
@@ -95,24 +93,22 @@ class Installer:
             log.info("model %s runs %s", candidate.ref, where)
         return Running(candidate.ref, engine, candidate.artefact.manifest)
 
-    def restore(self, kept: StoredModel, before_load: Callable[[], None]) -> Running:
-        """From disk: checked again, keys included, as disks and keys change. It was proved when it came.
+    def restore(self, stored: StoredModel) -> Running:
+        """Load it from disk. Its bytes and its signature are verified again, since disks and keys change.
 
-        ModelRefused with `wrong-size` or `wrong-digest` says that the file is gone or damaged.
+        ModelRefused with `wrong-size` or `wrong-digest` means that the file is gone or damaged.
         """
-        candidate = self._candidate(kept.ref, self._store.get(kept.ref.sha256) or b"")
-        before_load()
-        return self.load(candidate)
+        return self.load(self._candidate(stored.ref, self._store.get(stored.ref.sha256) or b""))
 
     def _fetch(self, section: ModelSection) -> bytes:
         if isinstance(section.source, Inline):
             return section.source.inflate(section.ref.size)
-        # What is kept needs no download, unless the disk has changed it.
-        kept = self._store.get(section.ref.sha256)
-        if kept is not None and hashlib.sha256(kept).hexdigest() == section.ref.sha256:
-            return kept
-        # The address itself is not signed: nobody is asked on the word of an unsigned section.
-        self._keyring.verifies(section.ref)
+        # A stored artefact is not downloaded again, unless the disk has damaged it.
+        stored = self._store.get(section.ref.sha256)
+        if stored is not None and hashlib.sha256(stored).hexdigest() == section.ref.sha256:
+            return stored
+        # The URL is unsigned: verify the signature before any request.
+        self._keyring.verify(section.ref)
         return self._fetcher.fetch(section.ref, section.source.uri)
 
     def _candidate(self, ref: ModelRef, data: bytes) -> Candidate:
@@ -121,7 +117,7 @@ class Installer:
             artefact = read(data)
         except BadArtefact as error:
             raise ModelRefused("bad-artefact", f"{ref}: {error.reason}") from error
-        itself = f"{artefact.manifest.name}:{artefact.manifest.version}"
-        if itself != str(ref):
-            raise ModelRefused("wrong-name", f"{ref}: the artefact calls itself {itself}")
+        own_name = f"{artefact.manifest.name}:{artefact.manifest.version}"
+        if own_name != str(ref):
+            raise ModelRefused("wrong-name", f"{ref}: the artefact calls itself {own_name}")
         return Candidate(ref, artefact)

@@ -1,6 +1,6 @@
-"""A download that is not whole yet, on disk: the ETag that its bytes belong to, and the bytes so far.
+"""A partial download on disk: the ETag of its bytes, and the bytes so far.
 
-Written by the process that downloads, read by the module; it outlives both. Knows no HTTP.
+The child that downloads writes it, the module reads it, and the next process resumes it.
 """
 
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ _MAX_ETAG_BYTES = 512
 
 
 @dataclass(frozen=True)
-class Part:
-    """The file: one line with the ETag, then the bytes. Every method may raise OSError."""
+class PartialFile:
+    """One line with the ETag, then the bytes. Every method may raise OSError."""
 
     path: Path
 
-    def begun(self) -> tuple[str, int]:
-        """The ETag, and how many bytes are here; ("", 0) when there is nothing to go on from."""
+    def progress(self) -> tuple[str, int]:
+        """The ETag and the number of bytes; ("", 0) if there is nothing to resume."""
         try:
             with self.path.open("rb") as file:
                 head = file.readline(_MAX_ETAG_BYTES)
@@ -31,9 +31,9 @@ class Part:
 
     @contextmanager
     def writing(self, etag: str, offset: int) -> Iterator[BinaryIO]:
-        """Where the next bytes go: behind the `offset` bytes that are here, or at 0 into a new file.
+        """Open the file for the next bytes: behind its `offset` bytes, or a new file if that is 0.
 
-        An ETag that is empty or odd makes a file that nobody goes on from.
+        A file with an empty or unusable ETag cannot be resumed.
         """
         if offset:
             with self.path.open("ab", buffering=0) as file:
@@ -47,7 +47,7 @@ class Part:
             yield file
 
     def read(self, max_bytes: int) -> bytes:
-        """The bytes so far, at most so many."""
+        """The bytes so far, at most `max_bytes`."""
         with self.path.open("rb") as file:
             file.readline(_MAX_ETAG_BYTES)
             return file.read(max_bytes)

@@ -1,8 +1,8 @@
-"""The proof: a model loads, is what its manifest says, answers its probes – in a process that may die of it.
+"""The proof: a model loads, matches its manifest and answers its probes, in a child process.
 
-A damaged flatbuffer can kill or hang the runtime, so nothing is loaded into the module's process before this.
-`python -m inference.models.prove FILE` is the child: it limits itself, writes one JSON line and exits with 0, or
-with 1 when there is no proof. Prover is the parent's side. `trust` checked size, signature and digest before.
+The rule that must hold: no model is loaded into the module's process before its proof, because a damaged
+flatbuffer can kill or hang the runtime. `python -m inference.models.prove FILE` is the child. It writes one
+JSON line and exits with 0, or with 1 if there is no proof. Prover runs it.
 """
 
 import argparse
@@ -25,19 +25,20 @@ from inference.models.child_process import (
     ChildProcess,
     Ended,
     TookTooLong,
-    answer,
     confine,
+    module_command,
     outcome,
+    print_result,
     raise_verdict,
 )
 from inference.models.errors import ModelRefused, ModelUnavailable
 from inference.runtimes import chosen, one_line, versions
 
-MAX_MEMORY_BYTES = 1024**3  # of addresses; LiteRT with numpy takes 150 MB of them before a model comes
+MAX_MEMORY_BYTES = 1024**3  # of addresses; LiteRT with numpy takes 150 MB of them without a model
 _CPU_S = 10
 _TIMED = 50
-_TIMED_S = 1.0  # and no longer than this, however slow the model is
-# What a broken model does to a process. SIGKILL, SIGTERM and the like come from outside and prove nothing.
+_TIMED_S = 1.0  # at most this long, however slow the model is
+# Signals by which a broken model ends a process. SIGKILL and SIGTERM come from outside and prove nothing.
 _CRASHES = frozenset(
     {
         signal.SIGSEGV,
@@ -53,7 +54,7 @@ _CRASHES = frozenset(
 
 @dataclass(frozen=True)
 class Proved:
-    """A model that works here, and how fast, in a niced process: an indication, not a verdict."""
+    """The figures of a proof. They come from a niced process, so they indicate only."""
 
     runtime: str  # "litert 2.3.0"
     load_ms: float
@@ -62,35 +63,35 @@ class Proved:
 
 
 def prove(data: bytes, runtime: str, delegate: str = "") -> Proved:
-    """In the child. Raises ModelRefused or ModelUnavailable; may also crash or never return."""
+    """In the child. Raises ModelRefused or ModelUnavailable; may crash or never return."""
     runtime = _runtime(runtime)
     try:
         artefact = read(data)
     except BadArtefact as error:
         raise ModelRefused("bad-artefact", error.reason) from error
     check_runtime(runtime, artefact.manifest.minimumRuntime)
-    begun = perf_counter()
+    began = perf_counter()
     try:
         engine = Engine(artefact, runtime=runtime, delegate=delegate)
         _check_answers(engine, artefact)
         engine.warm()
-        load_ms = (perf_counter() - begun) * 1e3
+        load_ms = (perf_counter() - began) * 1e3
         invokes_ms = _time(engine, artefact)
         _check_speed(invokes_ms[0], artefact.manifest.latencyBudgetMs)
     except ModelRefused:
         raise
     except NeedsDelegate as error:
         raise ModelRefused("needs-delegate", one_line(error)) from error
-    except Exception as error:  # a runtime raises what it likes; in this process it had nothing but the model
+    except Exception as error:  # runtimes raise any class; the model is the only cause here
         raise ModelRefused("does-not-load", one_line(error)) from error
     p50, p95 = statistics.median(invokes_ms), invokes_ms[math.ceil(0.95 * len(invokes_ms)) - 1]
     return Proved(f"{runtime} {versions()[runtime]}", load_ms, p50, p95)
 
 
 class Prover:
-    """Tries one model at a time in a child process.
+    """Proves one model at a time in a child process.
 
-    `command` is what runs a proof; FILE, `--runtime R` and `--delegate D` are added to it.
+    `command` runs a proof; FILE, `--runtime R` and `--delegate D` are added to it.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class Prover:
     ) -> None:
         self._timeout_s = timeout_s
         self._options = ["--runtime", runtime, *(["--delegate", delegate] if delegate else [])]
-        self._command = command or (sys.executable, "-I", "-m", "inference.models.prove")
+        self._command = command or module_command("inference.models.prove")
         self._child = child or ChildProcess()
 
     def run(self, path: Path) -> Proved:
@@ -114,12 +115,12 @@ class Prover:
         except OSError as error:
             raise ModelUnavailable("no-proof", f"the proof did not start: {error.strerror}") from error
         except TookTooLong as error:
-            if error.starved:  # a busy device says nothing of the model
+            if error.starved:  # the device is at fault, not the model
                 raise ModelUnavailable("no-proof", f"{error}: the device is too busy") from error
             raise ModelRefused("hangs-runtime", str(error)) from error
 
     def _yielding(self, argv: Sequence[str]) -> Ended:
-        """In time that no frame wants; where there is none, once more as a process that is merely nice."""
+        """Run at SCHED_IDLE; if that starves the proof, run it again at nice +10."""
         run = partial(self._child.run, argv, timeout_s=self._timeout_s, environment=ONE_THREAD)
         try:
             return run(idle=True)
@@ -130,7 +131,7 @@ class Prover:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The child's whole life."""
+    """The child process."""
     parser = argparse.ArgumentParser(
         prog="python -m inference.models.prove", description="Try one model artefact."
     )
@@ -139,7 +140,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--delegate", default="", metavar="LIBRARY")
     options = parser.parse_args(argv)
     confine(MAX_MEMORY_BYTES, _CPU_S)
-    return answer(
+    return print_result(
         outcome(lambda: {"proved": asdict(_prove_file(options.file, options.runtime, options.delegate))})
     )
 
@@ -154,16 +155,16 @@ def _prove_file(path: Path, runtime: str, delegate: str) -> Proved:
 
 
 def _judge(ended: Ended) -> Proved:
-    """The child's end in our words. Raises ModelRefused or ModelUnavailable."""
+    """Translate the end of the child. Raises ModelRefused or ModelUnavailable."""
     if -ended.status in _CRASHES:
         name = signal.Signals(-ended.status).name
         raise ModelRefused("crashes-runtime", f"the process that tried it died of {name}")
     if -ended.status == signal.SIGXCPU:
         raise ModelRefused("hangs-runtime", f"no answer within {_CPU_S} s of processor time")
-    match ended.said:
+    match ended.result:
         case {"proved": dict(figures)} if ended.status == 0:
             return Proved(**figures)
-    raise_verdict(ended.said)
+    raise_verdict(ended.result)
     raise ModelUnavailable("no-proof", f"the proof ended with status {ended.status} and no result")
 
 
@@ -175,9 +176,9 @@ def _runtime(runtime: str) -> str:
 
 
 def check_runtime(runtime: str, minimum: Mapping[str, str]) -> None:
-    """Raise ModelRefused when `runtime` is older than `minimum` says: name → lowest version that will do.
+    """Raise ModelRefused if `runtime` is older than in `minimum`, which maps names to the lowest version.
 
-    A runtime that it does not name will do.
+    A runtime that `minimum` does not name passes.
     """
     have, lowest = versions()[runtime], minimum.get(runtime)
     if lowest is not None and _parts(have) < _parts(lowest):
@@ -185,7 +186,7 @@ def check_runtime(runtime: str, minimum: Mapping[str, str]) -> None:
 
 
 def _parts(version: str) -> tuple[int, ...]:
-    """2.14.0rc1 → (2, 14, 0): enough to say older or newer."""
+    """2.14.0rc1 → (2, 14, 0), to compare versions."""
     digits = ("".join(c for c in part[:9] if c.isdecimal()) for part in version.split(".")[:4])
     return tuple(int(part or 0) for part in digits)
 
@@ -195,20 +196,20 @@ def _check_answers(engine: Engine, artefact: Artefact) -> None:
     pictures = np.frombuffer(probes.images, np.uint8).reshape(-1, spec.height, spec.width, spec.channels)
     wrong = []
     for picture, expected in zip(pictures, probes.expected, strict=True):
-        answer = engine.infer(picture)
-        if not np.isfinite(answer).all():
+        scores = engine.infer(picture)
+        if not np.isfinite(scores).all():
             raise ModelRefused("wrong-answers", "a probe is answered with numbers that are not finite")
-        got = artefact.labels[int(answer.argmax())]
+        got = artefact.labels[int(scores.argmax())]
         if got != expected:
             wrong.append(f"{expected!r} is taken for {got!r}")
     if wrong:
         raise ModelRefused("wrong-answers", f"{len(wrong)} of {probes.count} probes: {wrong[0]}")
 
 
-def _check_speed(quickest_ms: float, budget_ms: float) -> None:
-    """Niced beside the frames, a proof says little of p95; but what was never once in time will not be."""
-    if quickest_ms > budget_ms:
-        message = f"the quickest of its probes took {quickest_ms:.3g} ms; its budget is {budget_ms:g} ms"
+def _check_speed(fastest_ms: float, budget_ms: float) -> None:
+    """A niced proof says little about p95, so only the fastest invoke is compared with the budget."""
+    if fastest_ms > budget_ms:
+        message = f"the quickest of its probes took {fastest_ms:.3g} ms; its budget is {budget_ms:g} ms"
         raise ModelRefused("over-budget", message)
 
 
@@ -219,9 +220,9 @@ def _time(engine: Engine, artefact: Artefact) -> list[float]:
     picture = picture.reshape(spec.height, spec.width, spec.channels)
     times_ms: list[float] = []
     while len(times_ms) < _TIMED and sum(times_ms) < _TIMED_S * 1e3:
-        begun = perf_counter()
+        began = perf_counter()
         engine.infer(picture)
-        times_ms.append((perf_counter() - begun) * 1e3)
+        times_ms.append((perf_counter() - began) * 1e3)
     return sorted(times_ms)
 
 

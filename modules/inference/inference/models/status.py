@@ -1,4 +1,8 @@
-"""The reported property `modelStatus` of the module twin."""
+"""The state of the reconciler, and its report in the module twin: `modelStatus`, and the answer to `model`.
+
+>>> State(ModelState.UNASSIGNED).reported()["model"]["ac"]
+200
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inference.model_section import ModelRef, ModelState
+from inference.models.errors import Reason
+from inference.models.store import Memory, StoredModel
 
-# What the device answers about the section in each state, in the IoT Plug and Play way.
+# The answer to the section in each state, as IoT Plug and Play defines it: a status code and one line.
 _ANSWERS: Mapping[ModelState, tuple[int, str]] = {
     ModelState.STARTING: (202, "starting"),
     ModelState.EMPTY: (202, "no model yet"),
@@ -22,27 +28,32 @@ _ANSWERS: Mapping[ModelState, tuple[int, str]] = {
     ModelState.UNAVAILABLE: (503, "not now: tried again"),
     ModelState.WITHDRAWN: (400, "withdrawn"),
 }
-
-
 MAX_HISTORY = 8
-
-
-_MAX_MESSAGE_BYTES = 1024  # a reported string may hold 4,096 (ref 4.9); a person reads less
-
-
 _TIMINGS = ("checkMs", "proveMs", "loadMs", "installMs", "proofP50Ms", "proofP95Ms")
 
 
 @dataclass(frozen=True)
-class Reason:
-    """Why a model does not run: one of CODES, and one line for a person."""
+class DesiredModel:
+    """The desired `model` section as it came; `digest` is empty when the twin has none."""
 
-    code: str
-    message: str
+    section: object
+    version: int  # `$version` of the desired properties
+    digest: str
+    notified_ns: int = 0  # when the module was notified of it, CLOCK_MONOTONIC
 
-    def reported(self) -> dict[str, str]:
-        text = self.message.encode()[:_MAX_MESSAGE_BYTES].decode(errors="ignore")
-        return {"code": self.code, "message": text}
+    def describe(self) -> dict[str, str]:
+        """Name, version and sha256, as far as the section holds them: it may be unreadable."""
+        section = self.section if isinstance(self.section, Mapping) else {}
+        found = {key: section.get(key) for key in ("name", "version", "sha256")}
+        return {k: v for k, v in found.items() if isinstance(v, str) and len(v) <= 64 and v.isprintable()}
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that is loaded; `engine` holds its runtime and delegate as reported."""
+
+    ref: ModelRef
+    engine: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,51 +67,63 @@ class HistoryEntry:
     code: str = ""
 
     def reported(self) -> dict[str, str]:
-        # No null may stand in an array (ref 4.9), so what is unknown is left out.
+        # An array in a twin holds no null (ref 4.9), so unknown fields are left out.
         optional = {"name": self.name, "version": self.version, "code": self.code}
         return {"state": self.state.value, "at": self.at} | {k: v for k, v in optional.items() if v}
 
 
 @dataclass(frozen=True)
-class Status:
-    """What the twin says about models. `candidate` is the wish that is under way or was turned down."""
+class State:
+    """Everything that the reconciler knows. It is replaced whole; `memory` is the part that is on disk."""
 
-    state: ModelState
-    desired_version: int | None = None  # `$version` of the desired properties that this answers
-    active: ModelRef | None = None
-    candidate: Mapping[str, str] | None = None
-    previous: ModelRef | None = None
-    error: Reason | None = None
-    timings: Mapping[str, float] = field(default_factory=dict)  # of _TIMINGS, in ms
+    model: ModelState = ModelState.STARTING
+    desired: DesiredModel | None = None
+    serving: LoadedModel | None = None
+    previous: LoadedModel | None = None
+    on_probation: bool = False  # the serving model is
+    candidate: ModelRef | None = None  # verified, not promoted yet
+    task: int = 0  # the number of the last check, proof or load; results of earlier ones are ignored
+    rejected: Mapping[str, str] | None = None  # describes the candidate, in progress or rejected
+    reason: Reason | None = None  # why the desired model does not run, or does not run any more
+    disk: Reason | None = None  # why the memory could not be saved
+    failures: int = 0  # in a row, none of them the fault of the desired model
+    retry_at_s: float | None = None  # CLOCK_MONOTONIC
+    restoring: tuple[StoredModel, ...] = ()  # the first one is being loaded; if it fails, the next one
+    memory: Memory = field(default_factory=Memory)
+    refusals: Mapping[str, Reason] = field(default_factory=dict)  # verdicts that a restart may change
+    timings_ms: Mapping[str, float] = field(default_factory=dict)  # keys of _TIMINGS
     history: tuple[HistoryEntry, ...] = ()
-    engine: Mapping[str, str | None] | None = None  # what computes the active one
+
+    def serves(self, ref: ModelRef | None) -> bool:
+        return bool(self.serving and ref and self.serving.ref.sha256 == ref.sha256)
 
     def reported(self) -> dict[str, Any]:
-        """The reported patch: a null deletes what an earlier patch said."""
-        code, words = _ANSWERS[self.state]
-        error = self.error.reported() if self.error else None
-        active = self.active.reported() if self.active else None
-        answer = {"value": active, "ac": code, "ad": error["message"] if error else words}
-        if self.desired_version is not None:
-            answer["av"] = self.desired_version
+        """The reported patch. A null deletes what an earlier patch reported."""
+        code, text = _ANSWERS[self.model]
+        reason = self.reason or self.disk
+        error = reason.reported() if reason else None
+        active = self.serving.ref.reported() if self.serving else None
+        answer = {"value": active, "ac": code, "ad": error["message"] if error else text}
+        if self.desired is not None:
+            answer["av"] = self.desired.version
         return {
             "model": answer,
             "modelStatus": {
-                "state": self.state.value,
+                "state": self.model.value,
                 "active": active,
-                "engine": dict(self.engine) if self.engine else None,
-                "candidate": _whole(self.candidate),
-                "previous": self.previous.reported() if self.previous else None,
+                "engine": (dict(self.serving.engine) or None) if self.serving else None,
+                "candidate": _whole(self.rejected),
+                "previous": self.previous.ref.reported() if self.previous else None,
                 "error": error,
-                "timings": {name: _rounded(self.timings.get(name)) for name in _TIMINGS},
+                "timings": {name: _rounded(self.timings_ms.get(name)) for name in _TIMINGS},
                 "history": [each.reported() for each in self.history[-MAX_HISTORY:]],
             },
         }
 
 
-def _whole(words: Mapping[str, str] | None) -> dict[str, str | None] | None:
-    """With a null for what is not known: a merge would leave another candidate's."""
-    return {key: words.get(key) for key in ("name", "version", "sha256")} if words else None
+def _whole(described: Mapping[str, str] | None) -> dict[str, str | None] | None:
+    """With a null for each unknown field: a merge would keep the value of an earlier candidate."""
+    return {key: described.get(key) for key in ("name", "version", "sha256")} if described else None
 
 
 def _rounded(milliseconds: float | None) -> float | None:

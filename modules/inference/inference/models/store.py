@@ -1,7 +1,12 @@
-"""What outlives the process: the kept artefacts, who answered last, what must not be tried again.
+"""What outlives the process: the stored artefacts, the model that served last, the quarantine.
 
-Two layers: Memory is pure, and knows the rules; ModelStore moves it and the artefacts to and from disk, whole
-or not at all. It verifies no artefact: whoever reads one back checks it.
+Memory is pure and holds the rules. ModelStore writes the memory and the artefacts to disk, whole or not at
+all. It verifies no artefact: the caller checks what it reads back.
+
+>>> good = StoredModel(ModelRef("digits", "1.0.0", 1, "aa" * 32), section="5f2a")
+>>> memory = Memory().attempting(good).promoted(good).marked_proven(good.ref.sha256)
+>>> memory.active.proven, dict(memory.attempts)
+(True, {})
 """
 
 import errno
@@ -19,25 +24,25 @@ from pydantic import TypeAdapter, ValidationError
 
 from inference.artefact import MAX_ARTEFACT_BYTES
 from inference.model_section import ModelRef
-from inference.models.errors import ModelUnavailable
-from inference.models.partial_file import Part
+from inference.models.errors import ModelUnavailable, Reason
+from inference.models.partial_file import PartialFile
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 SCHEMA = 1
-MAX_KEPT = 3
+MAX_STORED = 3
 MAX_QUARANTINED = 64
 MAX_ATTEMPTS = 8
-MAX_STARTS = 2  # so many starts that find an attempt without a verdict make a crash
+MAX_STARTS = 2  # this many starts that find the same open attempt count as a crash
 _MAX_STATE_BYTES = 1024 * 1024
 _STATE = "models.json"
 _ARTEFACTS = "models"
-_NEWER = "models.schema-*.json"  # the state of a version after this one, set aside
+_NEWER = "models.schema-*.json"  # the state of a newer version, set aside
 _SHA256 = re.compile(rb"\b[0-9a-f]{64}\b")
-_HALF = ".half"  # what a file is called until it is whole
-_PART = ".part"  # … and a download, which the next process goes on with
+_HALF = ".half"  # the suffix of a file until it is whole
+_PART = ".part"  # … of a download, which the next process resumes
 _DISK_CODES = {
     errno.ENOSPC: "disk-full",
     errno.EDQUOT: "disk-full",
@@ -49,7 +54,7 @@ _DISK_CODES = {
 
 @dataclass(frozen=True)
 class StoredModel:
-    """An artefact on disk. `section` is the digest of the desired section that asked for it."""
+    """An artefact on disk. `section` is the digest of the desired section that names it."""
 
     ref: ModelRef
     section: str
@@ -58,7 +63,7 @@ class StoredModel:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A load that has no verdict yet: written before it, taken away by the verdict."""
+    """A load without a verdict: saved before the load, removed with the verdict."""
 
     ref: ModelRef
     starts: int = 0  # this many starts found it open
@@ -66,60 +71,52 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Why a section is not tried again: one of reconcile.CODES, and one line."""
-
-    code: str
-    message: str
-
-
-@dataclass(frozen=True)
 class Memory:
     """The durable state. Each method returns the next one; both maps are keyed by digests of sections."""
 
     active: StoredModel | None = None
-    others: tuple[StoredModel, ...] = ()  # in the order of going back
+    others: tuple[StoredModel, ...] = ()  # the first one to go back to comes first
     attempts: Mapping[str, Attempt] = field(default_factory=dict)
-    quarantine: Mapping[str, Verdict] = field(default_factory=dict)
+    quarantine: Mapping[str, Reason] = field(default_factory=dict)
 
     @property
-    def kept(self) -> tuple[StoredModel, ...]:
+    def stored(self) -> tuple[StoredModel, ...]:
         return ((self.active,) if self.active else ()) + self.others
 
     @property
     def rollback_candidates(self) -> tuple[StoredModel, ...]:
-        """The other models that finished probation and were not withdrawn since; the first is `previous`."""
-        return tuple(kept for kept in self.others if kept.proven and kept.section not in self.quarantine)
+        """The other models that passed probation and were not withdrawn since; the first is `previous`."""
+        return tuple(each for each in self.others if each.proven and each.section not in self.quarantine)
 
     @property
     def restorable(self) -> tuple[StoredModel, ...]:
-        """What may run at a start, best first. What may have killed the last process is the last resort."""
+        """The models that may run at a start. One that was loaded when the process died is tried last."""
         able = ((self.active,) if self.active else ()) + self.rollback_candidates
         return tuple(sorted(able, key=self.doubtful))
 
     def find(self, sha256: str) -> StoredModel | None:
-        return next((kept for kept in self.kept if kept.ref.sha256 == sha256), None)
+        return next((each for each in self.stored if each.ref.sha256 == sha256), None)
 
     # -- attempts and verdicts
 
-    def attempting(self, kept: StoredModel) -> "Memory":
-        """About to load it. An attempt that an earlier start found goes on counting."""
-        before = self.attempts.get(kept.section)
-        attempt = Attempt(kept.ref, before.starts if before else 0)
-        return replace(self, attempts=_newest({**self.attempts, kept.section: attempt}, MAX_ATTEMPTS))
+    def attempting(self, model: StoredModel) -> "Memory":
+        """It is about to be loaded. The count of an earlier attempt goes on."""
+        before = self.attempts.get(model.section)
+        attempt = Attempt(model.ref, before.starts if before else 0)
+        return replace(self, attempts=_newest({**self.attempts, model.section: attempt}, MAX_ATTEMPTS))
 
     def judged(self, section: str) -> "Memory":
-        """What was attempted for this section has its verdict."""
+        """The attempt for this section has its verdict."""
         return replace(self, attempts=_without(self.attempts, section))
 
     def abandoned(self, section: str) -> "Memory":
-        """It is not loaded any more, for no fault of its own."""
+        """The model of this section is not loaded any more, through no fault of its own."""
         attempt = self.attempts.get(section)
         if attempt is None or not attempt.starts:
             return self.judged(section)
         return replace(self, attempts={**self.attempts, section: replace(attempt, open=False)})
 
-    def quarantined(self, section: str, verdict: Verdict) -> "Memory":
+    def quarantined(self, section: str, verdict: Reason) -> "Memory":
         """This exact section is not tried again; the oldest verdict makes room."""
         quarantine = _without(self.quarantine, section) | {section: verdict}
         return replace(self.judged(section), quarantine=_newest(quarantine, MAX_QUARANTINED))
@@ -128,58 +125,58 @@ class Memory:
         """A person wants this section to be tried again."""
         return replace(self, quarantine=_without(self.quarantine, section))
 
-    # -- who answers
+    # -- the serving model
 
-    def promoted(self, kept: StoredModel) -> "Memory":
-        """It answers from now on; what answered before comes next in the order of going back."""
-        others = [each for each in self.kept if each.ref.sha256 != kept.ref.sha256]
-        while len(others) > MAX_KEPT - 1:
-            # An unproven one is no way back: it goes before the others do.
+    def promoted(self, model: StoredModel) -> "Memory":
+        """It serves from now on; the model that served before is the first to go back to."""
+        others = [each for each in self.stored if each.ref.sha256 != model.ref.sha256]
+        while len(others) > MAX_STORED - 1:
+            # The device never goes back to an unproven model, so that one goes first.
             unproven = [each for each in others if not each.proven]
             others.remove(unproven[-1] if unproven else others[-1])
-        replaced = self.active.section if self.active and self.active.section != kept.section else ""
-        return replace(self.abandoned(replaced), active=kept, others=tuple(others))
+        replaced = self.active.section if self.active and self.active.section != model.section else ""
+        return replace(self.abandoned(replaced), active=model, others=tuple(others))
 
-    def asked_by(self, section: str, ref: ModelRef) -> "Memory":
-        """Another section asks for what runs already; its signature may be by another key."""
+    def requested_by(self, section: str, ref: ModelRef) -> "Memory":
+        """Another section names the model that serves already; its signature may be by another key."""
         assert self.active is not None
         before = self.active.section
         attempts = {section if k == before else k: v for k, v in self.attempts.items()}
         return replace(self, active=replace(self.active, section=section, ref=ref), attempts=attempts)
 
-    def settled(self, sha256: str) -> "Memory":
-        """It has finished probation."""
-        kept = self.find(sha256)
-        if kept is None:
+    def marked_proven(self, sha256: str) -> "Memory":
+        """It has passed probation."""
+        model = self.find(sha256)
+        if model is None:
             return self
-        proven = replace(kept, proven=True)
-        if kept is self.active:
-            return replace(self.judged(kept.section), active=proven)
-        others = tuple(proven if each is kept else each for each in self.others)
-        return replace(self.judged(kept.section), others=others)
+        proven = replace(model, proven=True)
+        others = tuple(proven if each is model else each for each in self.others)
+        active = proven if model is self.active else self.active
+        return replace(self.judged(model.section), active=active, others=others)
 
     def withdrawn(self, sha256: str) -> "Memory":
-        """It answers no more. If it had finished probation it is kept, behind the others; else forgotten."""
-        kept = self.find(sha256)
+        """It serves no more. A proven model stays stored, behind the others; an unproven one is forgotten."""
+        model = self.find(sha256)
         left = self.lost(sha256)
-        return replace(left, others=(*left.others, kept)) if kept and kept.proven else left
+        return replace(left, others=(*left.others, model)) if model and model.proven else left
 
     def resumed(self, sha256: str) -> "Memory":
-        """This one of the kept answers again."""
-        kept = self.find(sha256)
-        others = tuple(each for each in self.kept if each is not kept)
-        return replace(self, active=kept, others=others) if kept else self
+        """This stored model serves."""
+        model = self.find(sha256)
+        others = tuple(each for each in self.stored if each is not model)
+        return replace(self, active=model, others=others) if model else self
 
     def lost(self, sha256: str) -> "Memory":
         """Its file is gone or damaged."""
         active = self.active if self.active and self.active.ref.sha256 != sha256 else None
-        return replace(self, active=active, others=tuple(k for k in self.others if k.ref.sha256 != sha256))
+        others = tuple(each for each in self.others if each.ref.sha256 != sha256)
+        return replace(self, active=active, others=others)
 
     # -- the process
 
-    def started(self) -> tuple["Memory", tuple[tuple[ModelRef, Verdict], ...]]:
-        """At each start: count the open attempts. Those that are found too often have crashed."""
-        memory, crashed = self, list[tuple[ModelRef, Verdict]]()
+    def started(self) -> tuple["Memory", tuple[tuple[ModelRef, Reason], ...]]:
+        """At each start: count the open attempts. An attempt that is found open too often is a crash."""
+        memory, crashed = self, list[tuple[ModelRef, Reason]]()
         for section, attempt in self.attempts.items():
             starts = attempt.starts + attempt.open
             memory = replace(
@@ -187,21 +184,21 @@ class Memory:
             )
             if attempt.open and starts >= MAX_STARTS:
                 message = f"{attempt.ref} was loaded at {starts} starts, and each time the process died"
-                verdict = Verdict("crashed", message)
+                verdict = Reason("crashed", message)
                 memory = memory.quarantined(section, verdict).withdrawn(attempt.ref.sha256)
                 crashed.append((attempt.ref, verdict))
         return memory, tuple(crashed)
 
     def stopped(self) -> "Memory":
-        """The process ends in good order: that is not a crash."""
+        """The process ends in good order, which is no crash."""
         memory = self
         for section in self.attempts:
             memory = memory.abandoned(section)
         return memory
 
-    def doubtful(self, kept: StoredModel) -> bool:
-        """A process died with it loaded, and nobody knows yet of what."""
-        attempt = self.attempts.get(kept.section)
+    def doubtful(self, model: StoredModel) -> bool:
+        """Whether a process died while it was loaded, for an unknown cause."""
+        attempt = self.attempts.get(model.section)
         return attempt is not None and attempt.starts > 0
 
 
@@ -217,7 +214,7 @@ _MEMORY = TypeAdapter(Memory)
 
 
 class ModelStore:
-    """The folder. Its files are replaced whole: a power cut leaves the old one or the new one.
+    """The folder. A file is replaced whole: a power cut leaves the old one or the new one.
 
     Reading never raises. Writing raises ModelUnavailable with a disk code.
     """
@@ -228,7 +225,7 @@ class ModelStore:
         self._artefacts = folder / _ARTEFACTS
 
     def open(self) -> Memory:
-        """The memory of the last process; an empty one where there is none to be had. Cleans up."""
+        """The memory of the last process, or an empty one. Removes half files and unknown artefacts."""
         try:
             self._artefacts.mkdir(parents=True, exist_ok=True)
             for half in [*self._folder.glob(f"*{_HALF}"), *self._artefacts.glob(f"*{_HALF}")]:
@@ -247,24 +244,24 @@ class ModelStore:
         return self._artefacts / f"{sha256}.tflite"
 
     def put(self, sha256: str, data: bytes) -> Path:
-        """Store an artefact; what is there under this digest is replaced."""
+        """Store an artefact; replaces the file of the same digest."""
         self._replace(self.path(sha256), data)
         return self.path(sha256)
 
     def get(self, sha256: str) -> bytes | None:
-        """An artefact's bytes as they are on disk, unverified; None when they cannot be read."""
+        """An artefact's bytes from disk, unverified; None if they cannot be read."""
         return _read_capped(self.path(sha256), MAX_ARTEFACT_BYTES)
 
-    def part(self, sha256: str) -> Part:
-        """Where a download of this artefact goes. There is one at a time: those of others are removed."""
+    def partial_file(self, sha256: str) -> PartialFile:
+        """The partial file of a download of this artefact. Removes those of other artefacts."""
         path = self._artefacts / f"{sha256}{_PART}"
         self._keep_only(f"*{_PART}", {path.name})
-        return Part(path)
+        return PartialFile(path)
 
     def sweep(self, memory: Memory, candidate: str = "") -> None:
-        """Remove the artefacts that the memory does not name, nor `candidate` (a digest); and every part.
+        """Remove every partial file, and every artefact but those of the memory and `candidate` (a sha256).
 
-        Those that a newer version's state names are that version's to remove.
+        The artefacts that the state of a newer version names stay too.
         """
         self._keep_only("*.tflite", self._named(memory) | {self.path(candidate).name})
         self._keep_only(f"*{_PART}", set())
@@ -272,7 +269,7 @@ class ModelStore:
     def _named(self, memory: Memory) -> set[str]:
         asides = [_read_capped(path, _MAX_STATE_BYTES) for path in self._folder.glob(_NEWER)]
         theirs = {sha256.decode() for aside in asides for sha256 in _SHA256.findall(aside or b"")}
-        return {self.path(sha256).name for sha256 in theirs | {kept.ref.sha256 for kept in memory.kept}}
+        return {self.path(sha256).name for sha256 in theirs | {each.ref.sha256 for each in memory.stored}}
 
     def _keep_only(self, pattern: str, names: set[str]) -> None:
         try:
@@ -298,12 +295,13 @@ class ModelStore:
         return Memory()
 
     def _set_aside(self, name: str, why: str) -> None:
-        """Begin anew, but leave what was there to whoever can read it."""
-        log.error("model state %s: %s; kept as %s, beginning anew", self._folder / _STATE, why, name)
+        """Start with an empty state; the old file stays, for a version that can read it."""
+        state = self._folder / _STATE
+        log.error("model state %s: %s; set aside as %s, starting with an empty one", state, why, name)
         try:
-            os.replace(self._folder / _STATE, self._folder / name)
+            os.replace(state, self._folder / name)
         except OSError as error:
-            log.warning("model state %s: %s", self._folder / _STATE, error.strerror)
+            log.warning("model state %s: %s", state, error.strerror)
 
     def _replace(self, path: Path, content: bytes) -> None:
         half: Path | None = None
@@ -319,11 +317,11 @@ class ModelStore:
         except OSError as error:
             if half is not None:
                 half.unlink(missing_ok=True)
-            raise disk_trouble(error, path.parent) from error
+            raise disk_error(error, path.parent) from error
 
 
-def disk_trouble(error: OSError, folder: Path) -> ModelUnavailable:
-    """What the disk said, as one of the disk codes."""
+def disk_error(error: OSError, folder: Path) -> ModelUnavailable:
+    """An error of the disk as a ModelUnavailable with one of the disk codes."""
     code = _DISK_CODES.get(error.errno or 0, "disk-error")
     return ModelUnavailable(code, f"{folder}: {error.strerror or error}")
 
@@ -340,12 +338,15 @@ def _read_capped(path: Path, max_bytes: int) -> bytes | None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """A rename is on disk when its folder is."""
+    """A rename is on disk only when its folder is."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network folders cannot; their server does
+        if error.errno not in (
+            errno.EINVAL,
+            errno.ENOTSUP,
+        ):  # some network folders cannot; their server syncs
             raise
     finally:
         os.close(descriptor)

@@ -1,11 +1,9 @@
-"""Which models may run here: the trusted keys, and the checks before anything else touches a model.
+"""Verifies a model before anything else reads it: size, signature, digest.
 
-The rules, in this order and no other:
-1. the bytes are exactly as many as the twin says (`wrong-size`);
-2. the twin's name, version, size and digest are signed by a key that we trust;
-3. the bytes have that digest (`wrong-digest`).
-
-This file reads no environment, no file and no model: what is inside the bytes is for the proof.
+The checks, which must stay in this order:
+1. The size is the one in the twin (`wrong-size`).
+2. A trusted key has signed name, version, size and digest.
+3. The bytes have that digest (`wrong-digest`).
 """
 
 import base64
@@ -18,7 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from inference.model_section import ModelRef, key_id
-from inference.models.errors import ModelRefused as ModelRefused
+from inference.models.errors import ModelRefused
 
 VARIABLE = "MODEL_TRUSTED_KEYS"
 _CURE = "run `twinship keys show`, put the keys into .env and deploy again"
@@ -28,23 +26,25 @@ _CURE = "run `twinship keys show`, put the keys into .env and deploy again"
 class Keyring:
     """The public keys that may sign a model. `keys` maps a key's id to its 32 raw bytes.
 
-    With `required` off (`MODEL_SIGNATURE=optional`) a model without a signature passes; one with a wrong
-    signature never does.
+    If `required` is False (`MODEL_SIGNATURE=optional`) an unsigned model passes; a wrong signature does not.
+
+    >>> Keyring.from_environment("").code
+    'keys-unset'
     """
 
     keys: Mapping[str, bytes] = field(repr=False)
     required: bool = True
-    code: str = ""  # why there are no keys, as a code …
-    problem: str = ""  # … and in words; or which entries were passed over
+    code: str = ""  # why there are no keys
+    problem: str = ""  # the same for a person, or which entries are no keys
 
     @classmethod
     def from_environment(cls, text: str | None, required: bool = True) -> "Keyring":
-        """From `id:base64 of the raw public key,id2:…`. Never raises: what is wrong is said by verifies()."""
+        """Parse `id:base64 of the raw public key,id2:…`. Never raises: verify() reports what is wrong."""
         text = (text or "").strip()
         if not text:
             return cls({}, required, "keys-unset", f"{VARIABLE} is not set: {_CURE}")
         if text.startswith("$"):
-            # Deployment tools leave a variable that they do not know as it stands in the template (ref 7.2).
+            # Deployment tools leave an unknown variable in the template as it is (ref 7.2).
             return cls(
                 {}, required, "keys-literal", f"{VARIABLE} holds the literal text {text[:40]!r}: {_CURE}"
             )
@@ -59,8 +59,8 @@ class Keyring:
         problem = f"{VARIABLE}: entry {', '.join(bad)} is not id:key: {_CURE}" if bad else ""
         return cls(keys, required, "" if keys else "keys-malformed", problem)
 
-    def verifies(self, ref: ModelRef) -> None:
-        """Return when `ref` may be believed. Raises ModelRefused."""
+    def verify(self, ref: ModelRef) -> None:
+        """Raise ModelRefused unless a trusted key has signed `ref`."""
         if not ref.signature and not self.required:
             return
         if self.required and not self.keys:
@@ -84,11 +84,11 @@ class Keyring:
 
 
 def check(ref: ModelRef, data: bytes, keyring: Keyring) -> None:
-    """Raise ModelRefused unless `data` is the model that the twin names, signed by a key that we trust."""
+    """Raise ModelRefused unless `data` is the model that `ref` names and a trusted key has signed `ref`."""
     if len(data) != ref.size:
         more = "more than " if len(data) > ref.size else ""
         raise ModelRefused("wrong-size", f"{ref}: {more}{min(len(data), ref.size)} bytes, not {ref.size}")
-    keyring.verifies(ref)
+    keyring.verify(ref)
     if (got := hashlib.sha256(data).hexdigest()) != ref.sha256:
         raise ModelRefused("wrong-digest", f"{ref}: sha256 is {got}, not {ref.sha256}")
 

@@ -26,9 +26,9 @@ from tests.unit.inference import tiny_model
 from tests.unit.inference.doubles import (
     RUN,
     WAIT_S,
-    FakeDelivery,
     FakeEngine,
     FakeHub,
+    FakeReconciler,
     brightest_band,
     frame,
     png,
@@ -39,18 +39,18 @@ ALL = Settings(telemetry=TelemetrySection(predictions="all"))
 
 
 class Bench:
-    """A frame path between a fake hub and a fake delivery; the test is its worker."""
+    """A frame path between a fake hub and a fake reconciler; the test is its worker."""
 
     def __init__(self, current: Any = None, *, initial: Settings = ALL) -> None:
         self.hub = FakeHub()
-        self.delivery = FakeDelivery(current=current)
+        self.reconciler = FakeReconciler(current=current)
         self.observed: list[tuple[StageTimes, int | None]] = []
         self.publisher = Publisher(
             self.hub.send,
             instance="00112233aabbccdd",
             observe=lambda times, publish_ns: self.observed.append((times, publish_ns)),
         )
-        self.path = FramePath(self.delivery.as_delivery(), self.publisher)
+        self.path = FramePath(self.reconciler.as_reconciler(), self.publisher)
         self.path.apply(initial)
 
     def put(self, *messages: Message) -> None:
@@ -138,7 +138,7 @@ def test_without_a_model_frames_are_counted() -> None:
     bench = Bench(None)
     bench.put(frame(0).to_message())
     bench.work()
-    bench.delivery.current = running()
+    bench.reconciler.current = running()
     bench.put(frame(1).to_message())
     bench.work()
     assert bench.outcomes() == {"no_model": 1, "answered": 1}
@@ -164,7 +164,7 @@ def test_an_unreadable_picture_does_not_count_against_the_model() -> None:
     bench.put(broken.to_message(), frame(1).to_message())
     bench.work()
     assert bench.outcomes() == {"bad_frame": 1, "answered": 1}
-    assert (len(bench.delivery.failures), len(bench.delivery.noted)) == (0, 1)
+    assert (len(bench.reconciler.failures), len(bench.reconciler.noted)) == (0, 1)
 
 
 def test_a_failure_of_the_model_is_recorded_and_the_frame_dropped() -> None:
@@ -173,32 +173,32 @@ def test_a_failure_of_the_model_is_recorded_and_the_frame_dropped() -> None:
     bench.put(frame().to_message())
     bench.work()
     assert bench.outcomes() == {"engine": 1}
-    (failure,) = bench.delivery.failures
+    (failure,) = bench.reconciler.failures
     assert str(failure[1]) == "operator 3 failed"
-    assert bench.delivery.noted == []
+    assert bench.reconciler.noted == []
 
 
 def test_the_previous_model_answers_the_frame_on_which_a_new_one_fails() -> None:
     """A bad model loses no frame; the message and the recorded latency name the model that answered."""
     old, new = running(version="1.0.0"), running(FakeEngine(raises), version="2.0.0")
     bench = Bench(new)
-    bench.delivery.instead = old
+    bench.reconciler.instead = old
     bench.put(frame(place=1).to_message())
     bench.work()
     (body,) = bench.hub.of("predictions")
     assert (body["model"]["version"], body["top"][0]["label"]) == ("1.0.0", "middle")
-    assert bench.delivery.noted[0][0] is old
+    assert bench.reconciler.noted[0][0] is old
     assert bench.outcomes() == {"answered": 1}
 
 
 def test_a_frame_on_which_both_models_fail_is_dropped() -> None:
     """Each model is tried once."""
     bench = Bench(running(FakeEngine(raises)))
-    bench.delivery.instead = running(FakeEngine(raises))
+    bench.reconciler.instead = running(FakeEngine(raises))
     bench.put(frame().to_message())
     bench.work()
     assert bench.outcomes() == {"engine": 1}
-    assert len(bench.delivery.failures) == 2
+    assert len(bench.reconciler.failures) == 2
 
 
 def test_a_frame_is_answered_by_the_model_that_started_it() -> None:
@@ -207,10 +207,10 @@ def test_a_frame_is_answered_by_the_model_that_started_it() -> None:
     new = running(version="2.0.0")
 
     def swapped_meanwhile(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        bench.delivery.current = new
+        bench.reconciler.current = new
         return brightest_band(pixels)
 
-    bench.delivery.current = running(FakeEngine(swapped_meanwhile))
+    bench.reconciler.current = running(FakeEngine(swapped_meanwhile))
     bench.put(frame(0).to_message(), frame(1).to_message())
     bench.work()
     assert [body["model"]["version"] for body in bench.hub.of("predictions")] == ["1.0.0", "2.0.0"]
@@ -219,7 +219,7 @@ def test_a_frame_is_answered_by_the_model_that_started_it() -> None:
 def test_an_error_while_the_latency_is_recorded_loses_no_frame() -> None:
     """The prediction is sent already."""
     bench = Bench(running())
-    bench.delivery.noted = None  # type: ignore[assignment]
+    bench.reconciler.noted = None  # type: ignore[assignment]
     bench.put(frame().to_message())
     bench.work()
     assert bench.outcomes() == {"answered": 1}
@@ -336,7 +336,7 @@ def test_in_hand_counts_the_frame_that_the_worker_answers() -> None:
         in_hand.append(bench.path.in_hand())
         return brightest_band(pixels)
 
-    bench.delivery.current = running(FakeEngine(record))
+    bench.reconciler.current = running(FakeEngine(record))
     bench.put(frame(0).to_message(), frame(1).to_message())
     bench.work()
     assert (in_hand, bench.path.in_hand()) == ([1, 1], 0)
@@ -408,9 +408,9 @@ def _step(bench: Bench, move: str, value: Any) -> None:
                 if (arrival := bench.path.next(until=0)) is not None:
                     bench.path.answer(arrival)
         case "model":
-            bench.delivery.current = MODELS[value]()
+            bench.reconciler.current = MODELS[value]()
         case "instead":
-            bench.delivery.instead = MODELS[value]()
+            bench.reconciler.instead = MODELS[value]()
         case "outbox full":
             bench.hub.full = value
         case "predictions":

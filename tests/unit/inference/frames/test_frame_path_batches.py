@@ -97,7 +97,7 @@ def test_a_frame_on_which_the_model_fails_does_not_affect_its_batch() -> None:
     bench.put(batched(*(frame(seq, place=seq) for seq in range(3))))
     bench.work()
     assert bench.outcomes() == {"answered": 2, "engine": 1}
-    assert (len(bench.delivery.failures), len(bench.delivery.noted)) == (1, 2)
+    assert (len(bench.reconciler.failures), len(bench.reconciler.noted)) == (1, 2)
 
 
 def test_a_bad_batch_is_counted_and_the_next_answered() -> None:

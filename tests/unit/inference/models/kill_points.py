@@ -67,7 +67,7 @@ def change(way: str, folder: Path, section: dict[str, Any], at: int, note: Path)
         if way == "install":
             device.install(section)
         elif way == "rollback":
-            assert device.delivery.rollback() is not None
+            assert device.reconciler.rollback() is not None
 
 
 def main(way: str, base: Path, scratch: Path, section: Path) -> None:

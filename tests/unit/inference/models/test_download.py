@@ -41,14 +41,14 @@ class SameProcess(ChildProcess):
         command: Sequence[str],
         *,
         timeout_s: float,
-        said_to: bytes = b"",
+        stdin: bytes = b"",
         environment: Mapping[str, str] | None = None,
         idle: bool = False,
     ) -> Ended:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in (environment or {}).items():
                 patch.setenv(name, value)
-            return carry_out(said_to)
+            return carry_out(stdin)
 
 
 def fetching(server: ModelServer, store: ModelStore, child: ChildProcess) -> Callable[..., bytes]:
@@ -359,7 +359,8 @@ def test_there_is_one_part_at_a_time(
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"), [({"silence_s": 0.2}, "silent"), ({"total_s": 1.0, "silence_s": 60.0}, "in 1 s")]
+    ("settings", "said"),
+    [({"silence_s": 0.2}, "sends nothing"), ({"total_s": 1.0, "silence_s": 60.0}, "in 1 s")],
 )
 def test_a_body_that_stops_coming(
     fetch_in_child: Callable[..., bytes], server: ModelServer, settings: dict[str, float], said: str
@@ -431,4 +432,4 @@ def test_what_a_message_shows_of_an_address() -> None:
     """No query, no user, no fragment: secrets stand there."""
     uri = "https://user:word@store.example:444/m/x.tflite?sv=1&sig=abc#frag"
     assert shown(uri) == "https://store.example:444/m/x.tflite"
-    assert shown("https://[broken") == "an address that is none"
+    assert shown("https://[broken") == "an invalid address"

@@ -14,10 +14,10 @@ from typing import NoReturn
 import pytest
 
 from inference.model_section import ModelRef
-from inference.models.errors import CODES, ModelUnavailable
-from inference.models.store import MAX_KEPT, MAX_QUARANTINED, Memory, ModelStore, StoredModel, Verdict
+from inference.models.errors import CODES, ModelUnavailable, Reason
+from inference.models.store import MAX_QUARANTINED, MAX_STORED, Memory, ModelStore, StoredModel
 
-BAD = Verdict("too-slow", "it was")
+BAD = Reason("too-slow", "it was")
 
 
 def kept(name: str, *, proven: bool = True) -> StoredModel:
@@ -28,7 +28,7 @@ def after(*names: str) -> Memory:
     """These models, one after the other, each through probation."""
     memory = Memory()
     for name in names:
-        memory = memory.attempting(kept(name)).promoted(kept(name, proven=False)).settled(f"sha-{name}")
+        memory = memory.attempting(kept(name)).promoted(kept(name, proven=False)).marked_proven(f"sha-{name}")
     return memory
 
 
@@ -42,13 +42,13 @@ def names(entries: tuple[StoredModel, ...]) -> list[str]:
 def test_the_last_three_are_kept() -> None:
     """The fourth model pushes out the first."""
     memory = after("a", "b", "c", "d")
-    assert names(memory.kept) == ["d", "c", "b"]
+    assert names(memory.stored) == ["d", "c", "b"]
     assert names(memory.rollback_candidates) == ["c", "b"]
 
 
 def test_going_back_by_twin_reorders_and_loses_nothing() -> None:
     """An older model that the twin names again is promoted like any other."""
-    assert names(after("a", "b", "c", "a").kept) == ["a", "c", "b"]
+    assert names(after("a", "b", "c", "a").stored) == ["a", "c", "b"]
 
 
 def test_previous_is_the_last_that_finished_probation() -> None:
@@ -57,14 +57,14 @@ def test_previous_is_the_last_that_finished_probation() -> None:
     for name in ("x", "y", "z"):
         memory = memory.promoted(kept(name, proven=False))
     assert names(memory.rollback_candidates) == ["good"]
-    assert len(memory.kept) == MAX_KEPT
+    assert len(memory.stored) == MAX_STORED
 
 
 def test_an_unproven_model_that_failed_is_forgotten() -> None:
     """What failed probation is not kept on disk; what answered before does again."""
     memory = after("a", "b").promoted(kept("c", proven=False))
     memory = memory.withdrawn("sha-c").quarantined("section-c", BAD).resumed("sha-b")
-    assert names(memory.kept) == ["b", "a"]
+    assert names(memory.stored) == ["b", "a"]
 
 
 def test_a_quarantined_model_is_no_way_back() -> None:
@@ -72,7 +72,7 @@ def test_a_quarantined_model_is_no_way_back() -> None:
     memory = after("a", "b", "c").quarantined("section-c", BAD).withdrawn("sha-c").resumed("sha-b")
     assert memory.active == kept("b")
     assert names(memory.rollback_candidates) == ["a"]
-    assert "c" in names(memory.kept)
+    assert "c" in names(memory.stored)
 
 
 def test_a_released_section_may_be_gone_back_to() -> None:
@@ -139,14 +139,14 @@ def test_what_may_have_crashed_is_the_last_resort() -> None:
     assert names(memory.restorable) == ["new", "good"]
     memory, _ = memory.started()
     assert names(memory.restorable) == ["good", "new"]
-    assert names(memory.resumed("sha-good").attempting(kept("new")).kept) == ["good", "new"]
+    assert names(memory.resumed("sha-good").attempting(kept("new")).stored) == ["good", "new"]
 
 
 def test_another_section_for_the_same_model_takes_its_attempt_along() -> None:
     """The verdict goes to the section that asks for the model now."""
     memory = Memory().attempting(kept("new")).promoted(kept("new", proven=False))
     ref = memory.attempts["section-new"].ref
-    memory = memory.asked_by("section-again", ref)
+    memory = memory.requested_by("section-again", ref)
     assert list(memory.attempts) == ["section-again"]
     assert memory.active == StoredModel(ref, "section-again", False)
 
@@ -191,7 +191,7 @@ def test_an_unreadable_state_is_set_aside(
     (tmp_path / "models.json").write_bytes(content)
     with caplog.at_level(logging.ERROR):
         assert ModelStore(tmp_path).open() == Memory()
-    assert "beginning anew" in caplog.text
+    assert "starting with an empty one" in caplog.text
     assert (tmp_path / "models.unreadable.json").read_bytes() == content
 
 
@@ -268,10 +268,11 @@ def test_a_reader_never_sees_half_a_state(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from inference.models.store import Memory, ModelStore, Verdict
+from inference.models.errors import Reason
+from inference.models.store import Memory, ModelStore
 store, memory = ModelStore(Path(sys.argv[1])), Memory()
 for number in range(10**6):
-    memory = memory.quarantined(f"section-{number % 50}", Verdict("too-slow", "x" * (number % 997)))
+    memory = memory.quarantined(f"section-{number % 50}", Reason("too-slow", "x" * (number % 997)))
     store.save(memory)
     sys.stdout.write("saved\\n"); sys.stdout.flush()
 """
@@ -290,4 +291,4 @@ def test_a_killed_writer_leaves_a_whole_state(
         child.send_signal(signal.SIGKILL)
     assert len(ModelStore(tmp_path).open().quarantine) >= saves
     assert not list(tmp_path.rglob("*.half"))
-    assert "beginning anew" not in caplog.text
+    assert "set aside" not in caplog.text

@@ -97,7 +97,7 @@ def test_a_device_without_keys_says_why(text: str | None, code: str) -> None:
     keyring = Keyring.from_environment(text, required=True)
     assert refusal(REF, keyring=keyring) == code
     with pytest.raises(ModelRefused, match="twinship keys"):
-        keyring.verifies(REF)
+        keyring.verify(REF)
 
 
 def test_one_bad_entry_leaves_the_others() -> None:
@@ -105,7 +105,7 @@ def test_one_bad_entry_leaves_the_others() -> None:
     keyring = Keyring.from_environment(f"oops,{OURS.trusted}", required=True)
     check(REF, DATA, keyring)
     with pytest.raises(ModelRefused, match="entry 1 is not"):
-        keyring.verifies(THEIRS.ref(DATA))
+        keyring.verify(THEIRS.ref(DATA))
 
 
 @pytest.mark.parametrize("keyring", [OURS.keyring, Keyring.from_environment(None, required=True)])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from inference.model_section import ModelState, section_for
-from inference.models.delivery import Delivery, DeliverySettings, Running
+from inference.models.reconciler import Reconciler, ReconcilerSettings, Running
 from inference.models.store import ModelStore
 from inference.models.verification import Keyring
 from tests.models import LABELS, quadrant, tiny_artefact, tiny_tflite
@@ -21,7 +21,7 @@ from tests.unit.inference.device import BLIND, PASS, PROVING, Device, Publisher,
 OURS, THEIRS = Publisher(1), Publisher(2)
 S = ModelState
 #: A proof that does not come to an end by itself.
-ENDLESS = DeliverySettings(proof_command=("/bin/sh", "-c", "exec sleep 60"), proof_timeout_s=60)
+ENDLESS = ReconcilerSettings(proof_command=("/bin/sh", "-c", "exec sleep 60"), proof_timeout_s=60)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def proofs(device: Device) -> int:
 
 def test_the_first_model_is_installed_and_answers(proving: Device) -> None:
     """From an empty proving to a model that has passed probation, told in the Plug and Play shape."""
-    assert proving.delivery.current is None
+    assert proving.reconciler.current is None
     proving.section(OURS.section("1.0.0"))
     status = proving.until(S.PROBATION)
     assert proving.classify(2) == LABELS[2]
@@ -87,12 +87,12 @@ def test_swaps_under_load_lose_no_frame(proving: Device) -> None:
 
     def frames() -> None:
         while not stop.is_set():
-            running = proving.delivery.current
+            running = proving.reconciler.current
             if running is None or running.engine.infer(quadrant(1)).argmax() != 1:
                 unanswered.append(running)
             else:
                 answered.append(running.ref.version)
-                proving.delivery.answered(running, 0.1)
+                proving.reconciler.answered(running, 0.1)
             stop.wait(0.0005)
 
     worker = threading.Thread(target=frames)
@@ -182,7 +182,7 @@ def test_each_fault_is_refused_by_its_own_check(
     assert proving.reported["model"]["ac"] == 400
     assert proving.reported["model"]["ad"] == status["error"]["message"]
     assert "value" not in proving.reported["model"]
-    assert proving.delivery.current is None
+    assert proving.reconciler.current is None
     assert not list(proving.folder.glob("models/*")), "a refused artefact is not kept"
 
 
@@ -233,10 +233,10 @@ def test_a_refusal_outlives_a_restart(tmp_path: Path) -> None:
 
 def test_reload_tries_a_refused_section_again(proving: Device) -> None:
     """A person may ask for another try; without a section there is nothing to try."""
-    assert proving.delivery.reload() is False
+    assert proving.reconciler.reload() is False
     proving.section(OURS.section(expected=LABELS[::-1]))
     proving.until(S.REFUSED)
-    assert proving.delivery.reload() is True
+    assert proving.reconciler.reload() is True
     eventually(lambda: proofs(proving) == 2)
     proving.until(S.REFUSED)
 
@@ -269,9 +269,9 @@ def test_three_exceptions_withdraw_a_model(device: Device) -> None:
     device.until(S.PROBATION)
     bad = device.running
     for _ in range(3):
-        assert device.delivery.current is bad
-        assert device.delivery.failed(bad, RuntimeError("no")) is good
-    assert device.delivery.current is good
+        assert device.reconciler.current is bad
+        assert device.reconciler.failed(bad, RuntimeError("no")) is good
+    assert device.reconciler.current is good
     status = device.until(S.WITHDRAWN)
     assert status["error"]["code"] == "engine-errors"
     assert status["candidate"]["version"] == "2.0.0"
@@ -293,7 +293,7 @@ def test_a_slow_model_is_withdrawn(device: Device) -> None:
 
 def test_the_operators_budget_holds_too(device: Device) -> None:
     """The tighter of the two budgets decides."""
-    device.delivery.limit_latency(5)
+    device.reconciler.limit_latency(5)
     device.section(OURS.section("1.0.0", latency_budget_ms=10))
     device.until(S.PROBATION)
     device.answer(1, invoke_ms=7)
@@ -306,9 +306,9 @@ def test_without_a_model_before_it_nobody_answers(device: Device) -> None:
     device.until(S.PROBATION)
     running = device.running
     for _ in range(3):
-        assert device.delivery.failed(running, RuntimeError("no")) is None
+        assert device.reconciler.failed(running, RuntimeError("no")) is None
     status = device.until(S.WITHDRAWN)
-    assert device.delivery.current is None
+    assert device.reconciler.current is None
     assert "active" not in status
 
 
@@ -319,7 +319,7 @@ def test_a_withdrawal_outlives_a_restart(tmp_path: Path) -> None:
         device.section(OURS.section("2.0.0"))
         device.until(S.PROBATION)
         for _ in range(3):
-            device.delivery.failed(device.running, RuntimeError("no"))
+            device.reconciler.failed(device.running, RuntimeError("no"))
         device.until(S.WITHDRAWN)
     with Device(tmp_path) as device:
         assert device.active() == "1.0.0"
@@ -332,8 +332,8 @@ def test_errors_after_probation_are_answered_by_the_model_before(device: Device)
     first = device.install(OURS.section("1.0.0"))
     second = device.install(OURS.section("2.0.0"))
     for _ in range(5):
-        assert device.delivery.failed(second, RuntimeError("no")) is first
-    assert device.delivery.current is second
+        assert device.reconciler.failed(second, RuntimeError("no")) is first
+    assert device.reconciler.current is second
 
 
 def test_a_model_on_probation_is_watched_while_another_is_refused(device: Device) -> None:
@@ -344,7 +344,7 @@ def test_a_model_on_probation_is_watched_while_another_is_refused(device: Device
     device.section(THEIRS.section("3.0.0"))
     device.until(S.REFUSED)
     for _ in range(3):
-        device.delivery.failed(device.running, RuntimeError("no"))
+        device.reconciler.failed(device.running, RuntimeError("no"))
     status = device.wait(lambda twin: twin["modelStatus"]["active"]["version"] == "1.0.0")
     assert status["state"] == "refused"
     assert status["error"]["code"] == "unknown-key"
@@ -366,7 +366,7 @@ def test_a_probation_may_end_while_another_model_is_proved(tmp_path: Path) -> No
         device.section(OURS.section("3.0.0"))
         device.until(S.PROVING)
         for _ in range(3):
-            device.delivery.failed(device.running, RuntimeError("no"))
+            device.reconciler.failed(device.running, RuntimeError("no"))
         assert device.active() == "1.0.0"
         flag.unlink()
         device.until(S.PROBATION)
@@ -396,15 +396,15 @@ def test_rollback_goes_back_and_stays_there(tmp_path: Path) -> None:
     with Device(tmp_path) as device:
         for version in ("1.0.0", "2.0.0", "3.0.0"):
             device.install(OURS.section(version))
-        ref = device.delivery.rollback()
+        ref = device.reconciler.rollback()
         assert ref is not None
         assert ref.version == device.active() == "2.0.0"
         status = device.until(S.WITHDRAWN)
         assert status["error"]["code"] == "rolled-back"
         assert status["previous"]["version"] == "1.0.0"
-        device.delivery.rollback()
+        device.reconciler.rollback()
         assert device.active() == "1.0.0"
-        assert device.delivery.rollback() is None
+        assert device.reconciler.rollback() is None
     with Device(tmp_path) as device:
         assert device.active() == "1.0.0"
         device.section(OURS.section("3.0.0"))
@@ -415,9 +415,9 @@ def test_rollback_goes_back_and_stays_there(tmp_path: Path) -> None:
 
 def test_rollback_without_a_model_before_is_nothing(device: Device) -> None:
     """There is nobody to go back to, and what runs keeps running."""
-    assert device.delivery.rollback() is None
+    assert device.reconciler.rollback() is None
     device.install(OURS.section("1.0.0"))
-    assert device.delivery.rollback() is None
+    assert device.reconciler.rollback() is None
     assert device.active() == "1.0.0"
 
 
@@ -429,7 +429,7 @@ def test_rollback_ends_a_proof_under_way(tmp_path: Path) -> None:
     with Device(tmp_path, settings=ENDLESS) as device:
         device.section(OURS.section("3.0.0"))
         device.until(S.PROVING)
-        ref = device.delivery.rollback()
+        ref = device.reconciler.rollback()
         assert ref is not None
         assert ref.version == "1.0.0"
         assert device.until(S.WITHDRAWN)["error"]["code"] == "rolled-back"
@@ -476,7 +476,7 @@ def test_a_section_that_comes_back_finds_its_model_running(device: Device) -> No
     device.until(S.UNASSIGNED)
     device.section(OURS.section("1.0.0"))
     device.until(S.ACTIVE)
-    assert device.delivery.current is running
+    assert device.reconciler.current is running
     assert proofs(device) == 1
 
 
@@ -487,7 +487,7 @@ def test_another_section_for_the_running_model_changes_nothing(tmp_path: Path) -
         running = device.install(OURS.section("1.0.0"))
         device.section(THEIRS.section("1.0.0"))
         device.until(S.ACTIVE)
-        assert device.delivery.current is running
+        assert device.reconciler.current is running
     with Device(tmp_path, THEIRS.keyring) as device:
         assert device.active() == "1.0.0"
         device.section(THEIRS.section("1.0.0"))
@@ -581,7 +581,7 @@ def test_going_back_ends_the_retries(tmp_path: Path) -> None:
         flag.touch()
         device.section(OURS.section("3.0.0"))
         device.until(S.UNAVAILABLE)
-        device.delivery.rollback()
+        device.reconciler.rollback()
         flag.unlink()
         time.sleep(0.4)
         assert device.until(S.WITHDRAWN)["active"]["version"] == "1.0.0"
@@ -595,7 +595,7 @@ def test_a_disk_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     with Device(tmp_path / "data", settings=settings) as device:
         device.section(OURS.section())
         assert device.until(S.UNAVAILABLE)["error"]["code"] == "disk-error"
-        assert device.delivery.current is None
+        assert device.reconciler.current is None
         (tmp_path / "data").unlink()
         device.until(S.PROBATION)
 
@@ -604,7 +604,7 @@ def test_a_newer_versions_state_is_named_in_the_twin(tmp_path: Path) -> None:
     """An older image cannot read what is kept; it runs the model that the twin names all the same."""
     (tmp_path / "models.json").write_text('{"schema": 7}')
     with Device(tmp_path) as device:
-        device.delivery.section(None, 0)
+        device.reconciler.section(None, 0)
         assert device.patches[0]["modelStatus"]["error"] == {
             "code": "state-too-new",
             "message": "models.json has schema 7, this version knows 1",
@@ -680,8 +680,8 @@ def test_stop_does_not_wait_for_a_proof(tmp_path: Path) -> None:
 
 def test_without_start_nothing_blocks(tmp_path: Path) -> None:
     """Methods that come before or after the thread's life are answered at once."""
-    delivery = Delivery(tmp_path, OURS.keyring, lambda patch: None)
-    assert delivery.current is None
-    assert delivery.rollback() is None
-    assert delivery.reload() is False
-    delivery.stop()
+    reconciler = Reconciler(tmp_path, OURS.keyring, lambda patch: None)
+    assert reconciler.current is None
+    assert reconciler.rollback() is None
+    assert reconciler.reload() is False
+    reconciler.stop()

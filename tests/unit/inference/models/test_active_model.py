@@ -2,7 +2,7 @@
 
 import pytest
 
-from inference.models.probation import Probation, ProbationResult
+from inference.models.active_model import Probation, ProbationResult
 
 
 def run(probation: Probation, *invokes_ms: float) -> list[ProbationResult | None]:
@@ -14,7 +14,6 @@ def test_fifty_good_frames_end_it_well() -> None:
     endings = run(Probation(5.0), *[4.9] * 50)
     assert endings[:49] == [None] * 49
     assert endings[49] == ProbationResult()
-    assert ProbationResult().passed
 
 
 def test_three_exceptions_end_it_badly() -> None:
@@ -25,8 +24,9 @@ def test_three_exceptions_end_it_badly() -> None:
     assert probation.failed(RuntimeError("two")) is None
     ending = probation.failed(ValueError("three\nlines"))
     assert ending is not None
-    assert ending.code == "engine-errors"
-    assert "ValueError: three lines" in ending.message
+    assert ending.failure is not None
+    assert ending.failure.code == "engine-errors"
+    assert "ValueError: three lines" in ending.failure.message
 
 
 def test_an_exception_is_no_answer() -> None:
@@ -44,8 +44,9 @@ def test_p95_over_the_budget_ends_it_badly(slow: int) -> None:
     for invokes_ms in (times, times[::-1]):
         endings = [ending for ending in run(Probation(5.0), *invokes_ms) if ending]
         p95_ms = sorted(invokes_ms)[47]
-        assert endings[0].passed == (p95_ms <= 5.0)
-        assert endings[0].passed or endings[0].code == "too-slow"
+        failure = endings[0].failure
+        assert (failure is None) == (p95_ms <= 5.0)
+        assert failure is None or failure.code == "too-slow"
 
 
 def test_it_does_not_wait_for_what_is_settled() -> None:

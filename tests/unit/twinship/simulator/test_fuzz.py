@@ -1,4 +1,4 @@
-"""What nobody should send: random MQTT bytes, packets and HTTP requests end in an answer or a refusal."""
+"""Random MQTT bytes, packets and HTTP requests: each ends in an answer or a refusal."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ from twinship.simulator.store import Store
 
 ADDRESS = "127.77.1.1"
 MANY = 100_000
-PARTS = 4  # so that both workers of a long run have something to do
-TOGETHER = 10  # packets, or requests, of one example: what Hypothesis does around each takes as long as ten
+PARTS = 4  # so that both workers of a long run are busy
+BATCH = 10  # packets or requests of one example: the overhead of an example takes as long as ten of them
 
 
-def examples(sum_: int, together: int = 1) -> pytest.MarkDecorator:
-    """A thousand, and in the long run so many in parts; `together`: so many in each example."""
-    count = sum_ // PARTS // together
+def examples(total: int, batch: int = 1) -> pytest.MarkDecorator:
+    """A thousand, and `total` in parts in a long run; `batch`: how many each example has."""
+    count = total // PARTS // batch
     long = [pytest.param(count, part, marks=pytest.mark.long) for part in range(1, PARTS + 1)]
-    return pytest.mark.parametrize(("count", "part"), [(1000 // together, 0), *long])
+    return pytest.mark.parametrize(("count", "part"), [(1000 // batch, 0), *long])
 
 
 def explored(count: int, part: int, test: Callable[..., None]) -> Callable[[], None]:
-    """The test with so many examples, none kept on the disk; each part has a seed of its own.
+    """The test with this many examples and without a database; each part has its own seed.
 
-    It is printed, which pytest shows when the test fails; FUZZ_SEED sets it. On CI it is always the same.
+    pytest shows the printed seed when the test fails; FUZZ_SEED sets it. It is always the same on CI.
     """
     chosen = 0 if os.environ.get("CI") else random.randrange(2**32)
     base = int(os.environ.get("FUZZ_SEED", chosen))
@@ -63,9 +63,9 @@ def explored(count: int, part: int, test: Callable[..., None]) -> Callable[[], N
 
 
 def mutated(program: bytes) -> bytes:
-    """What these bytes say: how many packets, which ones, and then pairs of a place and what stands there.
+    """A stream made from these bytes: the number of packets, which ones, then pairs of position and new byte.
 
-    One draw makes a stream; to draw each choice takes Hypothesis four times as long.
+    One draw makes a stream; drawing each choice takes Hypothesis four times as long.
     """
     count = program[0] % 6 + 1 if program else 1
     stream = bytearray(b"".join(WIRE[choice % len(WIRE)] for choice in program[1 : count + 1]) or WIRE[0])
@@ -90,8 +90,8 @@ def read(chunks: list[bytes]) -> tuple[list[Packet], bool]:
 
 
 @examples(MANY)
-def test_any_bytes_are_packets_or_a_protocol_error_however_they_are_cut(count: int, part: int) -> None:
-    """Never another exception; and the network's cuts change nothing."""
+def test_any_bytes_are_packets_or_a_protocol_error(count: int, part: int) -> None:
+    """No other exception; the pieces in which the bytes arrive change nothing."""
 
     @given(STREAMS, st.binary(max_size=6))
     def run(stream: bytes, cuts: bytes) -> None:
@@ -103,8 +103,8 @@ def test_any_bytes_are_packets_or_a_protocol_error_however_they_are_cut(count: i
 
 
 @pytest.mark.parametrize("at", range(len(WIRE)))
-def test_every_truncated_stream_is_the_packets_that_are_whole(at: int) -> None:
-    """And no error: what is missing may still come. The packet before it and the one after are there."""
+def test_a_truncated_stream_has_its_complete_packets(at: int) -> None:
+    """Without an error, since the rest may still arrive; also between two other packets."""
     stream = WIRE[at - 1] + WIRE[at] + WIRE[(at + 1) % len(WIRE)]
     ends = [len(WIRE[at - 1]), len(WIRE[at - 1] + WIRE[at]), len(stream)]
     whole, _ = read([stream])
@@ -124,16 +124,16 @@ TOKEN = sas.sign(KEY, HUB, 2_000_000_000, "iothubowner")
         (topics.parse, "$iothub/methods/res/200/?$rid=1", topics.TopicError),
         (sas.parse, TOKEN, sas.SasRefused),
         (
-            lambda head: connect_proxy.asked(head.encode()),
+            lambda head: connect_proxy.parse_target(head.encode()),
             "CONNECT h:1 HTTP/1.1\r\n\r\n",
             connect_proxy.BadRequest,
         ),
     ],
 )
-def test_every_truncated_text_is_read_or_refused(
+def test_a_truncated_text_is_parsed_or_refused(
     decode: Callable[[str], object], whole: str, refusal: type[Exception]
 ) -> None:
-    """By the decoder's own error and no other."""
+    """Only with the error of its parser."""
     decode(whole)
     for length in range(len(whole)):
         with contextlib.suppress(refusal):
@@ -141,7 +141,7 @@ def test_every_truncated_text_is_read_or_refused(
 
 
 TEXT = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=30)
-# A wildcard in the topic of a PUBLISH never gets here: the decoder ends the connection (MQTT-3.3.2-2).
+# Without wildcards: for those in the topic of a PUBLISH the decoder ends the connection (MQTT-3.3.2-2).
 PLAIN = st.text(st.characters(exclude_characters="\0+#", codec="utf-8"), max_size=30)
 TOPICS = st.one_of(
     PLAIN,
@@ -168,15 +168,15 @@ PACKETS = st.one_of(
 )
 
 
-@examples(MANY, TOGETHER)
-def test_any_packet_of_a_client_is_dealt_with(count: int, part: int) -> None:
-    """Whatever a connected module sends, the core raises nothing and acknowledges every QoS 1 publish."""
+@examples(MANY, BATCH)
+def test_any_packet_of_a_client_is_handled(count: int, part: int) -> None:
+    """No packet of a connected module raises, and every QoS 1 publish is acknowledged."""
     with tempfile.TemporaryDirectory() as folder:
         edge = Edge(Path(folder))
         edge.create("a", "b")
         edge.route(all=into("b"), back=into("a", source="/messages/modules/b"))
 
-        @given(st.lists(PACKETS, min_size=TOGETHER, max_size=TOGETHER))
+        @given(st.lists(PACKETS, min_size=BATCH, max_size=BATCH))
         def run(packets: list[Packet]) -> None:
             client = edge.connect("a", clean=True)
             for packet in packets:
@@ -190,7 +190,7 @@ def test_any_packet_of_a_client_is_dealt_with(count: int, part: int) -> None:
 
 @contextlib.contextmanager
 def service(folder: Path) -> Iterator[int]:
-    """The REST API on a thread of its own; yields its port."""
+    """The REST API in a thread; yields its port."""
     loop, started = asyncio.new_event_loop(), threading.Event()
     ports: list[int] = []
 
@@ -253,27 +253,27 @@ SHAPES = st.recursive(JSON, lambda inner: st.dictionaries(KEYS, inner, max_size=
 CONTENTS = st.binary(max_size=60) | SHAPES.map(lambda value: json.dumps(value).encode())
 
 
-@examples(MANY, TOGETHER)
-def test_any_request_is_answered_and_never_with_a_server_error(count: int, part: int, tmp_path: Path) -> None:
-    """Status below 500, or 501 for what is not done and 504 for no answer; an error is JSON that says why."""
+@examples(MANY, BATCH)
+def test_any_request_is_answered_without_a_server_error(count: int, part: int, tmp_path: Path) -> None:
+    """Status below 500, 501 (not supported) or 504 (no answer); an error is JSON with its reason."""
     token = sas.sign(KEY, HUB, int(time.time()) + 86_400, "iothubowner")
     headers = {"Authorization": token, "Content-Type": "application/json", "If-Match": "*"}
     with service(tmp_path) as port:
         connection = http.client.HTTPConnection(ADDRESS, port, timeout=60)
 
-        def ask(verb: str, path: str, content: bytes) -> None:
+        def request(verb: str, path: str, content: bytes) -> None:
             connection.request(verb, f"{path}?api-version=2021-04-12", content, headers)
             answer = connection.getresponse()
-            told = answer.read()
-            assert answer.status < 500 or answer.status in (501, 504), (verb, path, content, told)
+            body = answer.read()
+            assert answer.status < 500 or answer.status in (501, 504), (verb, path, content, body)
             if answer.status >= 400:
-                shown: dict[str, Any] = json.loads(told)
-                assert shown.get("Message") or shown["errors"]  # these of a bulk operation
+                shown: dict[str, Any] = json.loads(body)
+                assert shown.get("Message") or shown["errors"]  # `errors` of a bulk operation
 
-        @given(st.lists(st.tuples(VERBS, PATHS, CONTENTS), min_size=TOGETHER, max_size=TOGETHER))
+        @given(st.lists(st.tuples(VERBS, PATHS, CONTENTS), min_size=BATCH, max_size=BATCH))
         def run(requests: list[tuple[str, str, bytes]]) -> None:
-            for request in requests:
-                ask(*request)
+            for each in requests:
+                request(*each)
 
         with contextlib.closing(connection):
             explored(count, part, run)()

@@ -1,4 +1,4 @@
-"""Azurite, Microsoft's emulator of Azure Storage, as a process over TLS: from npm, kept in build/."""
+"""Azurite, Microsoft's emulator of Azure Storage, as a process with TLS; installed from npm into build/."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ BUILD = Path(__file__).parents[2] / "build" / "azurite"
 
 @dataclass(frozen=True)
 class Azurite:
-    """One account, made for this process."""
+    """A running Azurite with one account."""
 
     port: int
     ca_pem: Path
     key: str = field(default_factory=lambda: base64.b64encode(secrets.token_bytes(64)).decode(), repr=False)
 
     def connection_string(self, scheme: str = "https", key: str | None = None) -> str:
-        """What AZURE_STORAGE_CONNECTION_STRING takes."""
+        """A value of AZURE_STORAGE_CONNECTION_STRING."""
         return (
             f"DefaultEndpointsProtocol={scheme};AccountName=twinship;AccountKey={key or self.key};"
             f"BlobEndpoint={scheme}://127.0.0.1:{self.port}/twinship;"
@@ -39,10 +39,10 @@ class Azurite:
 
 
 def program() -> Path:
-    """azurite-blob, installed by whoever comes first. Skips where that cannot be."""
+    """The path of azurite-blob, which is installed if needed. Skips the test if that fails."""
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
-        pytest.skip("needs Node.js and npm: Azurite comes from there")
+        pytest.skip("needs Node.js and npm for Azurite")
     BUILD.mkdir(parents=True, exist_ok=True)
     found = BUILD / "node_modules" / ".bin" / "azurite-blob"
     with (BUILD / "lock").open("w") as lock:
@@ -59,13 +59,13 @@ def program() -> Path:
             ]
             installed = subprocess.run(command, capture_output=True, text=True)
             if installed.returncode:
-                pytest.skip(f"needs azurite@{VERSION} from npm, which cannot be installed here")
+                pytest.skip(f"needs azurite@{VERSION} from npm, and npm cannot install it")
     return found
 
 
 @contextmanager
 def running(folder: Path) -> Iterator[Azurite]:
-    """Until the block ends; its state lies in `folder`."""
+    """Run Azurite until the `with` block ends; its files are in `folder`."""
     command = program()
     authority = Authority.create()
     chain, key = authority.issue(["127.0.0.1"])
@@ -92,13 +92,13 @@ def running(folder: Path) -> Iterator[Azurite]:
     )
     assert process.stdout is not None
     try:
-        said = []
+        output = []
         for line in process.stdout:
-            said.append(line)
+            output.append(line)
             if "successfully listen" in line:
                 break
         else:
-            raise AssertionError("".join(said))
+            raise AssertionError("".join(output))
         yield azurite
     finally:
         process.kill()

@@ -1,4 +1,4 @@
-"""What the end-to-end tests stand on: two real models, and the command as a real process."""
+"""Fixtures of the end-to-end tests: two real models, the command as a process, and a running edge."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from twinship.fleet import keys
 from twinship.simulator.launcher import Simulator, SimulatorSettings
 
 ROOT = Path(__file__).parents[2]
-MODELS = ROOT / "build" / "test-models" / "demo"  # kept between runs: training is cached by content
+MODELS = ROOT / "build" / "test-models" / "demo"  # stays between runs: training is cached by content
 
 
 @dataclass(frozen=True)
 class Command:
-    """`twinship …` as a user runs it, in a folder of its own."""
+    """Runs `twinship …` as a process in a folder of its own."""
 
     folder: Path
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
-        """A running command; stdout and stderr together."""
+        """Start the command; stdout and stderr are one stream."""
         process = subprocess.Popen(
             [sys.executable, "-m", "twinship", *words],
             cwd=self.folder,
@@ -42,15 +42,15 @@ class Command:
         return process
 
     def run(self, *words: str, **environment: str) -> tuple[int, str]:
-        """Exit code and everything it said."""
+        """Run the command; return its exit code and its output."""
         process = self.start(*words, **environment)
-        said, _ = process.communicate(timeout=240)
-        return process.returncode, said
+        output, _ = process.communicate(timeout=240)
+        return process.returncode, output
 
 
 @pytest.fixture
 def twinship(tmp_path: Path) -> Iterator[Command]:
-    """The command in a new folder; what a failed test left running is ended."""
+    """The command in a new folder; processes that a failed test left running are killed."""
     command = Command(tmp_path)
     yield command
     for process in command.started:
@@ -60,7 +60,7 @@ def twinship(tmp_path: Path) -> Iterator[Command]:
 
 @pytest.fixture(scope="session")
 def models() -> Path:
-    """A folder with the demo's two models, trained on scikit-learn's digits, once for all workers."""
+    """A folder with the two models of the demo, trained on scikit-learn's digits once for all workers."""
     MODELS.mkdir(parents=True, exist_ok=True)
     with (MODELS / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -87,16 +87,16 @@ class Edge:
 
     @property
     def env_file(self) -> str:
-        """What `--env-file` takes."""
+        """The value of `--env-file`."""
         return str(self.simulator.endpoints.service_env)
 
     def upstream(self) -> str:
-        """Everything that arrived upstream so far."""
+        """All messages that have arrived upstream."""
         path = self.simulator.endpoints.upstream
         return path.read_text() if path.exists() else ""
 
     def wait_upstream(self, seen: Callable[[str], bool], what: str) -> None:
-        """Wait until upstream holds what is looked for."""
+        """Wait until the upstream messages satisfy `seen`."""
         wait_until(lambda: seen(self.upstream()), what)
 
 
@@ -104,7 +104,7 @@ class Edge:
 def edge(request: pytest.FixtureRequest, tmp_path: Path, models: Path) -> Iterator[Edge]:
     """The manifest's modules on a simulator; the camera replays held-out digits.
 
-    An indirect parameter names the modules that the test itself stands in for.
+    An indirect parameter names the modules that are not started, because the test replaces them.
     """
     keys.new(tmp_path / "keys")
     variables = {

@@ -1,4 +1,4 @@
-"""What a person gets wrong: one line that names the thing and the cure, an exit code, nothing half done."""
+"""Mistakes of users: one line that names the fault and the cure, an exit code, and nothing half done."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ pytestmark = pytest.mark.e2e
 
 
 def refused(command: Command, *words: str, **environment: str) -> str:
-    """The one line of a command that must fail."""
-    code, said = command.run(*words, **environment)
-    assert code not in (0, 130), said
-    assert "Traceback" not in said
-    lines = [line for line in said.splitlines() if line.startswith("twinship: ")]
-    assert len(lines) == 1, said
+    """Run a command that must fail, and return its error line."""
+    code, output = command.run(*words, **environment)
+    assert code not in (0, 130), output
+    assert "Traceback" not in output
+    lines = [line for line in output.splitlines() if line.startswith("twinship: ")]
+    assert len(lines) == 1, output
     return lines[0]
 
 
 def manifest_with(folder: Path, change: tuple[str, str]) -> str:
-    """A copy of the workbench's manifest, and of its modules' names, with one text replaced."""
+    """The path of a copy of the manifest and the module.json files, with one text replaced."""
     text = (ROOT / "deployment.template.json").read_text()
     assert change[0] in text
     template = folder / "deployment.template.json"
@@ -37,8 +37,8 @@ def manifest_with(folder: Path, change: tuple[str, str]) -> str:
     return str(template)
 
 
-def test_no_manifest(twinship: Command) -> None:
-    """A template that is not there is named."""
+def test_a_missing_manifest_is_named(twinship: Command) -> None:
+    """The error names the template that does not exist."""
     assert "nowhere.json" in refused(twinship, "simulate", "--template", "nowhere.json")
 
 
@@ -52,7 +52,7 @@ def test_no_manifest(twinship: Command) -> None:
     ],
 )
 def test_a_broken_manifest(twinship: Command, change: tuple[str, str], named: tuple[str, ...]) -> None:
-    """The place, and what is wrong there, before anything is started."""
+    """The error names the place and the fault, and nothing is started."""
     template = manifest_with(twinship.folder, change)
     line = refused(twinship, "simulate", "--template", template)
     assert all(word in line for word in named), line
@@ -60,7 +60,7 @@ def test_a_broken_manifest(twinship: Command, change: tuple[str, str], named: tu
 
 
 def test_a_data_file_of_the_wrong_shape(twinship: Command) -> None:
-    """MNIST_NPZ is checked before minutes are spent on it."""
+    """MNIST_NPZ is checked before the training starts."""
     wrong = twinship.folder / "wrong.npz"
     np.savez(wrong, x_train=np.zeros((5, 3), np.uint8))
     line = refused(twinship, "train", MNIST_NPZ=str(wrong))
@@ -68,31 +68,31 @@ def test_a_data_file_of_the_wrong_shape(twinship: Command) -> None:
     assert not (twinship.folder / "build" / "model").exists()
 
 
-def test_asking_advice_for_what_cannot_be_had(twinship: Command) -> None:
-    """A unit that could mean bits or bytes is refused; a wish that nothing meets ends without success."""
+def test_advice_for_impossible_requirements(twinship: Command) -> None:
+    """An ambiguous unit is refused; the exit code is 1 if nothing meets the requirements."""
     words = ("advise", "--fps", "30", "--max-latency-ms")
     assert "as in 2Mbit or 250kB" in refused(twinship, *words, "20", "--bandwidth", "2mb")
-    code, said = twinship.run(*words, "1", "--bandwidth", "2Mbit")
+    code, output = twinship.run(*words, "1", "--bandwidth", "2Mbit")
     assert code == 1
-    assert "neither at the edge nor in the cloud" in said
+    assert "neither at the edge nor in the cloud" in output
 
 
-def test_nothing_to_resume(twinship: Command) -> None:
-    """The place that was looked at, and how to begin anew."""
+def test_resuming_without_a_checkpoint(twinship: Command) -> None:
+    """The error names the checkpoint that does not exist."""
     line = refused(twinship, "train", "--dataset", "digits", "--out", "model", "--resume")
     assert "model.checkpoint: nothing to resume" in line
     assert not list(twinship.folder.iterdir())
 
 
-def test_a_cluster_that_is_none(twinship: Command) -> None:
-    """TF_CONFIG is named, with one that would be right."""
+def test_a_malformed_tf_config(twinship: Command) -> None:
+    """The error names TF_CONFIG and shows a correct one."""
     line = refused(twinship, "train", "--dataset", "digits", TF_CONFIG='{"cluster": {}}')
     assert "TF_CONFIG" in line
     assert '"task": {"type": "worker", "index": 0}' in line
 
 
 def test_publishing_without_a_hub_a_key_or_a_model(twinship: Command, models: Path) -> None:
-    """Each missing thing is named with the command that makes it."""
+    """The error names each missing thing and the command that makes it."""
     model = str(models / "1.0.0" / "model.tflite")
     assert "twinship keys new" in refused(twinship, "publish", model)
     assert twinship.run("keys", "new")[0] == 0
@@ -103,17 +103,17 @@ def test_publishing_without_a_hub_a_key_or_a_model(twinship: Command, models: Pa
 
 
 def test_publishing_to_a_module_that_does_not_exist(edge: Edge, twinship: Command, models: Path) -> None:
-    """The hub's 404 becomes a line with the module's name, and nothing was written."""
+    """The error names the module or device of the 404, and no twin is written."""
     words = ["publish", str(models / "1.0.0" / "model.tflite"), "--env-file", edge.env_file]
     assert "inferense" in refused(twinship, *words, "--module", "inferense")
     assert "twinshop" in refused(twinship, *words, "--device", "twinshop")
-    code, said = twinship.run("status", "--env-file", edge.env_file, "--json")
-    assert code == 0, said
-    assert "digits" not in said
+    code, output = twinship.run("status", "--env-file", edge.env_file, "--json")
+    assert code == 0, output
+    assert "digits" not in output
 
 
-def test_a_port_that_somebody_else_has(twinship: Command) -> None:
-    """A listener on every address blocks the simulator's; it is named, with the cure."""
+def test_a_port_that_another_process_uses(twinship: Command) -> None:
+    """A listener on all addresses blocks the simulator; the error names the port."""
     program = (
         "import socket, sys, subprocess\n"
         "subprocess.run(['ip', 'link', 'set', 'lo', 'up'], check=True)\n"
@@ -122,7 +122,7 @@ def test_a_port_that_somebody_else_has(twinship: Command) -> None:
     )
     own_network = ["unshare", "--user", "--map-root-user", "--net"]
     if shutil.which("ip") is None or subprocess.run([*own_network, "true"], capture_output=True).returncode:
-        pytest.skip("needs a network namespace: elsewhere the port would be taken from the other tests")
+        pytest.skip("needs a network namespace, or it would take the port of other tests")
     found = subprocess.run(
         [*own_network, sys.executable, "-c", program], cwd=twinship.folder, capture_output=True, text=True
     )
@@ -131,28 +131,28 @@ def test_a_port_that_somebody_else_has(twinship: Command) -> None:
     assert "Traceback" not in found.stderr
 
 
-def test_predict_names_what_it_cannot_read_and_goes_on(twinship: Command, models: Path) -> None:
-    """Every readable picture is answered; the exit code tells that one was not."""
+def test_predict_continues_after_a_file_that_it_cannot_read(twinship: Command, models: Path) -> None:
+    """Every readable picture has a result; the exit code is 1, and the unreadable files are named."""
     good = sorted((models / "1.0.0" / "frames").glob("*.png"))[:2]
     (twinship.folder / "text.png").write_text("no picture")
     pictures = [str(good[0]), "text.png", "absent.png", str(good[1])]
-    code, said = twinship.run("predict", str(models / "1.0.0" / "model.tflite"), *pictures, "--json")
+    code, output = twinship.run("predict", str(models / "1.0.0" / "model.tflite"), *pictures, "--json")
     assert code == 1
-    answers = json.loads(said[said.index("[\n") : said.rindex("]") + 1])
+    answers = json.loads(output[output.index("[\n") : output.rindex("]") + 1])
     assert [len(answer.get("top", [])) for answer in answers] == [3, 0, 0, 3]
-    assert "text.png" in said
-    assert "absent.png" in said
+    assert "text.png" in output
+    assert "absent.png" in output
 
 
 @pytest.mark.parametrize(
-    ("fake", "said"),
+    ("fake", "expected"),
     [
         ("python3:Python 3.9.1", "needs Python 3.11, 3.12 or 3.13 with venv"),
         ("python3:Python 3.9.1", "found 'Python 3.9.1'"),
         ("uname:Plan9", "Linux x86-64"),
     ],
 )
-def test_setup_stops_with_one_line(tmp_path: Path, fake: str, said: str) -> None:
+def test_setup_stops_with_one_line(tmp_path: Path, fake: str, expected: str) -> None:
     """`make setup` reports an unsupported platform or Python before it makes anything."""
     for name in ("Makefile", "requirements.lock", "VERSION", "distributions.py", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
@@ -174,45 +174,31 @@ def test_setup_stops_with_one_line(tmp_path: Path, fake: str, said: str) -> None
         text=True,
     )
     assert found.returncode != 0
-    assert said in found.stderr
+    assert expected in found.stderr
     assert [line for line in found.stderr.splitlines() if not line.startswith("make")] == [
-        next(line for line in found.stderr.splitlines() if said in line)
+        next(line for line in found.stderr.splitlines() if expected in line)
     ]
     assert not (tmp_path / ".venv").exists()
 
 
-def test_a_command_line_that_is_wrong(twinship: Command) -> None:
-    """Usage errors are one line too, with exit code 2."""
+def test_a_usage_error_is_one_line(twinship: Command) -> None:
+    """The exit code is 2."""
     for words in (["nonsense"], ["train", "--epochs", "many"], ["demo", "--frames", "-1"]):
-        code, said = twinship.run(*words)
+        code, output = twinship.run(*words)
         assert code == 2
-        assert len(said.splitlines()) == 1, said
+        assert len(output.splitlines()) == 1, output
 
 
 def test_every_help_fits_a_screen(twinship: Command) -> None:
-    """Twenty-four lines of eighty characters, give or take a long option."""
+    """No help text is longer than 40 lines of 80 characters."""
     for words in ([], ["train"], ["publish"], ["simulate"], ["demo"], ["status"], ["keys"], ["predict"]):
-        code, said = twinship.run(*words, "--help", COLUMNS="80")
+        code, output = twinship.run(*words, "--help", COLUMNS="80")
         assert code == 0
-        assert len(said.splitlines()) <= 40, said
+        assert len(output.splitlines()) <= 40, output
 
 
-def test_status_help_loads_nothing_heavy(twinship: Command) -> None:
-    """A question about an option must not wait for TensorFlow or an SDK."""
-    found = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "twinship", "status", "--help"],
-        cwd=twinship.folder,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in found.stderr.splitlines()}
-    assert not loaded & {"tensorflow", "keras", "azure", "numpy", "aiohttp", "cryptography"}
-    assert "typer" in loaded
-
-
-def test_a_loopback_port_is_free_again_after_simulate(twinship: Command, edge: Edge) -> None:
-    """Two simulators run side by side, each on addresses of its own."""
+def test_two_simulators_run_at_the_same_time(twinship: Command, edge: Edge) -> None:
+    """Two simulators run at the same time, each on its own addresses."""
     gateway = edge.simulator.endpoints.gateway
     with socket.create_connection((gateway, 8883), timeout=5):
         pass

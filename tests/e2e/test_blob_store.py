@@ -1,4 +1,4 @@
-"""Models by Azure Blob Storage: the real storage SDK, a real Azurite, a real device's download."""
+"""Models in Azure Blob Storage: the real storage SDK, a real Azurite, and the download by a real module."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 @pytest.fixture
 def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Azurite]:
-    """Its account is the operator's, its authority is trusted by operator and device: each has a variable."""
+    """Azurite; the environment has its account for the operator, and its CA for operator and device."""
     (tmp_path / "azurite").mkdir()
     with azurite.running(tmp_path / "azurite") as started:
         monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", started.connection_string())
@@ -29,19 +29,19 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Azurite
 
 
 def error_code(edge: Edge) -> str:
-    """Of the device's last answer."""
+    """The error code that the device reports."""
     return str(twin(edge)[1]["modelStatus"].get("error", {}).get("code", ""))
 
 
-def test_a_model_is_uploaded_fetched_and_in_use(
+def test_a_model_is_uploaded_downloaded_and_used(
     storage: Azurite, edge: Edge, twinship: Command, models: Path
 ) -> None:
-    """An address that has expired is refused by name and published again; none of its secrets is told."""
+    """An expired address is refused, and publishing again makes a new one; no output contains the SAS."""
     edge.simulator.start_modules()
     large = too_large_for_a_twin(models / "1.0.0" / "model.tflite", edge.folder)
-    code, said = publish(edge, twinship, large, "--store", "blob", "--valid-days", "0.0000001")
-    assert code == 1, said
-    assert "source-denied" in said
+    code, output = publish(edge, twinship, large, "--store", "blob", "--valid-days", "0.0000001")
+    assert code == 1, output
+    assert "source-denied" in output
     assert error_code(edge) == "source-denied"
 
     code, again = publish(edge, twinship, large, "--store", "blob", "--container", "models")
@@ -53,18 +53,18 @@ def test_a_model_is_uploaded_fetched_and_in_use(
 
     logs = "".join(path.read_text() for path in (edge.folder / "simulator" / "logs").iterdir())
     reported = json.dumps(twin(edge)[1])
-    for text in (said, again, logs, reported, edge.upstream()):
+    for text in (output, again, logs, reported, edge.upstream()):
         assert sas["sig"][0] not in text
         assert "sig=" not in text
         assert storage.key not in text
 
 
-def test_a_store_that_does_not_take_it(storage: Azurite, twinship: Command, models: Path) -> None:
-    """Another key, plain http, an impossible container: one line each, without the key, and no patch."""
+def test_a_store_that_refuses_the_upload(storage: Azurite, twinship: Command, models: Path) -> None:
+    """A wrong key, http, an invalid container and a SAS each give one line without the key, and no patch."""
     assert twinship.run("keys", "new")[0] == 0
     model = str(models / "1.0.0" / "model.tflite")
     other = Azurite(storage.port, storage.ca_pem).key
-    for said, options, text in (
+    for expected, options, text in (
         ("403", [], storage.connection_string(key=other)),
         ("https BlobEndpoint", [], storage.connection_string("http")),
         ("container", ["--container", "No Such!"], storage.connection_string()),
@@ -78,7 +78,7 @@ def test_a_store_that_does_not_take_it(storage: Azurite, twinship: Command, mode
             "publish", model, "--print", "--store", "blob", *options, AZURE_STORAGE_CONNECTION_STRING=text
         )
         assert code == 1
-        assert said in line
+        assert expected in line
         assert len(line.splitlines()) == 1, line
         assert storage.key not in line
         assert other not in line

@@ -1,4 +1,4 @@
-"""Direct methods of both modules from the operator's side: the real SDKs on both ends, frames flowing."""
+"""Direct methods of both modules while frames flow, with the real SDKs on both sides."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ CAMERA = "camera_sim"
 
 
 def test_methods_of_both_modules(tmp_path: Path, twinship: Command) -> None:
-    """benchmark as a command, snapshot and set_rate as calls; a bad payload is 400 with its field."""
+    """benchmark, snapshot and set_rate work; a bad payload is answered with 400 and the field."""
     with running(tmp_path) as edge:
         env_file = str(edge.simulator.endpoints.service_env)
-        measured(twinship, env_file)
-        edge.keeps_answering()
-        rated(edge)
-        pictured(edge)
+        check_benchmark(twinship, env_file)
+        edge.check_predictions()
+        check_set_rate(edge)
+        check_snapshot(edge)
         for module, method, payload, field in (
             (MODULE, "benchmark", {"queries": "many"}, "queries"),
             (CAMERA, "set_rate", {"fps": -1}, "fps"),
@@ -36,40 +36,40 @@ def test_methods_of_both_modules(tmp_path: Path, twinship: Command) -> None:
             assert answer.status == 400
             assert field in answer.payload["error"]
         assert invoke(edge.hub, DEVICE, MODULE, "rollback").status == 409
-        edge.keeps_answering()
+        edge.check_predictions()
 
 
-def measured(twinship: Command, env_file: str) -> None:
-    """The figures in the file are of the model that runs, and no fewer than SingleStream asks for."""
+def check_benchmark(twinship: Command, env_file: str) -> None:
+    """The file has the figures of the running model, with the 1024 queries of MLPerf SingleStream."""
     words = ("benchmark", "--seconds", "60", "--out", "figures.json", "--env-file", env_file)
-    code, said = twinship.run(*words)
-    assert code == 0, said
+    code, output = twinship.run(*words)
+    assert code == 0, output
     found = json.loads((twinship.folder / "figures.json").read_text())
     assert found["schema"] == "twinship.benchmark.v1"
     assert found["model"]["sha256"] == GOOD["sha256"]
     assert found["queries"] == 1024
-    code, said = twinship.run("benchmark", "--queries", "0", "--env-file", env_file)
+    code, output = twinship.run("benchmark", "--queries", "0", "--env-file", env_file)
     assert code == 1
-    assert "queries" in said.splitlines()[-1]
+    assert "queries" in output.splitlines()[-1]
 
 
-def rated(edge: Edge) -> None:
-    """A camera that was as good as stopped goes on at the rate that it is told."""
+def check_set_rate(edge: Edge) -> None:
+    """A camera that almost stands still continues at the new rate."""
     assert invoke(edge.hub, DEVICE, CAMERA, "set_rate", {"fps": 0.001}) == Answer(200, {"fps": 0.001})
-    wait_until(lambda: standing(edge), "a camera that stands")
+    wait_until(lambda: stands_still(edge), "a camera that stands still")
     assert invoke(edge.hub, DEVICE, CAMERA, "set_rate", {"fps": 50}).status == 200
-    edge.keeps_answering()
+    edge.check_predictions()
 
 
-def standing(edge: Edge) -> bool:
-    """Whether no frame was taken between two calls that a whole status call lies between."""
+def stands_still(edge: Edge) -> bool:
+    """Whether the camera took no frame during a status call."""
     first = invoke(edge.hub, DEVICE, CAMERA, "snapshot").payload["seq"]
     invoke(edge.hub, DEVICE, MODULE, "status")
     return bool(invoke(edge.hub, DEVICE, CAMERA, "snapshot").payload["seq"] == first)
 
 
-def pictured(edge: Edge) -> None:
-    """A snapshot is a picture that opens."""
+def check_snapshot(edge: Edge) -> None:
+    """A snapshot is a valid picture."""
     found = invoke(edge.hub, DEVICE, CAMERA, "snapshot").payload
     with Image.open(io.BytesIO(base64.b64decode(found["body"]))) as image:
         assert image.size == (found["width"], found["height"])

@@ -1,7 +1,7 @@
-"""Bad models by twin on running modules: what the twin shows of each, and that the good one answers on.
+"""Bad models in the twin of a running module: each has its error code, and the good model keeps running.
 
-Every artefact is correctly signed, unless the signature is the fault: the later check must be the one that
-catches it. Models behind an address are test_model_addresses'.
+Every artefact has a correct signature, unless the signature is the fault: the later check must find it.
+test_model_addresses tests models at addresses.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from tests.e2e.waiting import wait_until
 from tests.unit.inference import harmful_models as harmful
 from tests.unit.inference.device import Publisher
 from twinship.fleet import connection as connections
-from twinship.fleet.twin_patch import replacement
 from twinship.fleet.service import HubRefused, ServiceHub
+from twinship.fleet.twin_patch import replacement
 from twinship.simulator.faults import client, faults
 from twinship.simulator.launcher import Simulator, SimulatorSettings
 
@@ -40,17 +40,17 @@ Section = dict[str, Any]
 
 
 def artefact(flatbuffer: bytes | None = None, version: str = "2.0.0", **other: Any) -> bytes:
-    """A model that is good, unless told otherwise."""
+    """A good model, except for the arguments."""
     return harmful.artefact(flatbuffer or harmful.harmless(), version=version, **other)
 
 
 def section(data: bytes, version: str = "2.0.0", signer: Publisher = OURS, **signed: Any) -> Section:
-    """The desired section for these bytes; `signed` takes the place of what is right, signature included."""
+    """The desired section for these bytes; `signed` replaces fields before they are signed."""
     return section_for(signer.ref(data, name="bands", version=version, **signed), data)
 
 
 def inline(found: Section, **changes: Any) -> Section:
-    """The section with other words about its parts."""
+    """The section with changes to `source.inline`."""
     return {**found, "source": {"inline": {**found["source"]["inline"], **changes}}}
 
 
@@ -61,7 +61,7 @@ GOOD = section(artefact(version="1.0.0"), version="1.0.0")
 
 
 def parts(change: Callable[[dict[str, str]], object]) -> Section:
-    """A good section with its parts changed."""
+    """A good section with changed chunks."""
     found = section(artefact())
     changed = dict(found["source"]["inline"]["parts"])
     change(changed)
@@ -85,14 +85,14 @@ def unsigned() -> Section:
 
 
 def bomb() -> Section:
-    """Ten million bytes in ten thousand, while the section speaks of a thousand."""
+    """Ten thousand bytes that inflate to ten million, in a section with the size 1000."""
     found = section(artefact(), size=1000)
     text = base64.b64encode(zlib.compress(bytes(10_000_000), 9)).decode()
     cuts = {f"{n:02}": text[n * 4000 : (n + 1) * 4000] for n in range(-(-len(text) // 4000))}
     return inline(found, count=len(cuts), parts=cuts)
 
 
-#: name → the section that is written, the state and the error code that the twin shall show.
+#: name → the section, and the state and error code that the twin must show.
 FAULTS: Mapping[str, tuple[Callable[[], object], ModelState, str]] = {
     "section of the wrong type": (lambda: 7, S.REFUSED, "bad-section"),
     "an empty section": (dict, S.REFUSED, "bad-section"),
@@ -140,9 +140,9 @@ FAULTS: Mapping[str, tuple[Callable[[], object], ModelState, str]] = {
     "crashes the runtime": (lambda: section(artefact(harmful.crashes())), S.REFUSED, "crashes-runtime"),
     "throws on live frames": (lambda: section(artefact(harmful.throws())), S.WITHDRAWN, "engine-errors"),
 }
-#: Those that the older runtime meets in its own way.
+#: Faults for which tflite-runtime differs.
 ON_TFLITE_RUNTIME = {
-    # It reads on behind the end: what lies there in memory decides, and both are right.
+    # It reads behind the end of the buffer; the result depends on the memory there, and both are correct.
     "truncated flatbuffer": (S.REFUSED, {"crashes-runtime", "does-not-load"}),
     "crashes the runtime": (S.REFUSED, {"crashes-runtime"}),
     "unknown operator": (S.REFUSED, {"does-not-load"}),
@@ -154,83 +154,85 @@ ON_TFLITE_RUNTIME = {
 
 
 def read_more(upstream: TextIO, found: list[str]) -> int:
-    """Add the digest of the model of each prediction that has arrived since; how many there are now."""
+    """Append the model digest of each new prediction to `found`; return the length of `found`."""
     for line in iter(upstream.readline, ""):
         if '"twinship.prediction.v1"' in line and line.endswith("\n"):
-            with contextlib.suppress(ValueError):  # what was half written when we came
+            with contextlib.suppress(ValueError):  # an incomplete line at the start
                 found.append(json.loads(line)["Body"]["model"]["sha256"])
     return len(found)
 
 
 class Edge:
-    """The manifest's modules on a simulator: the camera draws, the good model has passed probation."""
+    """The manifest's modules on a simulator; the camera draws its scene, the good model is active."""
 
     def __init__(self, simulator: Simulator) -> None:
         self.simulator = simulator
         self.hub = ServiceHub(connections.find({}, simulator.endpoints.service_env))
 
     def begin(self) -> None:
-        """All frames answered and told, the good model in charge."""
-        told = {"predictions": "all", "intervalSeconds": 1}
-        self.patch({"telemetry": told, "inference": {"overload": "all"}})
+        """Start the modules, send every prediction upstream, and make the good model active."""
+        telemetry = {"predictions": "all", "intervalSeconds": 1}
+        self.patch({"telemetry": telemetry, "inference": {"overload": "all"}})
         self.hub.patch_desired(DEVICE, "camera_sim", {"camera": {"fps": 50}}, "*")
         self.simulator.start_modules()
         assert self.verdict(GOOD, S.PROBATION) == (S.ACTIVE, "")
 
     def patch(self, desired: Mapping[str, Any]) -> int:
-        """A merge patch, as any twin client sends it; the desired `$version` after it."""
+        """Send a merge patch; return the new desired `$version`."""
         return int(self.hub.patch_desired(DEVICE, MODULE, desired, "*").desired["$version"])
 
-    def section(self, wanted: object) -> int:
-        """Write exactly this section."""
+    def set_section(self, section: object) -> int:
+        """Make this the `model` section; return the new desired `$version`."""
         before = self.desired().get("model")
-        return self.patch({"model": replacement(before, wanted) if isinstance(wanted, Mapping) else wanted})
-
-    def verdict(self, wanted: object, *passing: ModelState) -> tuple[str, str]:
-        """What the twin shows in the end: state and error code."""
-        return self.answered(self.section(wanted), *passing)
-
-    def answered(self, version: int, *passing: ModelState) -> tuple[str, str]:
-        """The same of the section that has this desired version; `passing` are states that will not last."""
-        # A trial that this machine had no time for is repeated.
-        passing_by = {*BUSY, S.UNAVAILABLE, *passing}
-        wait_until(
-            lambda: self._is_answered(version, passing_by), f"a verdict on version {version}", patience_s=180
+        return self.patch(
+            {"model": replacement(before, section) if isinstance(section, Mapping) else section}
         )
-        return self.shown()
 
-    def _is_answered(self, version: int, passing: set[ModelState]) -> bool:
+    def verdict(self, section: object, *passing: ModelState) -> tuple[str, str]:
+        """Set the section; return the final state and error code."""
+        return self.verdict_on(self.set_section(section), *passing)
+
+    def verdict_on(self, version: int, *passing: ModelState) -> tuple[str, str]:
+        """The final state and error code for this desired version; `passing` are further transient states."""
+        # UNAVAILABLE is transient too: a busy machine repeats a proof.
+        transient = {*BUSY, S.UNAVAILABLE, *passing}
+        wait_until(
+            lambda: self._is_final(version, transient), f"a verdict on version {version}", patience_s=180
+        )
+        return self.state_and_code()
+
+    def _is_final(self, version: int, transient: set[ModelState]) -> bool:
         reported = self.reported()
         state = reported.get("modelStatus", {}).get("state")
-        return bool(reported.get("model", {}).get("av", 0) >= version and state not in passing)
+        return bool(reported.get("model", {}).get("av", 0) >= version and state not in transient)
 
-    def shown(self) -> tuple[str, str]:
-        """State and error code as they are now."""
+    def state_and_code(self) -> tuple[str, str]:
+        """The present state and error code."""
         status = self.reported()["modelStatus"]
         return status["state"], status.get("error", {}).get("code", "")
 
     def desired(self) -> dict[str, Any]:
-        """What is asked of the module."""
+        """The desired properties of the module."""
         return dict(self.hub.module_twin(DEVICE, MODULE).desired)
 
     def reported(self) -> dict[str, Any]:
-        """What the module says of itself."""
+        """The reported properties of the module."""
         return dict(self.hub.module_twin(DEVICE, MODULE).reported)
 
-    def keeps_answering(self, wanted: Section = GOOD) -> None:
-        """Frames that come from now on are answered, and by this model."""
+    def check_predictions(self, section: Section = GOOD) -> None:
+        """Check that new predictions arrive, and that this model makes them."""
         found: list[str] = []
         with self.simulator.endpoints.upstream.open() as upstream:
             upstream.seek(0, os.SEEK_END)
-            wait_until(lambda: read_more(upstream, found) > 3, "answers")
-        # The first may have been under way.
-        assert set(found[1:]) == {wanted["sha256"]}
-        assert self.reported()["modelStatus"]["active"]["sha256"] == wanted["sha256"]
+            wait_until(lambda: read_more(upstream, found) > 3, "new predictions")
+        # The first one may come from before.
+        assert set(found[1:]) == {section["sha256"]}
+        assert self.reported()["modelStatus"]["active"]["sha256"] == section["sha256"]
 
 
 @contextlib.contextmanager
 def running(folder: Path, runtime: str = "litert", **environment: str) -> Iterator[Edge]:
-    """A device that trusts OURS alone; `environment` is its inference module's."""
+    """A device that trusts only OURS; `environment` is for its inference module."""
     settings = SimulatorSettings(
         ROOT / "deployment.template.json",
         folder / "simulator",
@@ -247,34 +249,34 @@ def running(folder: Path, runtime: str = "litert", **environment: str) -> Iterat
 # -- the tests -----------------------------------------------------------------------------------------------
 
 
-def test_every_fault_has_its_name_and_the_good_model_answers(tmp_path: Path) -> None:
-    """One bad section after the other; none runs, each is named by the check that is there for it."""
+def test_every_fault_has_its_code_and_the_good_model_keeps_running(tmp_path: Path) -> None:
+    """None of the bad models runs, and each has the error code of the check that finds it."""
     with running(tmp_path) as edge:
         found = {}
-        for name, (wanted, state, _) in FAULTS.items():
-            found[name] = edge.verdict(wanted(), *({S.PROBATION} if state is S.WITHDRAWN else ()))
-            edge.keeps_answering()
+        for name, (make_section, state, _) in FAULTS.items():
+            found[name] = edge.verdict(make_section(), *({S.PROBATION} if state is S.WITHDRAWN else ()))
+            edge.check_predictions()
         assert found == {name: (state, code) for name, (_, state, code) in FAULTS.items()}
-        assert edge.simulator.states()[MODULE].restart_count == 0, "no twin ends the process"
+        assert edge.simulator.states()[MODULE].restart_count == 0, "no section ends the process"
 
-        too_slow_for_the_operator(edge)
-        what_the_hub_refuses(edge)
-        stale_parts(edge)
-        no_section(edge)
-        killed_and_started_again(edge)
-        fifty_quick_changes(edge)
+        check_latency_budget(edge)
+        check_refusals_of_the_hub(edge)
+        check_stale_chunks(edge)
+        check_no_section(edge)
+        check_restart(edge)
+        check_fifty_quick_changes(edge)
 
 
-def too_slow_for_the_operator(edge: Edge) -> None:
-    """It passes its probes, and is too slow on live frames: withdrawn, and the one before it answers."""
+def check_latency_budget(edge: Edge) -> None:
+    """A model that passes its probes but is too slow on live frames is withdrawn; the previous one runs."""
     edge.patch({"inference": {"latencyBudgetMs": 1e-6}})
     assert edge.verdict(section(artefact(version="3.0.0"), "3.0.0"), S.PROBATION) == (S.WITHDRAWN, "too-slow")
-    edge.keeps_answering()
+    edge.check_predictions()
     edge.patch({"inference": {"latencyBudgetMs": 1000}})
 
 
-def what_the_hub_refuses(edge: Edge) -> None:
-    """An overlong part, and a section larger than a twin, are 400 there and never reach the device."""
+def check_refusals_of_the_hub(edge: Edge) -> None:
+    """An overlong chunk and a section larger than a twin are 400 at the hub; the device sees neither."""
     before = edge.desired()
     found = section(artefact())
     for bad in (
@@ -282,29 +284,29 @@ def what_the_hub_refuses(edge: Edge) -> None:
         inline(found, count=9, parts={f"{number:02}": "A" * 4000 for number in range(9)}),
     ):
         with pytest.raises(HubRefused) as refused:
-            edge.section(bad)
+            edge.set_section(bad)
         assert refused.value.status == 400
-    edge.keeps_answering()
+    edge.check_predictions()
     assert edge.desired() == before
 
 
-def stale_parts(edge: Edge) -> None:
-    """Somebody's merge patch leaves parts of a longer model behind: named, part for part."""
+def check_stale_chunks(edge: Edge) -> None:
+    """If a merge patch leaves chunks of a longer model, the error names each of them."""
     edge.verdict(inline(section(artefact()), count=2, parts={"00": "AAAA", "01": "AAAA"}))
     version = edge.patch({"model": section(artefact())})
-    assert edge.answered(version) == (S.REFUSED, "bad-section")
+    assert edge.verdict_on(version) == (S.REFUSED, "bad-section")
     assert "parts.01: extra" in edge.reported()["modelStatus"]["error"]["message"]
-    edge.keeps_answering()
+    edge.check_predictions()
 
 
-def no_section(edge: Edge) -> None:
-    """A null takes the section away: what runs keeps running, and the twin says so."""
+def check_no_section(edge: Edge) -> None:
+    """Without a section the model keeps running, and the state is `unassigned`."""
     assert edge.verdict(None) == (S.UNASSIGNED, "")
-    edge.keeps_answering()
+    edge.check_predictions()
 
 
-def killed_and_started_again(edge: Edge) -> None:
-    """The next process answers with the last good model, and tries no model that was refused before."""
+def check_restart(edge: Edge) -> None:
+    """A new process runs the last good model, and does not try a refused model again."""
     bad = FAULTS["crashes the runtime"][0]()
     assert edge.verdict(bad) == (S.REFUSED, "crashes-runtime")
     process = edge.simulator.states()[MODULE].pid
@@ -312,49 +314,49 @@ def killed_and_started_again(edge: Edge) -> None:
     os.kill(process, signal.SIGKILL)
     wait_until(lambda: edge.simulator.states()[MODULE].restart_count == 1, "the restart")
     version = edge.patch({"notes": "the twin is read again"})
-    assert edge.answered(version) == (S.REFUSED, "crashes-runtime")
-    # A trial by this process would have left its time; that of the one before went with its first report.
+    assert edge.verdict_on(version) == (S.REFUSED, "crashes-runtime")
+    # A proof in this process would have reported its time; the first report deleted that of the last process.
     assert "proveMs" not in edge.reported()["modelStatus"]["timings"]
-    edge.keeps_answering()
+    edge.check_predictions()
 
 
-def fifty_quick_changes(edge: Edge) -> None:
-    """Only the last one counts, whatever was under way."""
-    wanted = [section(artefact(version=f"4.{n}"), f"4.{n}") for n in range(50)]
-    version = [edge.patch({"model": each}) for each in wanted][-1]
-    assert edge.answered(version, S.PROBATION) == (S.ACTIVE, "")
-    edge.keeps_answering(wanted[-1])
+def check_fifty_quick_changes(edge: Edge) -> None:
+    """Only the last section counts, whatever was in progress."""
+    sections = [section(artefact(version=f"4.{n}"), f"4.{n}") for n in range(50)]
+    version = [edge.patch({"model": each}) for each in sections][-1]
+    assert edge.verdict_on(version, S.PROBATION) == (S.ACTIVE, "")
+    edge.check_predictions(sections[-1])
 
 
 @pytest.mark.long
-def test_the_older_runtime_meets_them_too(tmp_path: Path) -> None:
-    """tflite-runtime verifies no flatbuffer: it mostly dies of half a one, in its own process."""
+def test_faults_on_tflite_runtime(tmp_path: Path) -> None:
+    """tflite-runtime does not verify flatbuffers: a truncated one mostly crashes the child process."""
     with running(tmp_path, "tflite_runtime") as edge:
         for name, (state, codes) in ON_TFLITE_RUNTIME.items():
             found, code = edge.verdict(FAULTS[name][0](), S.PROBATION)
             assert (found, code in codes) == (state, True), (name, code)
-            edge.keeps_answering()
+            edge.check_predictions()
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("runtime", ["litert", "tflite_runtime"])
 def test_a_model_that_hangs_the_runtime(tmp_path: Path, runtime: str) -> None:
-    """An endless loop ends with the proof's time, while the good model answers."""
+    """An endless loop ends with the time limit of the proof; the good model keeps running."""
     with running(tmp_path, runtime) as edge:
-        version = edge.section(section(artefact(harmful.hangs())))
-        edge.keeps_answering()
-        assert edge.answered(version) == (S.REFUSED, "hangs-runtime")
-        edge.keeps_answering()
+        version = edge.set_section(section(artefact(harmful.hangs())))
+        edge.check_predictions()
+        assert edge.verdict_on(version) == (S.REFUSED, "hangs-runtime")
+        edge.check_predictions()
 
 
 @pytest.mark.long
-def test_a_black_hole_is_exit_75_and_the_last_good_model(tmp_path: Path) -> None:
-    """The edge accepts and says nothing: the module leaves, is started again, and knows its model."""
+def test_after_a_black_hole_the_module_restarts_with_its_model(tmp_path: Path) -> None:
+    """If the hub accepts connections and sends nothing, the module exits with 75 and runs its model again."""
     with running(tmp_path) as edge:
         folder = edge.simulator.endpoints.service_env.parent
         client.set_fault(folder, faults.BLACK_HOLE)
         client.set_fault(folder, faults.DROP_CONNECTIONS)
         wait_until(lambda: edge.simulator.states()[MODULE].exit_code == 75, "exit 75", patience_s=180)
         client.end_faults(folder)
-        edge.keeps_answering()
+        edge.check_predictions()
         assert edge.simulator.states()[MODULE].restart_count >= 1

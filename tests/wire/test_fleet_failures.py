@@ -217,7 +217,7 @@ def test_a_hub_that_never_answers_ends_in_time(
 
 
 def test_an_untrusted_certificate_names_the_variable(authority: Authority, tmp_path: Path) -> None:
-    """The simulator makes a new CA at each start: with an old CA or none, the error names REQUESTS_CA_BUNDLE."""
+    """The simulator makes a new CA at each start; with an old one, the error names REQUESTS_CA_BUNDLE."""
     (tmp_path / "other.pem").write_text(Authority.create().ca_pem)
     with serving(authority, tmp_path, status(200, {})) as served:
         for bundle in (None, tmp_path / "other.pem"):

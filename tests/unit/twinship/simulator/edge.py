@@ -1,4 +1,4 @@
-"""An edgeHub without sockets: a clock turned by hand, links that keep what they are sent, raw clients."""
+"""An edgeHub without sockets: a manual clock, links that record packets, raw clients."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOW = 1_700_000_000.0
 
 
 @dataclass
-class Bell:
+class ManualAlarm:
     """An alarm of ManualClock."""
 
     when: float
@@ -37,11 +37,11 @@ class Bell:
 
 
 class ManualClock:
-    """Time that stands still until advance()."""
+    """A clock that stands still until advance()."""
 
     def __init__(self) -> None:
         self.elapsed = 0.0
-        self._bells: list[Bell] = []
+        self._alarms: list[ManualAlarm] = []
 
     def wall(self) -> float:
         return NOW + self.elapsed
@@ -49,24 +49,24 @@ class ManualClock:
     def mono(self) -> float:
         return self.elapsed
 
-    def later(self, delay_s: float, callback: Callable[[], None]) -> Bell:
-        self._bells.append(bell := Bell(self.elapsed + delay_s, callback))
-        return bell
+    def later(self, delay_s: float, callback: Callable[[], None]) -> ManualAlarm:
+        self._alarms.append(alarm := ManualAlarm(self.elapsed + delay_s, callback))
+        return alarm
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, ringing on the way."""
+        """Let time pass and run the alarms that are due."""
         end = self.elapsed + seconds
-        while due := [bell for bell in self._bells if not bell.cancelled and bell.when <= end]:
-            bell = min(due, key=lambda each: each.when)
-            self._bells.remove(bell)
-            self.elapsed = max(self.elapsed, bell.when)
-            bell.callback()
+        while due := [alarm for alarm in self._alarms if not alarm.cancelled and alarm.when <= end]:
+            alarm = min(due, key=lambda each: each.when)
+            self._alarms.remove(alarm)
+            self.elapsed = max(self.elapsed, alarm.when)
+            alarm.callback()
         self.elapsed = end
 
 
 @dataclass
 class RecordingLink:
-    """A client's end of the line: what the hub sent, as packets, in order."""
+    """A client's end of a connection; it records the packets that the hub sends."""
 
     gateway: str | None = EDGE
     received: list[Packet] = field(default_factory=list)
@@ -86,14 +86,14 @@ class RecordingLink:
 
 
 class RawClient:
-    """A module that sends packets by hand and acknowledges nothing by itself."""
+    """A module whose packets the test sends; it acknowledges nothing automatically."""
 
     def __init__(self, client: Client, link: RecordingLink) -> None:
         self._client, self.link = client, link
         self._packet_id = 0
 
     def receive(self, packet: Packet) -> None:
-        """Hand a packet to the hub."""
+        """Send a packet to the hub."""
         self._client.receive(packet)
 
     def subscribe(self, *filters: str, qos: int = 1) -> None:
@@ -112,14 +112,14 @@ class RawClient:
         return packet_id
 
     def send(self, output: str, body: bytes, bag: str = "") -> int:
-        """A message to an output; returns the packet id."""
+        """Send a message to an output; returns the packet id."""
         identity = self._client.identity
         bag = f"%24.on={output}" + (f"&{bag}" if bag else "")
         topic = f"devices/{identity.device}/modules/{identity.module}/messages/events/{bag}"
         return self.publish(topic, body)
 
     def acknowledge(self) -> None:
-        """PUBACK the last message that came."""
+        """PUBACK the last received message."""
         packet_id = self.messages[-1].packet_id
         assert packet_id is not None
         self.receive(Puback(packet_id))
@@ -130,12 +130,12 @@ class RawClient:
 
     @property
     def messages(self) -> list[Publish]:
-        """Everything that was published to this client."""
+        """All messages that this client received."""
         return [packet for packet in self.link.received if isinstance(packet, Publish)]
 
     @property
     def bodies(self) -> list[bytes]:
-        """The bodies of messages()."""
+        """The bodies of `messages`."""
         return [each.body for each in self.messages]
 
     @property
@@ -149,7 +149,7 @@ class RawClient:
 
 
 class Edge:
-    """A hub over a folder; restart() is what a process's end and a new one leave of it."""
+    """A hub with its state in a folder."""
 
     def __init__(self, folder: Path, settings: EdgeHubSettings | None = None) -> None:
         self.folder = folder
@@ -159,7 +159,7 @@ class Edge:
         self.open()
 
     def open(self) -> None:
-        """Start on what the folder holds."""
+        """Start from the state in the folder."""
         self.store = Store(self.folder / "hub.sqlite")
         self.registry = Registry(self.store, HUB, self.clock.wall)
         self.hub = EdgeHub(
@@ -172,22 +172,22 @@ class Edge:
         self.hub.reconfigure(EDGE, self._routing)
 
     def restart(self) -> None:
-        """Begin again from the disk, as after a kill: nothing is said to the parts of before."""
+        """Start again from the disk, as after a kill: the old objects are not closed."""
         self.open()
 
     def create(self, *modules: str) -> None:
-        """The edge device and modules of it."""
+        """Create the edge device and its modules."""
         self.registry.create(Identity(EDGE), {"capabilities": {"iotEdge": True}})
         for module in modules:
             self.registry.create(Identity(EDGE, module), {})
 
     def route(self, **routes: str | Mapping[str, Any]) -> None:
-        """Put routes in force."""
+        """Apply routes."""
         self._routing = Routing.parse({"schemaVersion": "1.1", "routes": routes})
         self.hub.reconfigure(EDGE, self._routing)
 
     def connect_packet(self, module: str, *, clean: bool = False, ttl_s: int = 3600) -> Connect:
-        """The CONNECT that the SDK would send."""
+        """The CONNECT of the SDK."""
         identity = Identity(EDGE, module)
         keys = self.registry.keys(identity)
         assert keys is not None
@@ -202,12 +202,12 @@ class Edge:
         return RawClient(link.client, link)
 
     def upstream(self) -> list[Any]:
-        """The lines that have left for the cloud."""
+        """The messages in upstream.jsonl."""
         return [json.loads(line) for line in (self.folder / "upstream.jsonl").read_text().splitlines()]
 
 
 def crash_image(folder: Path, image: Path) -> Path:
-    """What is on the disk at this moment: what a kill would leave."""
+    """A copy of the folder as a kill at this moment leaves it."""
     return Path(shutil.copytree(folder, image, ignore=shutil.ignore_patterns("*-shm")))
 
 

@@ -1,4 +1,4 @@
-"""The name of a device or module: its forms and its order."""
+"""Identities: their forms and their order."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ ids = st.text(st.characters(codec="utf-8", exclude_characters="/"), min_size=1, 
 
 @given(ids, st.none() | ids)
 def test_parse_reads_what_str_writes(device: str, module: str | None) -> None:
-    """An identity survives being written into a client id, spaces and dollars included (statement 13)."""
+    """parse() reverses str(), also with spaces and dollar signs (statement 13)."""
     identity = Identity(device, module)
     assert Identity.parse(str(identity)) == identity
 
 
 @pytest.mark.parametrize("text", ["", "/", "d/", "/m", "d/m/x", "d\n", "d/\x00", "x" * 129])
-def test_what_is_no_identity_is_refused(text: str) -> None:
-    """An empty part, a second slash or a control character could never come back out of a topic."""
+def test_an_invalid_identity_is_refused(text: str) -> None:
+    """A topic cannot carry an empty part, a second slash or a control character."""
     with pytest.raises(ValueError, match="not a device or module id"):
         Identity.parse(text)
 
 
 def test_a_device_comes_before_its_modules() -> None:
-    """Sorting mixes devices and modules without comparing None to text."""
+    """Devices and modules sort together."""
     assert [str(i) for i in sorted(map(Identity.parse, ["e", "d/b", "d", "d/a"]))] == ["d", "d/a", "d/b", "e"]
 
 
 def test_the_resource_of_a_token_is_the_hubs_path() -> None:
-    """A token is made out for the hub's name, not for the gateway's (ref 1.5)."""
+    """A token names the hub, not the gateway (ref 1.5)."""
     module = Identity("d 1", "$edgeHub")
     assert module.resource("hub:8443") == "hub:8443/devices/d 1/modules/$edgeHub"
     assert module.parent.resource("hub") == "hub/devices/d 1"

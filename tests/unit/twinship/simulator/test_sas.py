@@ -1,4 +1,4 @@
-"""Shared access signatures: ours against the SDK's own code, and everything that must not open a door."""
+"""Shared access signatures: compared with the SDK's own code, and all invalid tokens."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def opens(token: str, resource: str = MODULE, now: float = NOW) -> str:
 
 
 @given(keys, resources, st.integers(int(NOW) + 1, 10**11), st.none() | st.text("abcXYZ-+/= ", min_size=1))
-def test_what_is_signed_verifies(key: str, resource: str, expiry: int, policy: str | None) -> None:
-    """Any resource, key and policy name comes back out of its own token."""
+def test_a_signed_token_verifies(key: str, resource: str, expiry: int, policy: str | None) -> None:
+    """This holds for any resource, key and policy name."""
     token = sign(key, resource, expiry, policy)
     assert verify(token, allowed=[(resource, [key])], now=NOW) == without_port(resource)
     assert (parse(token).resource, parse(token).expiry, parse(token).policy) == (resource, expiry, policy)
@@ -47,41 +47,41 @@ def test_what_is_signed_verifies(key: str, resource: str, expiry: int, policy: s
     "resource", [MODULE, "hub:8443/devices/d 1/modules/$edgeHub", "h/devices/ü+%/modules/m"]
 )
 def test_the_device_sdk_makes_the_same_token(resource: str) -> None:
-    """Letter for letter what azure-iot-device sends as its password (statement 4)."""
+    """It equals the password of azure-iot-device (statement 4)."""
     theirs = device_token(resource, signing_mechanism(PRIMARY), ttl=3600)
     assert sign(PRIMARY, resource, theirs.expiry_time) == str(theirs)
     assert verify(str(theirs), allowed=[(resource, [PRIMARY])], now=time.time())
 
 
 def test_the_service_sdks_token_verifies() -> None:
-    """azure-iot-hub writes port and policy into its token; both are understood (statement 85)."""
+    """The token of azure-iot-hub contains port and policy (statement 85)."""
     theirs = str(SasToken("127.0.0.1:8443", PRIMARY, "iothubowner"))
     assert "%3A8443" in theirs
     assert verify(theirs, allowed=[("127.0.0.1", [PRIMARY])], now=time.time()) == "127.0.0.1"
     assert parse(theirs).policy == "iothubowner"
 
 
-def test_the_workload_digest_is_what_the_sdk_would_sign() -> None:
-    """The workload API signs for a module exactly what the module's own key would (ref 1.4)."""
+def test_the_workload_digest_equals_the_sdks_signature() -> None:
+    """The workload API signs with the module's own key (ref 1.4)."""
     theirs = signing_mechanism(PRIMARY).sign("a%2Fb\n17")
     assert base64.b64encode(digest(PRIMARY, b"a%2Fb\n17")).decode() == theirs
 
 
 @pytest.mark.parametrize("key", [PRIMARY, SECONDARY])
-def test_either_key_opens(key: str) -> None:
-    """Primary and secondary key are equal (statement 7)."""
+def test_either_key_verifies(key: str) -> None:
+    """The primary and the secondary key have the same rights (statement 7)."""
     assert opens(sign(key, MODULE, LATER)) == MODULE
 
 
-def test_a_device_token_opens_for_its_module() -> None:
-    """With the device allowed too, its token is enough (statement 8); the answer says which it was."""
+def test_a_device_token_is_valid_for_its_module() -> None:
+    """If the device is allowed too, its token suffices (statement 8); the result names the resource."""
     device = "127.0.0.2/devices/d"
     allowed = [(MODULE, [SECONDARY]), (device, [PRIMARY])]
     assert verify(sign(PRIMARY, device, LATER), allowed=allowed, now=NOW) == device
 
 
-def test_a_resource_opens_only_with_its_own_keys() -> None:
-    """The device's key on a token for the module is a wrong key, although the device is allowed."""
+def test_a_resource_verifies_only_with_its_own_keys() -> None:
+    """A token for the module with the device's key is invalid, although the device is allowed."""
     allowed = [(MODULE, [SECONDARY]), ("127.0.0.2/devices/d", [PRIMARY])]
     with pytest.raises(SasRefused, match="not signed"):
         verify(sign(PRIMARY, MODULE, LATER), allowed=allowed, now=NOW)
@@ -89,11 +89,11 @@ def test_a_resource_opens_only_with_its_own_keys() -> None:
 
 @pytest.mark.parametrize("written", ["127.0.0.2:8443/devices/d/modules/m", "127.0.0.2/DEVICES/D/modules/M"])
 def test_port_and_letter_case_do_not_matter(written: str) -> None:
-    """Audiences are compared so (ref 4.2, statement 14); the answer is spelt as allowed."""
+    """Comparison ignores port and case (ref 4.2, statement 14); the result is spelt as allowed."""
     assert opens(sign(PRIMARY, written, LATER)) == MODULE
 
 
-def test_percent_encoding_in_lower_case_is_what_was_signed() -> None:
+def test_percent_encoding_may_be_in_lower_case() -> None:
     """The signature covers the text as sent, so %3a and %3A both verify (statement 85)."""
     encoded = quote("hub:8443", safe="").lower()
     signature = base64.b64encode(digest(PRIMARY, f"{encoded}\n{LATER}".encode())).decode()
@@ -102,7 +102,7 @@ def test_percent_encoding_in_lower_case_is_what_was_signed() -> None:
 
 
 def test_the_order_of_fields_is_free() -> None:
-    """Nothing prescribes sr, sig, se in this order."""
+    """sr, sig and se may come in any order."""
     scheme, fields = sign(PRIMARY, MODULE, LATER).split(" ")
     assert opens(f"{scheme} {'&'.join(reversed(fields.split('&')))}") == MODULE
 
@@ -127,15 +127,15 @@ def test_the_order_of_fields_is_free() -> None:
         ("SharedAccessSignature sr=" + "a" * 5000, "longer than"),
     ],
 )
-def test_a_token_that_is_not_right_is_refused(token: str, reason: str) -> None:
-    """Each fault is refused with its own reason."""
+def test_an_invalid_token_is_refused(token: str, reason: str) -> None:
+    """Each defect has its own reason."""
     with pytest.raises(SasRefused, match=reason):
         opens(token)
 
 
 @given(st.text(st.characters()))  # lone surrogates too: what an HTTP header's bad bytes become
-def test_no_text_is_a_token_by_chance(text: str) -> None:
-    """Whatever a client sends as its password, the answer is a refusal and nothing else."""
+def test_random_text_is_refused(text: str) -> None:
+    """Any text raises SasRefused and nothing else."""
     for token in (
         text,
         "SharedAccessSignature " + text,
@@ -146,14 +146,14 @@ def test_no_text_is_a_token_by_chance(text: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "not base64!", "ü"])
-def test_a_bad_key_signs_and_opens_nothing(key: str) -> None:
-    """An empty key would let anybody sign."""
+def test_a_bad_key_neither_signs_nor_verifies(key: str) -> None:
+    """With an empty key anybody could sign."""
     with pytest.raises(ValueError, match="shared access key"):
         sign(key, MODULE, LATER)
 
 
 def test_no_secret_in_repr_or_reason() -> None:
-    """Neither the parsed token nor a refusal repeats the signature."""
+    """The parsed token and the error do not contain the signature."""
     token = sign(PRIMARY, MODULE, int(NOW))
     signature = unquote(token.split("sig=")[1].split("&")[0])
     with pytest.raises(SasRefused) as refused:

@@ -1,4 +1,4 @@
-"""The store: one commit a turn, what waits for it, what it refuses to open."""
+"""The store: commits, callbacks after a commit, and files that it refuses."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from twinship.simulator.store import DELIVERED_WITHIN_S, StorageFailed, Store, S
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the store is."""
+    """The path of the store."""
     (folder := tmp_path / "folder").mkdir()
     return folder / "hub.sqlite"
 
 
-def test_documents_are_kept_by_kind_and_key(path: Path) -> None:
-    """The last put counts, over a new opening too."""
+def test_documents_are_stored_by_kind_and_key(path: Path) -> None:
+    """The last put() counts, also after reopening."""
     store = Store(path)
     store.put("twin", "a", {"x": [1, None, "ü"]})
     store.put("twin", "b", 1)
@@ -35,8 +35,8 @@ def test_documents_are_kept_by_kind_and_key(path: Path) -> None:
     assert store.documents("other") == {}
 
 
-def test_messages_are_kept_in_order_until_they_are_removed(path: Path) -> None:
-    """`seq` goes on rising after a new opening."""
+def test_messages_stay_in_order_until_they_are_removed(path: Path) -> None:
+    """`seq` continues to increase after reopening."""
     store = Store(path)
     first = store.add_message("q", 0, None, "one", b"\0")
     second = store.add_message("p", 9, 1.5, "two", b"")
@@ -50,8 +50,8 @@ def test_messages_are_kept_in_order_until_they_are_removed(path: Path) -> None:
         again.body(99)
 
 
-def test_what_waits_for_the_commit_runs_after_it(path: Path) -> None:
-    """All writes of a turn are one commit; nothing is acknowledged before another connection can see it."""
+def test_callbacks_run_after_the_commit(path: Path) -> None:
+    """All writes of a turn are one commit; callbacks run when another connection can read them."""
 
     async def turn() -> list[object]:
         seen: list[object] = []
@@ -73,7 +73,7 @@ def test_what_waits_for_the_commit_runs_after_it(path: Path) -> None:
 
 
 def test_delivered_messages_leave_the_disk_together_a_moment_later(path: Path) -> None:
-    """No write for each, since nobody waits; but they count no more, and do not stay for long."""
+    """They are not removed one by one; they no longer count, and leave the disk soon."""
 
     async def turns() -> list[int]:
         store = Store(path)
@@ -91,8 +91,8 @@ def test_delivered_messages_leave_the_disk_together_a_moment_later(path: Path) -
     assert asyncio.run(turns()) == [3, 0, 0]
 
 
-def test_what_was_delivered_last_is_gone_after_an_orderly_end(path: Path) -> None:
-    """Closing commits it; outside a loop it commits itself."""
+def test_delivered_messages_are_gone_after_close(path: Path) -> None:
+    """close() commits their removal; outside a loop the removal commits at once."""
 
     async def turns() -> None:
         store = Store(path)
@@ -106,8 +106,8 @@ def test_what_was_delivered_last_is_gone_after_an_orderly_end(path: Path) -> Non
     assert _queued(path) == 0
 
 
-def test_a_message_takes_the_place_of_a_delivered_one_and_stays_in_order(path: Path) -> None:
-    """In one commit: a kill before it finds the old one, a kill after it the new one, last in its queue."""
+def test_a_message_reuses_the_row_of_a_delivered_one_and_stays_in_order(path: Path) -> None:
+    """One commit does it: a kill leaves either the old message or the new one, last in its queue."""
 
     async def turns() -> list[list[str]]:
         store = Store(path)
@@ -123,8 +123,8 @@ def test_a_message_takes_the_place_of_a_delivered_one_and_stays_in_order(path: P
     assert asyncio.run(turns()) == [["one", "two"], ["two", "three"]]
 
 
-def test_a_file_of_the_first_schema_is_taken_over(path: Path) -> None:
-    """Documents and messages stay, in their order, and the next message comes last."""
+def test_a_file_of_the_first_schema_is_migrated(path: Path) -> None:
+    """Documents and messages stay in order, and the next message comes last."""
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.executescript(
             """CREATE TABLE documents (kind TEXT, key TEXT, value TEXT NOT NULL, PRIMARY KEY (kind, key))
@@ -143,7 +143,7 @@ def test_a_file_of_the_first_schema_is_taken_over(path: Path) -> None:
 
 
 def test_a_callback_that_fails_does_not_stop_the_others(path: Path) -> None:
-    """One client's fault is not another's."""
+    """An error for one client does not affect another."""
 
     async def turn() -> list[int]:
         ran: list[int] = []
@@ -158,7 +158,7 @@ def test_a_callback_that_fails_does_not_stop_the_others(path: Path) -> None:
 
 
 def test_uncommitted_writes_are_gone_after_a_kill(path: Path) -> None:
-    """A turn is kept whole or not at all."""
+    """A turn is stored completely or not at all."""
 
     async def killed() -> Path:
         store = Store(path)
@@ -170,8 +170,8 @@ def test_uncommitted_writes_are_gone_after_a_kill(path: Path) -> None:
     assert Store(asyncio.run(killed()) / path.name).documents("k") == {"1": 1}
 
 
-def test_a_write_that_fails_is_the_end(path: Path) -> None:
-    """Told once; nothing that waited is acknowledged, everything later is refused."""
+def test_the_store_ends_after_a_failed_write(path: Path) -> None:
+    """on_failure runs once; waiting callbacks never run; later calls raise StorageFailed."""
 
     async def turn() -> None:
         failures: list[StorageFailed] = []
@@ -193,43 +193,43 @@ def test_a_write_that_fails_is_the_end(path: Path) -> None:
 
 
 def test_a_newer_schema_is_refused_by_name(path: Path) -> None:
-    """The file stays as it is, and the message says what to do."""
+    """The file is unchanged, and the error names the cure."""
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(StoreUnusable, match=r"schema 99 .* newer .* upgrade"):
         Store(path)
 
 
-def test_a_file_that_is_no_database_is_refused_by_name(path: Path) -> None:
-    """One line with the file and the cure."""
+def test_a_file_that_is_not_a_database_is_refused_by_name(path: Path) -> None:
+    """The error is one line with the file and the cure."""
     path.write_bytes(b"no database at all" * 100)
     with pytest.raises(StoreUnusable, match=r"hub\.sqlite.*move the file away"):
         Store(path)
 
 
 def test_an_unknown_durability_is_refused(path: Path) -> None:
-    """Nobody runs with less than they asked for."""
+    """The store never uses a weaker durability than requested."""
     with pytest.raises(StoreUnusable, match="durability"):
         Store(path, "none")
 
 
 @pytest.mark.parametrize(("durability", "synchronous"), [("normal", 1), ("full", 2)])
 def test_durability_is_sqlites_synchronous(path: Path, durability: str, synchronous: int) -> None:
-    """NORMAL outlives a kill, FULL power loss too; both in WAL."""
+    """NORMAL survives a kill, FULL a power loss too; both use WAL."""
     store = Store(path, durability)
     assert store._db.execute("PRAGMA synchronous").fetchone() == (synchronous,)
     assert store._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_only_the_owner_reads_the_file(path: Path) -> None:
-    """It holds keys."""
+    """The file contains keys, so its mode is 0600."""
     Store(path).put("k", "1", 1)
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
     assert set(modes.values()) == {0o600}
 
 
 def test_the_log_is_copied_back_now_and_then(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without stopping anybody: the log does not grow with every message that passes."""
+    """Writers are not blocked, and the log does not grow with every message."""
     monkeypatch.setattr(store_module, "CHECKPOINT_BYTES", 100_000)
 
     async def busy() -> int:
@@ -249,7 +249,7 @@ def test_the_log_is_copied_back_now_and_then(path: Path, monkeypatch: pytest.Mon
 def test_the_log_restarts_under_constant_load(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Although every commit is followed by a callback that writes, and the thread never catches up."""
+    """Even if a callback writes after every commit and the thread never catches up."""
     monkeypatch.setattr(store_module, "CHECKPOINT_BYTES", 100_000)
     monkeypatch.setattr(store_module, "MAX_LOG_BYTES", 300_000)
     monkeypatch.setattr(store_module, "_checkpoint", lambda path: None)

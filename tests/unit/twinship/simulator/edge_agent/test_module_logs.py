@@ -1,4 +1,4 @@
-"""GetModuleLogs: which modules, which lines, in which form; no agent."""
+"""GetModuleLogs without an agent: modules, filters, output formats."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def logs(tmp_path: Path) -> dict[str, Path]:
 
 
 def get(logs: dict[str, Path], *items: dict[str, Any], **fields: Any) -> list[dict[str, str]]:
-    """What the method answers to these items."""
+    """The result of the method for these items."""
     request = LogsRequest.parse({"schemaVersion": "1.0", "items": list(items), **fields}, NOW)
     return module_logs(request, logs, hub="hub", device="edge")
 
 
-def words(logs: dict[str, Path], **log_filter: Any) -> list[int]:
-    """The numbers of the camera's lines that pass."""
+def numbers(logs: dict[str, Path], **log_filter: Any) -> list[int]:
+    """The numbers of the camera's lines that match."""
     (entry,) = get(logs, {"id": "camera", "filter": log_filter})
     return [LINES.splitlines().index(line) for line in entry["payload"].splitlines()]
 
@@ -59,12 +59,12 @@ def words(logs: dict[str, Path], **log_filter: Any) -> list[int]:
     ],
 )
 def test_lines_are_filtered(logs: dict[str, Path], log_filter: dict[str, Any], lines: list[int]) -> None:
-    """By time, exact severity and pattern, the tail last; a line without a time has that of the last."""
-    assert words(logs, **log_filter) == lines
+    """By time, exact severity and pattern, then tail; a line without a time has that of the previous line."""
+    assert numbers(logs, **log_filter) == lines
 
 
 def test_modules_are_named_by_pattern_or_all(logs: dict[str, Path]) -> None:
-    """In any letter case; the first item that matches a module gives its filter; none is no error."""
+    """Case-insensitive; the first matching item gives the filter; no match is not an error."""
     assert [entry["id"] for entry in get(logs, {"id": "all"})] == ["edgeHub", "camera"]
     first, second = get(logs, {"id": "EDGE"}, {"id": ".*", "filter": {"tail": 0}})
     assert (first["payload"], second["payload"]) == ("hub\n", "")
@@ -72,15 +72,15 @@ def test_modules_are_named_by_pattern_or_all(logs: dict[str, Path]) -> None:
 
 
 def test_older_files_come_first_and_a_module_that_never_ran_is_empty(logs: dict[str, Path]) -> None:
-    """Rotated files are one log."""
+    """Rotated files form one log."""
     for number, text in ((1, "older\n"), (2, "oldest\n")):
         (logs["edgeHub"].parent / f"hub.log.{number}").write_text(text)
     assert get(logs, {"id": "edgeHub"})[0]["payload"] == "oldest\nolder\nhub\n"
     assert get({"x": logs["camera"].with_name("x.log")}, {"id": "x"}) == [{"id": "x", "payload": ""}]
 
 
-def test_forms(logs: dict[str, Path]) -> None:
-    """JSON is an array with place, severity and time of each line; gzip comes as base64 in payloadBytes."""
+def test_output_formats(logs: dict[str, Path]) -> None:
+    """JSON is an array with device, severity and time of each line; gzip is base64 in payloadBytes."""
     (entry,) = get(logs, {"id": "camera", "filter": {"loglevel": 3}}, contentType="json", encoding="gzip")
     (line,) = json.loads(gzip.decompress(base64.b64decode(entry["payloadBytes"])))
     assert line == {
@@ -94,8 +94,8 @@ def test_forms(logs: dict[str, Path]) -> None:
     }
 
 
-def test_what_no_method_could_carry_is_said_instead(logs: dict[str, Path]) -> None:
-    """More than 127,000 bytes: a sentence in the place of the lines."""
+def test_logs_that_are_too_large_are_replaced_by_a_sentence(logs: dict[str, Path]) -> None:
+    """The limit is 127,000 bytes."""
     logs["edgeHub"].write_text("x" * 127_000)
     (entry,) = get(logs, {"id": "edgeHub"})
     assert entry["payload"].startswith("The payload is too large for a direct method")
@@ -117,6 +117,6 @@ def test_what_no_method_could_carry_is_said_instead(logs: dict[str, Path]) -> No
     ],
 )
 def test_a_bad_payload_is_refused(payload: object) -> None:
-    """One error, which says what is wrong."""
+    """The error names the problem."""
     with pytest.raises(PayloadInvalid):
         LogsRequest.parse(payload, NOW)

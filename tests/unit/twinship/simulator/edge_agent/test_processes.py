@@ -1,4 +1,4 @@
-"""Processes of the simulator: recorded, restarted by policy, logged within bounds, never left behind."""
+"""Processes of the simulator: their record, restarts, logs and end."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def wait_for(condition: Callable[[], bool], what: str, within_s: float = 60.0) -
 
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that sleeps, in a group of its own."""
+    """A sleeping process in its own group."""
     process = subprocess.Popen([sys.executable, "-S", "-c", SLEEP], start_new_session=True)
     yield process
     process.kill()
@@ -59,8 +59,8 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 # identity and record
 
 
-def test_a_process_is_known_by_its_start(sleeper: subprocess.Popen[bytes]) -> None:
-    """The same pid with another start time or boot is somebody else; one that has ended is nobody."""
+def test_a_process_is_identified_by_its_start(sleeper: subprocess.Popen[bytes]) -> None:
+    """The same pid with another start time or boot id is another process; an ended one is None."""
     known = ProcessId.of(sleeper.pid)
     assert known is not None
     assert known.alive
@@ -70,8 +70,8 @@ def test_a_process_is_known_by_its_start(sleeper: subprocess.Popen[bytes]) -> No
     wait_for(lambda: not known.alive, "the end, seen although nobody has waited for the zombie")
 
 
-def test_what_a_predecessor_left_is_ended(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
-    """Recorded processes are killed and recorded folders removed at the next start."""
+def test_leftover_processes_are_ended(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
+    """The next start kills recorded processes and removes recorded folders."""
     sockets = tmp_path / "sockets"
     sockets.mkdir()
     record, known = ProcessRecord(tmp_path), ProcessId.of(sleeper.pid)
@@ -86,7 +86,7 @@ def test_what_a_predecessor_left_is_ended(tmp_path: Path, sleeper: subprocess.Po
 
 
 def test_a_reused_pid_is_never_killed(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
-    """The pid was given to another process since: it lives on."""
+    """Another process has the pid now, and it stays alive."""
     known = ProcessId.of(sleeper.pid)
     assert known is not None
     record = ProcessRecord(tmp_path)
@@ -97,14 +97,14 @@ def test_a_reused_pid_is_never_killed(tmp_path: Path, sleeper: subprocess.Popen[
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"processes": {"a": {"pid": "x"}}, "folders": []}'])
-def test_a_record_that_is_none_is_ignored(tmp_path: Path, text: str) -> None:
-    """A torn or foreign file stops nobody from starting."""
+def test_an_invalid_record_is_ignored(tmp_path: Path, text: str) -> None:
+    """A truncated or foreign file does not prevent a start."""
     (tmp_path / "processes.json").write_text(text)
     assert ProcessRecord(tmp_path).reap() == []
 
 
 def test_a_folder_holds_one_simulator(tmp_path: Path) -> None:
-    """The second is told who has it; when the first is gone, however it went, the folder is free."""
+    """The error names the holder; when the first process has ended in any way, the folder is free."""
     held = lock_folder(tmp_path)
     with pytest.raises(FolderInUse, match=f"pid {os.getpid()}"):
         lock_folder(tmp_path)
@@ -127,13 +127,13 @@ def test_a_folder_holds_one_simulator(tmp_path: Path) -> None:
         ("never", 1, False),
     ],
 )
-def test_the_policy_decides(policy: RestartPolicy, exit_code: int, restarted: bool) -> None:
-    """As edgeAgent reads the four policies (ref 8)."""
+def test_the_policy_decides_about_a_restart(policy: RestartPolicy, exit_code: int, restarted: bool) -> None:
+    """As in edgeAgent (ref 8)."""
     assert is_restarted(policy, exit_code) is restarted
 
 
 def test_a_crash_loop_backs_off() -> None:
-    """Each quick exit waits longer, up to five minutes; ten minutes of health begin anew."""
+    """Each quick exit waits longer, up to five minutes; a run of ten minutes resets the delay."""
     waits, quick = [], 0
     for _ in range(12):
         quick = quick_exits_after(quick, ran_s=1.0)
@@ -143,7 +143,7 @@ def test_a_crash_loop_backs_off() -> None:
 
 
 def test_a_stuck_module_is_restarted_at_once() -> None:
-    """Exit 75 is the module's own wish; as a loop it is a crash like any other."""
+    """A module requests it with exit code 75; in a quick loop the code is a crash like any other."""
     assert delay_s(5, EXIT_STUCK, ran_s=60.0) == 0.0
     assert delay_s(5, EXIT_STUCK, ran_s=0.1) == DELAYS_S[4]
 
@@ -154,7 +154,7 @@ def test_a_stuck_module_is_restarted_at_once() -> None:
 def supervised(
     tmp_path: Path, code: str, policy: RestartPolicy = "always", environment: Mapping[str, str] | None = None
 ) -> Supervised:
-    """A Python program under supervision; must be made in an event loop."""
+    """A supervised Python program; create it in an event loop."""
     program = Program("module", (sys.executable, "-S", "-c", code), environment or {}, policy)
     return Supervised(program, tmp_path, ProcessRecord(tmp_path), lambda: None)
 
@@ -163,8 +163,8 @@ async def until(condition: Callable[[], bool]) -> None:
     await asyncio.to_thread(wait_for, condition, "a change of state")
 
 
-def test_output_and_exit_are_kept(tmp_path: Path) -> None:
-    """Both streams go to the log to the last byte; the exit code is in the state, the record empty."""
+def test_output_and_exit_code_are_recorded(tmp_path: Path) -> None:
+    """Both streams go to the log completely; the state has the exit code; the record is empty."""
 
     async def run() -> None:
         code = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"
@@ -179,8 +179,8 @@ def test_output_and_exit_are_kept(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "processes.json").read_text())["processes"] == {}
 
 
-def test_a_killed_module_comes_back(tmp_path: Path) -> None:
-    """The policy always starts it again, as another process, and the count and times say so."""
+def test_a_killed_module_is_restarted(tmp_path: Path) -> None:
+    """Policy "always" starts a new process; restart count and times change."""
 
     async def run() -> None:
         module = supervised(tmp_path, SLEEP)
@@ -196,8 +196,8 @@ def test_a_killed_module_comes_back(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_a_crash_that_was_asked_for_does_not_count(tmp_path: Path) -> None:
-    """Killed over and over on purpose, it comes back as fast as the first time."""
+def test_a_requested_crash_does_not_count(tmp_path: Path) -> None:
+    """After repeated crash() calls the delay stays the same."""
 
     async def run() -> None:
         module = supervised(tmp_path, SLEEP)
@@ -216,7 +216,7 @@ def test_a_crash_that_was_asked_for_does_not_count(tmp_path: Path) -> None:
 def test_a_program_that_cannot_be_started_is_a_failure_like_any_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """126 and a line in the log, by the same policy."""
+    """Exit code 126 and a line in the log; the same policy applies."""
     monkeypatch.setattr("sys.executable", "/nowhere/python")
 
     async def run() -> None:
@@ -229,8 +229,8 @@ def test_a_program_that_cannot_be_started_is_a_failure_like_any_other(
     assert "cannot be started" in last_line(tmp_path / "module.log")
 
 
-def test_who_ignores_sigterm_is_killed(tmp_path: Path) -> None:
-    """After the grace there is SIGKILL, for its children too, and stop() returns only then."""
+def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
+    """After the grace period stop() kills it and its children, and returns only then."""
     code = (
         "import os, signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
         "child = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(60)']);"
@@ -249,8 +249,8 @@ def test_who_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     wait_for(lambda: ProcessId.of(child) is None, "the child's end")
 
 
-def test_an_orphan_with_the_log_open_does_not_hold_us_up(tmp_path: Path) -> None:
-    """A module that ends and leaves a child behind is done, and the child is ended."""
+def test_a_child_that_keeps_the_log_open_is_ended(tmp_path: Path) -> None:
+    """When a module ends and leaves a child, the supervisor kills the child and continues."""
     code = (
         "import subprocess, sys;"
         "print(subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(60)']).pid)"
@@ -268,7 +268,7 @@ def test_an_orphan_with_the_log_open_does_not_hold_us_up(tmp_path: Path) -> None
 
 
 def test_stopping_ends_a_back_off(tmp_path: Path) -> None:
-    """Nobody waits for a restart that is not going to be."""
+    """stop() does not wait for the restart."""
 
     async def run() -> None:
         module = supervised(tmp_path, "raise SystemExit(1)")
@@ -283,7 +283,7 @@ def test_stopping_ends_a_back_off(tmp_path: Path) -> None:
 
 
 def test_modules_see_only_their_environment(tmp_path: Path) -> None:
-    """Nothing is inherited that was not given."""
+    """A module inherits nothing else."""
 
     async def run() -> None:
         code = "import os; print(sorted(set(os.environ) - {'LC_CTYPE'}))"
@@ -295,8 +295,8 @@ def test_modules_see_only_their_environment(tmp_path: Path) -> None:
     assert last_line(tmp_path / "module.log") == "['GIVEN']"
 
 
-def test_a_killed_agent_takes_its_children_along(tmp_path: Path) -> None:
-    """kill -9 of the process that started a module ends the module, which knows nothing of it."""
+def test_modules_die_with_a_killed_agent(tmp_path: Path) -> None:
+    """kill -9 of the process that started a module ends the module."""
     agent = f"""
 import asyncio, sys
 from pathlib import Path
@@ -320,8 +320,8 @@ asyncio.run(main())
     wait_for(lambda: not module.alive, "the module's end")
 
 
-def test_a_child_whose_parent_is_gone_does_not_begin(tmp_path: Path) -> None:
-    """The parent ended before the child could ask to be told: it follows at once."""
+def test_a_child_whose_parent_has_ended_does_not_start(tmp_path: Path) -> None:
+    """The parent ended before prctl: the child exits at once."""
     child = Path(__file__).parents[5] / "twinship" / "simulator" / "edge_agent" / "child.py"
     marker = tmp_path / "ran"
     command = [sys.executable, str(child), "1", sys.executable, "-c", f"open({str(marker)!r}, 'w')"]
@@ -333,7 +333,7 @@ def test_a_child_whose_parent_is_gone_does_not_begin(tmp_path: Path) -> None:
 
 
 def test_a_log_is_rotated_by_size(tmp_path: Path) -> None:
-    """Three files, the newest without a number, none larger than allowed."""
+    """There are three files, the newest without a number, none above the limit."""
     with contextlib.closing(RotatedLog(tmp_path / "m.log", max_bytes=100, max_files=3)) as log:
         for number in range(100):
             log.write(b"line %02d\n" % number)
@@ -346,8 +346,8 @@ def test_a_log_is_rotated_by_size(tmp_path: Path) -> None:
     assert newest.count("line") == len(newest) // 8
 
 
-def test_a_log_goes_on_where_it_ended(tmp_path: Path) -> None:
-    """A restart appends."""
+def test_a_restart_appends_to_the_log(tmp_path: Path) -> None:
+    """The earlier lines stay."""
     for text in (b"first\n", b"second\n\n"):
         with contextlib.closing(RotatedLog(tmp_path / "m.log")) as log:
             log.write(text)
@@ -356,7 +356,7 @@ def test_a_log_goes_on_where_it_ended(tmp_path: Path) -> None:
     assert last_line(tmp_path / "none.log") == ""
 
 
-def test_a_log_that_cannot_be_written_is_given_up(tmp_path: Path) -> None:
+def test_a_log_stops_after_a_failed_write(tmp_path: Path) -> None:
     """A full disk stops the log, not the module."""
     log = RotatedLog(Path("/dev/full"))
     log.write(b"x")
@@ -368,15 +368,15 @@ def test_a_log_that_cannot_be_written_is_given_up(tmp_path: Path) -> None:
 
 
 def test_free_addresses_are_loopback_and_different() -> None:
-    """Both can be bound on every port at once; a preferred one that is free comes first."""
+    """All ports can be bound at once; a free preferred address comes first."""
     first, second = free_addresses(2, (8883, 8443))
     assert first != second
     assert all(address.startswith("127.") and is_free(address, 8883) for address in (first, second))
     assert free_addresses(1, (8883,), prefer=(second,)) == (second,)
 
 
-def test_a_taken_address_is_passed_over() -> None:
-    """Whoever listens there is found out, by address, port and process."""
+def test_a_taken_address_is_skipped() -> None:
+    """holder() names address, port and process."""
     (address,) = free_addresses(1, (8883,))
     with socket.create_server((address, 0)) as server:
         port = server.getsockname()[1]
@@ -389,7 +389,7 @@ def test_a_taken_address_is_passed_over() -> None:
 
 
 def test_a_listener_on_every_address_is_named() -> None:
-    """Nothing on loopback can be bound then: the error says who, and the cure."""
+    """It blocks every loopback address; the error names it and the cure."""
     with socket.create_server(("0.0.0.0", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(NoAddress, match=rf"0\.0\.0\.0:{port} .*pid {os.getpid()}.*stop it"):

@@ -1,4 +1,4 @@
-"""The CONNECT listener: what it tunnels, what it refuses, how it ends."""
+"""The CONNECT proxy: tunnels, refusals and its end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Ask = Callable[[bytes], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWrit
 
 
 def with_proxy(test: Callable[[Ask], Awaitable[None]]) -> None:
-    """Run a test with a proxy whose `gw:443` is an echo, and `gw:444` nothing at all."""
+    """Run a test with a proxy whose `gw:443` is an echo server; nothing listens behind `gw:444`."""
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65_536):
@@ -44,8 +44,8 @@ def with_proxy(test: Callable[[Ask], Awaitable[None]]) -> None:
     asyncio.run(run())
 
 
-def test_bytes_pass_both_ways_until_one_end_closes() -> None:
-    """Also what was sent together with the head, and more than one buffer holds."""
+def test_bytes_pass_in_both_directions_until_one_end_closes() -> None:
+    """This includes bytes after the head in the same segment, and more bytes than a buffer."""
 
     async def test(ask: Ask) -> None:
         reader, writer = await ask(b"CONNECT GW:443 HTTP/1.1\r\nHost: GW:443\r\n\r\nearly")
@@ -73,7 +73,7 @@ def test_bytes_pass_both_ways_until_one_end_closes() -> None:
     ],
 )
 def test_nothing_else_is_tunnelled(head: bytes, status: bytes) -> None:
-    """Another name or port is 403, another method 405, what is no request 400; then the connection ends."""
+    """Another name or port is 403, another method 405, an invalid request 400; then the connection ends."""
 
     async def test(ask: Ask) -> None:
         reader, _ = await ask(head)
@@ -83,8 +83,8 @@ def test_nothing_else_is_tunnelled(head: bytes, status: bytes) -> None:
     with_proxy(test)
 
 
-def test_a_head_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody holds a connection without asking for something."""
+def test_an_endless_head_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client cannot hold a connection without a request."""
     monkeypatch.setattr(connect_proxy, "HEAD_WITHIN_S", 0.05)
 
     async def test(ask: Ask) -> None:
@@ -94,8 +94,8 @@ def test_a_head_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> 
     with_proxy(test)
 
 
-def test_the_end_closes_open_tunnels() -> None:
-    """The listener's end is theirs: `close` returns although a client stays connected."""
+def test_close_closes_open_tunnels() -> None:
+    """close() returns although a client stays connected."""
 
     async def test(ask: Ask) -> None:
         reader, _ = await ask(b"CONNECT gw:443 HTTP/1.1\r\n\r\n")

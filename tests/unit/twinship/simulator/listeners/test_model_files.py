@@ -1,4 +1,4 @@
-"""The folder that the simulator serves, over real TLS: ranges, its own authority, the same port again."""
+"""The model file server over real TLS: ranges, its own authority, a stable port."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DATA = bytes(range(100))
 
 
 def serving(folder: Path, work: Callable[[ModelFiles], Awaitable[T]]) -> T:
-    """Do the work while the folder is served."""
+    """Run `work` while the server runs."""
 
     async def run() -> T:
         async with contextlib.AsyncExitStack() as running:
@@ -37,7 +37,7 @@ def serving(folder: Path, work: Callable[[ModelFiles], Awaitable[T]]) -> T:
 
 
 async def got(files: ModelFiles, path: str, **headers: str) -> tuple[int, bytes]:
-    """Status and body of one answer."""
+    """Status and body of one response."""
     context = ssl.create_default_context(cafile=str(files.trusted_pem))
     async with (
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session,
@@ -47,7 +47,7 @@ async def got(files: ModelFiles, path: str, **headers: str) -> tuple[int, bytes]
 
 
 def test_a_file_is_served_whole_and_in_part(tmp_path: Path) -> None:
-    """A device goes on where a cut download was."""
+    """A device resumes an interrupted download."""
 
     async def work(files: ModelFiles) -> list[tuple[int, bytes]]:
         return [await got(files, "/m.tflite"), await got(files, "/m.tflite", Range="bytes=40-")]
@@ -57,7 +57,7 @@ def test_a_file_is_served_whole_and_in_part(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/none.tflite", "/", "/..%2f..%2fhub.sqlite", "/%2e%2e/%2e%2e/hub.sqlite"])
 def test_nothing_else_is_served(tmp_path: Path, path: str) -> None:
-    """No list, and nothing beside the folder: the hub's keys lie there."""
+    """No listing, and no file outside the folder, where the hub's keys are."""
 
     async def work(files: ModelFiles) -> tuple[int, bytes]:
         return await got(files, path)
@@ -67,8 +67,8 @@ def test_nothing_else_is_served(tmp_path: Path, path: str) -> None:
     assert b"SQLite" not in body
 
 
-def test_the_address_outlives_the_hub(tmp_path: Path) -> None:
-    """Twins name it, and modules trust its authority since they started."""
+def test_address_and_authority_survive_a_restart(tmp_path: Path) -> None:
+    """Twins contain the URL, and running modules trust the authority."""
 
     async def work(files: ModelFiles) -> tuple[str, str]:
         return files.url, files.trusted_pem.read_text()
@@ -76,8 +76,8 @@ def test_the_address_outlives_the_hub(tmp_path: Path) -> None:
     assert serving(tmp_path, work) == serving(tmp_path, work)
 
 
-def test_the_hubs_own_authority_is_another(tmp_path: Path) -> None:
-    """Who trusts the store must still find the hub's certificate in the trust bundle."""
+def test_the_hub_has_another_authority(tmp_path: Path) -> None:
+    """A module that trusts the file server must still get the hub's certificate from the trust bundle."""
     (tmp_path / "ca.pem").write_text("the hub's")
 
     async def work(files: ModelFiles) -> str:

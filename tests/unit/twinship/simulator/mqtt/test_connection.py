@@ -1,4 +1,4 @@
-"""One connection: what may come when, how large, and how long it may be silent."""
+"""One connection: the order of packets, their size, and the time limits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CONNECT = Connect("d/m", "u", b"p", 60)
 
 
 def opened(keep_alive_s: int = 60) -> ServerConnection:
-    """A connection whose CONNECT was accepted at time 0."""
+    """A connection that accepted its CONNECT at time 0."""
     connection = ServerConnection(0.0)
     assert list(connection.receive(CONNECT.encode(), 0.0)) == [CONNECT]
     connection.accepted(keep_alive_s, 0.0)
@@ -37,15 +37,15 @@ def opened(keep_alive_s: int = 60) -> ServerConnection:
 
 
 @pytest.mark.parametrize("packet", [Pingreq(), Publish("a", b""), Subscribe(1, (("a", 0),)), Disconnect()])
-def test_nothing_comes_before_connect(packet: Packet) -> None:
+def test_the_first_packet_must_be_connect(packet: Packet) -> None:
     """MQTT-3.1.0-1."""
     with pytest.raises(ProtocolError, match="EXPECT_CONNECT"):
         list(ServerConnection(0.0).receive(packet.encode(), 0.0))
 
 
 @pytest.mark.parametrize("packet", [CONNECT, Connack(0), Suback(1, (0,)), Pingresp()])
-def test_what_a_client_may_not_send_closes(packet: Packet) -> None:
-    """A second CONNECT (MQTT-3.1.0-2), and what only servers send."""
+def test_a_forbidden_packet_closes(packet: Packet) -> None:
+    """A second CONNECT (MQTT-3.1.0-2), and packets that only servers send."""
     connection = opened()
     with pytest.raises(ProtocolError, match="OPEN"):
         list(connection.receive(packet.encode(), 0.0))
@@ -58,8 +58,8 @@ def test_qos_2_closes() -> None:
         list(opened().receive(Publish("a", b"", 2, 1).encode(), 0.0))
 
 
-def test_packets_before_the_fault_are_dealt_with() -> None:
-    """A PUBACK in front of garbage counts."""
+def test_packets_before_an_error_are_returned() -> None:
+    """A PUBACK before invalid bytes counts."""
     packets = opened().receive(Puback(1).encode() + b"\xff\x00", 0.0)
     assert next(packets) == Puback(1)
     with pytest.raises(ProtocolError):
@@ -67,14 +67,14 @@ def test_packets_before_the_fault_are_dealt_with() -> None:
 
 
 def test_nothing_is_read_after_disconnect() -> None:
-    """Bytes behind DISCONNECT are not packets."""
+    """Bytes after DISCONNECT are not decoded."""
     connection = opened()
     assert list(connection.receive(Disconnect().encode() + Pingreq().encode(), 0.0)) == [Disconnect()]
     assert connection.state is State.CLOSED
 
 
 def test_the_largest_packet_is_exactly_the_limit() -> None:
-    """Counted with the fixed header (ref statement 36); one byte more is refused before it has all come."""
+    """With the fixed header (ref statement 36); a larger packet is refused before all bytes arrive."""
     body = MAX_PACKET_BYTES - 4 - 3  # header of four bytes, topic of three
     fits = Publish("a", bytes(body)).encode()
     assert len(fits) == MAX_PACKET_BYTES
@@ -92,8 +92,8 @@ def test_a_length_of_more_than_four_bytes_is_refused() -> None:
 @pytest.mark.parametrize(
     ("keep_alive_s", "silence_s"), [(60, 90), (1, 1.5), (1740, MAX_IDLE_S), (0, MAX_IDLE_S)]
 )
-def test_one_and_a_half_keep_alives_may_be_silent(keep_alive_s: int, silence_s: float) -> None:
-    """MQTT-3.1.2-24, capped as edgeHub caps it (ref 4.1); anything heard counts."""
+def test_a_client_may_be_silent_for_one_and_a_half_keep_alives(keep_alive_s: int, silence_s: float) -> None:
+    """MQTT-3.1.2-24, with edgeHub's limit (ref 4.1); any bytes restart the time."""
     connection = opened(keep_alive_s)
     assert connection.silent_until == silence_s
     list(connection.receive(b"\xc0", 1.0))
@@ -101,7 +101,7 @@ def test_one_and_a_half_keep_alives_may_be_silent(keep_alive_s: int, silence_s: 
 
 
 def test_connect_must_arrive_within_a_minute() -> None:
-    """Bytes that dribble in buy no time (ref 4.1 ConnectArrivalTimeout)."""
+    """Single bytes do not extend the time (ref 4.1 ConnectArrivalTimeout)."""
     connection = ServerConnection(5.0)
     list(connection.receive(CONNECT.encode()[:5], 50.0))
     assert connection.silent_until == 5.0 + CONNECT_ARRIVAL_S

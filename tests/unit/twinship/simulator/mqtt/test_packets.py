@@ -1,4 +1,4 @@
-"""The packets of MQTT 3.1.1: every one reads what it writes, and survives what it cannot read."""
+"""The packets of MQTT 3.1.1: encoding, decoding and invalid bytes."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ WIRE = [wire for _, wire in EXAMPLES]
 
 @pytest.mark.parametrize(("packet", "wire"), EXAMPLES, ids=lambda each: type(each).__name__)
 def test_a_packet_is_these_bytes_both_ways(packet: Packet, wire: bytes) -> None:
-    """What is written is read again, byte for byte as the standard lays it out."""
+    """Encoding and decoding match the bytes of the standard."""
     assert packet.encode() == wire
     assert list(PacketReader().feed(wire)) == [packet]
 
 
 @pytest.mark.parametrize("wire", WIRE)
 def test_every_truncated_body_is_a_protocol_error_or_another_packet(wire: bytes) -> None:
-    """A decoder that is given too little raises ProtocolError and nothing else."""
+    """A decoder with too few bytes raises ProtocolError and nothing else."""
     for length in range(len(wire) - 2):
         _decodes_or_refuses(wire[0], wire[2 : 2 + length])
 
@@ -101,21 +101,21 @@ def test_every_truncated_body_is_a_protocol_error_or_another_packet(wire: bytes)
         (b"\x00\x00", "reserved"),
     ],
 )
-def test_what_the_standard_forbids_is_refused_by_its_clause(wire: bytes, clause: str) -> None:
-    """The error says which rule was broken."""
+def test_invalid_packets_are_refused_with_the_clause(wire: bytes, clause: str) -> None:
+    """The error names the violated clause."""
     with pytest.raises(ProtocolError, match=clause):
         list(PacketReader().feed(wire))
 
 
-def test_another_protocol_level_is_left_to_the_answer() -> None:
-    """The server must say CONNACK 1, so the rest, which it cannot know, is not read (MQTT-3.1.2-2)."""
+def test_another_protocol_level_is_not_decoded_further() -> None:
+    """The server must answer CONNACK 1; it does not know the rest of the format (MQTT-3.1.2-2)."""
     assert list(PacketReader().feed(b"\x10\x08\x00\x04MQTT\x05??")) == [Connect(level=5)]
     old = b"\x10\x0e\x00\x06MQIsdp\x03\x02\x00\x00\x00\x00"
     assert list(PacketReader().feed(old)) == [Connect(clean_session=True, level=3)]
 
 
 def test_no_secret_is_shown() -> None:
-    """A password and a body never reach a log through repr()."""
+    """repr() shows no password and no body, so no log does."""
     shown = repr(Connect("d", "u", b"secret")) + repr(Publish("t", b"secret"))
     assert "secret" not in shown
 
@@ -123,15 +123,15 @@ def test_no_secret_is_shown() -> None:
 @settings(max_examples=200)
 @given(flags=st.integers(0, 15), body=st.binary(max_size=64))
 @pytest.mark.parametrize("kind", DECODERS)
-def test_no_bytes_make_a_decoder_fail_otherwise(kind: int, flags: int, body: bytes) -> None:
-    """ProtocolError is all that a decoder ever raises."""
+def test_decoders_raise_only_protocol_errors(kind: int, flags: int, body: bytes) -> None:
+    """For any bytes, ProtocolError is the only exception."""
     _decodes_or_refuses(kind << 4 | flags, body)
 
 
 @settings(max_examples=200)
 @given(data=st.data())
 def test_mutated_packets_are_refused_or_read(data: st.DataObject) -> None:
-    """One byte changed, cut out or put in, anywhere in a stream of real packets."""
+    """One byte is changed, removed or added anywhere in a stream of valid packets."""
     stream = bytearray(b"".join(data.draw(st.lists(st.sampled_from(WIRE), min_size=1, max_size=4))))
     at = data.draw(st.integers(0, len(stream) - 1))
     mutate: Callable[[bytearray], object] = data.draw(
@@ -161,8 +161,8 @@ publishes = st.one_of(
 
 @settings(max_examples=200)
 @given(st.lists(publishes, max_size=5), st.data())
-def test_a_stream_may_be_cut_anywhere(packets: list[Publish], data: st.DataObject) -> None:
-    """However the network cuts the bytes, the same packets come out."""
+def test_a_stream_may_be_split_anywhere(packets: list[Publish], data: st.DataObject) -> None:
+    """The same packets come out for any split."""
     stream = b"".join(packet.encode() for packet in packets)
     reader, at, read = PacketReader(), 0, []
     while at < len(stream):

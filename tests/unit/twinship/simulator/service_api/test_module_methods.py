@@ -1,4 +1,4 @@
-"""edgeHub's HTTPS without TLS and without an SDK: who may call whom, and each outcome in HTTP."""
+"""edgeHub's HTTPS API without TLS and SDK: authorization, and the HTTP status of each result."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ B = "/twins/edge/modules/b/methods"
 
 
 class Methods:
-    """Stands for edgeHub."""
+    """A stub of edgeHub."""
 
     def __init__(self) -> None:
         self.outcome: MethodAnswer | Exception = MethodAnswer(207, [1])
@@ -43,19 +43,19 @@ class Methods:
 
 
 class Edge:
-    """The application of device `edge`, beside another edge device."""
+    """The application of device `edge`; there is another edge device too."""
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
         self.methods = Methods()
 
-    def ask(
+    def request(
         self, path: str, body: Any = None, *, method: str = "POST", host: str = HUB, **headers: str
     ) -> tuple[int, Any]:
-        """Status and JSON of the answer to module `a`."""
-        return asyncio.run(self._ask(path, body, method, self._headers(host) | headers))
+        """Status and JSON of the response to module `a`."""
+        return asyncio.run(self._request(path, body, method, self._headers(host) | headers))
 
-    async def _ask(self, path: str, body: Any, method: str, headers: dict[str, str]) -> tuple[int, Any]:
+    async def _request(self, path: str, body: Any, method: str, headers: dict[str, str]) -> tuple[int, Any]:
         application = edge_https(
             self.registry, self.methods, gateway="edge", edges={"edge": GATEWAY, "other": "127.16.0.3"}
         )
@@ -84,9 +84,9 @@ def edge(tmp_path: Path) -> Iterator[Edge]:
 
 @pytest.mark.parametrize("host", [HUB, f"{HUB}:8443", GATEWAY])
 def test_a_token_names_the_hub_or_the_gateway(edge: Edge, host: str) -> None:
-    """As over MQTT (ref 4.2); the answer's own status is inside, HTTP's is 200."""
-    assert edge.ask(B, host=host) == (200, {"status": 207, "payload": [1]})
-    assert edge.ask(B, host="127.16.0.9")[0] == 401
+    """As over MQTT (ref 4.2); HTTP's status is 200, the body has the method's status."""
+    assert edge.request(B, host=host) == (200, {"status": 207, "payload": [1]})
+    assert edge.request(B, host="127.16.0.9")[0] == 401
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,8 @@ def test_a_token_names_the_hub_or_the_gateway(edge: Edge, host: str) -> None:
     ],
 )
 def test_ids_are_decoded_once_with_plus_as_a_space(edge: Edge, path: str, target: str) -> None:
-    """The SDK quotes with '+' for a space (ref 3)."""
-    assert edge.ask(path)[0] == 200
+    """The SDK encodes a space as '+' (ref 3)."""
+    assert edge.request(path)[0] == 200
     assert edge.methods.targets == [target]
 
 
@@ -112,40 +112,40 @@ def test_ids_are_decoded_once_with_plus_as_a_space(edge: Edge, path: str, target
     ],
 )
 def test_failures_have_a_status_and_a_text(edge: Edge, outcome: Exception, status: int, message: str) -> None:
-    """404 and 504, in edgeHub's words."""
+    """404 and 504 with edgeHub's texts."""
     edge.methods.outcome = outcome
-    assert edge.ask(B) == (status, {"message": message})
+    assert edge.request(B) == (status, {"message": message})
 
 
 @pytest.mark.parametrize("path", ["/twins/other/modules/b/methods", "/twins/edge/modules/x%2Fy/methods"])
-def test_what_cannot_be_here_is_not_found(edge: Edge, path: str) -> None:
-    """Another edge device's module, an id that no identity has; edgeHub is not asked."""
-    status, body = edge.ask(path)
+def test_unknown_targets_are_not_found(edge: Edge, path: str) -> None:
+    """A module of another edge device, and an invalid id, are 404 without a call to edgeHub."""
+    status, body = edge.request(path)
     assert (status, body["message"].endswith("not found"), edge.methods.targets) == (404, True, [])
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'{"methodName": 1}', b'{"methodName":"m","payload":NaN}'])
-def test_a_body_that_is_no_call_is_refused(edge: Edge, body: bytes) -> None:
-    """400 with a text; nothing is called."""
-    status, said = edge.ask(B, body)
+def test_an_invalid_body_is_refused(edge: Edge, body: bytes) -> None:
+    """400 with a text; no method is called."""
+    status, said = edge.request(B, body)
     assert (status, bool(said["message"]), edge.methods.targets) == (400, True, [])
 
 
-def test_an_endless_body_is_refused(edge: Edge) -> None:
-    """400 before it is parsed."""
-    assert edge.ask(B, b"x" * 1_100_000)[0] == 400
+def test_a_large_body_is_refused(edge: Edge) -> None:
+    """400 before parsing."""
+    assert edge.request(B, b"x" * 1_100_000)[0] == 400
 
 
 def test_a_removed_caller_is_refused(edge: Edge) -> None:
-    """An identity without keys opens nothing."""
-    assert edge.ask(B, **{"x-ms-edge-moduleId": "edge/gone"})[0] == 401
+    """An identity without keys cannot call."""
+    assert edge.request(B, **{"x-ms-edge-moduleId": "edge/gone"})[0] == 401
 
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [("GET", "/$iothub/websocket", 501), ("POST", "/devices/edge/files", 404), ("GET", B, 404)],
 )
-def test_what_is_not_here_is_named(edge: Edge, method: str, path: str, status: int) -> None:
-    """MQTT over WebSocket is in edgeHub and not here; blob upload is in neither (ref 3)."""
-    got, said = edge.ask(path, b"", method=method)
+def test_unsupported_routes_are_named(edge: Edge, method: str, path: str, status: int) -> None:
+    """MQTT over WebSocket is 501; blob upload, which edgeHub does not have, is 404 (ref 3)."""
+    got, said = edge.request(path, b"", method=method)
     assert (got, said["message"].startswith(f"{method} {path}: ")) == (status, True)

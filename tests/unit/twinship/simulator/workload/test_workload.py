@@ -1,4 +1,4 @@
-"""The workload API, asked over its real unix socket the way the device SDK asks."""
+"""The workload API over its real unix socket, with the requests of the device SDK."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 
 
 def ask(registry: Registry, folder: Path, questions: Callable[[Ask], Awaitable[None]]) -> None:
-    """Serve the module's socket and let `questions` ask it."""
+    """Serve the module's socket while `questions` runs."""
 
     async def run() -> None:
         runner = await serve_workload(registry, folder, MODULE, trust_bundle="PEM")
@@ -59,7 +59,7 @@ def sign_path(registry: Registry, module: str = "camera") -> str:
 
 
 def test_the_trust_bundle_is_the_authoritys_root(registry: Registry, tmp_path: Path) -> None:
-    """GET /trust-bundle answers the PEM that it was given."""
+    """GET /trust-bundle returns the given PEM."""
 
     async def questions(one: Ask) -> None:
         assert await one("GET", "/trust-bundle") == (200, {"certificate": "PEM"})
@@ -68,7 +68,7 @@ def test_the_trust_bundle_is_the_authoritys_root(registry: Registry, tmp_path: P
 
 
 def test_data_is_signed_with_the_primary_key(registry: Registry, tmp_path: Path) -> None:
-    """The digest is HMAC-SHA256 with the module's decoded primary key; the body needs no type."""
+    """The digest is HMAC-SHA256 with the module's decoded primary key; the request needs no content type."""
     keys = registry.keys(MODULE)
     assert keys is not None
     expected = hmac.new(base64.b64decode(keys[0]), b"resource\n1", hashlib.sha256).digest()
@@ -82,7 +82,7 @@ def test_data_is_signed_with_the_primary_key(registry: Registry, tmp_path: Path)
 
 
 def test_a_socket_signs_for_its_own_module_only(registry: Registry, tmp_path: Path) -> None:
-    """Another module's name is forbidden, another generation unknown."""
+    """Another module name is 403; another generation id is 404."""
 
     async def questions(one: Ask) -> None:
         body = {"data": base64.b64encode(b"x").decode()}
@@ -97,8 +97,8 @@ def test_a_socket_signs_for_its_own_module_only(registry: Registry, tmp_path: Pa
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"data": 1}', b'{"data": "%"}', b"\xff"])
-def test_a_bad_body_is_the_callers_fault(registry: Registry, tmp_path: Path, body: bytes) -> None:
-    """Answered 400 with a message."""
+def test_a_bad_body_is_400(registry: Registry, tmp_path: Path, body: bytes) -> None:
+    """The response has a message."""
 
     async def questions(one: Ask) -> None:
         status, answer = await one("POST", sign_path(registry), data=body)
@@ -107,8 +107,8 @@ def test_a_bad_body_is_the_callers_fault(registry: Registry, tmp_path: Path, bod
     ask(registry, tmp_path, questions)
 
 
-def test_what_is_not_here_is_refused_by_name(registry: Registry, tmp_path: Path) -> None:
-    """Unknown versions are 400; the rest of the real API is 501 and says which route."""
+def test_unsupported_routes_and_versions_are_refused_by_name(registry: Registry, tmp_path: Path) -> None:
+    """Unknown versions are 400; other routes of the real API are 501 and named."""
 
     async def questions(one: Ask) -> None:
         assert (await one("GET", "/trust-bundle", params={"api-version": "1999-01-01"}))[0] == 400
@@ -119,7 +119,7 @@ def test_what_is_not_here_is_refused_by_name(registry: Registry, tmp_path: Path)
 
 
 def test_a_socket_left_by_a_killed_hub_is_replaced(registry: Registry, tmp_path: Path) -> None:
-    """The path stays the same over a restart, because running modules hold it."""
+    """The path stays the same after a restart, because running modules use it."""
     socket_path(tmp_path, MODULE).touch()
 
     async def questions(one: Ask) -> None:
@@ -129,8 +129,8 @@ def test_a_socket_left_by_a_killed_hub_is_replaced(registry: Registry, tmp_path:
     assert not socket_path(tmp_path, MODULE).exists()
 
 
-def test_nothing_is_left_of_the_last_socket(registry: Registry, tmp_path: Path) -> None:
-    """Its folder goes with it, and comes again with the next."""
+def test_the_last_socket_removes_its_folder(registry: Registry, tmp_path: Path) -> None:
+    """The next socket creates the folder again."""
     folder = tmp_path / "sockets"
 
     async def questions(one: Ask) -> None:
@@ -145,7 +145,7 @@ def test_nothing_is_left_of_the_last_socket(registry: Registry, tmp_path: Path) 
 def test_the_socket_folder_is_private_short_and_constant(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the length of the simulator's own folder, and the same at each start of it."""
+    """This holds for a long simulator folder too, and at each start."""
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setenv("TMPDIR", str(tmp_path)[:40] if len(str(tmp_path)) > 40 else str(tmp_path))
     long = tmp_path / ("with spaces " * 18)
@@ -161,8 +161,8 @@ def test_the_socket_folder_is_private_short_and_constant(
         socket_folder(tmp_path).rmdir()
 
 
-def test_somebody_elses_folder_is_not_used(tmp_path: Path) -> None:
-    """A folder that others can enter, prepared under our name, is refused with the cure."""
+def test_a_folder_that_others_can_enter_is_not_used(tmp_path: Path) -> None:
+    """If it exists with our name already, the error names the cure."""
     folder = socket_folder(tmp_path)
     folder.chmod(0o755)
     try:

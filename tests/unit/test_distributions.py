@@ -6,6 +6,7 @@ import json
 import re
 import tomllib
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,11 @@ def test_the_lock_covers_every_supported_python() -> None:
     for project in ("pyproject.toml", *(f"{each}/pyproject.toml" for each in ("edgekit", "training"))):
         python = tomllib.loads((ROOT / project).read_text())["project"]["requires-python"]
         assert python == ">=3.11,<3.14", project
+
+
+def test_coverage_measures_packages_that_exist() -> None:
+    """A renamed module must not leave the coverage report unnoticed."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]
+    assert settings["run"]["branch"]
+    assert settings["report"]["fail_under"] >= 95
+    assert [name for name in settings["run"]["source_pkgs"] if find_spec(name) is None] == []

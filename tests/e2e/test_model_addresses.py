@@ -241,7 +241,7 @@ def test_every_bad_address_has_its_code_and_the_good_model_keeps_running(tmp_pat
         found: dict[str, tuple[str, str, int]] = {}
         for name, (source, _, _) in REFUSED.items():
             found[name] = device.refused(source)
-        assert found == {name: (S.REFUSED, code, asked) for name, (_, code, asked) in REFUSED.items()}
+        assert found == {name: (S.REFUSED, code, requests) for name, (_, code, requests) in REFUSED.items()}
         check_size_limit(device)
         check_store(device)
 
@@ -278,7 +278,7 @@ def check_resumed(server: ModelServer) -> None:
     first, *others = server.asked
     assert "Range" not in first
     assert others
-    assert {(asked["Range"], asked["If-Range"]) for asked in others} == {(f"bytes={CUT_AFTER}-", '"one"')}
+    assert {(head["Range"], head["If-Range"]) for head in others} == {(f"bytes={CUT_AFTER}-", '"one"')}
 
 
 def check_unknown_name(device: DownloadingDevice) -> None:

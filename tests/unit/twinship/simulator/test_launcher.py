@@ -1,4 +1,4 @@
-"""The whole simulator as processes: hub and small stand-in modules, started, killed, redeployed and ended."""
+"""The whole simulator as processes: hub and small stub modules start, crash, change and end."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ while True:
 
 @pytest.fixture
 def template(tmp_path: Path) -> Path:
-    """A project with two stand-in modules, first and second."""
+    """A project with two stub modules, first and second."""
     for name in ("first", "second"):
         (tmp_path / "library" / name).mkdir(parents=True)
         (tmp_path / "library" / name / "__init__.py").touch()
@@ -58,7 +58,7 @@ def template(tmp_path: Path) -> Path:
 
 
 def content(tmp_path: Path, **env: str) -> dict[str, Any]:
-    """modulesContent with both; `env` goes to the first."""
+    """modulesContent with both modules; the first gets `env`."""
     library = {"PYTHONPATH": {"value": str(tmp_path / "library")}}
     given = {name: {"value": value} for name, value in env.items()}
     modules = {
@@ -75,13 +75,13 @@ def content(tmp_path: Path, **env: str) -> dict[str, Any]:
 
 
 def settings(project: Path, **changes: Any) -> SimulatorSettings:
-    """For the template at `project`, in the folder sim beside it."""
+    """Settings for the template at `project`; the folder is sim next to it."""
     given = {"template": project, "folder": project.parent / "sim", "environment": {}, **changes}
     return SimulatorSettings(**given)
 
 
 def events(template: Path) -> list[str]:
-    """What the modules said, without their pids."""
+    """The output of the modules without their pids."""
     path = template.parent / "sim" / "modules" / "events"
     return [line.rpartition(" ")[0] for line in path.read_text().splitlines()] if path.exists() else []
 
@@ -94,7 +94,7 @@ def wait_for(condition: Callable[[], Any], what: str) -> None:
 
 
 def ask(simulator: Simulator, method: str, *path: str, body: object = None) -> Any:
-    """Ask the hub's REST API."""
+    """Call the hub's REST API."""
 
     async def one() -> Any:
         connection = ConnectionString.parse(simulator.connection_string)
@@ -114,7 +114,7 @@ def reported(simulator: Simulator) -> dict[str, Any]:
 
 @pytest.fixture
 def script(template: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
-    """Starts another process that simulates until Enter, with modules; ended at the end of the test."""
+    """Starts another process that runs the simulator with modules until Enter; the fixture ends it."""
     code = f"""
 import sys
 from pathlib import Path
@@ -149,13 +149,13 @@ with Simulator(SimulatorSettings(template, template.parent / "sim", {{}})) as si
 
 
 def processes(template: Path) -> dict[str, ProcessId]:
-    """What the simulator has recorded."""
+    """The recorded processes."""
     kept = json.loads((template.parent / "sim" / "processes.json").read_text())["processes"]
     return {name: ProcessId(**process) for name, process in kept.items()}
 
 
-def test_modules_run_in_the_manifests_order(template: Path) -> None:
-    """Started by startupOrder; ended in the opposite order; afterwards nothing is left but files to read."""
+def test_modules_start_in_startup_order(template: Path) -> None:
+    """They end in the opposite order; afterwards only files remain."""
     with Simulator(settings(template)) as simulator:
         simulator.start_modules()
         wait_for(lambda: len(events(template)) == 2, "both modules")
@@ -175,8 +175,8 @@ def test_modules_run_in_the_manifests_order(template: Path) -> None:
     assert {"logs", "modules", "upstream.jsonl", "ca.pem", "service.env", "hub.sqlite"} <= left
 
 
-def test_modules_get_what_edge_agent_sets(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ref 1.1 over the manifest's env over a handful of the agent's own variables; no proxy, no secret."""
+def test_modules_get_edge_agents_environment(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ref 1.1 over the manifest's env over a few inherited variables; no proxy, no secret."""
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy")
     monkeypatch.setenv("https_proxy", "http://proxy")
     monkeypatch.setenv("SECRET", "x")
@@ -207,7 +207,7 @@ def test_modules_get_what_edge_agent_sets(template: Path, monkeypatch: pytest.Mo
 
 
 def test_a_module_may_be_left_out(template: Path) -> None:
-    """It gets an identity and an environment, and somebody else starts it."""
+    """It gets an identity and an environment, but the simulator does not start it."""
     with Simulator(settings(template, leave_out=frozenset({"first"}))) as simulator:
         simulator.start_modules()
         assert list(simulator.states()) == ["second"]
@@ -247,7 +247,7 @@ def method(simulator: Simulator, name: str, payload: object = None) -> Any:
 
 
 def test_edge_agents_methods(template: Path) -> None:
-    """ping answers; RestartModule ends a module in order and starts it, uncounted; GetModuleLogs gives lines.
+    """ping answers; RestartModule restarts a module without counting it; GetModuleLogs returns lines.
 
     Also after the hub was killed, which carries the calls. What is unknown or not here is refused by name.
     """
@@ -283,8 +283,8 @@ def test_edge_agents_methods(template: Path) -> None:
             assert (refused["status"], said in refused["payload"]["message"]) == (status, True), refused
 
 
-def test_modules_get_the_proxy_where_443_is_taken(template: Path) -> None:
-    """`https_proxy` leads to the CONNECT listener, and nothing is excepted from it."""
+def test_modules_get_the_proxy_if_443_is_taken(template: Path) -> None:
+    """`https_proxy` is the CONNECT proxy, and there is no `no_proxy`."""
     hub, gateway = free_addresses(2, (8883, 8443))
     with contextlib.ExitStack() as running:
         with contextlib.suppress(PermissionError):
@@ -295,8 +295,8 @@ def test_modules_get_the_proxy_where_443_is_taken(template: Path) -> None:
     assert "no_proxy" not in environment
 
 
-def test_a_killed_hub_comes_back_alone(template: Path) -> None:
-    """Same addresses, same keys, same sockets; the modules never notice a restart of their own."""
+def test_a_killed_hub_restarts_without_its_modules(template: Path) -> None:
+    """Addresses, keys and sockets stay the same, and the modules keep running."""
     with Simulator(settings(template)) as simulator:
         simulator.start_modules()
         wait_for(lambda: len(events(template)) == 2, "both modules")
@@ -312,8 +312,8 @@ def test_a_killed_hub_comes_back_alone(template: Path) -> None:
         wait_for(lambda: reported(simulator)["systemModules"]["edgeHub"]["restartCount"] == 1, "the report")
 
 
-def test_a_later_deployment_is_followed(template: Path) -> None:
-    """What changed is restarted, what is gone is stopped, what stayed runs on, and the report follows."""
+def test_a_later_deployment_is_applied(template: Path) -> None:
+    """Changed modules restart, removed ones stop, unchanged ones run on, and the report is updated."""
     with Simulator(settings(template)) as simulator:
         simulator.start_modules()
         wait_for(lambda: len(events(template)) == 2, "both modules")
@@ -331,7 +331,7 @@ def test_a_later_deployment_is_followed(template: Path) -> None:
 
 
 def test_a_killed_agent_leaves_no_orphan(template: Path, script: Callable[[], subprocess.Popen[str]]) -> None:
-    """kill -9: hub and modules are gone, and the next simulator in the folder starts and cleans up."""
+    """After kill -9 hub and modules end, and the next simulator in the folder starts and cleans up."""
     process = script()
     wait_for(lambda: len(events(template)) == 2, "both modules")
     running = processes(template)
@@ -345,8 +345,8 @@ def test_a_killed_agent_leaves_no_orphan(template: Path, script: Callable[[], su
     assert not sockets.exists()
 
 
-def test_what_a_killed_agent_left_is_ended(template: Path) -> None:
-    """Should a process of the last time still run, it is ended before anything is started."""
+def test_leftover_processes_are_ended_at_the_start(template: Path) -> None:
+    """A process of the previous run ends before the simulator starts others."""
     left = subprocess.Popen(
         [sys.executable, "-S", "-c", "import time; time.sleep(60)"], start_new_session=True
     )
@@ -360,7 +360,7 @@ def test_what_a_killed_agent_left_is_ended(template: Path) -> None:
 
 
 def test_ctrl_c_ends_everything_in_order(template: Path, script: Callable[[], subprocess.Popen[str]]) -> None:
-    """The terminal's signal reaches the agent's group only; it ends modules first, the hub last."""
+    """The terminal's signal reaches only the agent's group; the agent ends modules first, the hub last."""
     process = script()
     wait_for(lambda: len(events(template)) == 2, "both modules")
     running = processes(template)
@@ -372,7 +372,7 @@ def test_ctrl_c_ends_everything_in_order(template: Path, script: Callable[[], su
 
 
 def test_a_second_ctrl_c_does_not_wait(template: Path, script: Callable[[], subprocess.Popen[str]]) -> None:
-    """A module that ignores SIGTERM holds up the first for its grace; the second ends everything at once."""
+    """A module that ignores SIGTERM delays the first Ctrl-C; the second ends everything at once."""
     template.write_text(json.dumps({"modulesContent": content(template.parent, STUBBORN="1")}))
     process = script()
     wait_for(lambda: len(events(template)) == 2, "both modules")
@@ -387,7 +387,7 @@ def test_a_second_ctrl_c_does_not_wait(template: Path, script: Callable[[], subp
 
 
 def test_a_folder_holds_one_simulator(template: Path, script: Callable[[], subprocess.Popen[str]]) -> None:
-    """The second is told the pid of the first, and the first goes on."""
+    """The error of the second names the pid of the first, which keeps running."""
     process = script()
     with pytest.raises(SimulatorError, match=f"pid {process.pid}"), Simulator(settings(template)):
         pass
@@ -395,7 +395,7 @@ def test_a_folder_holds_one_simulator(template: Path, script: Callable[[], subpr
 
 
 def test_addresses_and_keys_stay_with_the_folder(template: Path) -> None:
-    """What people wrote down stays true over a restart of the simulator."""
+    """They are the same after a restart of the simulator."""
     kept = []
     for _ in range(2):
         with Simulator(settings(template)) as simulator:
@@ -404,7 +404,7 @@ def test_addresses_and_keys_stay_with_the_folder(template: Path) -> None:
 
 
 def test_a_long_folder_with_spaces_works(template: Path) -> None:
-    """200 characters are too long for a unix socket, which is elsewhere."""
+    """200 characters are too long for a unix socket, so sockets are in another folder."""
     folder = template.parent / ("long path " * 20)
     with Simulator(settings(template, folder=folder)) as simulator:
         simulator.start_modules()
@@ -412,7 +412,7 @@ def test_a_long_folder_with_spaces_works(template: Path) -> None:
 
 
 def test_a_taken_address_is_named(template: Path) -> None:
-    """One line: which address and port, who is there, and the cure."""
+    """One line names address, port, holder and cure."""
     hub, gateway = free_addresses(2, (8883, 8443))
     asked = settings(template, addresses=Addresses(hub, gateway))
     with (
@@ -436,15 +436,15 @@ def test_a_taken_address_is_named(template: Path) -> None:
     ],
 )
 def test_a_bad_start_leaves_nothing(template: Path, changes: dict[str, Any], said: str) -> None:
-    """One line says what is wrong; no process, no socket, no lock stays."""
+    """The error is one line; no process, socket or lock remains."""
     with pytest.raises(SimulatorError, match=said), Simulator(settings(template, **changes)):
         pass
     with Simulator(settings(template)):
         pass
 
 
-def test_a_hub_that_cannot_start_says_why(template: Path) -> None:
-    """The hub's own last line is the error."""
+def test_a_hub_that_cannot_start_names_the_reason(template: Path) -> None:
+    """The last line of the hub's log is the error."""
     folder = template.parent / "sim"
     folder.mkdir()
     (folder / "hub.sqlite").write_text("this is no database, and it is long enough to be looked at")

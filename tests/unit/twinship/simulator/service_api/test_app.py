@@ -1,4 +1,4 @@
-"""The service REST API without TLS and without an SDK: who may call, which status, which error, when."""
+"""The service REST API without TLS and SDK: authorization, statuses, errors, and responses after commits."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EDGE = Identity("edge")
 
 @dataclass
 class Methods:
-    """Stands for edgeHub: what it answers to a method call, and with what it was called."""
+    """A stub of edgeHub: its answer to a method call, and the recorded calls."""
 
     outcome: MethodAnswer | Exception = field(default_factory=lambda: MethodAnswer(200, None))
     calls: list[tuple[Any, ...]] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Methods:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: status, JSON (None for an empty body), and the name in the error header."""
+    """A response: status, JSON (None for an empty body), and the name in the error header."""
 
     status: int
     body: Any
@@ -69,7 +69,7 @@ Call = Callable[..., Coroutine[Any, Any, Answer]]
 
 
 class Service:
-    """The application on a loopback socket; `run` hands a signed call to a coroutine."""
+    """The application on a loopback socket; `run` passes a function for signed calls to a coroutine."""
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
@@ -141,7 +141,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
         ("SharedAccessSignature sr=\xff&sig=a&se=9999", 401),
     ],
 )
-def test_only_a_good_token_of_a_policy_opens_the_service(service: Service, token: str, status: int) -> None:
+def test_only_a_valid_token_of_a_policy_is_accepted(service: Service, token: str, status: int) -> None:
     """Audience without its port, key of the policy that skn names, not expired (ref 5.1, statement 85)."""
     answer = service.once("GET", "/devices/edge", token=token)
     assert answer.status == status
@@ -149,8 +149,8 @@ def test_only_a_good_token_of_a_policy_opens_the_service(service: Service, token
     assert KEY not in str(answer.body)
 
 
-def test_bytes_that_are_no_text_open_nothing(service: Service) -> None:
-    """A header may hold any byte: 401, as for any other token that is none."""
+def test_a_header_that_is_not_text_is_401(service: Service) -> None:
+    """A header may contain any byte; such a token is invalid."""
 
     async def run() -> bytes:
         server = TestServer(service_api(service.registry, service.methods, {"iothubowner": [KEY]}))
@@ -168,8 +168,8 @@ def test_bytes_that_are_no_text_open_nothing(service: Service) -> None:
     assert asyncio.run(run()) == b"HTTP/1.1 401 Unauthorized\r\n"
 
 
-def test_a_device_token_opens_its_modules_only(service: Service) -> None:
-    """Without skn: `/devices/{d}/modules/*` of that device (statement 92), and no more."""
+def test_a_device_token_is_valid_for_its_modules_only(service: Service) -> None:
+    """Without skn only `/devices/{d}/modules/*` of that device is allowed (statement 92)."""
     keys = service.registry.keys(EDGE)
     assert keys is not None
     tokens = [sas.sign(key, f"{HUB}/devices/edge", 2000) for key in keys]
@@ -192,8 +192,8 @@ def test_a_device_token_opens_its_modules_only(service: Service) -> None:
     service.run(conversation)
 
 
-def test_the_version_of_the_api_must_be_named(service: Service) -> None:
-    """Its value is free, its absence an error."""
+def test_the_api_version_is_required(service: Service) -> None:
+    """Any value is accepted; a missing one is an error."""
     assert service.once("GET", "/devices/edge?x=1").error == "InvalidProtocolVersion"
 
 
@@ -201,7 +201,7 @@ def test_the_version_of_the_api_must_be_named(service: Service) -> None:
 
 
 def test_success_has_the_exact_status_that_the_sdk_accepts(service: Service) -> None:
-    """200 for a device (201 raises), 200 for a module, 204 and nothing for deletes and deployments (78)."""
+    """200 for a device (201 raises) and a module; 204 without a body for deletes and deployments (78)."""
     content = {
         "modulesContent": {
             "$edgeAgent": {"properties.desired": {"schemaVersion": "1.1"}},
@@ -262,24 +262,24 @@ def test_success_has_the_exact_status_that_the_sdk_accepts(service: Service) -> 
         ("POST", "/edge-agent/edge", {}, 404, "GenericNotFound"),
     ],
 )
-def test_refusals_are_in_the_services_own_words(
+def test_errors_have_the_services_format(
     service: Service, method: str, path: str, body: Any, status: int, error: str
 ) -> None:
-    """Status, name in the header, and the name again in Message (ref 5.1, 5.4)."""
+    """Status, the name in the header, and the name in Message (ref 5.1, 5.4)."""
     answer = service.once(method, path, body)
     assert (answer.status, answer.error) == (status, error)
     assert answer.body["Message"].startswith(f"ErrorCode:{error};")
     assert answer.body["ExceptionMessage"].startswith("Tracking ID:")
 
 
-def test_a_body_beyond_reason_is_refused(service: Service) -> None:
-    """413, and nothing of it is parsed."""
+def test_a_body_that_is_too_large_is_refused(service: Service) -> None:
+    """413 before parsing."""
     answer = service.once("PATCH", "/twins/edge", io.BytesIO(b"x" * 3_000_000))
     assert (answer.status, answer.error) == (413, "MessageTooLarge")
 
 
-def test_what_is_not_done_is_named(service: Service) -> None:
-    """501 says what is not in the simulator."""
+def test_unsupported_features_are_named(service: Service) -> None:
+    """501 names the feature."""
     assert "not in this simulator: jobs" in service.once("POST", "/jobs/create", {}).body["Message"]
 
 
@@ -288,7 +288,7 @@ def test_what_is_not_done_is_named(service: Service) -> None:
 
 @pytest.mark.parametrize("quote", ['"', ""])
 def test_etags_are_accepted_with_and_without_quotes(service: Service, quote: str) -> None:
-    """Statement 83, for devices and for twins; a stale one is 412 (statement 80)."""
+    """Statement 83, for devices and twins; an old etag is 412 (statement 80)."""
 
     async def conversation(call: Call) -> None:
         for path in ("/devices/edge", "/twins/edge"):
@@ -306,8 +306,8 @@ def test_etags_are_accepted_with_and_without_quotes(service: Service, quote: str
 # what is shown
 
 
-def test_identities_are_shown_whole(service: Service) -> None:
-    """A device with keys, status, capabilities; modules too; connected as edgeHub says (ref 5.3)."""
+def test_identities_have_all_fields(service: Service) -> None:
+    """Devices and modules with keys, status, capabilities, and edgeHub's connection state (ref 5.3)."""
 
     async def conversation(call: Call) -> None:
         device = (await call("GET", "/devices/edge")).body
@@ -327,7 +327,7 @@ def test_identities_are_shown_whole(service: Service) -> None:
 
 
 def test_twins_merge_and_replace(service: Service) -> None:
-    """PATCH merges and deletes nulls, PUT drops what it does not mention (statement 81)."""
+    """PATCH merges and deletes nulls; PUT removes fields that it does not contain (statement 81)."""
 
     async def conversation(call: Call) -> None:
         path = "/twins/edge/modules/camera"
@@ -347,8 +347,8 @@ def test_twins_merge_and_replace(service: Service) -> None:
 
 
 @pytest.mark.parametrize("name", ["a b", "$edgeAgent", "x%25y", "q:r.s_t-U", "p+q"])
-def test_ids_arrive_as_they_were_meant(service: Service, name: str) -> None:
-    """Percent-encoded or not, `$` and `+` included (ref 5.2)."""
+def test_ids_are_decoded(service: Service, name: str) -> None:
+    """With and without percent-encoding, also `$` and `+` (ref 5.2)."""
     from urllib.parse import quote
 
     async def conversation(call: Call) -> None:
@@ -365,7 +365,7 @@ def test_ids_arrive_as_they_were_meant(service: Service, name: str) -> None:
 
 
 def test_a_query_is_answered_in_pages(service: Service) -> None:
-    """As many rows as x-ms-max-item-count says; whole twins or columns; a bad count or page is refused."""
+    """x-ms-max-item-count limits the rows; rows are twins or columns; a bad count or page is refused."""
 
     async def conversation(call: Call) -> None:
         body = {"query": "SELECT deviceId, moduleId FROM devices.modules"}
@@ -383,8 +383,8 @@ def test_a_query_is_answered_in_pages(service: Service) -> None:
     service.run(conversation)
 
 
-def test_the_sdk_is_told_that_there_are_no_jobs_and_no_feedback(service: Service) -> None:
-    """An object and an empty answer, the shapes that it accepts (statement 86)."""
+def test_jobs_and_feedback_are_empty(service: Service) -> None:
+    """An object and an empty response, the formats that the SDK accepts (statement 86)."""
     assert service.once("GET", "/jobs/v2/query").body["items"] == []
     assert service.once("GET", "/messages/serviceBound/feedback") == Answer(204, None, None)
 
@@ -392,8 +392,8 @@ def test_the_sdk_is_told_that_there_are_no_jobs_and_no_feedback(service: Service
 # configurations
 
 
-def test_a_configuration_is_kept_shown_and_removed(service: Service) -> None:
-    """Any id that IoT Hub allows arrives as it was meant; metrics are the rows of their queries."""
+def test_a_configuration_is_created_shown_and_deleted(service: Service) -> None:
+    """Every id that IoT Hub allows works; metrics count the rows of their queries."""
 
     async def conversation(call: Call) -> None:
         path = "/configurations/a%25b%23c%3Fd$1"
@@ -415,8 +415,8 @@ def test_a_configuration_is_kept_shown_and_removed(service: Service) -> None:
     service.run(conversation)
 
 
-def test_an_automatic_deployment_is_in_the_twin_when_the_answer_leaves(service: Service) -> None:
-    """What a change of tags sets off is done before its answer; one device's own deployment is void then."""
+def test_an_automatic_deployment_is_applied_before_the_response(service: Service) -> None:
+    """A change of tags applies it at once; a deployment to the device alone then has no effect."""
 
     async def conversation(call: Call) -> None:
         content = {
@@ -443,8 +443,8 @@ def test_an_automatic_deployment_is_in_the_twin_when_the_answer_leaves(service: 
 # bulk
 
 
-def test_a_bulk_call_does_what_it_can(service: Service) -> None:
-    """Each entry is tried; those that fail are listed with the service's name for it (ref 5.2)."""
+def test_a_bulk_call_tries_every_entry(service: Service) -> None:
+    """The result lists the failed entries with the service's error names (ref 5.2)."""
     service.registry.create(Identity("old"))
     entries = [
         {"id": "new", "importMode": "create", "tags": {"floor": 2}},
@@ -471,7 +471,7 @@ def test_a_bulk_call_does_what_it_can(service: Service) -> None:
 
 
 def test_a_bulk_call_without_failures_is_200(service: Service) -> None:
-    """And says so."""
+    """isSuccessful is true."""
     answer = service.once("POST", "/devices", [{"id": "edge", "importMode": "delete"}])
     assert (answer.status, answer.body) == (200, {"isSuccessful": True, "errors": [], "warnings": []})
 
@@ -479,8 +479,8 @@ def test_a_bulk_call_without_failures_is_200(service: Service) -> None:
 # methods
 
 
-def test_a_method_call_is_passed_on_and_answered(service: Service) -> None:
-    """Name, payload and time-outs arrive; 30 s and 0 s when not given; an empty text is a payload (76)."""
+def test_a_method_call_is_forwarded_and_answered(service: Service) -> None:
+    """Name, payload and time-outs (default 30 s and 0 s) arrive; an empty text is a payload (76)."""
     service.methods.outcome = MethodAnswer(207, [1, None])
     path = "/twins/edge/modules/camera/methods"
     answer = service.once("POST", path, {"methodName": "pause", "payload": ""})
@@ -505,7 +505,7 @@ def test_a_method_call_is_passed_on_and_answered(service: Service) -> None:
         (NoAnswer("x"), 504, "GatewayTimeout", 504101),
     ],
 )
-def test_a_method_that_fails_says_so_inside_message(
+def test_a_failed_method_has_its_error_in_message(
     service: Service, outcome: Exception, status: int, error: str, code: int
 ) -> None:
     """Direct methods put JSON with errorCode into Message (ref 5.1, statement 88)."""
@@ -527,7 +527,7 @@ def test_a_method_that_fails_says_so_inside_message(
     ],
 )
 def test_a_method_call_beyond_a_limit_is_refused(service: Service, body: dict[str, Any]) -> None:
-    """100 characters, 128 KiB of JSON, 5 to 300 s (ref 5.4); nothing is called."""
+    """100 characters, 128 KiB of JSON, 5 to 300 s (ref 5.4); no method is called."""
     answer = service.once("POST", "/twins/edge/modules/camera/methods", body)
     assert (answer.status, answer.error, service.methods.calls) == (400, "ArgumentInvalid", [])
 
@@ -541,8 +541,8 @@ def test_the_largest_payload_passes(service: Service) -> None:
 # order of things
 
 
-def test_a_change_is_answered_after_it_is_stored(service: Service) -> None:
-    """No answer leaves before the store has committed."""
+def test_a_change_is_answered_after_the_commit(service: Service) -> None:
+    """No response leaves before the store has committed."""
     store, after_commit = service.registry.store, service.registry.store.after_commit
     order: list[str] = []
 
@@ -568,7 +568,7 @@ def test_a_change_is_answered_after_it_is_stored(service: Service) -> None:
 
 
 def test_the_agent_waits_for_a_deployment(service: Service) -> None:
-    """A call for what comes after the present version is answered when there is something, at once."""
+    """A request for a later version is answered as soon as there is one."""
 
     async def conversation(call: Call) -> None:
         agent = Identity("edge", "$edgeAgent")
@@ -590,8 +590,8 @@ def test_the_agent_waits_for_a_deployment(service: Service) -> None:
 
 
 @pytest.mark.parametrize("path", ["/edge-agent/edge?after=9&", "/edge-agent/edge/methods?"])
-def test_a_waiting_agent_does_not_hold_up_the_end(service: Service, path: str) -> None:
-    """At shutdown every waiting call is answered: nothing new."""
+def test_a_waiting_agent_does_not_delay_the_shutdown(service: Service, path: str) -> None:
+    """At shutdown every waiting request gets 204."""
 
     async def run() -> None:
         server = TestServer(service_api(service.registry, service.methods, {"iothubowner": [KEY]}))
@@ -612,7 +612,7 @@ def test_a_waiting_agent_does_not_hold_up_the_end(service: Service, path: str) -
 
 
 def test_the_agent_fetches_its_method_calls_and_answers_them(service: Service) -> None:
-    """Each goes out once, whatever asks first; an answer that nobody waits for is accepted and forgotten."""
+    """Each call is fetched once; an answer without a waiting caller is accepted and ignored."""
 
     async def conversation(call: Call) -> None:
         path, fetch = "/twins/edge/modules/$edgeAgent/methods", "/edge-agent/edge/methods"
@@ -640,7 +640,7 @@ def test_the_agent_fetches_its_method_calls_and_answers_them(service: Service) -
 def test_an_agent_that_fetches_nothing_is_not_online(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """404103; the call is forgotten, and the agent that comes later does not get it."""
+    """404103; the call is dropped, and a later agent does not get it."""
     monkeypatch.setattr(edge_agent, "FETCHED_WITHIN_S", 0.01)
     monkeypatch.setattr(edge_agent_api, "WAIT_S", 0.01)
 
@@ -653,7 +653,7 @@ def test_an_agent_that_fetches_nothing_is_not_online(
 
 
 def test_the_agent_reports(service: Service) -> None:
-    """Its PATCH merges into what `$edgeAgent` reports; a body that a twin cannot hold is refused."""
+    """PATCH merges into the reported properties of `$edgeAgent`; an invalid body is refused."""
 
     async def conversation(call: Call) -> None:
         assert (await call("PATCH", "/edge-agent/edge", {"version": {"version": "1"}})).status == 204

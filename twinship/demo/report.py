@@ -164,8 +164,8 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def _accuracy(answers: Iterable[Answer], truths: Mapping[FrameKey, str | None]) -> float | None:
-    judged = [answer.label == truths[answer.key] for answer in answers if truths[answer.key] is not None]
-    return sum(judged) / len(judged) if judged else None
+    right = [answer.label == truths[answer.key] for answer in answers if truths[answer.key] is not None]
+    return sum(right) / len(right) if right else None
 
 
 def _latency(

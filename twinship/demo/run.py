@@ -17,12 +17,12 @@ from twinship.demo.show import Screen
 from twinship.demo.watch import Watch
 from twinship.fleet import connection as connections
 from twinship.fleet import keys
-from twinship.fleet.publish import PublishResult, publish
+from twinship.fleet.publish import publish
 from twinship.fleet.service import ServiceHub
 from twinship.simulator import Simulator, SimulatorSettings
 
 DEVICE = "twinship"
-#: The conditions of the figures, so that nobody takes them for figures of a real edgeHub.
+#: The conditions of the figures, which are not those of a real edgeHub.
 PROFILE = {"hub": "simulator", "delivery_window": 1, "durability": "normal"}
 SILENCE_S = 20.0  # without an answer: there will be none
 CLOSING_S = 10.0  # for the modules' last messages
@@ -87,7 +87,7 @@ class Run:
         self._patch(hub, "camera_sim", {"camera": self._camera(paused=True)})
         simulator.start_modules()
         self.screen.step("camera_sim and inference run on the unmodified Azure SDK over TLS")
-        self._publish(hub, self.data.models[0], until_active=False)
+        self._publish(hub, self.data.models[0])
         watch = Watch(endpoints.upstream)
         try:
             with self.screen.frames(self.settings.frames):
@@ -110,9 +110,9 @@ class Run:
         with ServiceHub(hub) as service:
             service.patch_desired(DEVICE, module, patch, "*")
 
-    def _publish(self, hub: connections.Connection, model: Path, *, until_active: bool) -> PublishResult:
+    def _publish(self, hub: connections.Connection, model: Path) -> None:
         key = keys.signing_key(self.settings.folder / "keys")
-        result = publish(hub, model, key, DEVICE, "inference", wait_s=VERDICT_S, until_active=until_active)
+        result = publish(hub, model, key, DEVICE, "inference", wait_s=VERDICT_S, until_active=False)
         if not result.ok:
             error = result.verdict.error
             why = f"{error.code}: {error.message}" if error else f"no verdict within {VERDICT_S:.0f} s"
@@ -121,7 +121,6 @@ class Run:
             f"{result.ref} shipped by module twin: {result.ref.size:,} bytes, "
             f"in use after {result.waited_s:.1f} s"
         )
-        return result
 
     def _wait_frames(self, hub: connections.Connection, watch: Watch) -> None:
         """Wait until every frame is answered, or none for SILENCE_S, or until Ctrl-C."""
@@ -144,7 +143,7 @@ class Run:
 
         def ship() -> None:
             try:
-                self._publish(hub, self.data.models[1], until_active=False)
+                self._publish(hub, self.data.models[1])
             except Exception as error:
                 failures.append(error)
 

@@ -1,4 +1,4 @@
-"""A device for tests: a real Reconciler with real child processes, a twin in memory, a publisher with keys."""
+"""A device for tests: the real Reconciler with child processes, a twin in memory, a publisher with keys."""
 
 import base64
 import hashlib
@@ -19,7 +19,7 @@ from tests.models import LABELS, quadrant, tiny_artefact
 
 PATIENCE_S = 60.0
 PASS = """echo '{"proved": {"runtime": "none", "load_ms": 1, "p50_ms": 1, "p95_ms": 1}}'"""
-#: A proof that lets everything pass: for tests of what comes after it, as it takes a millisecond.
+#: A proof that always passes and takes a millisecond.
 BLIND = ReconcilerSettings(probation_frames=5, proof_command=("/bin/sh", "-c", PASS))
 #: The real proof, and a short probation.
 PROVING = ReconcilerSettings(probation_frames=5)
@@ -27,7 +27,7 @@ PROVING = ReconcilerSettings(probation_frames=5)
 
 @dataclass(frozen=True)
 class Publisher:
-    """Who signs models; a fixed seed gives a fixed key."""
+    """Signs models; a fixed seed gives a fixed key."""
 
     seed: int = 1
 
@@ -41,7 +41,7 @@ class Publisher:
 
     @property
     def trusted(self) -> str:
-        """What MODEL_TRUSTED_KEYS holds."""
+        """The value of MODEL_TRUSTED_KEYS."""
         return f"{key_id(self.public)}:{base64.b64encode(self.public).decode()}"
 
     @property
@@ -66,7 +66,7 @@ class Publisher:
 
 
 def merge(document: dict[str, Any], patch: Mapping[str, Any]) -> None:
-    """What the hub does with a reported patch."""
+    """Merge a reported patch as the hub does."""
     for key, value in patch.items():
         if isinstance(value, Mapping):
             inner = document.setdefault(key, {})
@@ -81,7 +81,7 @@ def merge(document: dict[str, Any], patch: Mapping[str, Any]) -> None:
 
 @dataclass
 class Device:
-    """One module process's worth of delivery; with `with`, it is started and stopped."""
+    """The reconciler of one module process; `with` starts and stops it."""
 
     folder: Path
     keyring: Keyring = field(default_factory=lambda: Publisher().keyring)
@@ -119,7 +119,7 @@ class Device:
             self._changed.notify_all()
 
     def wait(self, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-        """Until the reported side is so; returns modelStatus."""
+        """Wait until the reported properties fulfil `holds`; returns modelStatus."""
         with self._changed:
             if not self._changed.wait_for(lambda: holds(self.reported), PATIENCE_S):
                 raise AssertionError(f"still {self.reported}")
@@ -127,7 +127,7 @@ class Device:
             return status
 
     def until(self, state: ModelState) -> dict[str, Any]:
-        """Until the device has answered the last wish with this state."""
+        """Wait until the device has answered the last section with this state."""
         return self.wait(
             lambda twin: (
                 twin.get("modelStatus", {}).get("state") == state
@@ -140,7 +140,7 @@ class Device:
         self.reconciler.section(section, self.version)
 
     def install(self, section: object) -> Running:
-        """Wish for it and let it pass probation."""
+        """Set the section and let its model pass probation."""
         self.section(section)
         self.until(ModelState.PROBATION)
         self.answer(self.settings.probation_frames)
@@ -154,23 +154,23 @@ class Device:
         return running
 
     def answer(self, frames: int, invoke_ms: float = 0.1) -> None:
-        """Frames that the model on duty answers."""
+        """Let the serving model answer frames."""
         for _ in range(frames):
             self.reconciler.answered(self.running, invoke_ms)
 
     def classify(self, place: int = 0) -> str:
-        """What the model on duty really says."""
+        """The label that the serving model gives."""
         return LABELS[int(self.running.engine.infer(quadrant(place)).argmax())]
 
     def active(self) -> str:
-        """The version on duty, or nothing."""
+        """The version of the serving model, or an empty text."""
         running = self.reconciler.current
         return running.ref.version if running else ""
 
 
 def eventually(holds: Callable[[], object]) -> None:
-    """For what no report tells."""
+    """Wait for something that is not reported."""
     deadline = time.monotonic() + PATIENCE_S
     while not holds():
-        assert time.monotonic() < deadline, "it never came"
+        assert time.monotonic() < deadline, "time-out"
         time.sleep(0.005)

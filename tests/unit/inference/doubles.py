@@ -1,4 +1,4 @@
-"""In-memory stand-ins for the two rooms that the frame path talks to, and frames to feed it."""
+"""In-memory doubles of hub and reconciler, and frames, for tests of the frame path."""
 
 import json
 import threading
@@ -32,7 +32,7 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def frame(seq: int = 0, *, place: int = 0, camera: str = "camera", run: str = RUN) -> Frame:
-    """A raw frame of this boot that the tiny model answers with LABELS[place]."""
+    """A raw frame of this boot, which the tiny model classifies as LABELS[place]."""
     pixels = tiny_model.band(place)
     now = mono_ns()
     return Frame(
@@ -64,7 +64,7 @@ class Sent:
 
 @dataclass
 class FakeHub:
-    """The narrow surface of edgekit's Hub: an outbox that a test can read, block and bound."""
+    """The part of edgekit's Hub that inference uses: a test can read, block and limit its outbox."""
 
     inputs: Mapping[str, Callable[[Message, int], None]] = field(default_factory=dict)
     on_twin: Callable[[Twin], None] = lambda twin: None
@@ -88,7 +88,7 @@ class FakeHub:
         return True
 
     def store(self) -> None:
-        """PUBACK everything that is sent."""
+        """Acknowledge (PUBACK) all sent messages."""
         for each in list(self.sent):
             on_stored, each.on_stored = each.on_stored, None
             if on_stored is not None:
@@ -107,16 +107,16 @@ class FakeHub:
         return [each.body for each in self.sent if each.output == output]
 
     def wait_for(self, what: Callable[[], bool]) -> None:
-        """Until a message or report makes this true; the test fails if none does."""
+        """Wait until a message or report makes this true; fail if none does."""
         with self.changed:
-            assert self.changed.wait_for(what, WAIT_S), "nothing came"
+            assert self.changed.wait_for(what, WAIT_S), "time-out"
 
     def as_hub(self) -> Hub:
         return cast(Hub, self)
 
 
 class FakeEngine:
-    """An engine that does as told; by default what the tiny model does."""
+    """An engine that calls `infer`; by default it answers as the tiny model does."""
 
     def __init__(self, infer: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None) -> None:
         self.labels = tiny_model.LABELS
@@ -135,7 +135,7 @@ def brightest_band(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def running(engine: object = None, version: str = "1.0.0") -> Running:
-    """A model that answers."""
+    """A loaded model."""
     manifest: Manifest = tiny_model.artefact(version=version).manifest
     ref = ModelRef("bands", version, 1_000, version.replace(".", "0").ljust(64, "a"))
     return Running(ref=ref, engine=cast(Any, engine or FakeEngine()), manifest=manifest)
@@ -143,7 +143,7 @@ def running(engine: object = None, version: str = "1.0.0") -> Running:
 
 @dataclass
 class FakeReconciler:
-    """Reconciler without a reconciler: `current` answers, `instead` when it fails."""
+    """A double of Reconciler: `current` serves, and `instead` if it fails."""
 
     current: Running | None = None
     instead: Running | None = None

@@ -1,7 +1,6 @@
-"""TFLite models that do harm, made by hand with real operators: no mutation, no luck, the same bytes always.
+"""Harmful TFLite models, built from real operators: always the same bytes, without random mutation.
 
-Each takes SPEC and answers LABELS of `tiny_model`, so that its manifest is right and only the model is not.
-What a runtime does with damaged bytes is `test_prove`'s.
+Each has the SPEC and LABELS of `tiny_model`, so its manifest is right and only the model is wrong.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def artefact(
     labels: Sequence[str] = LABELS,
     expected: str = LABELS[0],
 ) -> bytes:
-    """Packed as `bands`, with one probe: a black picture, which `throws` answers as it should."""
+    """An artefact named `bands` with one probe: a black picture, which `throws` answers correctly."""
     manifest = Manifest(
         name="bands", version=version, architecture="harmful", input=SPEC, latencyBudgetMs=budget_ms
     )
@@ -56,7 +55,7 @@ def hangs() -> bytes:
 
 
 def crashes() -> bytes:
-    """A while loop whose body is the loop itself: preparing it never ends, until the stack does (SIGSEGV)."""
+    """A while loop whose body is the loop itself: preparing it overflows the stack (SIGSEGV)."""
     model = _Model()
     main, condition = model.graph(), model.graph()
     condition.ends([condition.tensor(_FLOAT, SHAPE)], condition.constant(_BOOL, np.ones((1,), np.bool_)))
@@ -68,7 +67,7 @@ def crashes() -> bytes:
 
 
 def throws() -> bytes:
-    """Looks each pixel up in a table of one: black is there, any other is out of its bounds."""
+    """Looks up each pixel in a table of one entry: any pixel but black is out of bounds."""
     model = _Model()
     main = model.graph()
     source, indices, found = (main.tensor(kind, SHAPE) for kind in (_FLOAT, _INT32, _FLOAT))
@@ -81,7 +80,7 @@ def throws() -> bytes:
 
 
 def unknown_operator() -> bytes:
-    """An operator that no runtime has."""
+    """An unknown operator."""
     model = _Model()
     main = model.graph()
     source, made = main.tensor(_FLOAT, SHAPE), main.tensor(_FLOAT, SHAPE)
@@ -91,7 +90,7 @@ def unknown_operator() -> bytes:
 
 
 def harmless(shape: Sequence[int] = SHAPE, kind: int = _FLOAT) -> bytes:
-    """A good model; with another shape or type of input than SPEC it is not what its manifest says."""
+    """A good model; with another input shape or type than SPEC it does not match its manifest."""
     model = _Model()
     main = model.graph()
     source, real = main.tensor(kind, shape), main.tensor(_FLOAT, shape)

@@ -1,4 +1,4 @@
-"""The twin's `model` section: what is read, what is refused field by field, and how much it weighs."""
+"""The desired section `model`: parsing, errors for each field, and its size in a twin."""
 
 import base64
 import contextlib
@@ -34,7 +34,7 @@ def section() -> dict[str, Any]:
 
 
 def with_parts(**parts: str | None) -> dict[str, Any]:
-    """The section with some parts replaced; None takes one away."""
+    """The section with some chunks replaced; None removes a chunk."""
     changed = copy.deepcopy(section())
     held = changed["source"]["inline"]["parts"]
     for name, text in parts.items():
@@ -51,7 +51,7 @@ def errors(wanted: object) -> dict[str, str]:
     return raised.value.errors
 
 
-def test_what_was_published_is_what_is_read() -> None:
+def test_a_published_section_can_be_parsed() -> None:
     """The section carries the reference and the artefact, byte for byte."""
     section = parse(section_for(REF, DATA, attempt=3))
     assert section.ref == REF
@@ -60,8 +60,8 @@ def test_what_was_published_is_what_is_read() -> None:
     assert section.source.inflate(REF.size) == DATA
 
 
-def test_the_signed_bytes_are_these() -> None:
-    """Signer and verifier agree on every byte."""
+def test_the_signed_bytes_have_this_format() -> None:
+    """Signer and verifier must agree on every byte."""
     ref = ModelRef("digits", "1.2.0", 25900, "ab" * 32)
     assert ref.signed_bytes() == b"twinship-model-v1\ndigits\n1.2.0\n25900\n" + b"ab" * 32 + b"\n"
 
@@ -94,24 +94,24 @@ def test_the_signed_bytes_are_these() -> None:
     ],
 )
 def test_each_wrong_field_is_named(change: dict[str, Any], path: str) -> None:
-    """The operator is told which field of the section is wrong."""
+    """The error has the path of the wrong field."""
     assert path in errors({**section(), **change})
 
 
 @pytest.mark.parametrize("wanted", [1, "model", [], {}, {"name": 1}, True])
-def test_what_is_no_section_is_refused(wanted: object) -> None:
-    """A twin may hold anything."""
+def test_other_json_values_are_refused(wanted: object) -> None:
+    """A twin may hold any JSON value."""
     assert errors(wanted)
 
 
 def test_two_sources_at_once_are_refused() -> None:
-    """A merge that left the other source behind is said, not guessed."""
+    """A merge patch may leave the other source in the twin."""
     both = section()
     both["source"]["uri"] = "https://example.com/model.tflite"
     assert errors(both) == {"source": "needs exactly one of inline and uri"}
 
 
-def test_an_address_is_read() -> None:
+def test_an_address_is_parsed() -> None:
     """`source.uri` names an https address."""
     wanted = {**section(), "source": {"uri": "https://example.com/m.tflite?sig=x"}}
     assert parse(wanted).source == Uri("https://example.com/m.tflite?sig=x")
@@ -130,13 +130,13 @@ def test_an_address_is_read() -> None:
         ({"p01": "*"}, "01", "base64"),
     ],
 )
-def test_each_wrong_part_is_named(parts: dict[str, str | None], path: str, word: str) -> None:
-    """Missing, extra, overlong and undecodable parts are told apart."""
+def test_each_wrong_chunk_is_named(parts: dict[str, str | None], path: str, word: str) -> None:
+    """Missing, extra, overlong and undecodable chunks have different errors."""
     assert word in errors(with_parts(**parts))[f"source.inline.parts.{path}"]
 
 
-def test_a_count_that_is_off_names_the_parts() -> None:
-    """A count above the parts misses some, one below finds some extra."""
+def test_a_wrong_count_names_the_chunks() -> None:
+    """With too large a count chunks are missing, with too small a count chunks are extra."""
     more, less = section(), section()
     count = more["source"]["inline"]["count"]
     more["source"]["inline"]["count"] = count + 1
@@ -146,27 +146,27 @@ def test_a_count_that_is_off_names_the_parts() -> None:
 
 
 def test_inflating_stops_one_byte_past_the_size() -> None:
-    """A bomb in a twin never takes more memory than the model that it claims to be."""
+    """A decompression bomb takes no more memory than `size` bytes."""
     bomb = base64.b64encode(zlib.compress(bytes(20_000_000), 9)).decode()
     assert len(Inline((bomb,)).inflate(1000)) == 1001
 
 
 @pytest.mark.parametrize("text", ["AAAA", "A", "eJwDAAA"])
-def test_parts_that_are_no_zlib_stream_are_refused(text: str) -> None:
-    """What cannot be inflated is the section's fault."""
+def test_chunks_that_are_no_zlib_stream_are_refused(text: str) -> None:
+    """The error names the chunks."""
     with pytest.raises(InvalidSection, match=r"source\.inline\.parts"):
         Inline((text,)).inflate(10)
 
 
 def test_a_large_artefact_does_not_fit() -> None:
-    """The publisher hears how much too large it is before anything is changed."""
+    """The error holds the size and the limit."""
     with pytest.raises(DoesNotFit) as raised:
         section_for(REF, random.Random(0).randbytes(22_000))
     assert raised.value.characters > raised.value.limit == MAX_INLINE_CHARACTERS
 
 
 def test_every_string_of_a_section_fits_a_twin() -> None:
-    """No part is longer than IoT Hub lets a string be."""
+    """No chunk is longer than IoT Hub allows for a string."""
     parts = section()["source"]["inline"]["parts"]
     assert max(map(len, parts.values())) <= 4096
 
@@ -183,13 +183,13 @@ def test_every_string_of_a_section_fits_a_twin() -> None:
         ({"a": {"b": [1, True, "x"]}}, 1 + 1 + 8 + 4 + 1),
     ],
 )
-def test_a_twin_is_weighed_as_the_hub_does(value: object, weight: int) -> None:
+def test_the_size_of_a_twin_is_counted_as_the_hub_does(value: object, weight: int) -> None:
     """Keys and strings in UTF-8 bytes, numbers 8, booleans 4."""
     assert twin_bytes(value) == weight
 
 
 def test_the_digest_is_of_the_content_not_of_the_order() -> None:
-    """The hub may return keys in another order; a changed attempt is another section."""
+    """The hub may change the order of keys; a changed attempt is another section."""
     wanted = section()
     assert digest(wanted) == digest(dict(reversed(wanted.items())))
     assert digest(wanted) != digest({**wanted, "attempt": 2})
@@ -203,8 +203,8 @@ json_values = st.recursive(
 
 
 @given(st.sampled_from([*section(), "source.inline", "source.inline.parts"]), json_values)
-def test_parse_reads_or_raises_bad_wish(path: str, value: object) -> None:
-    """Nothing that a twin can hold makes parse raise anything else."""
+def test_parse_raises_only_invalid_section(path: str, value: object) -> None:
+    """Whatever a twin holds, parse raises no other error."""
     wanted = copy.deepcopy(section())
     *above, last = path.split(".")
     place: Any = wanted

@@ -1,6 +1,6 @@
-"""A TFLite model made by hand in a millisecond, whose answer is known: which band of rows is the brightest.
+"""A TFLite model that is built in a millisecond. It answers which band of rows is the brightest.
 
-For tests of what runs a model; what trains and converts one has its own.
+The tests of training have models of their own.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ Kind = Literal["int8", "float32"]
 
 
 def band(place: int, spec: InputSpec = SPEC, labels: Sequence[str] = LABELS) -> NDArray[np.uint8]:
-    """The picture that the model answers with labels[place]: that band white, the rest black."""
+    """The picture of labels[place]: that band white, the rest black."""
     pixels = np.zeros((spec.height, spec.width, spec.channels), np.uint8)
     pixels[_rows(place, spec.height, len(labels))] = 255
     return pixels
@@ -38,7 +38,7 @@ def artefact(
     version: str = "1.0.0",
     flatbuffer: bytes | None = None,
 ) -> Artefact:
-    """The model as an artefact; `flatbuffer` puts another model behind the same manifest."""
+    """The model as an artefact; `flatbuffer` replaces the model but not the manifest."""
     manifest = Manifest.model_validate(
         {
             "name": "bands",
@@ -68,7 +68,7 @@ def tflite(spec: InputSpec, labels: tuple[str, ...], kind: Kind = "int8") -> byt
 
 
 def for_edge_tpu(spec: InputSpec = SPEC, labels: Sequence[str] = LABELS) -> bytes:
-    """What edgetpu_compiler leaves of a model: one custom operator, which only its delegate knows."""
+    """A model as edgetpu_compiler writes it: one custom operator, which only its delegate has."""
     model = _Model("int8")
     pixels = model.tensor((1, spec.height, spec.width, spec.channels), scale=1 / 255, zero_point=-128)
     scores = model.tensor((1, len(labels)), scale=1 / 256, zero_point=-128)
@@ -93,7 +93,7 @@ def _weight_scale(spec: InputSpec, count: int) -> float:
 
 
 class _Model:
-    """The flatbuffer's object tree, which LiteRT's own schema writes out."""
+    """The object tree of the flatbuffer, for LiteRT's own schema."""
 
     def __init__(self, kind: Kind) -> None:
         self._kind = kind

@@ -1,8 +1,9 @@
-"""A program that changes models and is killed before the n-th thing that it does to its folder, for every n.
+"""A program that changes models and is killed before its n-th write to the folder, for every n.
 
-`python -m tests.unit.inference.models.kill_points WAY BASE SCRATCH SECTION` copies the folder BASE to SCRATCH/1,
-SCRATCH/2, … and prints the steps, one a line, at which it was killed there. WAY: `start`, `install` (the
-section in the file SECTION, through probation) or `rollback`. It forks: the runtime is loaded once.
+`python -m tests.unit.inference.models.kill_points CHANGE BASE SCRATCH SECTION` copies the folder BASE to
+SCRATCH/1, SCRATCH/2, … and prints the steps at which it was killed there, one on each line. CHANGE is
+`start`, `install` (the section in the file SECTION, through probation) or `rollback`. It forks, so the
+runtime is loaded once.
 """
 
 from __future__ import annotations
@@ -17,25 +18,25 @@ from typing import Any
 
 from tests.unit.inference.device import Device
 
-#: What Python tells an audit hook of, in our words; os.fsync tells nothing and is wrapped.
+#: Audit events of Python and our names of them. os.fsync raises none, so it is wrapped.
 _EVENTS = {"open": "open", "os.rename": "replace", "os.remove": "remove", "os.mkdir": "mkdir"}
 
 
 class Killer:
-    """Ends this process with SIGKILL before step `at`, and leaves the step's name in `note`."""
+    """Kills this process before step `at`, and writes the step's name to `note`."""
 
     def __init__(self, folder: Path, at: int, note: Path) -> None:
         self._folder, self._left, self._note = str(folder), at, note
         self._armed = True
         self._fsync = os.fsync
         os.fsync = self._sync  # type: ignore[assignment]
-        sys.addaudithook(self._hear)
+        sys.addaudithook(self._on_event)
 
-    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+    def _on_event(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self._armed and event in _EVENTS and str(arguments[0]).startswith(self._folder):
             path = Path(arguments[0])
             self._step(_EVENTS[event], path)
-            # Between an open that empties a file and the first write: whoever writes in place dies here.
+            # Between an open that empties a file and the first write: code that writes in place fails here.
             if event == "open" and arguments[2] & os.O_TRUNC and path.is_file():
                 self._step("write", path, torn=True)
 
@@ -55,30 +56,30 @@ class Killer:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def change(way: str, folder: Path, section: dict[str, Any], at: int, note: Path) -> None:
-    """One whole change of models by a process that may not live to see its end."""
-    if way == "start":
+def run(change: str, folder: Path, section: dict[str, Any], at: int, note: Path) -> None:
+    """One change of models, by a process that may be killed before its end."""
+    if change == "start":
         Killer(folder, at, note)
     with Device(folder) as device:
         # The model to go back to is loaded after start() has returned.
         device.wait(lambda twin: twin.get("modelStatus", {}).get("previous"))
-        if way != "start":
+        if change != "start":
             Killer(folder, at, note)
-        if way == "install":
+        if change == "install":
             device.install(section)
-        elif way == "rollback":
+        elif change == "rollback":
             assert device.reconciler.rollback() is not None
 
 
-def main(way: str, base: Path, scratch: Path, section: Path) -> None:
-    """Until a process survives: then there is no further step."""
+def main(change: str, base: Path, scratch: Path, section: Path) -> None:
+    """Repeat until a process survives: there is no further step then."""
     wanted = json.loads(section.read_text())
     for at in range(1, 1000):
         folder, note = scratch / str(at), scratch / f"{at}.step"
         shutil.copytree(base, folder)
         if not (child := os.fork()):
             try:
-                change(way, folder, wanted, at, note)
+                run(change, folder, wanted, at, note)
             finally:
                 os._exit(0 if sys.exc_info()[0] is None else 1)
         status = os.waitpid(child, 0)[1]

@@ -1,4 +1,4 @@
-"""A TLS server that hands out models, well or badly: each answer is a function of the request."""
+"""A TLS server for models, whose answer to a request is a function that the test chooses."""
 
 import ssl
 import threading
@@ -23,14 +23,14 @@ class _Server(ThreadingHTTPServer):
 
 @dataclass
 class ModelServer:
-    """Entered, it listens. `answer` may be changed at any time; `asked` are the heads of all requests."""
+    """`with` starts it. `answer` may be changed at any time; `requests` holds the headers of all requests."""
 
     folder: Path
     answer: Answer
     names: tuple[str, ...] = ("127.0.0.1", "localhost")
     address: str = "127.0.0.1"
-    asked: list[dict[str, str]] = field(default_factory=list)
-    ended: threading.Event = field(default_factory=threading.Event)  # what waits shall wait no longer
+    requests: list[dict[str, str]] = field(default_factory=list)
+    ended: threading.Event = field(default_factory=threading.Event)  # releases answers that wait
 
     def __enter__(self) -> "ModelServer":
         served = self
@@ -43,12 +43,12 @@ class ModelServer:
                 super().setup()
 
             def do_GET(self) -> None:
-                served.asked.append({**self.headers, ":path": self.path})
+                served.requests.append({**self.headers, ":path": self.path})
                 self.close_connection = True
                 served.answer(self)
 
             def log_message(self, format: str, *args: object) -> None:
-                """Says nothing."""
+                """Writes no log."""
 
         authority = Authority.create()
         self.ca_pem = self.folder / "source-ca.pem"
@@ -71,7 +71,7 @@ class ModelServer:
         self._thread.join()
 
     def uri(self, path: str = "/models/tiny.tflite?sig=s3cret", name: str = "") -> str:
-        """Where it answers."""
+        """The address of a model on it."""
         return f"https://{name or self.address}:{self._server.server_address[1]}{path}"
 
 
@@ -84,7 +84,7 @@ def begin(request: Request, status: int = 200, **headers: object) -> None:
 
 
 def whole(data: bytes, etag: str = '"one"') -> Answer:
-    """As a good server answers: ranges, and If-Range."""
+    """Answer correctly, with ranges and If-Range."""
 
     def answer(request: Request) -> None:
         wanted = request.headers.get("Range")
@@ -101,7 +101,7 @@ def whole(data: bytes, etag: str = '"one"') -> Answer:
 
 
 def cut(data: bytes, after: int, etag: str = '"one"') -> Answer:
-    """The connection breaks after so many bytes, whatever was promised."""
+    """Break the connection after so many bytes, whatever Content-Length is."""
 
     def answer(request: Request) -> None:
         begin(request, Content_Length=len(data), ETag=etag)
@@ -111,7 +111,7 @@ def cut(data: bytes, after: int, etag: str = '"one"') -> Answer:
 
 
 def only(status: int, **headers: object) -> Answer:
-    """A status, and a page for people."""
+    """Answer with a status and an HTML page."""
 
     def answer(request: Request) -> None:
         begin(request, status, Content_Length=5, **headers)

@@ -1,8 +1,10 @@
-"""Probation: fifty answered frames, three exceptions, one budget."""
+"""The serving model and its probation: fifty answered frames, three exceptions, one budget."""
 
 import pytest
 
-from inference.models.active_model import Probation, ProbationResult
+from inference.models.active_model import ActiveModel, Probation, ProbationResult
+from inference.models.installer import Running
+from tests.unit.inference.doubles import running
 
 
 def run(probation: Probation, *invokes_ms: float) -> list[ProbationResult | None]:
@@ -57,3 +59,68 @@ def test_it_does_not_wait_for_what_is_settled() -> None:
 def test_the_budget_itself_is_within_the_budget() -> None:
     """Exactly the budget is not over it."""
     assert run(Probation(5.0), *[5.0] * 50)[-1] == ProbationResult()
+
+
+Ends = list[tuple[Running, ProbationResult]]
+
+
+@pytest.fixture
+def ends() -> Ends:
+    """The probations that ended."""
+    return []
+
+
+@pytest.fixture
+def active(ends: Ends) -> ActiveModel:
+    """A new model on probation, with a model before it."""
+    active = ActiveModel(lambda model, result: ends.append((model, result)))
+    active.set(NEW, OLD, Probation(5.0, frames=2))
+    return active
+
+
+OLD, NEW = running(version="1.0.0"), running(version="2.0.0")
+
+
+def test_the_old_model_serves_the_frames_on_which_a_new_one_raises(active: ActiveModel, ends: Ends) -> None:
+    """After the third exception it serves all frames."""
+    for _ in range(3):
+        assert active.current is NEW
+        assert active.failed(NEW, RuntimeError("no")) is OLD
+    assert active.current is OLD
+    assert [(model, result.failure and result.failure.code) for model, result in ends] == [
+        (NEW, "engine-errors")
+    ]
+
+
+def test_without_an_old_model_no_model_serves(active: ActiveModel, ends: Ends) -> None:
+    """There is nothing to go back to."""
+    active.set_previous(None)
+    assert [active.failed(NEW, RuntimeError("no")) for _ in range(3)] == [None] * 3
+    assert active.current is None
+    assert len(ends) == 1
+
+
+def test_a_slow_model_is_replaced_at_once(active: ActiveModel, ends: Ends) -> None:
+    """Not when the reconciler comes to it."""
+    active.answered(NEW, 6.0)
+    assert active.current is OLD
+    assert len(ends) == 1
+
+
+def test_errors_after_probation_do_not_replace_the_model(active: ActiveModel, ends: Ends) -> None:
+    """The old model serves the frame all the same."""
+    active.answered(NEW, 1.0)
+    active.answered(NEW, 1.0)
+    assert ends == [(NEW, ProbationResult())]
+    assert [active.failed(NEW, RuntimeError("no")) for _ in range(5)] == [OLD] * 5
+    assert active.current is NEW
+    assert len(ends) == 1
+
+
+def test_frames_of_another_model_do_not_count(active: ActiveModel, ends: Ends) -> None:
+    """A frame in flight may end with the model before."""
+    for _ in range(5):
+        active.answered(OLD, 100.0)
+        assert active.failed(OLD, RuntimeError("no")) is None
+    assert active.current is NEW
+    assert ends == []

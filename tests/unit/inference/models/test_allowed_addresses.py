@@ -1,4 +1,4 @@
-"""From which addresses no model comes."""
+"""The addresses that a download may not connect to."""
 
 import pytest
 
@@ -28,19 +28,19 @@ NONE: frozenset[str] = frozenset()
         ("ff02::1", "multicast"),
     ],
 )
-def test_no_model_comes_from_there(address: str, kind: str) -> None:
-    """In every way of writing it."""
+def test_a_forbidden_address_has_its_kind(address: str, kind: str) -> None:
+    """Also in other notations of the same address."""
     assert why_forbidden(address, NONE) == kind
 
 
 @pytest.mark.parametrize("address", ["20.38.98.100", "10.1.2.3", "192.168.0.7", "fd12::1", "2603:1030::1"])
-def test_public_and_private_networks_will_do(address: str) -> None:
-    """A factory keeps its files on its own network."""
+def test_public_and_private_networks_are_allowed(address: str) -> None:
+    """Factories keep files on their own network."""
     assert why_forbidden(address, NONE) == ""
 
 
-def test_what_is_allowed_by_name() -> None:
-    """Each name opens its own kind, and none opens metadata."""
+def test_each_name_allows_its_own_kind() -> None:
+    """No name allows metadata addresses."""
     assert why_forbidden("127.0.0.1", frozenset({"loopback"})) == ""
     assert why_forbidden("169.254.1.1", frozenset({"loopback"})) == "link-local"
     assert why_forbidden("169.254.1.1", frozenset({"link-local"})) == ""

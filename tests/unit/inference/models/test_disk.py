@@ -1,4 +1,4 @@
-"""A disk of its own, full and then read-only, under a real delivery: named, nothing half done, mended."""
+"""The reconciler on a disk that is full and then read-only."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ OWN_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount")
 
 
 def test_a_full_and_a_read_only_disk(tmp_path: Path) -> None:
-    """The good model answers throughout, the twin says what is wrong; what was wished comes when it can."""
+    """The good model serves all the time, the twin shows the reason, and retries succeed later."""
     if (
         shutil.which("unshare") is None
         or subprocess.run([*OWN_MOUNTS, "true"], capture_output=True).returncode
     ):
-        pytest.skip("needs a mount namespace: elsewhere a full disk would be everybody's")
+        pytest.skip("needs a mount namespace of its own for a full disk")
     words = [*OWN_MOUNTS, sys.executable, "-m", "tests.unit.inference.models.test_disk", str(tmp_path)]
     ended = subprocess.run(words, cwd=ROOT, check=False, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr
@@ -39,18 +39,18 @@ def test_a_full_and_a_read_only_disk(tmp_path: Path) -> None:
 
 
 def mount(*words: str) -> None:
-    """A mount that ends with this process's namespace."""
+    """Mount in the namespace of this process."""
     subprocess.run(["mount", *words], check=True)
 
 
 def shown(device: Device, state: ModelState) -> list[str]:
-    """What the twin says, and who answers what."""
+    """The reported state and code, the serving version and its answer."""
     status = device.until(state)
     return [status["state"], status.get("error", {}).get("code", ""), device.active(), device.classify()]
 
 
 def main(disk: Path) -> None:
-    """Inside the namespace: prints what was seen."""
+    """Inside the namespace: print the results."""
     mount("-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk))
     folder, filler = disk / "data", disk / "filler"
     seen: dict[str, object] = {}

@@ -1,4 +1,4 @@
-"""Models from an address: real TLS, a real child process, and a server that does everything wrong."""
+"""Downloads over real TLS, from a server that does everything wrong."""
 
 import hashlib
 import threading
@@ -34,7 +34,7 @@ def store(tmp_path: Path) -> ModelStore:
 
 
 class SameProcess(ChildProcess):
-    """The child's work without the child, which takes a third of a second to start."""
+    """Does the child's work in this process: a child takes a third of a second to start."""
 
     def run(
         self,
@@ -73,7 +73,7 @@ def fetch_in_child(server: ModelServer, store: ModelStore) -> Callable[..., byte
 
 
 def code(fetch: Callable[..., bytes], *words: str, **settings: Any) -> str:
-    """How it ends. Nothing of the address's secret is said."""
+    """The code of the error, whose text must not hold the address's secret."""
     with pytest.raises((ModelRefused, ModelUnavailable)) as raised:
         fetch(*words, **settings)
     error = raised.value
@@ -86,41 +86,43 @@ def code(fetch: Callable[..., bytes], *words: str, **settings: Any) -> str:
 
 
 def parts(store: ModelStore) -> list[Path]:
-    """What is on disk of downloads."""
+    """The partial files on disk."""
     return list(store.path("x").parent.glob("*.part"))
 
 
-def test_a_model_comes_whole_and_leaves_nothing_beside_it(
+def test_a_download_is_complete_and_leaves_no_partial_file(
     fetch_in_child: Callable[..., bytes], server: ModelServer, store: ModelStore
 ) -> None:
-    """One request for exactly the address that the twin names, its query included."""
+    """It sends one request, for the address of the twin with its query."""
     assert fetch_in_child() == DATA
-    assert [asked[":path"] for asked in server.asked] == ["/models/tiny.tflite?sig=s3cret"]
+    assert [asked[":path"] for asked in server.requests] == ["/models/tiny.tflite?sig=s3cret"]
     assert parts(store) == []
 
 
-def test_a_name_is_verified_as_a_name(fetch: Callable[..., bytes], server: ModelServer) -> None:
-    """The certificate must be for the name of the address, although a checked address is connected to."""
+def test_the_certificate_is_verified_for_the_host_name(
+    fetch: Callable[..., bytes], server: ModelServer
+) -> None:
+    """The connection goes to a checked IP address; the certificate must be for the name."""
     assert fetch(server.uri(name="localhost")) == DATA
 
 
 def test_a_certificate_for_another_name_is_not_trusted(
     fetch: Callable[..., bytes], server: ModelServer, tmp_path: Path
 ) -> None:
-    """The counter-proof."""
+    """It must be for the host of the address."""
     (tmp_path / "other").mkdir()
     with ModelServer(tmp_path / "other", whole(DATA), names=("elsewhere.example",)) as other:
         trusting = {"SSL_CERT_FILE": str(other.ca_pem)}
         assert code(fetch, other.uri(name="localhost"), authorities=trusting) == "source-untrusted"
-    assert not other.asked
+    assert not other.requests
 
 
 def test_an_unknown_authority_is_not_trusted(
     fetch_in_child: Callable[..., bytes], server: ModelServer
 ) -> None:
-    """Without SSL_CERT_FILE only the public authorities count."""
+    """Without SSL_CERT_FILE only public authorities are trusted."""
     assert code(fetch_in_child, authorities={}) == "source-untrusted"
-    assert not server.asked
+    assert not server.requests
 
 
 @pytest.mark.parametrize(
@@ -138,10 +140,10 @@ def test_an_unknown_authority_is_not_trusted(
         (304, "source-unavailable"),
     ],
 )
-def test_what_a_status_means(
+def test_each_status_has_its_code(
     fetch: Callable[..., bytes], server: ModelServer, status: int, expected: str
 ) -> None:
-    """What the section can mend is refused, what time can mend is tried again."""
+    """Refused if only another section can help; unavailable if a retry may succeed."""
     server.answer = only(status)
     assert code(fetch) == expected
 
@@ -158,19 +160,19 @@ def test_what_a_status_means(
 def test_a_redirect_to_anything_but_https_is_refused(
     fetch: Callable[..., bytes], server: ModelServer, target: str
 ) -> None:
-    """Wherever the first address led, the next one is held to the same rules."""
+    """The rules of the first address hold for every redirect."""
     server.answer = only(302, Location=target)
     assert code(fetch) == "source-forbidden"
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
     "target", ["https://169.254.169.254/token", "https://[fe80::1]/", "https://168.63.129.16/"]
 )
-def test_a_redirect_to_where_no_model_comes_from_is_refused(
+def test_a_redirect_to_a_forbidden_address_is_refused(
     fetch: Callable[..., bytes], server: ModelServer, target: str
 ) -> None:
-    """Link-local and metadata addresses are not asked, loopback allowed or not."""
+    """Link-local and metadata addresses get no request, even if loopback is allowed."""
     server.answer = only(307, Location=target)
     assert code(fetch) == "source-forbidden"
 
@@ -178,7 +180,7 @@ def test_a_redirect_to_where_no_model_comes_from_is_refused(
 def test_a_redirect_to_another_https_address_is_followed(
     fetch: Callable[..., bytes], server: ModelServer
 ) -> None:
-    """As blob stores and release pages do; relative ones too."""
+    """Blob stores and release pages redirect; relative redirects work too."""
     server.answer = lambda request: (whole(DATA) if request.path == "/b" else only(302, Location="/b"))(
         request
     )
@@ -186,33 +188,33 @@ def test_a_redirect_to_another_https_address_is_followed(
 
 
 def test_redirects_in_a_circle_end(fetch: Callable[..., bytes], server: ModelServer) -> None:
-    """After five it is enough."""
+    """Five redirects are the maximum."""
     server.answer = only(301, Location="/again")
     assert code(fetch) == "source-forbidden"
-    assert len(server.asked) == 6
+    assert len(server.requests) == 6
 
 
 def test_loopback_is_forbidden_unless_it_is_allowed(fetch: Callable[..., bytes], server: ModelServer) -> None:
-    """By address and by name, before a byte is sent."""
+    """By address and by name, before any byte is sent."""
     assert code(fetch, allowed=frozenset()) == "source-forbidden"
     assert code(fetch, server.uri(name="localhost"), allowed=frozenset()) == "source-forbidden"
-    assert not server.asked
+    assert not server.requests
 
 
 def test_a_name_without_an_address(fetch: Callable[..., bytes]) -> None:
-    """DNS is the network's, so it is tried again."""
+    """DNS is a matter of the network, so the download is tried again."""
     assert code(fetch, "https://no-such-name.invalid/m?sig=s3cret") == "source-unavailable"
 
 
-def test_a_port_where_nobody_listens(fetch: Callable[..., bytes]) -> None:
-    """Refused connections are the network's too."""
+def test_a_port_without_a_server(fetch: Callable[..., bytes]) -> None:
+    """A refused connection is tried again."""
     assert code(fetch, "https://127.0.0.1:9/m?sig=s3cret") == "source-unavailable"
 
 
-def test_no_proxy_of_the_environment_is_asked(
+def test_no_proxy_of_the_environment_is_used(
     fetch: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one that the device SDK may need leads to edgeHub and nowhere else."""
+    """The proxy of the device SDK leads to edgeHub only."""
     for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert fetch() == DATA
@@ -244,7 +246,7 @@ def chunked(data: bytes) -> Callable[[Request], None]:
 
 
 @pytest.mark.parametrize("answer", [unframed(DATA), chunked(DATA), cut(DATA, len(DATA))])
-def test_every_framing_will_do(
+def test_every_framing_works(
     fetch: Callable[..., bytes], server: ModelServer, answer: Callable[[Request], None]
 ) -> None:
     """With a length, in chunks, until the end of the connection."""
@@ -271,7 +273,7 @@ def test_a_body_of_another_size(
     answer: Callable[[Request], None],
     expected: str,
 ) -> None:
-    """Never more than the section's size is taken, however much is sent; a refused one leaves no part."""
+    """At most `size` bytes are read; a refused download leaves no partial file."""
     server.answer = answer
     assert code(fetch) == expected
     assert bool(parts(store)) == (expected == "source-unavailable")
@@ -279,29 +281,31 @@ def test_a_body_of_another_size(
         assert part.stat().st_size <= len(DATA) + 16
 
 
-def test_a_length_that_lies_is_a_cut(fetch: Callable[..., bytes], server: ModelServer) -> None:
-    """The promised length is right, the bytes do not come: the network's fault."""
+def test_a_body_shorter_than_its_length_is_unavailable(
+    fetch: Callable[..., bytes], server: ModelServer
+) -> None:
+    """Content-Length is right but bytes are missing: the network is at fault."""
     server.answer = cut(DATA, 1000)
     assert code(fetch) == "source-unavailable"
 
 
-def test_a_cut_download_goes_on_where_it_was(
+def test_an_interrupted_download_is_resumed(
     fetch_in_child: Callable[..., bytes], server: ModelServer, store: ModelStore
 ) -> None:
-    """Also after a restart of the module: the part lies on disk, with the ETag that it belongs to."""
+    """Also after a restart of the module: the partial file holds its ETag."""
     server.answer = cut(DATA, 100_000)
     assert code(fetch_in_child) == "source-unavailable"
     ModelStore(store.path("x").parents[1]).open()
     server.answer = whole(DATA)
     assert fetch_in_child() == DATA
-    assert server.asked[1]["Range"] == "bytes=100000-"
-    assert server.asked[1]["If-Range"] == '"one"'
+    assert server.requests[1]["Range"] == "bytes=100000-"
+    assert server.requests[1]["If-Range"] == '"one"'
     assert parts(store) == []
 
 
 @pytest.mark.parametrize("careless", [False, True])
-def test_another_etag_begins_anew(fetch: Callable[..., bytes], server: ModelServer, careless: bool) -> None:
-    """What was begun belongs to another thing, whether or not the server knows If-Range."""
+def test_another_etag_starts_again(fetch: Callable[..., bytes], server: ModelServer, careless: bool) -> None:
+    """The partial file is stale, whether or not the server supports If-Range."""
     server.answer = cut(bytes(len(DATA)), 100_000, '"zero"')
     assert code(fetch) == "source-unavailable"
 
@@ -315,21 +319,19 @@ def test_another_etag_begins_anew(fetch: Callable[..., bytes], server: ModelServ
 
 
 @pytest.mark.parametrize("etag", ["", 'W/"weak"', '"' + "x" * 600 + '"'])
-def test_without_a_strong_etag_nothing_is_gone_on_from(
+def test_without_a_strong_etag_nothing_is_resumed(
     fetch: Callable[..., bytes], server: ModelServer, etag: str
 ) -> None:
-    """If-Range needs one that names the very bytes."""
+    """If-Range needs a strong ETag."""
     server.answer = cut(DATA, 100_000, etag)
     assert code(fetch) == "source-unavailable"
     server.answer = whole(DATA)
     assert fetch() == DATA
-    assert "Range" not in server.asked[1]
+    assert "Range" not in server.requests[1]
 
 
-def test_a_server_that_lies_about_its_etag_costs_one_more_try(
-    fetch: Callable[..., bytes], server: ModelServer
-) -> None:
-    """Two things under one ETag: the sum has a wrong digest, which is not the model's fault."""
+def test_a_wrong_etag_costs_one_more_try(fetch: Callable[..., bytes], server: ModelServer) -> None:
+    """Two files under one ETag make a wrong digest, which is not the model's fault."""
     server.answer = cut(bytes(len(DATA)), 100_000)
     assert code(fetch) == "source-unavailable"
     server.answer = whole(DATA)
@@ -337,15 +339,15 @@ def test_a_server_that_lies_about_its_etag_costs_one_more_try(
     assert fetch() == DATA
 
 
-def test_a_range_that_cannot_be_had_begins_anew(fetch: Callable[..., bytes], server: ModelServer) -> None:
-    """416: the thing is shorter now than what is here of it."""
+def test_a_range_that_does_not_exist_starts_again(fetch: Callable[..., bytes], server: ModelServer) -> None:
+    """416: the file is shorter now than the partial file."""
     server.answer = cut(DATA, 100_000)
     assert code(fetch) == "source-unavailable"
     server.answer = lambda request: (only(416) if request.headers.get("Range") else whole(DATA))(request)
     assert fetch() == DATA
 
 
-def test_there_is_one_part_at_a_time(
+def test_there_is_one_partial_file_at_a_time(
     fetch: Callable[..., bytes], server: ModelServer, store: ModelStore
 ) -> None:
     """Fifty quick changes of the twin must not fill the disk."""
@@ -365,7 +367,7 @@ def test_there_is_one_part_at_a_time(
 def test_a_body_that_stops_coming(
     fetch_in_child: Callable[..., bytes], server: ModelServer, settings: dict[str, float], said: str
 ) -> None:
-    """Silence has a limit, and so has the whole; what came is kept."""
+    """Silence and the whole download have time limits; the bytes so far stay."""
 
     def stalls(request: Request) -> None:
         begin(request, Content_Length=len(DATA), ETag='"one"')
@@ -377,13 +379,13 @@ def test_a_body_that_stops_coming(
         fetch_in_child(**settings)
     server.answer = whole(DATA)
     assert fetch_in_child() == DATA
-    assert server.asked[-1].get("Range", "bytes=50000-") == "bytes=50000-"
+    assert server.requests[-1].get("Range", "bytes=50000-") == "bytes=50000-"
 
 
 def test_the_child_sees_nothing_of_the_modules_environment(
     server: ModelServer, store: ModelStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither proxies nor secrets; the order comes on stdin, as command lines are for everyone to see."""
+    """It gets no proxies and no secrets; the request comes on stdin, because command lines are public."""
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("EdgeHubConnectionString", "secret")
     seen: list[str] = []
@@ -405,7 +407,7 @@ def test_the_child_sees_nothing_of_the_modules_environment(
 
 
 def test_a_download_ends_when_it_is_cancelled(server: ModelServer, store: ModelStore) -> None:
-    """Whatever it waits for."""
+    """Whatever it is waiting for."""
     child = ChildProcess()
     ended: list[str] = []
 
@@ -415,21 +417,21 @@ def test_a_download_ends_when_it_is_cancelled(server: ModelServer, store: ModelS
     server.answer = waits
     thread = threading.Thread(target=lambda: ended.append(code(fetching(server, store, child))))
     thread.start()
-    eventually(lambda: server.asked)
+    eventually(lambda: server.requests)
     child.cancel()
     thread.join(60)
     assert ended == ["source-unavailable"]
 
 
-def test_a_disk_that_takes_nothing(fetch: Callable[..., bytes], store: ModelStore) -> None:
-    """The disk's trouble has the disk's name."""
+def test_a_disk_error_in_a_download_has_its_code(fetch: Callable[..., bytes], store: ModelStore) -> None:
+    """It is not reported as a fault of the source."""
     blocked = store.path(REF.sha256).with_suffix(".part")
     blocked.mkdir()
     assert code(fetch) == "disk-error"
 
 
 def test_what_a_message_shows_of_an_address() -> None:
-    """No query, no user, no fragment: secrets stand there."""
+    """It shows no query, user or fragment, because they may hold secrets."""
     uri = "https://user:word@store.example:444/m/x.tflite?sv=1&sig=abc#frag"
     assert shown(uri) == "https://store.example:444/m/x.tflite"
     assert shown("https://[broken") == "an invalid address"

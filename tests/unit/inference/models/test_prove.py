@@ -1,4 +1,4 @@
-"""The proof: real models, broken ones, and processes that crash, hang or never say a word."""
+"""The proof: good and broken models, and child processes that crash, hang or write nothing."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def unavailable(path: Path, **prover: Any) -> str:
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_good_model_is_proved_on_either_runtime(artefact: Path, runtime: str) -> None:
-    """It loads, answers its probes, and says how fast."""
+    """It loads, answers its probes and is timed."""
     proved = Prover(runtime).run(artefact)
     assert proved.runtime.startswith(f"{runtime} 2.")
     assert 0 < proved.p50_ms <= proved.p95_ms
@@ -72,10 +72,10 @@ def test_a_good_model_is_proved_on_either_runtime(artefact: Path, runtime: str) 
     ],
     ids=["probes", "labels", "runtime", "truncated"],
 )
-def test_a_model_that_is_not_what_it_says_is_refused(
+def test_a_model_that_does_not_match_its_manifest_is_refused(
     tmp_path: Path, wrong: dict[str, Any], code: str
 ) -> None:
-    """Wrong labels, wrong answers, a runtime too old, half a flatbuffer: each has its name."""
+    """Each fault has its code."""
     path = tmp_path / "model.tflite"
     path.write_bytes(tiny_artefact(**wrong))
     assert refused(path, "litert") == code
@@ -89,7 +89,7 @@ def test_a_minimum_for_another_runtime_does_not_matter(tmp_path: Path) -> None:
 
 
 def test_a_truncated_flatbuffer_kills_the_child_only(tmp_path: Path) -> None:
-    """This runtime dies of half a model; the module hears of it and lives."""
+    """The runtime dies of half a model; the module gets the code and goes on."""
     path = tmp_path / "model.tflite"
     path.write_bytes(tiny_artefact(tflite=tiny_tflite()[: len(tiny_tflite()) // 2]))
     assert refused(path, "tflite_runtime") == "crashes-runtime"
@@ -105,7 +105,7 @@ sys.exit(prove.main(sys.argv[1:]))
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_model_that_crashes_or_hangs_the_runtime(tmp_path: Path, runtime: str) -> None:
-    """Whole flatbuffers with known operators, which no check but the trial can find."""
+    """Complete flatbuffers with known operators: only a trial can find the fault."""
     path = tmp_path / "model.tflite"
     path.write_bytes(harmful_models.artefact(harmful_models.harmless()))
     Prover(runtime).run(path)
@@ -128,14 +128,14 @@ def test_a_model_that_crashes_or_hangs_the_runtime(tmp_path: Path, runtime: str)
 def test_what_the_runtime_or_the_manifest_does_not_allow(
     tmp_path: Path, runtime: str, flatbuffer: bytes
 ) -> None:
-    """An operator that no runtime has, another shape or type of input than the manifest's."""
+    """An unknown operator, or another input shape or type than the manifest's."""
     path = tmp_path / "model.tflite"
     path.write_bytes(harmful_models.artefact(flatbuffer))
     assert refused(path, runtime) == "does-not-load"
 
 
-def test_a_model_that_is_never_in_time(tmp_path: Path) -> None:
-    """A budget that not even the quickest probe meets is refused; one that it meets is not."""
+def test_a_model_that_is_always_too_slow(tmp_path: Path) -> None:
+    """The model is refused if not even its fastest invoke meets the budget."""
     path = tmp_path / "model.tflite"
     path.write_bytes(harmful_models.artefact(harmful_models.harmless(), budget_ms=1e-6))
     assert refused(path) == "over-budget"
@@ -149,14 +149,14 @@ def test_a_crash_is_the_models_fault(artefact: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGHUP"])
-def test_a_kill_from_outside_is_nobodys_fault(artefact: Path, name: str) -> None:
-    """A proof that somebody killed proves nothing, and is tried again."""
+def test_a_kill_from_outside_is_not_the_models_fault(artefact: Path, name: str) -> None:
+    """The proof is tried again."""
     command = python(f"import os, signal; os.kill(os.getpid(), signal.{name})")
     assert unavailable(artefact, command=command) == "no-proof"
 
 
 def test_a_hang_is_ended_and_refused(artefact: Path, tmp_path: Path) -> None:
-    """A child that does not come to an end is killed."""
+    """A child that does not end is killed."""
     pid = tmp_path / "pid"
     hang = python(
         f"import os, pathlib, time; pathlib.Path({str(pid)!r}).write_text(str(os.getpid())); time.sleep(60)"
@@ -167,7 +167,7 @@ def test_a_hang_is_ended_and_refused(artefact: Path, tmp_path: Path) -> None:
 
 
 def test_a_device_that_is_too_busy_proves_nothing(artefact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trial that waited for the processor most of its time says nothing of the model: it is tried again."""
+    """A proof that mostly waited for the processor is tried again."""
     monkeypatch.setattr(child, "_own_s", lambda _pid, elapsed_s: elapsed_s / 10)
     assert unavailable(artefact, command=python("while True: pass"), timeout_s=0.3) == "no-proof"
 
@@ -180,10 +180,10 @@ print(json.dumps({"refused": "internal", "message": str(os.nice(0))}))
 """
 
 
-def test_where_no_processor_is_ever_idle_the_proof_is_merely_nice(
+def test_without_an_idle_processor_the_proof_is_niced(
     artefact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A camera that keeps every core busy does not keep a model away."""
+    """A camera that keeps all cores busy does not prevent an installation."""
     monkeypatch.setattr(child, "_own_s", lambda _pid, elapsed_s: elapsed_s / 10)
     with pytest.raises(ModelRefused) as raised:
         Prover("auto", command=python(WITHOUT_IDLE_TIME), timeout_s=0.5).run(artefact)
@@ -194,7 +194,7 @@ def test_where_no_processor_is_ever_idle_the_proof_is_merely_nice(
     ("code", "own"), [("while True: pass", False), ("import time; time.sleep(60)", True)]
 )
 def test_waiting_for_a_processor_is_not_a_process_own_time(code: str, own: bool) -> None:
-    """Two on one processor get half of it each, the other half is nobody's; sleep is the sleeper's own."""
+    """Of two processes on one processor, each is charged half of the time; sleep counts."""
     pinned = f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}})\nprint(flush=True)\n"
     spin, it = (
         subprocess.Popen(python(pinned + each), stdout=subprocess.PIPE) for each in ("while True: pass", code)
@@ -215,7 +215,7 @@ def test_waiting_for_a_processor_is_not_a_process_own_time(code: str, own: bool)
 
 
 def test_processor_time_that_runs_out_is_a_hang(artefact: Path) -> None:
-    """An endless loop ends at its own limit even if nobody watches."""
+    """An endless loop ends at the CPU limit, even without a parent."""
     command = python("import os, signal; os.kill(os.getpid(), signal.SIGXCPU)")
     assert refused(artefact, command=command) == "hangs-runtime"
 
@@ -225,7 +225,7 @@ def test_processor_time_that_runs_out_is_a_hang(artefact: Path) -> None:
     ["", "raise SystemExit(1)", "print('no json')", "print('{}')", "print('[1]')", "print('null')"],
 )
 def test_a_child_without_a_result_proves_nothing(artefact: Path, code: str) -> None:
-    """An image in which the proof cannot run does not refuse every model for ever."""
+    """If the proof cannot run in an image, no model is refused."""
     assert unavailable(artefact, command=python(code)) == "no-proof"
 
 
@@ -235,19 +235,19 @@ def test_a_child_that_does_not_start_proves_nothing(artefact: Path) -> None:
 
 
 def test_a_missing_file_proves_nothing(tmp_path: Path) -> None:
-    """A file that went away under the proof is tried again."""
+    """The proof is tried again."""
     assert unavailable(tmp_path / "none") == "no-proof"
 
 
 def test_noise_before_the_result_does_not_matter(artefact: Path) -> None:
-    """A runtime may write what it likes; the last line counts."""
+    """A runtime may write to stdout; the last line counts."""
     line = json.dumps({"proved": {"runtime": "x 1", "load_ms": 1, "p50_ms": 2, "p95_ms": 3}})
     proved = Prover("auto", command=python(f"print('INFO: hello'); print({line!r})")).run(artefact)
     assert proved == Proved("x 1", 1, 2, 3)
 
 
 def test_a_cancelled_proof_refuses_nothing(artefact: Path) -> None:
-    """A newer wish ends the proof under way; the older model is not blamed."""
+    """A cancelled proof is no verdict."""
     child = ChildProcess()
     prover = Prover("auto", command=python("import time; time.sleep(60)"), child=child)
     ended: list[str] = []
@@ -266,14 +266,14 @@ def test_a_cancelled_proof_refuses_nothing(artefact: Path) -> None:
     assert ended == ["no-proof"]
 
 
-def test_cancelling_nothing_is_nothing() -> None:
-    """There need not be a child."""
+def test_cancel_without_a_child_does_nothing() -> None:
+    """No error is raised."""
     ChildProcess().cancel()
 
 
 @contextmanager
 def on_one_core() -> Iterator[None]:
-    """As a module's threads are."""
+    """The threads of the module may do so too."""
     os.sched_setaffinity(0, {min(ALLOWED_CORES)})
     yield
     os.sched_setaffinity(0, ALLOWED_CORES)
@@ -293,7 +293,7 @@ print(json.dumps({"refused": "internal", "message": json.dumps(found)}))
 
 
 def test_the_child_of_a_module_on_all_cores_may_use_them_all(artefact: Path) -> None:
-    """As with MODULE_CORE=any, and where there is only one."""
+    """With MODULE_CORE=any, and on a machine with one core."""
     with pytest.raises(ModelRefused) as raised:
         Prover("auto", command=python(CONFINED), timeout_s=60).run(artefact)
     assert json.loads(str(raised.value))[-1] == sorted(ALLOWED_CORES)
@@ -313,8 +313,10 @@ def test_the_child_is_confined(artefact: Path, monkeypatch: pytest.MonkeyPatch) 
     assert nice >= 10
     assert idle, "a frame would wait until its slice has ended"
     assert own_group, "a Ctrl-C at the terminal is not the model's fault"
-    assert cores == (sorted(ALLOWED_CORES)[1:] or sorted(ALLOWED_CORES)), "the frames have one to themselves"
-    assert session == os.getsid(0), "in another session Linux would not mind how nice it is"
+    assert cores == (sorted(ALLOWED_CORES)[1:] or sorted(ALLOWED_CORES)), (
+        "the frames have a core of their own"
+    )
+    assert session == os.getsid(0), "in another session Linux would ignore its nice value"
     assert set(environment) <= {"PATH", "LANG", "LC_CTYPE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"}
 
 
@@ -344,7 +346,7 @@ def test_the_child_does_not_outlive_the_module(tmp_path: Path) -> None:
 
 def _alive(pid: int) -> bool:
     try:
-        # A zombie that nobody has buried yet is dead all the same.
+        # A zombie has ended too.
         return " Z " not in Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:
         return False

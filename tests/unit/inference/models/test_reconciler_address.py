@@ -1,4 +1,4 @@
-"""A wish whose model lies behind an address: a real delivery, a real download, a server on loopback."""
+"""A section with an https address: the real reconciler, a real download, a server on loopback."""
 
 import hashlib
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def server(tmp_path: Path) -> Iterator[ModelServer]:
 
 @pytest.fixture
 def device(server: ModelServer, tmp_path: Path) -> Iterator[Device]:
-    """It trusts the server, which is on loopback."""
+    """A device that trusts the server, which is on loopback."""
     fetch = FetchSettings(frozenset({"loopback"}), {"SSL_CERT_FILE": str(server.ca_pem)})
     settings = replace(BLIND, fetch=fetch, retry_first_s=0.01, retry_cap_s=0.05)
     with Device(tmp_path / "data", settings=settings) as started:
@@ -36,12 +36,12 @@ def device(server: ModelServer, tmp_path: Path) -> Iterator[Device]:
 
 
 def at(server: ModelServer, publisher: Publisher = OURS, version: str = "1.0.0") -> dict[str, Any]:
-    """The section for a tiny model behind the server's address."""
+    """The section for a tiny model at the server's address."""
     return section_at(publisher.ref(tiny_artefact(version=version), version=version), server.uri())
 
 
-def test_a_model_behind_an_address_is_installed(server: ModelServer, tmp_path: Path) -> None:
-    """Fetched, proved, loaded: from there on it is a model like any other."""
+def test_a_model_at_an_address_is_installed(server: ModelServer, tmp_path: Path) -> None:
+    """It is downloaded, proved, loaded and stored."""
     fetch = FetchSettings(frozenset({"loopback"}), {"SSL_CERT_FILE": str(server.ca_pem)})
     with Device(tmp_path / "data", settings=replace(PROVING, fetch=fetch)) as device:
         device.install(at(server))
@@ -51,34 +51,34 @@ def test_a_model_behind_an_address_is_installed(server: ModelServer, tmp_path: P
     ]
 
 
-def test_nobody_is_asked_on_the_word_of_a_stranger(device: Device, server: ModelServer) -> None:
-    """The signature comes before the download."""
+def test_no_request_is_sent_for_an_unknown_key(device: Device, server: ModelServer) -> None:
+    """The signature is verified before the download."""
     device.section(at(server, THEIRS))
     assert device.until(S.REFUSED)["error"]["code"] == "unknown-key"
-    assert not server.asked
+    assert not server.requests
 
 
-def test_what_is_kept_is_not_fetched_again_unless_the_disk_has_changed_it(
+def test_a_stored_model_is_not_downloaded_again_unless_its_file_is_damaged(
     device: Device, server: ModelServer
 ) -> None:
-    """Going back needs no network; a damaged file is no reason to refuse the model."""
+    """Going back needs no network; a damaged file is downloaded again."""
     device.install(at(server))
     server.answer = whole(tiny_artefact(version="2.0.0"))
     device.install(at(server, version="2.0.0"))
-    asked = len(server.asked)
+    asked = len(server.requests)
     device.install(at(server))
-    assert len(server.asked) == asked
+    assert len(server.requests) == asked
     device.install(at(server, version="2.0.0"))
     path = ModelStore(device.folder).path(hashlib.sha256(DATA).hexdigest())
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     server.answer = whole(DATA)
     device.install(at(server))
-    assert len(server.asked) == asked + 1
+    assert len(server.requests) == asked + 1
     assert path.read_bytes() == DATA
 
 
-def test_a_server_in_trouble_is_asked_until_it_is_well(device: Device, server: ModelServer) -> None:
-    """Unavailable is not refused, and the address's secret is in no report."""
+def test_a_download_from_a_failing_server_is_retried(device: Device, server: ModelServer) -> None:
+    """Unavailable is not refused; no report shows the secret of the address."""
     server.answer = only(503)
     device.section(at(server))
     assert device.until(S.UNAVAILABLE)["error"]["code"] == "source-unavailable"
@@ -87,26 +87,26 @@ def test_a_server_in_trouble_is_asked_until_it_is_well(device: Device, server: M
     assert "s3cret" not in str(device.patches)
 
 
-def test_what_is_missing_is_asked_for_once(device: Device, server: ModelServer) -> None:
-    """404 is the section's fault: no polling, until the section changes."""
+def test_a_missing_file_is_requested_once(device: Device, server: ModelServer) -> None:
+    """404 is the fault of the section, so it is not polled."""
     server.answer = only(404)
     device.section(at(server))
     assert device.until(S.REFUSED)["error"]["code"] == "source-missing"
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
     server.answer = whole(DATA)
     device.section({**at(server), "attempt": 2})
     device.until(S.PROBATION)
 
 
-def test_a_newer_wish_ends_the_download(device: Device, server: ModelServer) -> None:
-    """Promptly: it does not wait for a server that says nothing."""
+def test_a_newer_section_ends_the_download(device: Device, server: ModelServer) -> None:
+    """It does not wait for a server that sends nothing."""
 
     def waits(request: Request) -> None:
         server.ended.wait(60)
 
     server.answer = waits
     device.section(at(server))
-    eventually(lambda: server.asked)
+    eventually(lambda: server.requests)
     device.section(OURS.section("3.0.0"))
     device.until(S.PROBATION)
     assert device.active() == "3.0.0"

@@ -1,4 +1,4 @@
-"""Models that kill the module's own process: two starts, and they are not loaded again."""
+"""Models that kill the module's own process: after two crashes they are not loaded again."""
 
 import json
 import signal
@@ -29,22 +29,22 @@ with Device(Path(sys.argv[1]), runtime="tflite_runtime") as device:
 
 
 def module(folder: Path, section: dict[str, object]) -> int:
-    """Start a process that installs this model, blindly; how it ended."""
+    """Run a process that installs this model without a real proof; its exit status."""
     wanted = folder.with_suffix(".json")
     wanted.write_text(json.dumps(section))
     command = [sys.executable, "-c", MODULE, str(folder), str(wanted)]
     return subprocess.run(command, cwd=ROOT, check=False, timeout=60).returncode
 
 
-@pytest.mark.parametrize("way", ["loading", "answering"])
-def test_two_crashes_condemn_a_model(tmp_path: Path, way: str) -> None:
-    """The process dies of it twice; the third start says so, and runs the model before it."""
+@pytest.mark.parametrize("moment", ["loading", "serving"])
+def test_two_crashes_withdraw_a_model(tmp_path: Path, moment: str) -> None:
+    """The third start reports it, and the previous model serves."""
     folder = tmp_path / "data"
     with Device(folder, runtime="tflite_runtime") as device:
         device.install(OURS.section("1.0.0"))
-    half = tiny_tflite()[: len(tiny_tflite()) // 2] if way == "loading" else None
+    half = tiny_tflite()[: len(tiny_tflite()) // 2] if moment == "loading" else None
     section = OURS.section("2.0.0", tflite=half)
-    killed = -signal.SIGSEGV if way == "loading" else -signal.SIGKILL
+    killed = -signal.SIGSEGV if moment == "loading" else -signal.SIGKILL
     assert [module(folder, section) for _ in range(2)] == [killed, killed]
 
     with Device(folder, runtime="tflite_runtime") as device:
@@ -58,7 +58,7 @@ def test_two_crashes_condemn_a_model(tmp_path: Path, way: str) -> None:
 
 
 def test_a_proven_model_that_kills_a_new_runtime_does_so_once(tmp_path: Path) -> None:
-    """After an image was renewed, the runtime may die of a model that was good: the next start avoids it."""
+    """A new image may crash on a model that was good; the next start avoids that model."""
     folder, store = tmp_path / "data", ModelStore(tmp_path / "data")
     good, bad = (
         tiny_artefact(),
@@ -80,8 +80,8 @@ def test_a_proven_model_that_kills_a_new_runtime_does_so_once(tmp_path: Path) ->
         assert device.until(ModelState.REFUSED)["error"]["code"] == "crashes-runtime"
 
 
-def test_one_crash_condemns_nobody(tmp_path: Path) -> None:
-    """A power cut on probation: the model before it starts first, then the twin's gets its second try."""
+def test_one_crash_withdraws_no_model(tmp_path: Path) -> None:
+    """After a power cut on probation the previous model serves first; the section gets a second try."""
     folder = tmp_path / "data"
     with Device(folder) as device:
         device.install(OURS.section("1.0.0"))

@@ -1,4 +1,4 @@
-"""`kill -9` at every step of a start and of a change of models: a verified model answers after it."""
+"""SIGKILL at every step of a start and of a change of models: a verified model serves after it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NEW = "2.0.0"
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A device that keeps as many models as it may: the next one pushes the oldest out."""
+    """A device that stores the maximum of models: the next one replaces the oldest."""
     folder = tmp_path_factory.mktemp("kill") / "base"
     with Device(folder) as device:
         for version in ("1.0.0", "1.1.0", "1.2.0"):
@@ -27,19 +27,19 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def killed(way: str, base: Path, scratch: Path) -> list[str]:
-    """The steps at which a process was killed; what it left is in scratch/1, scratch/2, …"""
+def killed(change: str, base: Path, scratch: Path) -> list[str]:
+    """The steps at which a process was killed; its folders are scratch/1, scratch/2, …"""
     section = scratch / "section.json"
     section.write_text(json.dumps(OURS.section(NEW)))
-    program = [sys.executable, "-m", "tests.unit.inference.models.kill_points", way]
+    program = [sys.executable, "-m", "tests.unit.inference.models.kill_points", change]
     words = [*program, str(base), str(scratch), str(section)]
     ended = subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, timeout=240)
-    said: str = ended.stdout
-    return said.splitlines()
+    steps: str = ended.stdout
+    return steps.splitlines()
 
 
 @pytest.mark.parametrize(
-    ("way", "before", "after", "kinds"),
+    ("change", "before", "after", "kinds"),
     [
         ("install", "1.2.0", NEW, {"mkdir", "open", "sync", "replace", "remove"}),
         pytest.param("start", "1.2.0", "1.1.0", {"mkdir", "open", "sync", "replace"}, marks=pytest.mark.long),
@@ -49,10 +49,10 @@ def killed(way: str, base: Path, scratch: Path) -> list[str]:
     ],
 )
 def test_a_kill_at_any_step_leaves_a_verified_model(
-    tmp_path: Path, base: Path, way: str, before: str, after: str, kinds: set[str]
+    tmp_path: Path, base: Path, change: str, before: str, after: str, kinds: set[str]
 ) -> None:
-    """The model before the change or the one after it, whole, nothing else; the same wish is granted then."""
-    steps = killed(way, base, tmp_path)
+    """The model before or after the change serves; then the same section can be installed."""
+    steps = killed(change, base, tmp_path)
     assert {step.partition(" ")[0] for step in steps} == kinds
     for number, step in enumerate(steps, start=1):
         folder = tmp_path / str(number)
@@ -64,6 +64,6 @@ def test_a_kill_at_any_step_leaves_a_verified_model(
                 hashlib.sha256(path.read_bytes()).hexdigest() for path in kept
             }, step
             assert len(kept) <= 3, step
-            if way == "install" and device.active() != NEW:
+            if change == "install" and device.active() != NEW:
                 device.install(OURS.section(NEW))
                 assert device.active() == NEW, step

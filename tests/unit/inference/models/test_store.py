@@ -1,4 +1,4 @@
-"""What is kept and in which order, and that the disk holds all of it or none of it."""
+"""The order of the stored models, attempts and verdicts; and files that are written whole or not at all."""
 
 import errno
 import json
@@ -20,7 +20,7 @@ from inference.models.store import MAX_QUARANTINED, MAX_STORED, Memory, ModelSto
 BAD = Reason("too-slow", "it was")
 
 
-def kept(name: str, *, proven: bool = True) -> StoredModel:
+def model(name: str, *, proven: bool = True) -> StoredModel:
     return StoredModel(ModelRef("digits", name, 1, f"sha-{name}"), f"section-{name}", proven)
 
 
@@ -28,7 +28,9 @@ def after(*names: str) -> Memory:
     """These models, one after the other, each through probation."""
     memory = Memory()
     for name in names:
-        memory = memory.attempting(kept(name)).promoted(kept(name, proven=False)).marked_proven(f"sha-{name}")
+        memory = (
+            memory.attempting(model(name)).promoted(model(name, proven=False)).marked_proven(f"sha-{name}")
+        )
     return memory
 
 
@@ -39,43 +41,43 @@ def names(entries: tuple[StoredModel, ...]) -> list[str]:
 # -- the rules
 
 
-def test_the_last_three_are_kept() -> None:
-    """The fourth model pushes out the first."""
+def test_the_last_three_models_stay_stored() -> None:
+    """The fourth model replaces the first."""
     memory = after("a", "b", "c", "d")
     assert names(memory.stored) == ["d", "c", "b"]
     assert names(memory.rollback_candidates) == ["c", "b"]
 
 
-def test_going_back_by_twin_reorders_and_loses_nothing() -> None:
+def test_an_older_model_that_the_twin_names_again_moves_to_the_front() -> None:
     """An older model that the twin names again is promoted like any other."""
     assert names(after("a", "b", "c", "a").stored) == ["a", "c", "b"]
 
 
-def test_previous_is_the_last_that_finished_probation() -> None:
-    """Models that were replaced on probation are no way back, and never push one out."""
+def test_previous_is_the_last_model_that_passed_probation() -> None:
+    """Models that were replaced on probation are no rollback candidates, and never replace one."""
     memory = after("good")
     for name in ("x", "y", "z"):
-        memory = memory.promoted(kept(name, proven=False))
+        memory = memory.promoted(model(name, proven=False))
     assert names(memory.rollback_candidates) == ["good"]
     assert len(memory.stored) == MAX_STORED
 
 
 def test_an_unproven_model_that_failed_is_forgotten() -> None:
-    """What failed probation is not kept on disk; what answered before does again."""
-    memory = after("a", "b").promoted(kept("c", proven=False))
+    """It does not stay on disk; the previous model serves again."""
+    memory = after("a", "b").promoted(model("c", proven=False))
     memory = memory.withdrawn("sha-c").quarantined("section-c", BAD).resumed("sha-b")
     assert names(memory.stored) == ["b", "a"]
 
 
-def test_a_quarantined_model_is_no_way_back() -> None:
-    """Going back twice goes back two models, not to and fro."""
+def test_a_quarantined_model_is_no_rollback_candidate() -> None:
+    """Two rollbacks go back two models, not back and forth."""
     memory = after("a", "b", "c").quarantined("section-c", BAD).withdrawn("sha-c").resumed("sha-b")
-    assert memory.active == kept("b")
+    assert memory.active == model("b")
     assert names(memory.rollback_candidates) == ["a"]
     assert "c" in names(memory.stored)
 
 
-def test_a_released_section_may_be_gone_back_to() -> None:
+def test_a_released_section_is_a_rollback_candidate_again() -> None:
     """A release undoes a verdict."""
     memory = after("a", "b").quarantined("section-a", BAD)
     assert names(memory.rollback_candidates) == []
@@ -91,60 +93,60 @@ def test_the_quarantine_is_bounded() -> None:
     assert "section-0" not in memory.quarantine
 
 
-def test_two_starts_that_find_an_attempt_make_a_crash() -> None:
-    """Once may be a power cut; twice is the model."""
-    memory = after("good").attempting(kept("new"))
+def test_two_starts_that_find_an_open_attempt_are_a_crash() -> None:
+    """One may be a power cut; two are the model's fault."""
+    memory = after("good").attempting(model("new"))
     memory, crashed = memory.started()
     assert not crashed
-    memory, crashed = memory.attempting(kept("new")).started()
+    memory, crashed = memory.attempting(model("new")).started()
     assert [ref.version for ref, _ in crashed] == ["new"]
     assert memory.quarantine["section-new"].code == "crashed"
-    assert memory.active == kept("good")
+    assert memory.active == model("good")
     assert not memory.attempts
 
 
-def test_an_attempt_that_was_not_made_again_is_not_counted_again() -> None:
-    """A start counts only if the process before it had the model loaded."""
-    memory, _ = Memory().attempting(kept("new")).started()
+def test_a_start_counts_an_attempt_once() -> None:
+    """It counts only if the last process had the model loaded."""
+    memory, _ = Memory().attempting(model("new")).started()
     for _ in range(5):
         memory, crashed = memory.started()
         assert not crashed
 
 
 def test_a_verdict_ends_an_attempt() -> None:
-    """A model that finished probation is not blamed for later crashes."""
+    """A proven model is not blamed for later crashes."""
     memory, _ = after("a").started()
     assert not memory.attempts
 
 
 def test_an_orderly_stop_is_no_crash() -> None:
-    """A module that is stopped while a model is on probation blames nobody."""
+    """Stopping the module on probation blames no model."""
     memory = Memory()
     for _ in range(5):
-        memory, crashed = memory.attempting(kept("new")).stopped().started()
+        memory, crashed = memory.attempting(model("new")).stopped().started()
         assert not crashed
 
 
-def test_a_stop_does_not_wash_off_a_crash() -> None:
-    """A crash, an orderly stop, a crash: that is two."""
-    memory, _ = Memory().attempting(kept("new")).started()
-    memory, _ = memory.attempting(kept("new")).stopped().started()
-    memory, crashed = memory.attempting(kept("new")).started()
+def test_a_stop_does_not_erase_a_crash() -> None:
+    """A crash, an orderly stop and a crash are two crashes."""
+    memory, _ = Memory().attempting(model("new")).started()
+    memory, _ = memory.attempting(model("new")).stopped().started()
+    memory, crashed = memory.attempting(model("new")).started()
     assert crashed
 
 
-def test_what_may_have_crashed_is_the_last_resort() -> None:
-    """After one crash the model before it is started first."""
-    memory = after("good").attempting(kept("new")).promoted(kept("new", proven=False))
+def test_a_model_that_may_have_crashed_is_tried_last() -> None:
+    """After one crash the previous model is restored first."""
+    memory = after("good").attempting(model("new")).promoted(model("new", proven=False))
     assert names(memory.restorable) == ["new", "good"]
     memory, _ = memory.started()
     assert names(memory.restorable) == ["good", "new"]
-    assert names(memory.resumed("sha-good").attempting(kept("new")).stored) == ["good", "new"]
+    assert names(memory.resumed("sha-good").attempting(model("new")).stored) == ["good", "new"]
 
 
-def test_another_section_for_the_same_model_takes_its_attempt_along() -> None:
-    """The verdict goes to the section that asks for the model now."""
-    memory = Memory().attempting(kept("new")).promoted(kept("new", proven=False))
+def test_another_section_for_the_same_model_takes_over_its_attempt() -> None:
+    """The verdict goes to the section that names the model now."""
+    memory = Memory().attempting(model("new")).promoted(model("new", proven=False))
     ref = memory.attempts["section-new"].ref
     memory = memory.requested_by("section-again", ref)
     assert list(memory.attempts) == ["section-again"]
@@ -154,22 +156,22 @@ def test_another_section_for_the_same_model_takes_its_attempt_along() -> None:
 # -- the disk
 
 
-def test_what_was_saved_is_what_is_opened(tmp_path: Path) -> None:
+def test_a_saved_memory_can_be_opened(tmp_path: Path) -> None:
     """The whole memory comes back."""
-    memory = after("a", "b").attempting(kept("c")).quarantined("section-x", BAD)
+    memory = after("a", "b").attempting(model("c")).quarantined("section-x", BAD)
     ModelStore(tmp_path).save(memory)
     assert ModelStore(tmp_path).open() == memory
 
 
 def test_an_empty_folder_is_an_empty_memory(tmp_path: Path) -> None:
-    """The first start finds nothing, and makes what it needs."""
+    """The first start finds nothing and makes the folders."""
     store = ModelStore(tmp_path / "not" / "there")
     assert store.open() == Memory()
     store.save(Memory())
 
 
-def test_half_files_and_strangers_are_cleaned_up(tmp_path: Path) -> None:
-    """What a power cut left, and artefacts that no memory names, are removed at the start."""
+def test_half_files_and_unknown_artefacts_are_removed(tmp_path: Path) -> None:
+    """A start removes what a power cut left, and artefacts that the memory does not name."""
     store = ModelStore(tmp_path)
     store.save(after("a"))
     for sha256 in ("sha-a", "sha-stranger"):
@@ -187,7 +189,7 @@ def test_half_files_and_strangers_are_cleaned_up(tmp_path: Path) -> None:
 def test_an_unreadable_state_is_set_aside(
     tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The module begins anew, says so, and keeps what was there."""
+    """The module starts with an empty state, logs it, and keeps the old file."""
     (tmp_path / "models.json").write_bytes(content)
     with caplog.at_level(logging.ERROR):
         assert ModelStore(tmp_path).open() == Memory()
@@ -195,7 +197,7 @@ def test_an_unreadable_state_is_set_aside(
     assert (tmp_path / "models.unreadable.json").read_bytes() == content
 
 
-def test_a_newer_state_is_named_and_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_state_of_a_newer_version_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """An older image does not destroy what a newer one wrote, neither its state nor its models."""
     theirs, nobodys = "a" * 64, "b" * 64
     (tmp_path / "models.json").write_text(json.dumps({"schema": 2, "running": [{"digest": theirs}]}))
@@ -229,10 +231,10 @@ def refuse(code: int) -> Callable[[int], NoReturn]:
         (errno.EIO, "disk-error"),
     ],
 )
-def test_a_disk_that_refuses_is_named(
+def test_a_disk_error_has_its_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: str
 ) -> None:
-    """A full or read-only disk is unavailable, not fatal; the old state stays and no half file does."""
+    """The old state stays, and no half file stays."""
     store = ModelStore(tmp_path)
     store.open()
     store.save(after("a"))
@@ -246,8 +248,8 @@ def test_a_disk_that_refuses_is_named(
     assert not list(tmp_path.rglob("*.half"))
 
 
-def test_a_folder_that_cannot_be_is_no_end(tmp_path: Path) -> None:
-    """Where the folder is a file, reading finds nothing and writing says so."""
+def test_a_folder_that_cannot_be_made_is_not_fatal(tmp_path: Path) -> None:
+    """If the folder is a file, reading finds nothing and writing raises ModelUnavailable."""
     (tmp_path / "file").write_bytes(b"")
     store = ModelStore(tmp_path / "file")
     assert store.open() == Memory()

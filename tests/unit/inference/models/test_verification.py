@@ -25,7 +25,7 @@ def refusal(ref: ModelRef, data: bytes = DATA, keyring: Keyring = OURS.keyring) 
 
 
 def test_a_signed_model_passes() -> None:
-    """The right bytes under a trusted key are believed."""
+    """The right bytes, signed by a trusted key, pass."""
     check(REF, DATA, OURS.keyring)
 
 
@@ -37,18 +37,18 @@ def test_one_of_several_keys_is_enough() -> None:
 
 
 def test_one_flipped_byte_is_refused() -> None:
-    """A signature over the digest is worth nothing if the digest is not checked."""
+    """The digest is compared with the bytes."""
     assert refusal(REF, b"A" + DATA[1:]) == "wrong-digest"
 
 
 @pytest.mark.parametrize("data", [DATA[:-1], DATA + b"x", b""])
 def test_another_size_is_refused(data: bytes) -> None:
-    """The twin says how many bytes a model has."""
+    """The size must be the one in the twin."""
     assert refusal(REF, data) == "wrong-size"
 
 
 def test_size_then_signature_then_digest() -> None:
-    """Of several faults the first check in this order speaks."""
+    """If several checks fail, the first one in this order is reported."""
     unsigned = replace(REF, signature="")
     wrong = b"x" * len(DATA)
     assert refusal(unsigned, wrong[:-1]) == "wrong-size"
@@ -70,13 +70,13 @@ def test_size_then_signature_then_digest() -> None:
         ({"signature": ""}, "unsigned"),
     ],
 )
-def test_what_was_not_signed_is_refused(change: dict[str, Any], code: str) -> None:
+def test_a_changed_reference_is_refused(change: dict[str, Any], code: str) -> None:
     """Every field of the reference is under the signature."""
     assert refusal(replace(REF, **change)) == code
 
 
 def test_another_publisher_is_refused() -> None:
-    """A perfect signature by a key that nobody trusts is no signature."""
+    """A valid signature by an unknown key does not pass."""
     assert refusal(THEIRS.ref(DATA)) == "unknown-key"
 
 
@@ -92,8 +92,8 @@ def test_another_publisher_is_refused() -> None:
         (OURS.trusted[:-4], "keys-malformed"),
     ],
 )
-def test_a_device_without_keys_says_why(text: str | None, code: str) -> None:
-    """Each way to have no keys has its own name, and the cure in the message."""
+def test_a_device_without_keys_reports_the_reason(text: str | None, code: str) -> None:
+    """Each reason has its own code, and the message names the cure."""
     keyring = Keyring.from_environment(text, required=True)
     assert refusal(REF, keyring=keyring) == code
     with pytest.raises(ModelRefused, match="twinship keys"):
@@ -101,7 +101,7 @@ def test_a_device_without_keys_says_why(text: str | None, code: str) -> None:
 
 
 def test_one_bad_entry_leaves_the_others() -> None:
-    """A typing error in one key does not lock out the rest; it is named where it matters."""
+    """A wrong entry is named in the message of a refusal."""
     keyring = Keyring.from_environment(f"oops,{OURS.trusted}", required=True)
     check(REF, DATA, keyring)
     with pytest.raises(ModelRefused, match="entry 1 is not"):
@@ -110,7 +110,7 @@ def test_one_bad_entry_leaves_the_others() -> None:
 
 @pytest.mark.parametrize("keyring", [OURS.keyring, Keyring.from_environment(None, required=True)])
 def test_optional_signatures_accept_none_but_never_a_wrong_one(keyring: Keyring) -> None:
-    """MODEL_SIGNATURE=optional is for models without a signature, not for forged ones."""
+    """MODEL_SIGNATURE=optional admits unsigned models, not forged ones."""
     optional = replace(keyring, required=False)
     check(replace(REF, signature="", key_id=""), DATA, optional)
     assert refusal(replace(REF, signature=base64.b64encode(bytes(64)).decode()), keyring=optional) in (
@@ -120,6 +120,6 @@ def test_optional_signatures_accept_none_but_never_a_wrong_one(keyring: Keyring)
 
 
 def test_keys_do_not_show() -> None:
-    """A keyring in a log says nothing of its keys."""
+    """The repr of a keyring holds no key."""
     assert base64.b64encode(OURS.public).decode() not in repr(OURS.keyring)
     assert str(OURS.public) not in repr(OURS.keyring)

@@ -1,4 +1,4 @@
-"""A module with the unmodified aio client: sends N messages at once, ends with 0 when all are stored."""
+"""A module with the unmodified aio client: sends N messages at once, exits with 0 when all are stored."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The conformance table: which of the numbered statements hold, as build/conformance.json and for people.
+"""The conformance table: the result of each numbered statement, as JSON and as text.
 
-Off unless `--conformance FILE` is given, as `make conformance` does; works under xdist, where only the
-controlling process hears of every test.
+`--conformance FILE` switches it on, as `make conformance` does. It works with xdist, where only the
+controlling process gets the reports of all tests.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ REFUSED = Path(__file__).with_name("refused.json")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--conformance FILE`: write the table there; statements without a verdict make the run fail."""
+    """`--conformance FILE`: write the table; statements without a result make the run fail."""
     parser.addoption("--conformance", type=Path, metavar="FILE", help="write the conformance table there")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Enrol the writer in the process that hears of all tests."""
+    """Register the table in the process that gets the reports of all tests."""
     path = config.getoption("--conformance", default=None)
     if path is not None and not hasattr(config, "workerinput"):
         config.pluginmanager.register(ConformanceTable(path, refused()), "conformance table")
 
 
 def refused() -> dict[int, str]:
-    """The committed list: statements that the simulator refuses, each with the words that it uses."""
-    return {int(number): words for number, words in json.loads(REFUSED.read_text()).items()}
+    """The committed list of statements that the simulator refuses, each with the text of its refusal."""
+    return {int(number): text for number, text in json.loads(REFUSED.read_text()).items()}
 
 
 @pytest.fixture(scope="module")
 def iot_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IotHub]:
-    """The hub that TWINSHIP_VERIFY_CONNECTION names, for tests marked `verified`; else a simulator's."""
+    """The hub of TWINSHIP_VERIFY_CONNECTION, for tests marked `verified`; else that of a simulator."""
     if connection_string := os.environ.get(VARIABLE):
         with reached(connection_string) as real:
             yield real
@@ -50,7 +50,7 @@ def iot_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IotHub]:
 
 
 class ConformanceTable:
-    """Hears how each test ends; at the end of the run writes, prints and judges."""
+    """Collects the results of all tests; writes and prints the table at the end of the run."""
 
     def __init__(self, path: Path, refused: dict[int, str]) -> None:
         self._path = path
@@ -58,7 +58,7 @@ class ConformanceTable:
         self._outcomes: list[Outcome] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """A test counts once for its call; set-up and end count only when they fail or skip."""
+        """The call of a test counts; its set-up and end count only if they fail or skip."""
         if report.skipped:
             self._outcomes.append(Outcome(report.nodeid, "skipped", _skip_reason(report.longrepr)))
         elif report.failed:
@@ -70,7 +70,7 @@ class ConformanceTable:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write the table; a run with unexcused statements is not a success."""
+        """Write the table; a statement that neither passes nor is refused fails the run."""
         table = verdicts(self._outcomes, self._refused)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({str(number): verdict.to_json() for number, verdict in table.items()}, indent=1)
@@ -90,6 +90,6 @@ class ConformanceTable:
 
 
 def _skip_reason(longrepr: Any) -> str:
-    """pytest gives (path, line, "Skipped: why")."""
+    """The reason in pytest's tuple (path, line, "Skipped: reason")."""
     text = str(longrepr[2]) if isinstance(longrepr, tuple) else str(longrepr)
     return text.removeprefix("Skipped: ")

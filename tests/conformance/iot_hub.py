@@ -1,6 +1,6 @@
-"""An IoT Hub as the service and its devices see it: the simulator's, or a real one. Knows no edge device.
+"""An IoT Hub from the view of the service and of devices: a simulator's or a real one, without edge devices.
 
-What a test makes has a name of this run; all of it is removed in the end, also from a real hub.
+Everything that a test creates has a name of this run and is removed at the end, also from a real hub.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ PARTS: Final = ("HostName", "SharedAccessKeyName", "SharedAccessKey")
 
 
 class NotUsable(Exception):
-    """The connection string leads nowhere; one line says why, without the key."""
+    """The connection string does not work; the message is one line without the key."""
 
 
 class IotHub:
-    """The SDK's managers on one connection string, and plain HTTPS where the SDK hides the answer."""
+    """The SDK's managers with one connection string, and plain HTTPS for answers that the SDK hides."""
 
     def __init__(self, connection_string: str, running: contextlib.ExitStack) -> None:
         self.parts = parse(connection_string)
@@ -51,28 +51,28 @@ class IotHub:
             )
         )
         self._run = f"verify-{secrets.token_hex(4)}"
-        self._made: dict[str, None] = {}  # paths, in the order of their making
+        self._created: dict[str, None] = {}  # paths in the order of creation
 
     def id(self, label: object, kind: str = "devices") -> str:
-        """An id of this run; the device (or what `kind` says) is removed in the end."""
-        made = f"{self._run}-{label}"
-        self._made[f"/{kind}/{made}"] = None
-        return made
+        """An id of this run; the device (or another `kind`) is removed at the end."""
+        id = f"{self._run}-{label}"
+        self._created[f"/{kind}/{id}"] = None
+        return id
 
     @property
     def device_id(self) -> str:
-        """The device whose modules module() makes."""
+        """The device of the modules that module() creates."""
         return self.id("modules")
 
     def module(self, name: str, **options: Any) -> SdkModule:
-        """A process with a module's SDK client that comes to the hub itself."""
+        """A process with a module's SDK client that connects to IoT Hub itself."""
         for path in (f"/devices/{self.device_id}", f"/devices/{self.device_id}/modules/{name}"):
             if self.call("GET", path).status_code == 404:
                 self.service("PUT", path, self._names(path))
         return self._client(f"/devices/{self.device_id}/modules/{name}", **options)
 
     def device(self, label: str, **options: Any) -> SdkModule:
-        """A process with a new device's SDK client."""
+        """A process with the SDK client of a new device."""
         path = f"/devices/{self.id(label)}"
         self.service("PUT", path, self._names(path))
         return self._client(path, **options)
@@ -84,14 +84,14 @@ class IotHub:
         return answer.json()
 
     def call(self, method: str, path: str, body: object = None, **options: Any) -> requests.Response:
-        """One call; `token` and `headers` may be given."""
+        """One call with optional `token` and `headers`."""
         token = options.pop("token", None) or self.token()
         headers = {"Authorization": token, **options.pop("headers", {})}
         address = f"https://{self.parts['HostName']}{path}{VERSION}"
         return requests.request(method, address, json=body, headers=headers, timeout=PATIENCE_S)
 
     def token(self, resource: str | None = None, *, lower: bool = False) -> str:
-        """Signed here, by the rule of the reference and not by the simulator's own code."""
+        """A token signed by the rule of the reference, without the simulator's code."""
         quoted = quote(resource or self.parts["HostName"], safe="")
         quoted = quoted.lower() if lower else quoted
         expiry = int(time.time()) + 300
@@ -102,12 +102,12 @@ class IotHub:
         return f"SharedAccessSignature sr={quoted}&sig={signature}&se={expiry}&skn={policy}"
 
     def query(self, text: str, *page: Any) -> Any:
-        """`page`: continuation and the most rows."""
+        """Run a query; `page`: continuation and maximum of rows."""
         return self.registry.query_iot_hub(QuerySpecification(query=text), *page)
 
-    def remove_what_was_made(self) -> None:
-        """Devices take their modules with them."""
-        for path in self._made:
+    def remove_everything(self) -> None:
+        """Remove what the test created; modules are removed with their devices."""
+        for path in self._created:
             status = self.call("DELETE", path, headers={"If-Match": "*"}).status_code
             assert status in (204, 404), f"{path} could not be removed: {status}"
 
@@ -119,14 +119,14 @@ class IotHub:
             **({"ModuleId": path.split("/")[4]} if "modules/" in path else {}),
         }
         parts = {"HostName": host, **names, "SharedAccessKey": key}
-        made = SdkModule({}, **options)
+        client = SdkModule({}, **options)
         try:
             connection_string = ";".join(f"{name}={value}" for name, value in parts.items())
-            made.call("create_from", connection_string=connection_string, ca=os.environ.get(CA))
+            client.call("create_from", connection_string=connection_string, ca=os.environ.get(CA))
         except BaseException:
-            made.kill()
+            client.kill()
             raise
-        return made
+        return client
 
     @staticmethod
     def _names(path: str) -> dict[str, str]:
@@ -153,10 +153,10 @@ def parse(connection_string: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def reached(connection_string: str) -> Iterator[IotHub]:
-    """The hub behind a connection string; REQUESTS_CA_BUNDLE says whom to trust, as for the SDK."""
+    """The hub of a connection string; REQUESTS_CA_BUNDLE names the authority, as for the SDK."""
     with contextlib.ExitStack() as running:
         hub = IotHub(connection_string, running)
-        running.callback(hub.remove_what_was_made)
+        running.callback(hub.remove_everything)
         yield hub
 
 
@@ -173,30 +173,30 @@ def simulated(hub: HubUnderTest) -> Iterator[IotHub]:
 
 
 def check(connection_string: str) -> None:
-    """Raise NotUsable unless the hub is there and lets this policy read its registry."""
+    """Raise NotUsable unless the hub answers and this policy may read its registry."""
     with contextlib.ExitStack() as running:
         parts = parse(connection_string)
         try:
             answer = IotHub(connection_string, running).call("GET", "/devices/nobody")
         except ValueError as error:
-            raise NotUsable(f"is not what the SDK takes: {error}") from None
+            raise NotUsable(f"is not accepted by the SDK: {error}") from None
         except requests.RequestException as error:
             raise NotUsable(f"leads to {parts['HostName']}: {_reason(error)}") from None
     if answer.status_code != 404:
-        policy, said = parts["SharedAccessKeyName"], answer.headers.get("iothub-errorcode", "no reason")
+        policy, error_code = parts["SharedAccessKeyName"], answer.headers.get("iothub-errorcode", "no reason")
         raise NotUsable(
-            f"is refused by {parts['HostName']} for policy {policy}: {answer.status_code}, {said}"
+            f"is refused by {parts['HostName']} for policy {policy}: {answer.status_code}, {error_code}"
         )
 
 
 def _reason(error: requests.RequestException) -> str:
     if isinstance(error, requests.exceptions.SSLError):
         return f"its certificate is not trusted; for a simulator set {CA} as its service.env says"
-    return "nobody answers there"
+    return "no server answers there"
 
 
 def reason_in(environment: dict[str, str]) -> str | None:
-    """Why the hub that the environment names cannot be used; None: it can, or none is named."""
+    """Why the hub named by the environment cannot be used; None if it can, or if none is named."""
     try:
         if connection_string := environment.get(VARIABLE):
             check(connection_string)

@@ -1,7 +1,4 @@
-"""From the outcomes of the tests to one verdict for each numbered statement of the protocol reference.
-
-Pure: knows pytest only as names and outcomes. conftest.py feeds it and writes what it says.
-"""
+"""Computes a verdict for each numbered statement of the protocol reference from the test outcomes."""
 
 from __future__ import annotations
 
@@ -12,13 +9,13 @@ from typing import Final
 
 STATEMENTS: Final = range(1, 97)
 _NAME: Final = re.compile(r"test_([0-9]{1,3})_\w+")
-#: The worst of a statement's outcomes is its result.
+#: The result of a statement is the worst of its outcomes.
 _WORST_FIRST: Final = ("fail", "skipped", "pass")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one test ended. `result`: pass, fail or skipped; `reason`: why it was skipped or did not run."""
+    """The outcome of a test. `result`: pass, fail or skipped; `reason`: why it was skipped or did not run."""
 
     node: str  # pytest's node id: path::name[parameters]
     result: str
@@ -27,25 +24,25 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is known of one statement. `result`: pass, fail, skipped, refused or missing."""
+    """The verdict on one statement. `result`: pass, fail, skipped, refused or missing."""
 
     result: str
     test: str = ""  # path::name, without parameters
     reason: str = ""
 
     def to_json(self) -> dict[str, str]:
-        """Only what is known."""
+        """All fields that have a value."""
         return {name: value for name, value in vars(self).items() if value}
 
 
 def number_of(node: str) -> int | None:
-    """The statement that a test is about, by its name `test_NN_what_it_says`; None for other tests."""
+    """The number of a test's statement, from its name `test_NN_...`; None for other tests."""
     match = _NAME.match(_test(node).rpartition("::")[2])
     return int(match[1]) if match else None
 
 
 def verdicts(outcomes: Iterable[Outcome], refused: Mapping[int, str]) -> dict[int, Verdict]:
-    """One verdict for every statement. `refused`: those that the simulator refuses, and in what words."""
+    """One verdict for every statement. `refused`: the text of refusal by number."""
     by_number: dict[int, list[Outcome]] = {}
     for outcome in outcomes:
         if (number := number_of(outcome.node)) is not None:
@@ -59,7 +56,7 @@ def unexcused(table: Mapping[int, Verdict]) -> list[int]:
 
 
 def lines(table: Mapping[int, Verdict]) -> list[str]:
-    """The table for people: a line a statement, and the sum."""
+    """The table as text: one line for each statement, and the totals."""
     rows = [f"{number:3}  {each.result:8} {_shown(each)}".rstrip() for number, each in table.items()]
     results = [verdict.result for verdict in table.values()]
     counts = ", ".join(f"{results.count(each)} {each}" for each in sorted(set(results), key=results.index))
@@ -74,7 +71,7 @@ def _verdict(outcomes: list[Outcome], refused: str | None) -> Verdict:
         return Verdict("missing") if refused is None else Verdict("refused", reason=refused)
     worst = min(outcomes, key=lambda outcome: _WORST_FIRST.index(outcome.result))
     if refused is not None and worst.result != "fail":
-        return Verdict("refused", tests[0], refused)  # such a test reads the words of the refusal
+        return Verdict("refused", tests[0], refused)  # such a test checks the text of the refusal
     return Verdict(worst.result, tests[0], worst.reason)
 
 

@@ -1,8 +1,8 @@
-"""Between an unmodified SDK and the hub, on an address of its own: records every packet, drops the line.
+"""A recorder between an unmodified SDK and the hub: records every packet and can drop the connections.
 
-It ends TLS on both sides with a certificate of the hub's own authority. A client comes to it because its
-GatewayHostName is the tap's address; the token is made out for IoT Hub and so good all the same. The second
-recorder stands before a module's workload socket.
+It ends TLS on both sides with a certificate of the hub's authority. A client connects to it because its
+GatewayHostName is the tap's address; its token stays valid because the audience is IoT Hub. A second recorder
+stands before a module's workload socket.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Seen:
 
 
 class Tap:
-    """Records; `answer` is a CONNACK code to give to every CONNECT instead of asking the hub."""
+    """Records packets. `answer`: a CONNACK code for every CONNECT, which then does not reach the hub."""
 
     def __init__(self, hub: HubUnderTest, names: Sequence[str] = ()) -> None:
         (self.address,) = free_addresses(1, (PORT,))
@@ -58,23 +58,23 @@ class Tap:
         self._thread = threading.Thread(target=self._loop.run_forever)
 
     def open(self) -> None:
-        """Listen; the caller closes."""
+        """Listen; call close() at the end."""
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
 
     def close(self) -> None:
-        """Stop listening, drop everything, end the thread."""
+        """Stop listening, drop all connections, end the thread."""
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
     def drop(self) -> None:
-        """Reset every line, as a cable that is pulled: no DISCONNECT, no TLS goodbye."""
+        """Reset every connection, as a pulled cable does: no DISCONNECT and no TLS close."""
         self._loop.call_soon_threadsafe(self._abort)
 
     def packets(self, kind: type[P], connection: int | None = None) -> list[P]:
-        """What passed of one kind, on one connection or all."""
+        """The recorded packets of one kind, on one connection or all."""
         return [
             each.packet
             for each in list(self.seen)
@@ -82,12 +82,12 @@ class Tap:
         ]
 
     def wait_for(self, kind: type[P], count: int, connection: int | None = None) -> P:
-        """Until so many of a kind have passed; returns the last of them."""
+        """Wait until `count` packets of this kind have passed; returns the last."""
         wait_for(lambda: len(self.packets(kind, connection)) >= count, f"{count} {kind.__name__}")
         return self.packets(kind, connection)[count - 1]
 
     def last_connection(self) -> int:
-        """The number of the newest connection that said CONNECT."""
+        """The number of the newest connection that sent CONNECT."""
         return max(each.connection for each in list(self.seen) if isinstance(each.packet, Connect))
 
     async def _listen(self) -> None:
@@ -142,7 +142,7 @@ class Tap:
     async def _answer(
         self, connection: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, code: int
     ) -> None:
-        self._note(connection, PacketReader(), await reader.read(65536), by_client=True)
+        self._record(connection, PacketReader(), await reader.read(65536), by_client=True)
         writer.write(Connack(code).encode())
         await writer.drain()
         await reader.read(65536)
@@ -153,7 +153,7 @@ class Tap:
         packets = PacketReader()
         try:
             while data := await reader.read(65536):
-                self._note(connection, packets, data, by_client=by_client)
+                self._record(connection, packets, data, by_client=by_client)
                 writer.write(data)
                 await writer.drain()
         except OSError:
@@ -161,14 +161,14 @@ class Tap:
         finally:
             writer.close()
 
-    def _note(self, connection: int, packets: PacketReader, data: bytes, *, by_client: bool) -> None:
+    def _record(self, connection: int, packets: PacketReader, data: bytes, *, by_client: bool) -> None:
         for packet in packets.feed(data):
             self.seen.append(Seen(connection, by_client, packet))
 
 
 @contextlib.contextmanager
 def tapping(hub: HubUnderTest, names: Sequence[str] = ()) -> Iterator[Tap]:
-    """A tap that is open; `names` its certificate holds instead of its own address."""
+    """An open tap; `names`: the names in its certificate instead of its address."""
     tap = Tap(hub, names)
     tap.open()
     try:
@@ -179,23 +179,23 @@ def tapping(hub: HubUnderTest, names: Sequence[str] = ()) -> Iterator[Tap]:
 
 @dataclass
 class Workload:
-    """A recorder before a module's workload socket. `asked`: method, path and body of each request."""
+    """A recorder before a module's workload socket. `requests`: method, path and body of each."""
 
     uri: str
-    asked: list[tuple[str, str, bytes]] = field(default_factory=list)
+    requests: list[tuple[str, str, bytes]] = field(default_factory=list)
 
 
 @contextlib.contextmanager
 def recorded_workload(target: Path, *, unix: Path | None = None) -> Iterator[Workload]:
-    """Pass on what is asked to the socket at `target`; listens on a unix socket, or on loopback TCP."""
+    """Forward requests to the socket at `target`; listens on a unix socket, or on loopback TCP."""
     workload = Workload("")
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._pass_on(b"")
+            self._forward(b"")
 
         def do_POST(self) -> None:
-            self._pass_on(self.rfile.read(int(self.headers["Content-Length"])))
+            self._forward(self.rfile.read(int(self.headers["Content-Length"])))
 
         def address_string(self) -> str:
             return "a module"
@@ -203,8 +203,8 @@ def recorded_workload(target: Path, *, unix: Path | None = None) -> Iterator[Wor
         def log_message(self, format: str, *_: object) -> None:
             return None
 
-        def _pass_on(self, body: bytes) -> None:
-            workload.asked.append((self.command, self.path, body))
+        def _forward(self, body: bytes) -> None:
+            workload.requests.append((self.command, self.path, body))
             connection = http.client.HTTPConnection("localhost")
             connection.sock = socket.socket(socket.AF_UNIX)
             connection.sock.connect(str(target))

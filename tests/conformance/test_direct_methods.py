@@ -59,7 +59,7 @@ def post(
     headers: dict[str, str],
     path: str = f"/twins/{DEVICE}/modules/b/methods",
 ) -> tuple[int, Any]:
-    """A call by hand to the edge device's HTTPS, on whichever port it has."""
+    """A POST to the edge device's HTTPS, on any port."""
     context = ssl.create_default_context(cafile=str(hub.folder / "ca.pem"))
     port = hub.endpoints()["https_ports"][DEVICE]
     connection = http.client.HTTPSConnection(hub.gateway, port, context=context, timeout=60)
@@ -77,15 +77,15 @@ def caller(hub: HubUnderTest, module: str = "a", *, key: str | None = None) -> d
 
 
 def refusal(error: HttpOperationError) -> tuple[int, int]:
-    """HTTP's status, and the number that direct methods have inside Message."""
+    """The HTTP status, and the error number of direct methods inside Message."""
     return error.response.status_code, json.loads(json.loads(error.response.text)["Message"])["errorCode"]
 
 
-def test_15_proxies_let_a_module_reach_ports_that_it_cannot_name(tmp_path: Path) -> None:
-    """With `mqtt_proxy` and `https_proxy` a module connects and calls although nothing of ours has port 443.
+def test_15_proxies_reach_ports_that_an_sdk_cannot_set(tmp_path: Path) -> None:
+    """With `mqtt_proxy` and `https_proxy` a module connects and calls although the hub has no port 443.
 
-    The port is held by somebody else, or is not to be had by this user at all. The listener opens no other
-    tunnel, and keeps its port over a restart of the hub, since running modules know it.
+    Another process has the port, or this user may not open it. The proxy opens no other tunnel, and it has
+    the same port after a restart of the hub, because running modules keep their settings.
     """
     hub = HubUnderTest(tmp_path / "simulator")
     with contextlib.ExitStack() as running:
@@ -127,17 +127,15 @@ def tunnel(proxy: str, wanted: str) -> int:
 def test_70_status_and_payload_pass_from_module_to_module(
     hub: HubUnderTest, a: SdkModule, status: int, payload: Any
 ) -> None:
-    """What B's handler returns is what invoke_method in A returns, any status and any JSON."""
+    """invoke_method in A returns the result of B's handler, with any status and any JSON."""
     with hub.module("b") as target:
         target.call("answer_methods", status=status, payload=payload)
         got = a.call("invoke", params={"methodName": "m", "payload": {"q": 1}}, device=DEVICE, module="b")
     assert got == {"status": status, "payload": payload}
 
 
-def test_71_an_absent_target_is_not_found_unless_it_may_be_waited_for(
-    hub: HubUnderTest, a: SdkModule
-) -> None:
-    """404 without a connect time-out; with 8 s the call goes out 3 s after the target has subscribed."""
+def test_71_an_absent_target_is_not_found_after_the_connect_timeout(hub: HubUnderTest, a: SdkModule) -> None:
+    """404 without a connect time-out; with 8 s the call is sent 3 s after the target has subscribed."""
     call: dict[str, Any] = {"methodName": "m", "responseTimeoutInSeconds": 5}
     with pytest.raises(SdkError, match=r"ClientError caused by ServiceError: .*404"):
         a.call("invoke", params=call, device=DEVICE, module="late")
@@ -167,10 +165,10 @@ def test_72_a_silent_target_times_out(hub: HubUnderTest, a: SdkModule) -> None:
     assert len(body["message"].split()[-1]) == 36
 
 
-def test_73_a_caller_must_be_named_of_this_device_and_signed_for(hub: HubUnderTest, b: SdkModule) -> None:
-    """400 without the header or without its slash; 401 for another device, and for a token of another.
+def test_73_a_caller_needs_its_name_and_token_of_this_device(hub: HubUnderTest, b: SdkModule) -> None:
+    """400 without the header or its slash; 401 for another device and for a token of another identity.
 
-    A token of the device opens its modules, as over MQTT.
+    A token of the device is valid for its modules, as over MQTT.
     """
     call = {"methodName": "m"}
     good = caller(hub)
@@ -195,7 +193,7 @@ def test_73_a_caller_must_be_named_of_this_device_and_signed_for(hub: HubUnderTe
 
 
 def stranger(hub: HubUnderTest) -> dict[str, str]:
-    """The headers of a module that is who it says, on another device."""
+    """The valid headers of a module on another device."""
     hub.service("PUT", "/devices/other", {"deviceId": "other"})
     body = {"deviceId": "other", "moduleId": "a"}
     shown = hub.service("PUT", "/devices/other/modules/a", body)
@@ -205,7 +203,7 @@ def stranger(hub: HubUnderTest) -> dict[str, str]:
 
 
 def test_74_payload_and_name_have_limits(hub: HubUnderTest, a: SdkModule, b: SdkModule) -> None:
-    """131,072 bytes of JSON and 100 characters pass, one more is 400; so are time-outs out of bounds."""
+    """131,072 bytes of JSON and 100 characters are accepted, one more is 400; so are bad time-outs."""
 
     def invoke(**params: Any) -> Any:
         return a.call("invoke", params={"methodName": "m", **params}, device=DEVICE, module="b")
@@ -227,12 +225,12 @@ def test_74_payload_and_name_have_limits(hub: HubUnderTest, a: SdkModule, b: Sdk
     assert b.heard_nothing("method")
 
 
-def test_75_names_travel_as_they_are_and_ids_with_a_space_are_found(hub: HubUnderTest, a: SdkModule) -> None:
-    """A name is not encoded on the wire: a raw client sees `do it/now` as it was sent.
+def test_75_names_are_not_encoded_and_ids_may_have_a_space(hub: HubUnderTest, a: SdkModule) -> None:
+    """A name is not encoded on the wire: a raw client gets `do it/now` as it was sent.
 
-    The SDK takes only what stands before the first `/` for the name and answers the call all the same; it
-    decodes a percent sign that nobody encoded. So the statement holds for the edge, and `/` is unfit for
-    names towards this SDK. An id's space travels as `+` in the address.
+    The SDK reads only the part before the first `/` as the name, and answers the call; it also decodes a
+    percent sign that was not an encoding. So the statement holds for the edge, and `/` is unusable in names
+    of SDK modules.
     """
     with hub.module(SPACED, spaced_variables(hub)) as spaced:
         spaced.call("answer_methods", status=200, payload="spaced")
@@ -252,14 +250,14 @@ def test_75_names_travel_as_they_are_and_ids_with_a_space_are_found(hub: HubUnde
 
 
 def spaced_variables(hub: HubUnderTest) -> dict[str, str]:
-    """simulator_variables for the module whose id needs quoting."""
+    """simulator_variables for the module with a space in its id."""
     shown = hub.service("GET", f"/devices/{DEVICE}/modules/with%20space")
     return hub.simulator_variables(SPACED, key=shown["authentication"]["symmetricKey"]["primaryKey"])
 
 
 @pytest.mark.verified
 def test_76_no_payload_from_the_service_is_an_empty_text(iot_hub: IotHub) -> None:
-    """azure-iot-hub sends `""` for None, and that is what the module gets."""
+    """azure-iot-hub sends `""` for None, and the module gets it."""
     call = CloudToDeviceMethod(method_name="m", payload=None)
     with iot_hub.module("76") as module:
         module.call("listen", kind="method")
@@ -282,7 +280,7 @@ def test_77_concurrent_calls_to_one_module_are_both_answered(
 
 
 @pytest.mark.verified
-def test_88_the_service_hears_of_an_absent_and_of_a_silent_module(iot_hub: IotHub) -> None:
+def test_88_the_service_gets_errors_for_absent_and_silent_modules(iot_hub: IotHub) -> None:
     """404 with 404103 inside Message, and 504 with 504101."""
     call = CloudToDeviceMethod(method_name="m", response_timeout_in_seconds=5)
     with iot_hub.module("88") as silent:

@@ -1,4 +1,4 @@
-"""Statement 96: nothing depends on the order in which the receiving SDK calls its handlers."""
+"""Statement 96: the receiving SDK calls its handlers in any order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MESSAGES = 300
 
 
 def test_96_every_message_is_handled_once_in_whatever_order(tmp_path: Path) -> None:
-    """The SDK calls handlers on four threads, so sets are compared: no message is missing, none twice."""
+    """The SDK calls handlers on four threads, so the test compares sets: each message is handled once."""
     with running_hub(tmp_path) as hub:
         hub.deploy("sender", "receiver")
         with hub.module("receiver") as receiver, hub.module("sender") as sender:

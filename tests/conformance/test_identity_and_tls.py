@@ -1,4 +1,4 @@
-"""Statements 1 to 14: who may enter, by which token, over which TLS."""
+"""Statements 1 to 14: identities, tokens and TLS."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ EDGE_VARIABLES = (
     "IOTEDGE_MODULEGENERATIONID",
     "IOTEDGE_WORKLOADURI",
 )
-# a source cannot be written with a space in it, a condition can
+# a source cannot contain a space, a condition can
 TO_ITSELF = (
     "FROM /messages/* WHERE $connectionModuleId = '{0}' INTO BrokeredEndpoint('/modules/{0}/inputs/in')"
 )
@@ -79,7 +79,7 @@ def workload(hub: HubUnderTest) -> Iterator[Workload]:
 
 
 def test_01_a_connection_string_and_a_ca_file_are_enough(hub: HubUnderTest) -> None:
-    """The SDK connects with nothing but iotedgehubdev's two variables; TLS 1.2, the gateway in the SAN."""
+    """The SDK connects with only iotedgehubdev's two variables; TLS 1.2, the gateway in the SAN."""
     variables = hub.simulator_variables("solo")
     with hub.module("solo", variables) as module:
         assert module.call("connect") is True
@@ -94,41 +94,41 @@ def test_01_a_connection_string_and_a_ca_file_are_enough(hub: HubUnderTest) -> N
 def test_02_the_edge_agents_variables_are_enough(
     hub: HubUnderTest, tap: Tap, over: str, tmp_path: Path
 ) -> None:
-    """One GET of the trust bundle and one sign, both before CONNECT, by HTTP over TCP or a unix socket."""
+    """One GET of the trust bundle and one sign request before CONNECT, over TCP or a unix socket."""
     unix = tmp_path / "w.sock" if over == "unix" else None
     with recorded_workload(_socket(hub), unix=unix) as workload:
         with hub.module("solo", _variables(hub, workload.uri, tap.address)) as module:
-            assert [verb for verb, _, _ in workload.asked] == ["GET", "POST"]
+            assert [verb for verb, _, _ in workload.requests] == ["GET", "POST"]
             assert tap.seen == []
             assert module.call("connect") is True
             tap.wait_for(Connect, 1)
         generation = hub.service("GET", f"/devices/{DEVICE}/modules/solo")["generationId"]
-        assert [path for _, path, _ in workload.asked] == [
+        assert [path for _, path, _ in workload.requests] == [
             f"/trust-bundle?api-version={API_VERSION}",
             f"/modules/solo/genid/{generation}/sign?api-version={API_VERSION}",
         ]
 
 
 @pytest.mark.parametrize("missing", EDGE_VARIABLES)
-def test_03_without_any_one_of_them_the_connection_string_is_used(
+def test_03_if_one_of_them_is_missing_the_connection_string_is_used(
     hub: HubUnderTest, workload: Workload, missing: str
 ) -> None:
-    """The workload API is not asked and nothing is said; with neither way there is no client."""
+    """The workload API gets no request and there is no warning; with neither there is no client."""
     variables = _variables(hub, workload.uri)
     del variables[missing]
     with hub.module("solo", {**variables, **hub.simulator_variables("solo")}) as module:
         assert module.call("connect") is True
-    assert workload.asked == []
+    assert workload.requests == []
     with pytest.raises(SdkError, match="OSError"):
         hub.module("solo", variables)
 
 
-def test_04_the_token_is_made_out_for_the_hub(hub: HubUnderTest, tap: Tap, workload: Workload) -> None:
-    """The quoted resource, a line's end and the expiry are signed; `sr` names IoT Hub, not the gateway."""
+def test_04_the_audience_of_the_token_is_the_hub(hub: HubUnderTest, tap: Tap, workload: Workload) -> None:
+    """The quoted resource, a newline and the expiry are signed; `sr` names IoT Hub, not the gateway."""
     with hub.module("solo", _variables(hub, workload.uri, tap.address)) as module:
         module.call("connect")
         connect = tap.wait_for(Connect, 1)
-    (body,) = (body for verb, _, body in workload.asked if verb == "POST")
+    (body,) = (body for verb, _, body in workload.requests if verb == "POST")
     request = json.loads(body)
     resource, expiry = base64.b64decode(request["data"]).decode().split("\n")
     assert resource == quote(SOLO.resource(hub.hub_address), safe="")
@@ -141,7 +141,7 @@ def test_04_the_token_is_made_out_for_the_hub(hub: HubUnderTest, tap: Tap, workl
 
 
 def test_05_a_certificate_for_another_name_is_refused_by_the_sdk(hub: HubUnderTest, tap: Tap) -> None:
-    """ClientError, and no byte of MQTT; the same place with the right name in its SAN is good."""
+    """ClientError, and no byte of MQTT; with the right name in the SAN it connects."""
     with tapping(hub, [hub.gateway]) as wrong:
         with (
             hub.module("solo", _through(hub, wrong)) as module,
@@ -154,7 +154,7 @@ def test_05_a_certificate_for_another_name_is_refused_by_the_sdk(hub: HubUnderTe
 
 
 def test_06_a_wrong_key_is_a_credential_error(hub: HubUnderTest, tap: Tap) -> None:
-    """CONNACK 5 on the first connect; the right key opens the same place."""
+    """CONNACK 5 on the first connect; the right key connects."""
     wrong = base64.b64encode(b"wrong" * 8).decode()
     with (
         hub.module("solo", _through(hub, tap, wrong)) as module,
@@ -166,8 +166,8 @@ def test_06_a_wrong_key_is_a_credential_error(hub: HubUnderTest, tap: Tap) -> No
         assert module.call("connect") is True
 
 
-def test_07_the_secondary_key_is_as_good(hub: HubUnderTest) -> None:
-    """The module's own; another module's secondary key is refused."""
+def test_07_the_secondary_key_is_valid_too(hub: HubUnderTest) -> None:
+    """That of the module itself; another module's secondary key is refused."""
     with hub.module("solo", hub.simulator_variables("solo", key=hub.keys(SOLO)[1])) as module:
         assert module.call("connect") is True
     other = hub.simulator_variables("solo", key=hub.keys(Identity(DEVICE, "sender"))[1])
@@ -175,20 +175,20 @@ def test_07_the_secondary_key_is_as_good(hub: HubUnderTest) -> None:
         module.call("connect")
 
 
-def test_08_a_devices_token_opens_its_modules(hub: HubUnderTest) -> None:
-    """Audience and key of the device; neither another device's, nor the device's audience by another key."""
+def test_08_a_token_of_the_device_is_valid_for_its_modules(hub: HubUnderTest) -> None:
+    """With the device's audience and key; another device's token or another key is refused."""
     stranger = Identity("stranger")
     strangers_key, devices_key = hub.create(stranger)[0], hub.keys(SOLO.parent)[0]
-    assert _enter(hub, SOLO, devices_key, signer=SOLO.parent).code == 0
-    assert _enter(hub, SOLO, strangers_key, signer=stranger).code == NOT_AUTHORIZED
-    assert _enter(hub, SOLO, hub.keys(SOLO)[0], signer=SOLO.parent).code == NOT_AUTHORIZED
-    assert _enter(hub, SOLO.parent, hub.keys(SOLO)[0], signer=SOLO).code == NOT_AUTHORIZED
+    assert _connect(hub, SOLO, devices_key, signer=SOLO.parent).code == 0
+    assert _connect(hub, SOLO, strangers_key, signer=stranger).code == NOT_AUTHORIZED
+    assert _connect(hub, SOLO, hub.keys(SOLO)[0], signer=SOLO.parent).code == NOT_AUTHORIZED
+    assert _connect(hub, SOLO.parent, hub.keys(SOLO)[0], signer=SOLO).code == NOT_AUTHORIZED
 
 
-def test_09_a_token_is_good_until_it_expires(hub: HubUnderTest) -> None:
-    """Refused afterwards; expiring on the line it ends the connection, one that was renewed goes on."""
+def test_09_a_token_is_valid_until_it_expires(hub: HubUnderTest) -> None:
+    """Later it is refused; when it expires the connection ends, unless the client has renewed it."""
     key, ttl_s = hub.keys(SOLO)[0], 3
-    assert _enter(hub, SOLO, key, ttl_s=-1).code == NOT_AUTHORIZED
+    assert _connect(hub, SOLO, key, ttl_s=-1).code == NOT_AUTHORIZED
     sender = Identity(DEVICE, "sender")
     with (
         contextlib.closing(RawModule(hub)) as left_alone,
@@ -204,8 +204,8 @@ def test_09_a_token_is_good_until_it_expires(hub: HubUnderTest) -> None:
     wait_for(lambda: "its token has expired" in hub.log(), "the reason in the log")
 
 
-def test_10_an_api_version_must_be_there_and_may_be_any(hub: HubUnderTest, tap: Tap) -> None:
-    """A Plug and Play model id brings another one; without any the answer is CONNACK 5."""
+def test_10_any_api_version_is_accepted_and_none_is_refused(hub: HubUnderTest, tap: Tap) -> None:
+    """A Plug and Play model id changes it; without an api-version the answer is CONNACK 5."""
     model = "dtmi:twinship:test;1"
     with hub.module("solo", _through(hub, tap), product_info=model) as module:
         assert module.call("connect") is True
@@ -215,23 +215,23 @@ def test_10_an_api_version_must_be_there_and_may_be_any(hub: HubUnderTest, tap: 
     assert f"&model-id={quote(model, safe='')}" in username
     bare = username.replace("api-version=2020-09-30&", "")
     assert bare != username
-    assert _enter(hub, SOLO, hub.keys(SOLO)[0], username=bare).code == NOT_AUTHORIZED
-    assert _enter(hub, SOLO, hub.keys(SOLO)[0], username=username).code == 0
+    assert _connect(hub, SOLO, hub.keys(SOLO)[0], username=bare).code == NOT_AUTHORIZED
+    assert _connect(hub, SOLO, hub.keys(SOLO)[0], username=username).code == 0
 
 
-def test_11_the_client_id_is_the_user_names(hub: HubUnderTest) -> None:
-    """Another module, the device, another device, other letter case: all refused; its own is accepted."""
+def test_11_the_client_id_matches_the_user_name(hub: HubUnderTest) -> None:
+    """Another module, the device, another device, another letter case: all refused."""
     key = hub.keys(SOLO)[0]
     for client_id in (f"{DEVICE}/sender", DEVICE, "another/solo", f"{DEVICE}/SOLO"):
-        assert _enter(hub, SOLO, key, client_id=client_id).code == NOT_AUTHORIZED
-    assert _enter(hub, SOLO, key, client_id=str(SOLO)).code == 0
+        assert _connect(hub, SOLO, key, client_id=client_id).code == NOT_AUTHORIZED
+    assert _connect(hub, SOLO, key, client_id=str(SOLO)).code == 0
 
 
 def test_12_a_renewed_token_costs_no_message(hub: HubUnderTest, tap: Tap) -> None:
-    """DISCONNECT and a new CONNECT 120 s before expiry, no SUBSCRIBE; nothing sent around it is lost.
+    """DISCONNECT and a new CONNECT 120 s before expiry, no SUBSCRIBE; no message around it is lost.
 
-    Nor doubled, but for what the SDK sends again, with DUP, because its DISCONNECT overtook the PUBACK:
-    delivery is at least once, and the hub knows no more of it than edgeHub.
+    Messages arrive once, except for those that the SDK sends again with DUP because its DISCONNECT overtook
+    the PUBACK: delivery is at least once, and the hub detects repeats no more than edgeHub does.
     """
     begin, sent = time.monotonic(), 0
     with (
@@ -261,8 +261,8 @@ def test_12_a_renewed_token_costs_no_message(hub: HubUnderTest, tap: Tap) -> Non
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_13_odd_names_go_unescaped(hub: HubUnderTest, tap: Tap, name: str) -> None:
-    """In the client id and in every topic: a message to itself, its twin, a method; so for a device."""
+def test_13_odd_names_are_not_escaped(hub: HubUnderTest, tap: Tap, name: str) -> None:
+    """In the client id and in every topic: a message to itself, its twin, a method; also for a device."""
     with hub.module(name, _through(hub, tap, module=name)) as module:
         module.call("listen", kind="message")
         module.call("listen", kind="method")
@@ -282,7 +282,7 @@ def test_13_odd_names_go_unescaped(hub: HubUnderTest, tap: Tap, name: str) -> No
         assert device.call("get_twin")["reported"]["a"] == 1
 
 
-def test_14_a_port_in_the_host_name_does_no_harm(hub: HubUnderTest, tap: Tap) -> None:
+def test_14_the_host_name_may_have_a_port(hub: HubUnderTest, tap: Tap) -> None:
     """It is in the user name and, as %3A, in the audience; another host's audience is refused."""
     with_port = f"{hub.hub_address}:{REST_PORT}"
     with hub.module("solo", _through(hub, tap, host=with_port)) as module:
@@ -302,7 +302,7 @@ def _socket(hub: HubUnderTest) -> Path:
 
 
 def _variables(hub: HubUnderTest, workload: str, gateway: str | None = None) -> dict[str, str]:
-    """What edgeAgent sets for module solo (ref 1.1)."""
+    """The variables that edgeAgent sets for module solo (ref 1.1)."""
     shown = hub.service("GET", f"/devices/{DEVICE}/modules/solo")
     return {
         "IOTEDGE_WORKLOADURI": workload,
@@ -318,7 +318,7 @@ def _variables(hub: HubUnderTest, workload: str, gateway: str | None = None) -> 
 def _through(
     hub: HubUnderTest, tap: Tap, key: str | None = None, *, module: str = "solo", host: str | None = None
 ) -> dict[str, str]:
-    """What iotedgehubdev sets, with the tap for a gateway."""
+    """The variables that iotedgehubdev sets, with the tap as the gateway."""
     return {
         "EdgeHubConnectionString": f"HostName={host or hub.hub_address};GatewayHostName={tap.address};"
         f"DeviceId={DEVICE};ModuleId={module};SharedAccessKey={key or hub.key(module)}",
@@ -326,7 +326,7 @@ def _through(
     }
 
 
-def _enter(
+def _connect(
     hub: HubUnderTest,
     identity: Identity,
     key: str,

@@ -1,4 +1,4 @@
-"""Statement 94: /metrics, read as the IoT Edge metrics collector reads it."""
+"""Statement 94: /metrics, parsed as the IoT Edge metrics collector does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub, wait_fo
 
 pytestmark = [pytest.mark.conformance, pytest.mark.e2e]
 
-# The collector's own grammar, in our words (ref 9): name, labels with \" \\ \n, a number or NaN, no infinity.
+# The grammar of the collector (ref 9): name, labels with \" \\ \n, a number or NaN, no infinity.
 LABEL = r'[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\["\\n])*"'
 SAMPLE = re.compile(
     r"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)"
@@ -32,7 +32,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubUnderTest]:
 
 
 def scrape(hub: HubUnderTest, module: str) -> str:
-    """A page, from the address that the hub names."""
+    """Read a page from the address in endpoints.json."""
     url = json.loads((hub.folder / "endpoints.json").read_text())["metrics"][DEVICE][module]
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=60) as answer:
         assert answer.headers["Content-Type"].startswith("text/plain")
@@ -40,7 +40,7 @@ def scrape(hub: HubUnderTest, module: str) -> str:
 
 
 def read(page: str) -> Samples:
-    """As the collector: lines that are no comment must match; what labels say, unescaped."""
+    """Parse a page as the collector does: each line except comments must match; labels are unescaped."""
     samples: Samples = {}
     for line in page.splitlines():
         if line.startswith("#"):
@@ -58,7 +58,7 @@ def value(samples: Samples, name: str, **labels: str) -> float:
 
 
 def test_94_the_collector_can_read_the_metrics(hub: HubUnderTest) -> None:
-    """Every line parses, nothing is infinite, counters end in _total, the labels of the product are there.
+    """Every line parses, no value is infinite, counters end in _total, all have the product's labels.
 
     And what they say is what happened: a message each way, one without a route, a twin read and patched.
     """
@@ -86,7 +86,9 @@ def test_94_the_collector_can_read_the_metrics(hub: HubUnderTest) -> None:
     assert value(samples, "edgehub_client_connect_success_total", id=sender_id) == 1
     assert value(samples, "edgehub_messages_received_total", id=sender_id, route_output="work") == 1
     assert value(samples, "edgehub_messages_sent_total", to=receiver_id, to_route_input="work") == 1
-    assert value(samples, "edgehub_messages_dropped_total", reason="no_route") == 2  # the report is one too
+    assert (
+        value(samples, "edgehub_messages_dropped_total", reason="no_route") == 2
+    )  # the report is one of them
     assert value(samples, "edgehub_gettwin_total", id=sender_id) == 1
     assert value(samples, "edgehub_reported_properties_total", id=sender_id) == 1
     agent = read(scrape(hub, "edgeAgent"))
@@ -94,8 +96,8 @@ def test_94_the_collector_can_read_the_metrics(hub: HubUnderTest) -> None:
     assert value(agent, "edgeAgent_total_memory_bytes", module_name="host") > 0
 
 
-def test_who_reads_endpoints_finds_loopback_only(hub: HubUnderTest) -> None:
-    """The pages are on the edge device's own address."""
+def test_endpoints_has_only_loopback_addresses(hub: HubUnderTest) -> None:
+    """The metrics pages are on the address of the edge device."""
     urls = json.loads((hub.folder / "endpoints.json").read_text())["metrics"][DEVICE]
     assert all(url.startswith(f"http://{hub.gateway}:") for url in urls.values())
     assert Path(urls["edgeAgent"]).name == "metrics"

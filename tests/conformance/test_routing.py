@@ -1,4 +1,4 @@
-"""Statements 46 to 58: the route language and what edgeHub does with it, by the unmodified SDK."""
+"""Statements 46 to 58: routes and their conditions, with the unmodified SDK."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Edge:
     b: SdkModule
 
     def configure(self, routes: Mapping[str, Any], schema_version: str = "1.1") -> Mapping[str, Any]:
-        """Make these the only routes, besides the one that ends a test; returns what $edgeHub reports."""
+        """Set these routes and the route that ends a test; returns the report of $edgeHub."""
         desired = {"schemaVersion": schema_version, "routes": {"last": LAST, **routes}}
         self.hub.service("PUT", self.edge_hub, {"properties": {"desired": desired}})
         reported: Mapping[str, Any] = self.twin()["properties"]["reported"]
@@ -42,16 +42,16 @@ class Edge:
         return f"/twins/{DEVICE}/modules/$edgeHub"
 
     def twin(self) -> Mapping[str, Any]:
-        """$edgeHub's twin, as the service sees it."""
+        """The twin of $edgeHub in the view of the service."""
         twin: Mapping[str, Any] = self.hub.service("GET", self.edge_hub)
         return twin
 
     def went_up(self) -> list[str]:
-        """The ids of the messages that left for the cloud."""
+        """The ids of the upstream messages."""
         return [line["SystemProperties"]["messageId"] for line in self.hub.upstream()]
 
     def arrived(self) -> list[Any]:
-        """What B was given so far. Everything from A to B keeps its order, so the last message ends it."""
+        """The messages of B. Messages from A to B keep their order, so the last one ends the list."""
         self.a.send("last", b"last")
         heard = []
         while (message := self.b.next("message"))["input_name"] != "last":
@@ -59,7 +59,7 @@ class Edge:
         return heard
 
     def inputs(self) -> list[str]:
-        """The input of each message that B was given."""
+        """The input of each message that B has received."""
         return [message["input_name"] for message in self.arrived()]
 
 
@@ -81,8 +81,8 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
         "/Messages/Modules/A/Outputs/x",
     ],
 )
-def test_46_a_route_takes_one_output_to_one_input(edge: Edge, source: str) -> None:
-    """Only output x, as input y; the letter case of module and output does not matter on either side."""
+def test_46_a_route_connects_one_output_to_one_input(edge: Edge, source: str) -> None:
+    """Only output x, to input y; the letter case of module and output does not matter."""
     edge.configure({"r": f"FROM {source} {TO_B}"})
     for output in ("x", "X", "z", "xx", ""):
         edge.a.send(output, output.encode())
@@ -90,8 +90,8 @@ def test_46_a_route_takes_one_output_to_one_input(edge: Edge, source: str) -> No
 
 
 @pytest.mark.parametrize("source", ["/messages/modules/A", "/messages/modules/A/*"])
-def test_47_a_module_as_source_takes_all_its_messages(edge: Edge, source: str) -> None:
-    """With an output name and without; the message that ends the test passes here too."""
+def test_47_a_module_as_source_matches_all_its_messages(edge: Edge, source: str) -> None:
+    """With and without an output name; the message that ends the test matches too."""
     edge.configure({"r": f"FROM {source} {TO_B}"})
     edge.a.send("x", b"1")
     edge.a.send(None, b"2")
@@ -100,7 +100,7 @@ def test_47_a_module_as_source_takes_all_its_messages(edge: Edge, source: str) -
 
 
 def test_48_half_a_name_matches_nothing(edge: Edge) -> None:
-    """`*` is no part of a name and no element in the middle of a path."""
+    """`*` is a wildcard neither inside a name nor in the middle of a path."""
     sources = ("/mess*", "/messages/*/outputs/x", "/messages/modules/A/out*")
     half = edge.configure({f"r{n}": f"FROM {source} {TO_B}" for n, source in enumerate(sources)})
     assert half["lastDesiredStatus"]["code"] == 200
@@ -108,8 +108,8 @@ def test_48_half_a_name_matches_nothing(edge: Edge) -> None:
     assert edge.inputs() == []
 
 
-def test_49_a_property_is_text_until_it_is_made_a_number(edge: Edge) -> None:
-    """`temp > 20` is a faulty configuration; `as_number(temp) > 20` compares numbers, not letters."""
+def test_49_a_property_is_text_until_it_is_converted(edge: Edge) -> None:
+    """`temp > 20` is an invalid configuration; `as_number(temp) > 20` compares numbers."""
     faulty = edge.configure({"r": f"FROM /messages/modules/A/outputs/x WHERE temp > 20 {TO_B}"})
     assert faulty["lastDesiredStatus"]["code"] == 400
     good = edge.configure({"r": f"FROM /messages/modules/A/outputs/x WHERE as_number(temp) > 20 {TO_B}"})
@@ -131,10 +131,10 @@ def test_49_a_property_is_text_until_it_is_made_a_number(edge: Edge) -> None:
         ({}, False),
     ],
 )
-def test_50_a_body_is_read_only_when_it_says_that_it_is_json(
+def test_50_a_body_is_read_only_if_declared_as_json(
     edge: Edge, fields: dict[str, Any], matches: bool
 ) -> None:
-    """Both system properties, set by the sender; otherwise a condition on the body is never true."""
+    """The sender must set both system properties; otherwise a condition on the body is never true."""
     edge.configure({"r": f"FROM /messages/modules/A/outputs/x WHERE $body.a > 1 {TO_B}"})
     edge.a.send("x", b'{"a": 2}', **fields)
     edge.a.send("x", b'{"a": 1}', **fields)
@@ -143,7 +143,7 @@ def test_50_a_body_is_read_only_when_it_says_that_it_is_json(
 
 
 def test_51_an_application_property_hides_a_system_property(edge: Edge) -> None:
-    """`$connectionModuleId` is the application property of that name, if there is one; braces see past it."""
+    """`$connectionModuleId` is an application property of this name if there is one, unless in braces."""
     plain, braces = "WHERE $connectionModuleId = 'A'", "WHERE {$connectionModuleId} = 'A'"
     route = "FROM /messages/modules/A/outputs/x {} INTO BrokeredEndpoint('/modules/B/inputs/{}')"
     edge.configure({"plain": route.format(plain, "p"), "braces": route.format(braces, "b")})
@@ -154,7 +154,7 @@ def test_51_an_application_property_hides_a_system_property(edge: Edge) -> None:
 
 
 def test_52_two_routes_to_one_endpoint_are_one_copy(edge: Edge) -> None:
-    """The endpoint counts, not the route."""
+    """Each endpoint gets one copy."""
     edge.configure({"one": f"FROM /messages/modules/A/outputs/x {TO_B}", "two": f"FROM /messages/* {TO_B}"})
     edge.a.send("x", b"once")
     assert edge.inputs() == ["y"]
@@ -162,7 +162,7 @@ def test_52_two_routes_to_one_endpoint_are_one_copy(edge: Edge) -> None:
 
 
 def test_53_two_inputs_of_a_module_are_two_copies(edge: Edge) -> None:
-    """Each input is an endpoint of its own."""
+    """Each input is an endpoint."""
     route = "FROM /messages/modules/A/outputs/x INTO BrokeredEndpoint('/modules/B/inputs/{}')"
     edge.configure({"one": route.format("one"), "two": route.format("two")})
     edge.a.send("x", b"")
@@ -170,7 +170,7 @@ def test_53_two_inputs_of_a_module_are_two_copies(edge: Edge) -> None:
 
 
 def test_54_urgent_messages_overtake_at_the_end_of_a_batch(edge: Edge) -> None:
-    """A batch of ten of priority 9 is under way: priority 0 goes before the eleventh."""
+    """After a batch of ten of priority 9, priority 0 is sent before the eleventh."""
     route = 'FROM /messages/modules/A/outputs/{} INTO BrokeredEndpoint("/modules/C/inputs/{}")'
     edge.configure(
         {
@@ -198,8 +198,8 @@ def test_54_urgent_messages_overtake_at_the_end_of_a_batch(edge: Edge) -> None:
     assert order == [*slow[:10], *fast, *slow[10:]]
 
 
-def test_55_one_faulty_route_leaves_the_old_configuration_in_force(edge: Edge) -> None:
-    """The new configuration is refused as a whole and $edgeHub says so, naming the route."""
+def test_55_one_bad_route_leaves_the_old_configuration_in_force(edge: Edge) -> None:
+    """The new configuration is refused as a whole, and the report of $edgeHub names the route."""
     good = f"FROM /messages/modules/A/outputs/x {TO_B}"
     assert edge.configure({"good": good})["lastDesiredStatus"] == {"code": 200, "description": ""}
     reported = edge.configure({"new": good.replace("/x", "/new"), "bad": "FROM nowhere"})
@@ -212,8 +212,8 @@ def test_55_one_faulty_route_leaves_the_old_configuration_in_force(edge: Edge) -
     assert edge.inputs() == ["y"]
 
 
-def test_56_new_routes_count_without_a_reconnect(edge: Edge) -> None:
-    """By a desired patch of $edgeHub; nobody's connection ends."""
+def test_56_new_routes_apply_without_a_reconnect(edge: Edge) -> None:
+    """After a desired patch of $edgeHub; no connection ends."""
 
     def connections() -> int:
         return edge.hub.log().count(": connected, session")
@@ -229,16 +229,16 @@ def test_56_new_routes_count_without_a_reconnect(edge: Edge) -> None:
 
 
 @pytest.mark.parametrize(("schema_version", "code"), [("1.0", 400), ("1.1", 200), ("1.2", 200)])
-def test_57_a_route_may_be_an_object_from_schema_1_1_on(edge: Edge, schema_version: str, code: int) -> None:
-    """1.0 knows text only."""
+def test_57_a_route_may_be_an_object_since_schema_1_1(edge: Edge, schema_version: str, code: int) -> None:
+    """Schema 1.0 accepts only text."""
     route = {"route": f"FROM /messages/modules/A/outputs/x {TO_B}", "priority": 1, "timeToLiveSecs": 60}
     assert edge.configure({"r": route}, schema_version)["lastDesiredStatus"]["code"] == code
     edge.configure({})
 
 
 @pytest.mark.parametrize("sink", ["$upstream", "$UPSTREAM", "$UpStream"])
-def test_58_upstream_is_known_in_any_letter_case_and_other_names_are_not(edge: Edge, sink: str) -> None:
-    """A message goes up; a sink of another name makes the configuration faulty."""
+def test_58_upstream_matches_in_any_letter_case(edge: Edge, sink: str) -> None:
+    """The message is upstream; a sink with another name makes the configuration invalid."""
     assert (
         edge.configure({"r": f"FROM /messages/modules/A/outputs/x INTO {sink}"})["lastDesiredStatus"]["code"]
         == 200

@@ -34,19 +34,19 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubUnderTest]:
 
 @pytest.fixture(scope="module")
 def service(hub: HubUnderTest) -> Iterator[IotHub]:
-    """The service's side of the hub with the edge device."""
+    """The service API of the hub with the edge device."""
     with simulated(hub) as iot_hub:
         yield iot_hub
 
 
 def refused(error: pytest.ExceptionInfo[HttpOperationError]) -> tuple[int, str]:
-    """Status and the name of the error."""
+    """The status and the name of the error."""
     response = error.value.response
     return response.status_code, response.headers["iothub-errorcode"]
 
 
 def own(section: dict[str, Any]) -> dict[str, Any]:
-    """A twin's section without what the hub adds."""
+    """A section of a twin without $version and $metadata."""
     return {key: value for key, value in section.items() if not key.startswith("$")}
 
 
@@ -70,7 +70,7 @@ def content(*modules: str, routes: Any = ROUTES, **twins: dict[str, Any]) -> dic
 
 @pytest.mark.verified
 def test_78_each_call_is_answered_with_the_status_that_the_sdk_accepts(iot_hub: IotHub) -> None:
-    """Creating is 200 and not 201, deleting 204 with nothing in it, applying a configuration 204."""
+    """A creation is 200 and not 201, a deletion 204 without a body, applying a configuration 204."""
     device = iot_hub.id(78)
     registry, configurations = iot_hub.registry, iot_hub.configurations
     assert registry.create_device_with_sas(device, "", "", "enabled", iot_edge=True).device_id == device
@@ -93,7 +93,7 @@ def test_78_each_call_is_answered_with_the_status_that_the_sdk_accepts(iot_hub: 
 
 @pytest.mark.verified
 def test_79_an_unknown_device_is_404_and_a_second_create_409(iot_hub: IotHub) -> None:
-    """With the service's names for it inside Message."""
+    """With the name of the error inside Message."""
     with pytest.raises(HttpOperationError) as unknown:
         iot_hub.registry.get_device(iot_hub.id("nobody"))
     assert refused(unknown) == (404, "DeviceNotFound")
@@ -106,8 +106,8 @@ def test_79_an_unknown_device_is_404_and_a_second_create_409(iot_hub: IotHub) ->
 
 
 @pytest.mark.verified
-def test_80_a_stale_etag_is_412_and_the_present_one_passes(iot_hub: IotHub) -> None:
-    """So does `*`; each change gives a new etag and raises the version by one."""
+def test_80_a_stale_etag_is_412_and_the_present_one_is_accepted(iot_hub: IotHub) -> None:
+    """`*` is accepted too; each change sets a new etag and raises the version by one."""
     device, registry = iot_hub.id(80), iot_hub.registry
     registry.create_device_with_sas(device, "", "", "enabled")
     first = registry.get_twin(device)
@@ -122,8 +122,8 @@ def test_80_a_stale_etag_is_412_and_the_present_one_passes(iot_hub: IotHub) -> N
 
 
 @pytest.mark.verified
-def test_81_update_merges_replace_drops_and_both_reach_the_module(iot_hub: IotHub) -> None:
-    """A null deletes; what a replacement does not mention goes; the connected module hears of either."""
+def test_81_update_merges_and_replace_removes_and_both_reach_the_module(iot_hub: IotHub) -> None:
+    """A null deletes; a replacement removes the other names; the connected module gets both as patches."""
     with iot_hub.module("81") as module:
         module.call("listen", kind="patch")
         patches = []
@@ -141,7 +141,7 @@ def test_81_update_merges_replace_drops_and_both_reach_the_module(iot_hub: IotHu
 
 @pytest.mark.verified
 def test_82_queries_come_in_pages_and_projections_as_additional_properties(iot_hub: IotHub) -> None:
-    """Every page but the last has a continuation; a row of any shape is forced into the SDK's Twin."""
+    """Every page but the last has a continuation; the SDK reads each row as a Twin."""
     devices = [iot_hub.id(f"82-{number}") for number in range(5)]
     topic = devices[0]
     for number, device in enumerate(devices):
@@ -179,7 +179,7 @@ def test_82_queries_come_in_pages_and_projections_as_additional_properties(iot_h
 
 @pytest.mark.verified
 def test_83_if_match_may_be_quoted_or_not(iot_hub: IotHub) -> None:
-    """For devices, twins and configurations; the SDK quotes the first two and not the third."""
+    """For devices, twins and configurations; the SDK quotes the first two and not the last."""
     device, id = iot_hub.id(83), iot_hub.id(83, "configurations")
     iot_hub.registry.create_device_with_sas(device, "", "", "enabled")
     configuration = {"id": id, "content": {"modulesContent": content("a")}, "targetCondition": ""}
@@ -222,15 +222,15 @@ def test_83_if_match_may_be_quoted_or_not(iot_hub: IotHub) -> None:
 )
 @pytest.mark.verified
 def test_84_no_get_is_ever_answered_with_500(iot_hub: IotHub, path: str) -> None:
-    """What is not there is 404, what is not done 501: the SDK would try four times over a 500."""
+    """A missing item is 404, an unsupported call 501: after a 500 the SDK would try four times."""
     assert iot_hub.call("GET", path).status_code != 500
 
 
 @pytest.mark.verified
-def test_85_a_policys_token_is_verified_with_the_port_in_it(iot_hub: IotHub) -> None:
-    """sr holds the host, with %3A and the port if there is one, in either letter case of the escape.
+def test_85_the_token_of_a_policy_may_contain_a_port(iot_hub: IotHub) -> None:
+    """sr is the host, with %3A and the port if there is one, in either letter case of the escape.
 
-    For another host, with a policy that there is not, or with another expiry than was signed, it is 401.
+    Another host, an unknown policy or a changed expiry is 401.
     """
     path = f"/devices/{iot_hub.id(85)}"
     assert f"sr={quote(iot_hub.parts['HostName'], safe='')}&" in iot_hub.token()
@@ -246,7 +246,7 @@ def test_85_a_policys_token_is_verified_with_the_port_in_it(iot_hub: IotHub) -> 
 
 
 def test_86_scheduled_jobs_are_an_object_and_feedback_is_empty(service: IotHub) -> None:
-    """The SDK raises over an array of jobs, and throws the feedback away whatever it is."""
+    """The SDK raises for an array of jobs, and ignores any feedback."""
     assert service.jobs.query_scheduled_jobs("scheduleUpdateTwin", "running").items == []
     assert service.runtime.receive_feedback_notification() is None
     assert service.call("GET", "/messages/serviceBound/feedback").status_code in (200, 204)
@@ -255,9 +255,9 @@ def test_86_scheduled_jobs_are_an_object_and_feedback_is_empty(service: IotHub) 
 def test_87_a_configuration_changes_routes_and_twins_of_connected_modules(
     hub: HubUnderTest, service: IotHub
 ) -> None:
-    """By applying it to one device, and by automatic deployments: priority, layers, condition, fall-back.
+    """Applied to one device, and as automatic deployments with priority, layers, condition and fall-back.
 
-    A device that an automatic deployment targets is not changed by a content that is applied to it alone.
+    A device that an automatic deployment targets refuses a content that is applied to it alone.
     """
     service.registry.create_module_with_sas(DEVICE, "sender", "", "", "")
     silent = {**ROUTES, "routes": {}}

@@ -1,4 +1,4 @@
-"""Statements 16 to 26: what outlives a connection, and how a client comes back."""
+"""Statements 16 to 26: sessions over reconnects, restarts and takeovers."""
 
 from __future__ import annotations
 
@@ -65,23 +65,23 @@ def test_16_only_the_first_session_is_new(hub: HubUnderTest) -> None:
     assert [answer(clean=True), answer()] == [Connack(0, False), Connack(0, False)]
 
 
-def test_17_after_a_dropped_line_everything_comes_without_a_subscribe(hub: HubUnderTest, tap: Tap) -> None:
-    """Inputs, methods, desired patches and twin answers, on the subscriptions of before."""
-    _comes_back(hub, tap, tap.drop)
+def test_17_after_a_dropped_connection_subscriptions_still_work(hub: HubUnderTest, tap: Tap) -> None:
+    """Inputs, methods, desired patches and twin answers arrive without a new SUBSCRIBE."""
+    _reconnects(hub, tap, tap.drop)
 
 
-def test_18_after_a_restart_of_the_hub_too(hub: HubUnderTest, tap: Tap) -> None:
-    """kill -9 and a new process: the subscriptions are on the disk."""
+def test_18_after_a_restart_of_the_hub_subscriptions_still_work(hub: HubUnderTest, tap: Tap) -> None:
+    """After kill -9 the new process reads the subscriptions from the disk."""
 
     def restart() -> None:
         hub.kill()
         hub.start()
 
-    _comes_back(hub, tap, restart)
+    _reconnects(hub, tap, restart)
 
 
-def test_19_get_twin_works_at_once_after_a_dropped_line(hub: HubUnderTest, tap: Tap) -> None:
-    """Asked at the moment at which the connection is back, several times over."""
+def test_19_get_twin_works_at_once_after_a_dropped_connection(hub: HubUnderTest, tap: Tap) -> None:
+    """Called at the moment of the reconnect, several times."""
     with hub.module("receiver", _through(hub, tap)) as receiver:
         version = receiver.call("get_twin")["desired"]["$version"]
         for _ in range(3):
@@ -110,7 +110,7 @@ def test_20_the_newest_of_two_processes_of_one_identity_is_served(hub: HubUnderT
 
 
 def test_21_a_ping_is_answered_and_a_silent_client_is_closed(hub: HubUnderTest) -> None:
-    """At one and a half times its keep-alive, counted from the last packet; a live neighbour stays."""
+    """After one and a half keep-alives from its last packet; another client stays connected."""
     with contextlib.closing(RawModule(hub)) as silent, contextlib.closing(RawModule(hub)) as alive:
         silent.connect("receiver", keep_alive_s=1)
         alive.connect("sender", keep_alive_s=60)
@@ -123,8 +123,8 @@ def test_21_a_ping_is_answered_and_a_silent_client_is_closed(hub: HubUnderTest) 
         alive.next(Pingresp)
 
 
-def test_22_there_is_no_quality_of_service_2(hub: HubUnderTest) -> None:
-    """A publish with it ends the connection; a subscribe is granted 1, whatever the filter means."""
+def test_22_qos_2_is_not_supported(hub: HubUnderTest) -> None:
+    """A publish with it ends the connection; a subscribe is granted 1 for any filter."""
     topic = f"devices/{DEVICE}/modules/sender/messages/events/"
     with contextlib.closing(RawModule(hub)) as raw:
         raw.connect("sender")
@@ -136,8 +136,8 @@ def test_22_there_is_no_quality_of_service_2(hub: HubUnderTest) -> None:
         raw.wait_closed()
 
 
-def test_23_what_is_sent_while_a_client_is_away_waits_for_it(hub: HubUnderTest, tap: Tap) -> None:
-    """shutdown(), then a client that has its handler before it connects: in order, none lost."""
+def test_23_messages_wait_for_an_absent_client(hub: HubUnderTest, tap: Tap) -> None:
+    """After shutdown() a client that sets its handler before it connects gets all, in order."""
     bodies = [b"%d" % number for number in range(5)]
     with hub.module("receiver", _through(hub, tap)) as receiver:
         receiver.call("listen", kind="message")
@@ -158,10 +158,10 @@ def test_23_what_is_sent_while_a_client_is_away_waits_for_it(hub: HubUnderTest, 
 
 
 def test_24_not_ready_is_3_and_5_is_final(tmp_path: Path) -> None:
-    """A reconnecting SDK goes on trying over the hub's CONNACK 3, and is back when the hub is ready for it.
+    """A reconnecting SDK tries again after CONNACK 3, and connects when the hub is ready for it.
 
-    Not ready is here: the only place is taken, and the module's session is forgotten. While that is brought
-    about, the tap holds the SDK off. After a 5, which the tap says, the SDK gives up.
+    Here the hub is not ready because another client has the only place and the module's session is forgotten.
+    Until this is so, the tap refuses the SDK. After a 5, which the tap sends, the SDK gives up.
     """
     with running_hub(tmp_path, MaxConnectedClients="1") as hub, tapping(hub) as tap:
         hub.deploy("sender", "receiver")
@@ -191,20 +191,20 @@ def test_24_not_ready_is_3_and_5_is_final(tmp_path: Path) -> None:
 
 
 def test_25_while_the_hub_is_down_a_send_fails_at_once(hub: HubUnderTest) -> None:
-    """ConnectionFailedError; once it is up again the SDK is back by itself."""
+    """ConnectionFailedError; when the hub is up again the SDK reconnects by itself."""
     with hub.module("sender") as sender:
         sender.call("connect")
         assert hub.stop() == 0
         wait_for(lambda: not sender.call("connected"), "the SDK to notice")
         with pytest.raises(SdkError, match="ConnectionFailedError"):
-            sender.send("cloud", b"1")  # it is not kept until the hub is back
+            sender.send("cloud", b"1")  # the SDK does not store it
         hub.start()
         wait_for(lambda: bool(sender.call("connected")), "the SDK to be back")
         sender.send("cloud", b"2")
 
 
-def test_26_beyond_the_most_clients_a_new_identity_is_not_served(tmp_path: Path) -> None:
-    """It is told to come back (3), those who are there go on, and a known one may return."""
+def test_26_too_many_clients_are_refused(tmp_path: Path) -> None:
+    """A new identity gets code 3, connected clients stay, and a known client may return."""
     with running_hub(tmp_path, MaxConnectedClients="1") as hub:
         hub.deploy("sender", "receiver")
         with hub.module("sender") as sender:
@@ -216,31 +216,31 @@ def test_26_beyond_the_most_clients_a_new_identity_is_not_served(tmp_path: Path)
                 receiver.call("connect")
             sender.send("cloud", b"2")
         with contextlib.closing(RawModule(hub)) as raw, contextlib.closing(RawModule(hub)) as known:
-            assert raw.connect("receiver") == Connack(0, False)  # there is room now
+            assert raw.connect("receiver") == Connack(0, False)  # there is a free place now
             assert known.connect("sender") == Connack(0, True)
             raw.send(Pingreq())
             raw.next(Pingresp)
 
 
-def _comes_back(hub: HubUnderTest, tap: Tap, interrupt: Callable[[], None]) -> None:
-    """Everything comes before the interruption, and after it with not one SUBSCRIBE more."""
+def _reconnects(hub: HubUnderTest, tap: Tap, interrupt: Callable[[], None]) -> None:
+    """Everything arrives before the interruption, and after it without another SUBSCRIBE."""
     options = {"ensure_desired_properties": False}
     with hub.module("receiver", _through(hub, tap), **options) as receiver, hub.module("sender") as sender:
         for kind in ("message", "patch", "method"):
             receiver.call("listen", kind=kind)
         receiver.call("get_twin")
-        _everything_comes(hub, sender, receiver, "before")
+        _everything_arrives(hub, sender, receiver, "before")
         subscribed, connections = len(tap.packets(Subscribe)), len(tap.packets(Connack))
         interrupt()
         assert tap.wait_for(Connack, connections + 1) == Connack(0, True)
-        _everything_comes(hub, sender, receiver, "after")
+        _everything_arrives(hub, sender, receiver, "after")
         assert len(tap.packets(Subscribe)) == subscribed == 4
 
 
-def _everything_comes(hub: HubUnderTest, sender: SdkModule, receiver: SdkModule, word: str) -> None:
+def _everything_arrives(hub: HubUnderTest, sender: SdkModule, receiver: SdkModule, word: str) -> None:
     send_when_connected(sender, word.encode())
     while receiver.next_body() != word.encode():
-        pass  # at least once: the one of before may come again
+        pass  # at least once: an earlier message may arrive again
     hub.service("PATCH", TWIN, {"properties": {"desired": {"word": word}}})
     patch = receiver.next("patch")["patch"]
     assert patch["word"] == word
@@ -250,7 +250,7 @@ def _everything_comes(hub: HubUnderTest, sender: SdkModule, receiver: SdkModule,
 
 
 def send_when_connected(sender: SdkModule, body: bytes) -> None:
-    """Send, and while the SDK says that it is not connected, again: then nothing was sent."""
+    """Send, and try again while the SDK reports that it is not connected and has sent nothing."""
     while True:
         try:
             return sender.send("work", body)
@@ -260,7 +260,7 @@ def send_when_connected(sender: SdkModule, body: bytes) -> None:
 
 
 def _through(hub: HubUnderTest, tap: Tap) -> dict[str, str]:
-    """The receiver, with the tap for a gateway."""
+    """The variables of the receiver with the tap as its gateway."""
     variables = hub.simulator_variables("receiver")
     connection_string = variables["EdgeHubConnectionString"].replace(
         f"GatewayHostName={hub.gateway};", f"GatewayHostName={tap.address};"

@@ -54,7 +54,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubUnderTest]:
 
 @pytest.fixture
 def own_hub(tmp_path: Path) -> Iterator[HubUnderTest]:
-    """One that may be killed."""
+    """A hub that a test may kill."""
     with running_hub(tmp_path) as running:
         running.deploy("sender", "receiver", routes=ROUTES)
         yield running
@@ -62,7 +62,7 @@ def own_hub(tmp_path: Path) -> Iterator[HubUnderTest]:
 
 @pytest.fixture
 def impatient_hub(tmp_path: Path) -> Iterator[HubUnderTest]:
-    """One that sends again after a second; the others wait for a PUBACK as long as edgeHub."""
+    """A hub that sends again after a second; the others wait for a PUBACK as long as edgeHub."""
     with running_hub(tmp_path, MessageAckTimeoutSecs="1") as running:
         running.deploy("sender", "receiver", routes=ROUTES)
         yield running
@@ -70,26 +70,26 @@ def impatient_hub(tmp_path: Path) -> Iterator[HubUnderTest]:
 
 @contextlib.contextmanager
 def sdk_receiver(hub: HubUnderTest) -> Iterator[SdkModule]:
-    """The receiver with the SDK, listening."""
+    """The receiver with the SDK and a message handler."""
     with hub.module("receiver") as receiver:
         receiver.call("listen", kind="message")
         yield receiver
 
 
 def dropped(hub: HubUnderTest, reason: str) -> int:
-    """How many messages were dropped for a reason so far."""
+    """The number of messages dropped for this reason so far."""
     return int(show_faults(hub.folder)["dropped"].get(reason, 0))
 
 
 def bag_of(publish: Publish) -> dict[str, str]:
-    """The property bag of a message to an input, decoded."""
+    """The decoded property bag of a message to an input."""
     bag = publish.topic.rstrip("/").rpartition("/")[2]
     properties, system = topics.split_bag(bag)
     return {**properties, **system}
 
 
 def test_27_a_send_that_returned_is_durable(own_hub: HubUnderTest) -> None:
-    """send_message returned, the hub is killed at once and started again: the message arrives."""
+    """After send_message has returned, the hub is killed and restarted: the message arrives."""
     with own_hub.module("sender") as sender:
         sender.send("work", b"durable")
         own_hub.kill()
@@ -99,8 +99,8 @@ def test_27_a_send_that_returned_is_durable(own_hub: HubUnderTest) -> None:
         assert take(receiver).body == b"durable"
 
 
-def test_28_a_send_in_flight_at_a_drop_comes_again_with_dup_and_its_packet_id(hub: HubUnderTest) -> None:
-    """The SDK's own re-send after the link broke: same id, DUP; the message arrives at least once."""
+def test_28_a_message_in_flight_is_sent_again_with_dup_and_its_packet_id(hub: HubUnderTest) -> None:
+    """The SDK sends it again after the connection broke; the message arrives at least once."""
     before = len(hub.log())
     with hub.module("sender") as sender:
         sender.call("connect")
@@ -122,13 +122,13 @@ def test_28_a_send_in_flight_at_a_drop_comes_again_with_dup_and_its_packet_id(hu
 
 
 def store_marker(hub: HubUnderTest, body: bytes) -> None:
-    """One more message, so that the end of those before is seen."""
+    """Store one more message, which marks the end of those before."""
     with connected(hub, "sender") as sender:
         store(sender, 60_000, body)
 
 
 def test_29_without_a_route_a_message_is_acknowledged_dropped_and_counted(hub: HubUnderTest) -> None:
-    """send_message returns; no_route rises by one; the next message is the next that is delivered."""
+    """send_message returns, no_route rises by one, and the next message is delivered."""
     before = dropped(hub, "no_route")
     with hub.module("sender") as sender, receiving(hub) as receiver:
         sender.send("nowhere", b"gone")
@@ -137,8 +137,8 @@ def test_29_without_a_route_a_message_is_acknowledged_dropped_and_counted(hub: H
     assert dropped(hub, "no_route") == before + 1
 
 
-def test_30_an_output_name_of_odd_characters_is_matched_and_not_forwarded(hub: HubUnderTest) -> None:
-    """`/`, a space and é reach the route as they were written; the receiver sees no `$.on`."""
+def test_30_an_odd_output_name_is_matched_and_not_forwarded(hub: HubUnderTest) -> None:
+    """`/`, a space and é reach the route unchanged; the receiver gets no `$.on`."""
     with hub.module("sender") as sender, receiving(hub) as receiver:
         sender.send(ODD_OUTPUT, b"x")
         got = take(receiver)
@@ -158,7 +158,7 @@ EXPIRY = "2039-01-01T00:00:00+00:00"
 
 
 def test_31_the_senders_system_properties_arrive_in_their_fields(hub: HubUnderTest) -> None:
-    """Five by the SDK's own reading; the expiry, which the SDK does not compare, as `$.exp` on the wire."""
+    """Five as the SDK reads them; the expiry, which the SDK does not read, as `$.exp` on the wire."""
     with hub.module("sender") as sender:
         with sdk_receiver(hub) as receiver:
             sender.send("work", b"x", None, **FIELDS, expiry_time_utc=EXPIRY)
@@ -170,8 +170,8 @@ def test_31_the_senders_system_properties_arrive_in_their_fields(hub: HubUnderTe
     assert EXPIRY in bag_of(again).values()
 
 
-def test_32_the_receiver_sees_who_sent(hub: HubUnderTest) -> None:
-    """`$.cdid` and `$.cmid` name the sender; nothing else was added, no `$.on` either."""
+def test_32_the_receiver_gets_the_name_of_the_sender(hub: HubUnderTest) -> None:
+    """`$.cdid` and `$.cmid` name the sender; nothing else is added, also no `$.on`."""
     with hub.module("sender") as sender, sdk_receiver(hub) as receiver:
         sender.send("work", b"x", {"own": "1"})
         got = receiver.next("message")
@@ -179,26 +179,26 @@ def test_32_the_receiver_sees_who_sent(hub: HubUnderTest) -> None:
 
 
 @pytest.mark.parametrize("value", ["=", "a=b&c", "/x/", "100%25", "a+b c", "ü", ""])
-def test_33_a_property_value_comes_through_unchanged(hub: HubUnderTest, value: str) -> None:
-    """Whatever is in it; an empty one as ''."""
+def test_33_a_property_value_arrives_unchanged(hub: HubUnderTest, value: str) -> None:
+    """With any characters; an empty value as ''."""
     with hub.module("sender") as sender, sdk_receiver(hub) as receiver:
         sender.send("work", b"x", {"key": value})
         assert receiver.next("message")["properties"]["key"] == value
 
 
 @pytest.mark.parametrize("body", [b"", bytes(range(256))], ids=["empty", "every byte"])
-def test_34_a_body_comes_through_unchanged(hub: HubUnderTest, body: bytes) -> None:
-    """Empty, and every byte there is."""
+def test_34_a_body_arrives_unchanged(hub: HubUnderTest, body: bytes) -> None:
+    """An empty body, and one with every byte."""
     with hub.module("sender") as sender, sdk_receiver(hub) as receiver:
         sender.send("work", body)
         assert receiver.next_body() == body
 
 
-def test_35_the_largest_body_that_the_sdk_lets_through_closes_the_connection(hub: HubUnderTest) -> None:
-    """262,111 bytes pass the SDK's check; the packet with its topic is too large: closed, and logged.
+def test_35_the_largest_body_that_the_sdk_accepts_closes_the_connection(hub: HubUnderTest) -> None:
+    """262,111 bytes pass the SDK's check; the packet with its topic is too large: closed and logged.
 
-    Others are served meanwhile, although the SDK connects and sends again without end. That part is played by
-    a raw client: how soon the SDK is back after each reset is up to its threads.
+    The hub still serves other clients, although the SDK connects and sends again without end. A raw client
+    takes that part: the SDK's threads decide how soon it reconnects after each reset.
     """
     before = len(hub.log())
     body = base64.b64encode(bytes(262_111)).decode()
@@ -217,7 +217,7 @@ def test_35_the_largest_body_that_the_sdk_lets_through_closes_the_connection(hub
 
 
 def of_size(packet_bytes: int) -> Publish:
-    """A message whose whole packet, fixed header included, has this size."""
+    """A message whose whole packet, with its fixed header, has this size."""
     publish = message(1, b"")
     body = bytes(packet_bytes - len(publish.encode()) - 2)  # the length takes 3 bytes then, not 1
     publish = message(1, body)
@@ -226,14 +226,14 @@ def of_size(packet_bytes: int) -> Publish:
 
 
 def closes(raw: RawModule, publish: Publish) -> None:
-    """Send what ends the connection, perhaps before all of it has been written."""
+    """Send a packet that ends the connection, perhaps before all of it is written."""
     with contextlib.suppress(ConnectionError, ssl.SSLError):
         raw.send(publish)
     raw.wait_closed()
 
 
 def test_36_the_limit_of_a_packet_is_262144_bytes(hub: HubUnderTest) -> None:
-    """One of exactly that size is acknowledged; one byte more closes the connection without a PUBACK."""
+    """A packet of this size is acknowledged; one byte more closes the connection without a PUBACK."""
     with connected(hub, "sender") as sender:
         sender.send(of_size(MAX_PACKET_BYTES))
         assert sender.next(Puback) == Puback(1)
@@ -242,7 +242,7 @@ def test_36_the_limit_of_a_packet_is_262144_bytes(hub: HubUnderTest) -> None:
 
 
 def test_37_a_message_too_large_with_its_properties_is_acknowledged_and_dropped(hub: HubUnderTest) -> None:
-    """The packet fits, body and all properties together do not: PUBACK, a count, no delivery."""
+    """The packet fits, body and properties together do not: PUBACK, a counter rises, no delivery."""
     before = dropped(hub, "too_large")
     with receiving(hub) as receiver, connected(hub, "sender") as sender:
         sender.send(of_size(MAX_PACKET_BYTES))
@@ -253,7 +253,7 @@ def test_37_a_message_too_large_with_its_properties_is_acknowledged_and_dropped(
 
 
 def test_38_ten_thousand_messages_arrive_in_the_order_they_were_sent(hub: HubUnderTest) -> None:
-    """One sender, one input."""
+    """From one sender to one input."""
     count, in_flight = 10_000, 100
 
     def send() -> None:
@@ -272,7 +272,7 @@ def test_38_ten_thousand_messages_arrive_in_the_order_they_were_sent(hub: HubUnd
     assert got == list(range(1, count + 1))
 
 
-def test_39_one_message_at_a_time_and_again_when_nobody_acknowledges(impatient_hub: HubUnderTest) -> None:
+def test_39_one_message_at_a_time_and_again_without_a_puback(impatient_hub: HubUnderTest) -> None:
     """No second message on any input before the PUBACK; after MessageAckTimeoutSecs the first again."""
     hub = impatient_hub
     with receiving(hub) as receiver, connected(hub, "sender") as sender:
@@ -288,8 +288,8 @@ def test_39_one_message_at_a_time_and_again_when_nobody_acknowledges(impatient_h
     assert "/inputs/other/" in second.topic
 
 
-def test_40_a_receiver_that_was_away_gets_what_was_stored_oldest_first(hub: HubUnderTest) -> None:
-    """At once here (the real one within its back-off of up to 60 s)."""
+def test_40_an_absent_receiver_gets_the_stored_messages_oldest_first(hub: HubUnderTest) -> None:
+    """At once (the real edgeHub within its back-off of up to 60 s)."""
     with hub.module("sender") as sender:
         for number in range(5):
             sender.send("work", b"%d" % number)
@@ -297,8 +297,8 @@ def test_40_a_receiver_that_was_away_gets_what_was_stored_oldest_first(hub: HubU
         assert [take(receiver).body for _ in range(5)] == [b"0", b"1", b"2", b"3", b"4"]
 
 
-def test_41_what_is_stored_outlives_a_restart(own_hub: HubUnderTest) -> None:
-    """An orderly one, and then a kill; in order, each once, because nothing was under way."""
+def test_41_stored_messages_outlive_a_restart(own_hub: HubUnderTest) -> None:
+    """A clean restart, then a kill; in order and each once, because none was in flight."""
     bodies = [b"%d" % number for number in range(20)]
     with connected(own_hub, "sender") as sender:
         for number, body in enumerate(bodies, 1):
@@ -311,8 +311,8 @@ def test_41_what_is_stored_outlives_a_restart(own_hub: HubUnderTest) -> None:
         assert [take(receiver).body for _ in bodies] == bodies
 
 
-def test_42_a_message_whose_time_is_up_is_not_delivered_and_counted(hub: HubUnderTest) -> None:
-    """timeToLiveSecs 1 and a second and a half in the store: ttl_expiry rises, the next one arrives."""
+def test_42_an_expired_message_is_counted_and_not_delivered(hub: HubUnderTest) -> None:
+    """timeToLiveSecs 1 and 1.5 s in the store: ttl_expiry rises, the next message arrives."""
     before = dropped(hub, "ttl_expiry")
     with connected(hub, "sender") as sender:
         store(sender, 1, b"late", "short")
@@ -324,7 +324,7 @@ def test_42_a_message_whose_time_is_up_is_not_delivered_and_counted(hub: HubUnde
 
 
 def test_43_a_handler_that_raises_gets_no_second_copy(hub: HubUnderTest) -> None:
-    """The SDK's PUBACK went before the handler ran: the next message is another one."""
+    """The SDK sends the PUBACK before it calls the handler: the next message is another one."""
     with hub.module("receiver") as receiver, hub.module("sender") as sender:
         receiver.call("listen", kind="message", raises=True)
         for body in (b"1", b"2", b"3"):
@@ -335,12 +335,10 @@ def test_43_a_handler_that_raises_gets_no_second_copy(hub: HubUnderTest) -> None
 
 
 @pytest.mark.parametrize("handler_first", [False, True])
-def test_44_what_comes_before_the_handler_is_set_is_lost_in_the_sdk(
-    hub: HubUnderTest, handler_first: bool
-) -> None:
-    """On a persisted session: connected first, the SDK acknowledges and drops; handler first loses none."""
+def test_44_the_sdk_loses_messages_before_the_handler_is_set(hub: HubUnderTest, handler_first: bool) -> None:
+    """On a present session: connected first, the SDK acknowledges and drops; handler first loses none."""
     with receiving(hub):
-        pass  # the subscription is kept
+        pass  # the session keeps the subscription
     with hub.module("sender") as sender:
         sender.send("work", b"early")
         with hub.module("receiver") as receiver:
@@ -355,10 +353,10 @@ def test_44_what_comes_before_the_handler_is_set_is_lost_in_the_sdk(
             assert receiver.heard_nothing("message")
 
 
-def test_45_twenty_sends_at_once_complete_and_the_broker_keeps_their_order(hub: HubUnderTest) -> None:
-    """20 by the aio client all complete; 20 on the wire before any PUBACK keep their order.
+def test_45_twenty_sends_at_once_complete_and_keep_their_order(hub: HubUnderTest) -> None:
+    """20 sends of the aio client complete; 20 on the wire before any PUBACK keep their order.
 
-    The aio client's own threads decide in which order its sends reach the wire.
+    The threads of the aio client decide in which order its sends reach the wire.
     """
     command = [sys.executable, "-W", "ignore", "-m", "tests.conformance.aio_sender", "20"]
     environment = {**os.environ, **hub.simulator_variables("sender")}
@@ -374,8 +372,8 @@ def test_45_twenty_sends_at_once_complete_and_the_broker_keeps_their_order(hub: 
 
 @pytest.mark.verified
 @pytest.mark.parametrize("kind", ["device", "module"])
-def test_what_comes_to_iot_hub_itself_is_acknowledged(iot_hub: IotHub, kind: str) -> None:
-    """send_message returns: the PUBACK came. Properties and an empty body change nothing."""
+def test_messages_to_iot_hub_itself_are_acknowledged(iot_hub: IotHub, kind: str) -> None:
+    """send_message returns after the PUBACK, also with properties and an empty body."""
     with (iot_hub.device if kind == "device" else iot_hub.module)("telemetry") as sender:
         sender.send(None, b"x", {"key": "a=b&c"}, message_id="1", content_type="application/json")
         sender.send(None, b"")

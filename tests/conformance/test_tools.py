@@ -19,7 +19,7 @@ from tests.wire.hub_under_test import DEVICE, REST_PORT, HubUnderTest, running_h
 from twinship.simulator import sas
 from twinship.simulator.manifest.manifest import expand, load
 
-# long: the tools are installed first, which takes a minute or more
+# long: installing the tools takes a minute or more
 pytestmark = [pytest.mark.conformance, pytest.mark.e2e, pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubUnderTest]:
 
 @pytest.fixture(scope="module")
 def home(hub: HubUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home where `iotedgehubdev setup` has been run for the edge device."""
+    """A home folder after `iotedgehubdev setup` for the edge device."""
     home = tmp_path_factory.mktemp("home")
     connection = f"HostName={hub.hub_address}:{REST_PORT};DeviceId={DEVICE};SharedAccessKey={device_key(hub)}"
     run_tool(home, "iotedgehubdev", "setup", "-c", connection, "-g", hub.gateway, cwd=home)
@@ -48,7 +48,7 @@ def device_key(hub: HubUnderTest) -> str:
 
 
 def credentials(hub: HubUnderTest, home: Path, folder: Path, *options: str) -> dict[str, str]:
-    """What `iotedgehubdev modulecred` writes to its file, by variable."""
+    """The variables in the file of `iotedgehubdev modulecred`."""
     written = folder / "module.env"
     trust = {"REQUESTS_CA_BUNDLE": str(hub.folder / "ca.pem")}
     command = ["iotedgehubdev", "modulecred", *options, "-o", str(written)]
@@ -57,17 +57,15 @@ def credentials(hub: HubUnderTest, home: Path, folder: Path, *options: str) -> d
 
 
 def module_names(hub: HubUnderTest) -> set[str]:
-    """The modules that the edge device has."""
+    """The names of the edge device's modules."""
     return {module["moduleId"] for module in hub.service("GET", f"/devices/{DEVICE}/modules")}
 
 
-def test_90_a_module_starts_with_what_iotedgehubdev_wrote(
-    hub: HubUnderTest, home: Path, tmp_path: Path
-) -> None:
-    """setup, then modulecred: it asks for the module (404), makes it (PUT); its file lets a module connect.
+def test_90_a_module_starts_with_iotedgehubdevs_file(hub: HubUnderTest, home: Path, tmp_path: Path) -> None:
+    """modulecred reads the module (404) and creates it (PUT); with the file a module connects.
 
-    Two things differ from a hub on localhost: the simulator's addresses are loopback addresses of its own, so
-    -l is not given; and it shows its own certificate, so that EdgeModuleCACertificateFile names its ca.pem.
+    Two differences to a hub on localhost: the simulator has its own loopback addresses, so there is no -l;
+    and its own certificate, so EdgeModuleCACertificateFile names its ca.pem.
     """
     assert "target" not in module_names(hub)
     variables = credentials(hub, home, tmp_path, "-m", "target")
@@ -80,10 +78,10 @@ def test_90_a_module_starts_with_what_iotedgehubdev_wrote(
         assert "desired" in module.call("get_twin")
 
 
-def test_91_modulecred_reads_the_edge_hubs_own_credentials(
+def test_91_modulecred_reads_the_credentials_of_edge_hub(
     hub: HubUnderTest, home: Path, tmp_path: Path
 ) -> None:
-    """The `$` stands unescaped in the path; the module is there already and keeps its key."""
+    """The `$` is not escaped in the path; the module exists already and keeps its key."""
     key = hub.key("$edgeHub")
     written = credentials(hub, home, tmp_path, "-m", "$edgeHub")["EdgeHubConnectionString"]
     assert "ModuleId=$edgeHub" in written
@@ -92,22 +90,22 @@ def test_91_modulecred_reads_the_edge_hubs_own_credentials(
     assert hub.key("$edgeHub") == key
 
 
-def test_92_a_devices_own_token_opens_its_modules_and_nothing_else(hub: HubUnderTest) -> None:
-    """No skn in it, api-version 2020-05-31-preview, as iotedgehubdev asks. Twins, other devices stay shut."""
+def test_92_a_devices_token_is_valid_only_for_its_modules(hub: HubUnderTest) -> None:
+    """A token without skn, as iotedgehubdev uses it; twins and other devices are refused."""
     resource = f"{hub.hub_address}:{REST_PORT}/devices/{DEVICE}"
     token = sas.sign(device_key(hub), resource, int(time.time()) + 60)
     hub.service("PUT", "/devices/other", {"deviceId": "other", "capabilities": {"iotEdge": True}})
     path = f"/devices/{DEVICE}/modules/made"
-    assert ask(hub, token, "GET", path) == 404
-    assert ask(hub, token, "PUT", path, {"deviceId": DEVICE, "moduleId": "made"}) == 200
-    assert ask(hub, token, "GET", path) == 200
-    assert ask(hub, token, "GET", f"/devices/{DEVICE}/modules") == 200
-    assert ask(hub, token, "GET", "/devices/other/modules/$edgeHub") == 401
-    assert ask(hub, token, "GET", f"/devices/{DEVICE}") == 401
-    assert ask(hub, token, "GET", f"/twins/{DEVICE}/modules/made") == 401
+    assert call(hub, token, "GET", path) == 404
+    assert call(hub, token, "PUT", path, {"deviceId": DEVICE, "moduleId": "made"}) == 200
+    assert call(hub, token, "GET", path) == 200
+    assert call(hub, token, "GET", f"/devices/{DEVICE}/modules") == 200
+    assert call(hub, token, "GET", "/devices/other/modules/$edgeHub") == 401
+    assert call(hub, token, "GET", f"/devices/{DEVICE}") == 401
+    assert call(hub, token, "GET", f"/twins/{DEVICE}/modules/made") == 401
 
 
-def ask(hub: HubUnderTest, token: str, method: str, path: str, body: Any = None) -> int:
+def call(hub: HubUnderTest, token: str, method: str, path: str, body: Any = None) -> int:
     """The status of one call with this token."""
     context = ssl.create_default_context(cafile=str(hub.folder / "ca.pem"))
     connection = http.client.HTTPSConnection(hub.hub_address, REST_PORT, context=context)
@@ -119,10 +117,10 @@ def ask(hub: HubUnderTest, token: str, method: str, path: str, body: Any = None)
         return answer.status
 
 
-def test_93_what_iotedgedev_generates_is_what_the_simulator_reads(tmp_path: Path) -> None:
-    """genconfig of this project's template, with long createOptions and both forms of a route.
+def test_93_the_simulator_reads_iotedgedevs_output(tmp_path: Path) -> None:
+    """genconfig with this project's template, long createOptions and both forms of routes.
 
-    The manifest that it writes and the template expanded by the simulator are the same deployment.
+    Its manifest and the template that the simulator expands are the same deployment.
     """
     template = json.loads((ROOT / "deployment.template.json").read_text())
     desired = {name: each["properties.desired"] for name, each in template["modulesContent"].items()}

@@ -1,4 +1,4 @@
-"""Statements 59 to 69: twins as a module sees them, by the unmodified SDK and a raw client."""
+"""Statements 59 to 69: twins from the view of a module, with the unmodified SDK and a raw client."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.conformance, pytest.mark.e2e]
 
 TWIN_RESPONSES, DESIRED_PATCHES = "$iothub/twin/res/#", "$iothub/twin/PATCH/properties/desired/#"
 MODULES = ("plain", "limits", "fresh", "away", "versions", "listening", "deaf", "asking", "quick")
-ArtefactStore = HubUnderTest | IotHub
+Server = HubUnderTest | IotHub
 KIB = 1024
 
 
@@ -34,9 +34,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubUnderTest]:
 
 
 @pytest.fixture(params=["edge", pytest.param("iot hub", marks=pytest.mark.verified)])
-def place(request: pytest.FixtureRequest) -> ArtefactStore:
-    """Where a module comes to: an edge device, or IoT Hub itself."""
-    fixture: ArtefactStore = request.getfixturevalue("hub" if request.param == "edge" else "iot_hub")
+def server(request: pytest.FixtureRequest) -> Server:
+    """The server of a module: an edge device, or IoT Hub itself."""
+    fixture: Server = request.getfixturevalue("hub" if request.param == "edge" else "iot_hub")
     return fixture
 
 
@@ -48,7 +48,7 @@ def reporter(hub: HubUnderTest) -> Iterator[SdkModule]:
 
 @pytest.fixture(scope="module")
 def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubUnderTest]:
-    """A hub whose way to the cloud is shut: the file that takes the messages has no room, ever."""
+    """A hub without a connection to the cloud: its upstream file is always full."""
     with running_hub(tmp_path_factory.mktemp("offline"), "--upstream", "/dev/full") as running:
         up = {"schemaVersion": "1.1", "routes": {"up": "FROM /messages/* INTO $upstream"}}
         running.deploy("plain", "asking", routes=up)
@@ -56,14 +56,14 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubUnderTest]:
 
 
 def twins_read(hub: HubUnderTest) -> int:
-    """How many twins the hub has been asked for, by its own count."""
+    """The hub's counter of twin reads."""
     url = json.loads((hub.folder / "endpoints.json").read_text())["metrics"][DEVICE]["edgeHub"]
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=60) as answer:
         page = answer.read().decode()
     return sum(int(n) for n in re.findall(r"^edgehub_gettwin_total{.*} ([0-9]+)$", page, re.MULTILINE))
 
 
-def desire(hub: ArtefactStore, module: str, patch: object) -> int:
+def desire(hub: Server, module: str, patch: object) -> int:
     """Change a module's desired properties as the service does; returns the new $version."""
     path = f"/twins/{hub.device_id}/modules/{module}"
     twin = hub.service("PATCH", path, {"properties": {"desired": patch}})
@@ -71,14 +71,14 @@ def desire(hub: ArtefactStore, module: str, patch: object) -> int:
 
 
 def nested(levels: int) -> dict[str, Any]:
-    """An object in an object, so many names deep."""
+    """Nested objects with this many names."""
     return {"n": nested(levels - 1) if levels > 1 else 1}
 
 
-def test_59_a_twin_is_desired_and_reported_with_versions(place: ArtefactStore) -> None:
-    """Exactly these two, each with a whole `$version` and nowhere `$metadata`."""
-    with place.module("plain") as module:
-        desire(place, "plain", {"a": {"b": 1}})
+def test_59_a_twin_is_desired_and_reported_with_versions(server: Server) -> None:
+    """Exactly these two, each with an integer `$version` and without `$metadata`."""
+    with server.module("plain") as module:
+        desire(server, "plain", {"a": {"b": 1}})
         module.call("report", patch={"c": {"d": 2}})
         twin = module.call("get_twin")
     assert set(twin) == {"desired", "reported"}
@@ -88,9 +88,9 @@ def test_59_a_twin_is_desired_and_reported_with_versions(place: ArtefactStore) -
     assert "$metadata" not in json.dumps(twin)
 
 
-def test_60_a_reported_patch_merges_and_null_removes(place: ArtefactStore) -> None:
-    """The next get_twin shows it, and the version has risen."""
-    with place.module("plain") as module:
+def test_60_a_reported_patch_merges_and_null_removes(server: Server) -> None:
+    """The next get_twin shows it, and the version is higher."""
+    with server.module("plain") as module:
         module.call("report", patch={"keep": 1, "gone": 2, "deep": {"keep": 3, "gone": 4}})
         before = module.call("get_twin")["reported"]["$version"]
         module.call("report", patch={"gone": None, "deep": {"gone": None, "new": 5}})
@@ -100,11 +100,11 @@ def test_60_a_reported_patch_merges_and_null_removes(place: ArtefactStore) -> No
     assert reported["$version"] > before
 
 
-def test_61_reporting_works_while_nothing_leaves_for_the_cloud(offline: HubUnderTest) -> None:
-    """The way up is shut: the patch succeeds, get_twin shows it, and so does the service.
+def test_61_reporting_works_without_the_cloud(offline: HubUnderTest) -> None:
+    """Messages cannot leave: the patch succeeds, and get_twin and the service show it.
 
-    The service sees it at once: IoT Hub and edgeHub of the simulator keep one twin between them, so there is
-    no link to cut for twins; what is cut here is the way of the messages.
+    The service sees it at once, because IoT Hub and edgeHub of the simulator share one twin. Only the link
+    for messages can be cut.
     """
     with offline.module("plain") as module:
         module.send("up", b"waits")
@@ -134,12 +134,12 @@ def test_61_reporting_works_while_nothing_leaves_for_the_cloud(offline: HubUnder
         ),
     ],
 )
-def test_62_beyond_a_limit_is_400_and_just_inside_passes(
+def test_62_beyond_a_limit_is_400_and_at_the_limit_is_accepted(
     reporter: SdkModule, inside: dict[str, Any], beyond: dict[str, Any]
 ) -> None:
-    """What the SDK raises is a ClientError with the status; arrays as such are allowed.
+    """The SDK raises a ClientError with the status; arrays are allowed.
 
-    Ten objects may lie inside each other below the section itself, which makes eleven names in a row.
+    Ten nested objects are allowed below the section, which makes a path of eleven names.
     """
     with pytest.raises(SdkError, match=r"ClientError caused by ServiceError: .*400"):
         reporter.call("report", patch=beyond)
@@ -147,10 +147,10 @@ def test_62_beyond_a_limit_is_400_and_just_inside_passes(
     reporter.call("report", patch=dict.fromkeys(inside))
 
 
-def test_63_a_full_patch_at_the_start_comes_on_a_kept_session_only(hub: HubUnderTest) -> None:
-    """A fresh session: the first patch is the first change. A kept one: all desired properties at once.
+def test_63_only_a_present_session_gets_a_full_patch_at_the_start(hub: HubUnderTest) -> None:
+    """On a new session the first patch is the first change; on a present one it has all desired properties.
 
-    On a fresh session the SDK asks before it has subscribed to the answer, and the answer is discarded.
+    On a new session the SDK requests the twin before it has subscribed to the answer, which is discarded.
     """
     with hub.module("fresh") as module:
         module.call("listen", kind="patch")
@@ -166,11 +166,11 @@ def test_63_a_full_patch_at_the_start_comes_on_a_kept_session_only(hub: HubUnder
 
 
 def test_64_a_change_while_away_is_one_patch_on_return(hub: HubUnderTest) -> None:
-    """All desired properties and the new version, however many changes there were."""
+    """It has all desired properties and the new version after any number of changes."""
     desire(hub, "away", {"old": 1})
     with hub.module("away") as module:
         module.call("connect")
-        module.call("get_twin")  # from here on the SDK hears the answer to its own question
+        module.call("get_twin")  # from now on the SDK is subscribed to the answers
         module.call("listen", kind="patch")
         module.call("disconnect")
         desire(hub, "away", {"new": 2})
@@ -181,20 +181,20 @@ def test_64_a_change_while_away_is_one_patch_on_return(hub: HubUnderTest) -> Non
         assert module.heard_nothing("patch")
 
 
-def test_65_each_change_raises_the_version_by_one(place: ArtefactStore) -> None:
-    """And every patch says which version it makes."""
-    with place.module("versions") as module:
+def test_65_each_change_raises_the_version_by_one(server: Server) -> None:
+    """Every patch contains the new version."""
+    with server.module("versions") as module:
         module.call("connect")
         version = module.call("get_twin")["desired"]["$version"]
         module.call("listen", kind="patch")
         for number in range(1, 6):
-            desire(place, "versions", {"n": number})
+            desire(server, "versions", {"n": number})
             assert module.next("patch")["patch"] == {"n": number, "$version": version + number}
 
 
 @pytest.mark.parametrize("subscribed", [True, False])
-def test_66_a_patch_goes_to_who_subscribed_and_once(hub: HubUnderTest, subscribed: bool) -> None:
-    """A raw client: whatever is sent is seen. The answer to its GET ends the test."""
+def test_66_a_subscribed_module_gets_a_patch_once(hub: HubUnderTest, subscribed: bool) -> None:
+    """A raw client sees every packet. The answer to its GET ends the test."""
     with contextlib.closing(RawModule(hub)) as module:
         name = "listening" if subscribed else "deaf"
         module.connect(name)
@@ -212,9 +212,9 @@ def test_66_a_patch_goes_to_who_subscribed_and_once(hub: HubUnderTest, subscribe
 
 
 def test_67_a_request_that_was_acknowledged_is_answered(hub: HubUnderTest) -> None:
-    """The answer leaves before the PUBACK; the SDK, which asks again only without one, is never left alone.
+    """The answer is sent before the PUBACK; the SDK sends a request again only without a PUBACK.
 
-    Three times the hub is killed with a request on its way; the call returns when it is back.
+    Three times the hub is killed with a request in flight; the call returns after the restart.
     """
     with contextlib.closing(RawModule(hub)) as raw:
         raw.connect("plain")
@@ -230,15 +230,15 @@ def test_67_a_request_that_was_acknowledged_is_answered(hub: HubUnderTest) -> No
             module.begin("report", patch={"n": 1})
             hub.kill()
             hub.start()
-            with contextlib.suppress(SdkError):  # it may have come to ask only when nobody was there
+            with contextlib.suppress(SdkError):  # the SDK may have sent its request while the hub was down
                 module.finish()
             assert module.call("get_twin")["reported"]["$version"] > 0
 
 
-def test_68_the_sdk_is_not_driven_to_ask_for_its_twin_again_and_again(offline: HubUnderTest) -> None:
-    """After a return it asks once by itself and gets the stored twin, although nothing leaves for the cloud.
+def test_68_the_sdk_does_not_request_its_twin_again_and_again(offline: HubUnderTest) -> None:
+    """After a reconnect it requests the twin once and gets the stored one, also without the cloud.
 
-    An answer of 300 or more would make it ask about 45 times a second.
+    An answer of 300 or more would make it send about 45 requests a second.
     """
     with offline.module("asking") as module:
         module.call("connect")
@@ -250,17 +250,17 @@ def test_68_the_sdk_is_not_driven_to_ask_for_its_twin_again_and_again(offline: H
         begin = time.monotonic()
         module.call("connect")
         assert module.next("patch")["patch"] == {"n": 1, "$version": version}
-        time.sleep(2.5)  # a rate needs a time
+        time.sleep(2.5)  # the time over which the rate is measured
         asked, elapsed_s = twins_read(offline) - before, time.monotonic() - begin
     assert asked >= 1
     assert asked / elapsed_s < 1
 
 
 def test_69_a_twin_call_takes_less_than_five_milliseconds(hub: HubUnderTest) -> None:
-    """The SDK's calls, and by a raw client a request until both its answer and its PUBACK are there.
+    """Calls of the SDK, and a raw client's request until its answer and its PUBACK arrive.
 
-    With Nagle's algorithm on the hub's side the PUBACK would wait 40 ms for the client's delayed ACK (ref 0),
-    and with it every second call of the SDK.
+    With Nagle's algorithm in the hub the PUBACK would wait 40 ms for the client's delayed ACK (ref 0), and so
+    would every second call of the SDK.
     """
     with hub.module("quick") as module:
         module.call("get_twin")
@@ -271,18 +271,18 @@ def test_69_a_twin_call_takes_less_than_five_milliseconds(hub: HubUnderTest) -> 
         raw.send(Subscribe(1, ((TWIN_RESPONSES, 1),)))
         raw.next(Suback)
 
-        def ask() -> None:
+        def request() -> None:
             raw.send(Publish("$iothub/twin/GET/?$rid=1", b" ", 1, 1))
             raw.next(Publish)
             raw.next(Puback)
 
-        often_quick(ask)
+        often_quick(request)
 
 
 def often_quick(call: Callable[[], object]) -> None:
-    """A quarter of the calls in a row take less than 5 ms, at the latest when the machine has time for it.
+    """A quarter of the calls in one series take less than 5 ms, perhaps after several series.
 
-    What else runs here delays some calls; what is wrong with the hub delays each of them in every row.
+    Other processes of this machine delay some calls; a defect of the hub delays all of them in every series.
     """
     deadline = time.monotonic() + PATIENCE_S
     while sorted(_seconds(call) for _ in range(40))[10] >= 0.005:

@@ -1,4 +1,4 @@
-"""iotedgehubdev and iotedgedev in an environment of their own, made once from PyPI below build/tools."""
+"""iotedgehubdev and iotedgedev in their own environment, installed once from PyPI into build/tools."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ REQUIREMENTS = ("iotedgehubdev==0.14.19", "iotedgedev==3.3.9")
 FOLDER = Path(__file__).parents[2] / "build" / "tools"
 INSTALL_WITHIN_S = 600
 PATIENCE_S = 120
-# Where each tool looks for its settings; both would report usage to their maker otherwise.
+# The folders with the settings of the tools, which switch their usage reports off.
 SETTINGS = (".iotedgehubdev/config/setting.ini", ".iotedgedev/setting.ini")
 NO_TELEMETRY = "[DEFAULT]\nfirsttime = no\ncollect_telemetry = no\n"
 
 
 def installed() -> Path:
-    """The folder with the tools' programs; skips the test where they cannot be installed."""
+    """The folder with the programs; skips the test if they cannot be installed."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     ready = FOLDER / "ready.txt"
     with (FOLDER / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # pytest's workers come here at the same time
+        fcntl.flock(lock, fcntl.LOCK_EX)  # pytest's workers call this at the same time
         if not ready.exists() or ready.read_text() != "\n".join(REQUIREMENTS):
             _install()
             ready.write_text("\n".join(REQUIREMENTS))
@@ -41,7 +41,7 @@ def _install() -> None:
 
 
 def run_tool(home: Path, *command: str, cwd: Path, environment: Mapping[str, str] | None = None) -> str:
-    """Run a tool as a person would, in a home of its own where usage telemetry is off; returns its output."""
+    """Run a tool in its own home folder without usage telemetry; returns its output."""
     for settings in SETTINGS:
         path = home / settings
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import monotonic
 
 from inference.models.errors import Reason
 from inference.models.installer import Running
@@ -33,11 +34,14 @@ class Probation:
     budget_ms: float  # for p95 of invoke
     frames: int = 50
     max_errors: int = 3  # this many exceptions end it
+    began_s: float = 0.0  # CLOCK_MONOTONIC
+    max_s: float = 600.0  # a slow camera ends it after this time …
+    min_frames: int = 5  # … with at least this many answers
     errors: int = field(default=0, init=False)
     _invokes_ms: list[float] = field(default_factory=list, init=False, repr=False)
 
-    def answered(self, invoke_ms: float) -> ProbationResult | None:
-        """The model answered one frame."""
+    def answered(self, invoke_ms: float, now_s: float = 0.0) -> ProbationResult | None:
+        """The model answered one frame. `now_s`: CLOCK_MONOTONIC."""
         self._invokes_ms.append(invoke_ms)
         # With `frames` answers, p95 (nearest rank) is over the budget exactly when this many are.
         too_many = self.frames - math.ceil(0.95 * self.frames) + 1
@@ -47,7 +51,8 @@ class Probation:
             took = f"{len(slow)} of {counted} frames took {slow[0]:.3g} ms or more"
             text = f"{took}; the budget is {self.budget_ms:g} ms for 95 in 100"
             return ProbationResult(Reason("too-slow", text))
-        return ProbationResult() if len(self._invokes_ms) >= self.frames else None
+        enough = min(self.min_frames, self.frames) if now_s - self.began_s >= self.max_s else self.frames
+        return ProbationResult() if len(self._invokes_ms) >= enough else None
 
     def failed(self, error: Exception) -> ProbationResult | None:
         """The engine raised on one frame."""
@@ -97,7 +102,7 @@ class ActiveModel:
         """`running` answered a frame."""
         watch = self._watch
         if watch is not None and watch.running is running:
-            self._end(watch, watch.probation.answered(invoke_ms))
+            self._end(watch, watch.probation.answered(invoke_ms, monotonic()))
 
     def failed(self, running: Running, error: Exception) -> Running | None:
         """The engine of `running` raised on a frame: the model that serves it instead, if any."""

@@ -307,7 +307,8 @@ class Reconciler:
 
     def _probation(self, running: Running) -> Probation:
         budget_ms = min(running.manifest.latencyBudgetMs, self._limit_ms)
-        return Probation(budget_ms, self._settings.probation_frames, self._settings.probation_errors)
+        frames, errors = self._settings.probation_frames, self._settings.probation_errors
+        return Probation(budget_ms, frames, errors, began_s=monotonic())
 
     def _report(self) -> None:
         """Report the state to the twin if it changed."""

@@ -128,7 +128,13 @@ class Memory:
     # -- the serving model
 
     def promoted(self, model: StoredModel) -> "Memory":
-        """It serves from now on; the model that served before is the first to go back to."""
+        """It serves from now on; the model that served before is the first to go back to.
+
+        An artefact that passed probation stays proven when it is published again, unless it was withdrawn.
+        """
+        before = self.find(model.ref.sha256)
+        if before is not None and before.proven and before.section not in self.quarantine:
+            model = replace(model, proven=True)
         others = [each for each in self.stored if each.ref.sha256 != model.ref.sha256]
         while len(others) > MAX_STORED - 1:
             # The device never goes back to an unproven model, so that one goes first.

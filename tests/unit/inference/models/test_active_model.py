@@ -19,7 +19,7 @@ def test_fifty_good_frames_end_it_well() -> None:
 
 
 def test_three_exceptions_end_it_badly() -> None:
-    """Two exceptions are borne, the third withdraws the model."""
+    """Two exceptions are tolerated, the third withdraws the model."""
     probation = Probation(5.0)
     assert probation.failed(RuntimeError("one")) is None
     run(probation, *[1.0] * 20)
@@ -32,7 +32,7 @@ def test_three_exceptions_end_it_badly() -> None:
 
 
 def test_an_exception_is_no_answer() -> None:
-    """A frame that the model did not answer does not bring the end nearer."""
+    """A frame without an answer does not count towards the fifty."""
     probation = Probation(5.0)
     probation.failed(RuntimeError())
     assert run(probation, *[1.0] * 49)[-1] is None
@@ -51,8 +51,29 @@ def test_p95_over_the_budget_ends_it_badly(slow: int) -> None:
         assert failure is None or failure.code == "too-slow"
 
 
-def test_it_does_not_wait_for_what_is_settled() -> None:
-    """The third slow frame decides: no need to make forty-seven more wait."""
+@pytest.mark.parametrize(
+    ("times_s", "passed"), [([10, 20, 30, 40, 599], 0), ([10, 20, 30, 40, 600], 1), ([1, 800], 0)]
+)
+def test_a_slow_camera_ends_it_after_ten_minutes(times_s: list[float], passed: bool) -> None:
+    """At least five frames must be answered by then; otherwise the fifth one ends it."""
+    probation = Probation(5.0, began_s=1000.0)
+    endings = [probation.answered(1.0, 1000.0 + time_s) for time_s in times_s]
+    assert endings[:-1] == [None] * (len(times_s) - 1)
+    assert endings[-1] == (ProbationResult() if passed else None)
+
+
+def test_a_few_slow_frames_of_a_slow_camera_pass() -> None:
+    """Three slow frames fail a probation of any length."""
+    probation = Probation(5.0)
+    assert [probation.answered(ms, 601.0) for ms in (9.0, 9.0, 1.0, 1.0, 1.0)][-1] == ProbationResult()
+    probation = Probation(5.0)
+    ending = [probation.answered(ms, 601.0) for ms in (9.0, 9.0, 9.0)][-1]
+    assert ending is not None
+    assert ending.failure is not None
+
+
+def test_the_third_slow_frame_ends_it() -> None:
+    """It does not wait for forty-seven more."""
     assert run(Probation(5.0), 6.0, 7.0, 8.0)[-1] is not None
 
 

@@ -351,6 +351,25 @@ def test_a_model_that_was_replaced_on_probation_is_no_previous_model(machine: Ma
     assert (machine.serving, machine.previous) == ("3.0.0", "1.0.0")
 
 
+def test_a_proven_model_that_is_published_again_stays_a_rollback_candidate(machine: Machine) -> None:
+    """Its digest was proven, so it serves again if the next model fails."""
+    machine.section("2.0.0")
+    machine.section("1.0.0", "again")
+    machine.section("3.0.0")
+    assert machine.previous == "1.0.0"
+    machine.end_probation(FAILED)
+    assert machine.serving == "1.0.0"
+
+
+def test_a_withdrawn_model_that_is_published_again_must_be_proven_again(machine: Machine) -> None:
+    """It passed probation once, but a person rejected it."""
+    machine.install("2.0.0")
+    machine.take(events.RollbackRequested())
+    machine.section("2.0.0", "again")
+    machine.section("3.0.0")
+    assert machine.previous == "1.0.0"
+
+
 # -- going back
 
 

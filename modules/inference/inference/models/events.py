@@ -106,9 +106,17 @@ class Opened:
 
 @dataclass(frozen=True)
 class SectionChanged:
-    """The twin has another `model` section or none, or the same section under another `$version`."""
+    """The twin has another `model` section, or none."""
 
     desired: DesiredModel
+
+
+@dataclass(frozen=True)
+class VersionChanged:
+    """The twin has the section with this digest under another `$version`."""
+
+    digest: str
+    version: int
 
 
 @dataclass(frozen=True)
@@ -142,6 +150,7 @@ class Stopping:
 Event = (
     Opened
     | SectionChanged
+    | VersionChanged
     | RollbackRequested
     | ReloadRequested
     | RetryDue

@@ -154,15 +154,13 @@ class Reconciler:
         desired = DesiredModel(section, version, "" if section is None else digest(section), notified_ns)
         with self._changed:
             last, self._newest = self._newest, desired
-            waiting = next(
-                (each for each in self._inbox if isinstance(each.event, events.SectionChanged)), None
-            )
-            overtakes = last is None or last.digest != desired.digest
-            if waiting is not None:  # only the newest section is tried
-                self._inbox.remove(waiting)
-                overtakes |= waiting.overtakes
-            if overtakes or waiting or (last and last.version != version):
-                self._put(_Item(events.SectionChanged(desired), overtakes))
+            waiting = [each for each in self._inbox if isinstance(each.event, events.SectionChanged)]
+            for each in waiting:  # only the newest section is tried
+                self._inbox.remove(each)
+            if waiting or last is None or last.digest != desired.digest:
+                self._put(_Item(events.SectionChanged(desired), overtakes=True))
+            elif last.version != version:
+                self._put(_Item(events.VersionChanged(desired.digest, version)))
 
     def rollback(self) -> ModelRef | None:
         """Go back to the previous model, and return it. The present section is not tried again."""

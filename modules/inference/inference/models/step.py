@@ -81,10 +81,10 @@ class _Step:
             case events.Opened(memory, newer):
                 self._opened(memory, newer)
             case events.SectionChanged(desired):
-                if state.desired and state.desired.digest == desired.digest:
-                    self.state = replace(state, desired=replace(state.desired, version=desired.version))
-                else:
-                    self._section(desired)
+                self._section(desired)
+            case events.VersionChanged(digest, version):
+                if state.desired and state.desired.digest == digest:
+                    self.state = replace(state, desired=replace(state.desired, version=version))
             case events.RollbackRequested():
                 if state.previous is not None:
                     self._apply(Trigger.ROLLBACK_REQUESTED)

@@ -88,7 +88,11 @@ class Machine:
         """The twin names this version; another digest is another section for the same model."""
         self.version += 1
         key = "" if version is None else digest or f"section {version}"
-        self.take(events.SectionChanged(DesiredModel(version, self.version, key, int(self.now_s * 1e9))))
+        if self.state.desired and self.state.desired.digest == key:
+            return self.take(events.VersionChanged(key, self.version))
+        return self.take(
+            events.SectionChanged(DesiredModel(version, self.version, key, int(self.now_s * 1e9)))
+        )
 
     def install(self, version: str, digest: str | None = None) -> None:
         self.section(version, digest)
@@ -241,6 +245,18 @@ def test_a_newer_section_replaces_the_candidate_only(
     assert not machine.disk.quarantine
     assert list(machine.disk.attempts) == ["section 3.0.0"]
     assert not any(entry.code for entry in machine.state.history)
+
+
+def test_a_section_that_changes_back_during_its_proof_is_tried_again_at_once(machine: Machine) -> None:
+    """The newer section has killed the child, so its result must not count."""
+    machine.held = events.Prove
+    machine.faults[events.Prove] = BUSY_DEVICE
+    machine.section("2.0.0")
+    machine.faults.clear()
+    assert machine.state.desired is not None
+    machine.take(events.SectionChanged(machine.state.desired))
+    machine.release()
+    assert (machine.serving, machine.state.failures, machine.code) == ("2.0.0", 0, "")
 
 
 def test_reload_tries_a_rejected_section_again() -> None:

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from inference.artefact import InputSpec, Manifest, Probes, pack
@@ -21,6 +22,11 @@ from inference.artefact import InputSpec, Manifest, Probes, pack
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build" / "test-models"
 LABELS = ("north-west", "north-east", "south-west", "south-east")
+NEEDS_TFLITE_RUNTIME = pytest.mark.skipif(
+    sys.version_info >= (3, 12), reason="tflite-runtime has wheels for Python 3.11 only"
+)
+#: For parametrize: each runtime that this Python can have.
+RUNTIMES = ("litert", pytest.param("tflite_runtime", marks=NEEDS_TFLITE_RUNTIME))
 SPEC = InputSpec(height=8, width=8, channels=1)
 
 

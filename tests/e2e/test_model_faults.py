@@ -23,6 +23,7 @@ from inference.model_section import ModelState, section_for
 from inference.models.states import BUSY
 from tests.e2e.conftest import ROOT
 from tests.e2e.waiting import wait_until
+from tests.models import NEEDS_TFLITE_RUNTIME, RUNTIMES
 from tests.unit.inference import harmful_models as harmful
 from tests.unit.inference.device import Publisher
 from twinship.fleet import connection as connections
@@ -329,6 +330,7 @@ def check_fifty_quick_changes(edge: Edge) -> None:
 
 
 @pytest.mark.long
+@NEEDS_TFLITE_RUNTIME
 def test_faults_on_tflite_runtime(tmp_path: Path) -> None:
     """tflite-runtime does not verify flatbuffers: a truncated one mostly crashes the child process."""
     with running(tmp_path, "tflite_runtime") as edge:
@@ -339,7 +341,7 @@ def test_faults_on_tflite_runtime(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("runtime", ["litert", "tflite_runtime"])
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_model_that_hangs_the_runtime(tmp_path: Path, runtime: str) -> None:
     """An endless loop ends with the time limit of the proof; the good model keeps running."""
     with running(tmp_path, runtime) as edge:

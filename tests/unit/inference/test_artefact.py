@@ -23,7 +23,7 @@ from inference.artefact import (
     read,
 )
 from inference.runtimes import interpreter
-from tests.models import LABELS, tiny_artefact, tiny_tflite
+from tests.models import LABELS, RUNTIMES, tiny_artefact, tiny_tflite
 
 TFLITE = b"\x1c\0\0\0TFL3" + bytes(range(200))
 SPEC = InputSpec(height=2, width=2, channels=1)
@@ -76,7 +76,7 @@ def test_the_same_model_gives_the_same_bytes() -> None:
     assert small() == small()
 
 
-@pytest.mark.parametrize("runtime", ["litert", "tflite_runtime"])
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_any_runtime_loads_the_file_with_its_trailer(runtime: str) -> None:
     """A TFLite runtime ignores the trailer."""
     interpreter(runtime, tiny_artefact(), 1).allocate_tensors()

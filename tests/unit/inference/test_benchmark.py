@@ -13,7 +13,7 @@ import pytest
 from inference.artefact import read
 from inference.benchmark import Benchmark, BenchmarkFailed, BenchmarkRequest, single_stream
 from inference.model_section import ModelRef
-from tests.models import tiny_artefact
+from tests.models import RUNTIMES, tiny_artefact
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def run(path: Path, runtime: str = "litert", **request: Any) -> dict[str, Any]:
     return Benchmark().run(path, ref(path), runtime, BenchmarkRequest(**request))
 
 
-@pytest.mark.parametrize("runtime", ["litert", "tflite_runtime"])
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_the_default_is_the_number_of_queries_of_singlestream(artefact: Path, runtime: str) -> None:
     """1,024 queries; the result names the device, the runtime and the model."""
     result = run(artefact, runtime)

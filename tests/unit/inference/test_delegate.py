@@ -12,9 +12,8 @@ from inference.engine import Engine, NeedsDelegate
 from inference.model_section import ModelState
 from inference.models.errors import CODES, ModelRefused
 from inference.models.prove import Prover
-from inference.runtimes import RUNTIMES
 from tests.models import LABELS as QUADRANTS
-from tests.models import SPEC, tiny_artefact
+from tests.models import RUNTIMES, SPEC, tiny_artefact
 from tests.unit.inference import tiny_model
 from tests.unit.inference.device import PROVING, Device, Publisher
 

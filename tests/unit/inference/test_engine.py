@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from inference import runtimes
 from inference.artefact import InputSpec
 from inference.engine import Engine, EngineError, Tensor, dequantise, quantise
+from tests.models import NEEDS_TFLITE_RUNTIME, RUNTIMES
 from tests.unit.inference import tiny_model
 from tests.unit.inference.tiny_model import LABELS, SPEC, Kind, band
-
-RUNTIMES = tuple(runtimes.RUNTIMES)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -32,20 +31,23 @@ def test_both_runtimes_give_the_right_label(runtime: str, kind: Kind) -> None:
         assert scores[place] > 0.99
 
 
+@NEEDS_TFLITE_RUNTIME
 @given(seed=st.integers(0, 2**32 - 1))
 def test_both_runtimes_agree_on_any_picture(seed: int) -> None:
     """The scores differ by at most one quantum of the logits."""
     pixels = np.random.default_rng(seed).integers(0, 256, (SPEC.height, SPEC.width, 1), np.uint8)
-    first, second = (_engine(name).infer(pixels) for name in RUNTIMES)
+    first, second = (_engine(name).infer(pixels) for name in runtimes.RUNTIMES)
     assert abs(first - second).max() <= 4 / 256  # a quarter of 12/255, softmax's steepest, and a rounding
 
 
+@NEEDS_TFLITE_RUNTIME
 def test_auto_prefers_litert() -> None:
     """LiteRT is faster; tflite-runtime is the fallback."""
     assert list(runtimes.versions()) == ["litert", "tflite_runtime"]
     assert _engine("auto").runtime == "litert"
 
 
+@NEEDS_TFLITE_RUNTIME
 def test_without_litert_auto_is_tflite_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     """If neither is installed, the error names both packages."""
     monkeypatch.setattr(runtimes, "versions", lambda: {"tflite_runtime": "2.14.0"})

@@ -9,6 +9,7 @@ from PIL import Image
 from inference.engine import Engine, EngineError
 from inference.frames.preprocess import decode, prepare
 from inference.predict import FilePrediction, FileUnreadable, predict_files
+from tests.models import RUNTIMES
 from tests.unit.inference import tiny_model
 from tests.unit.inference.tiny_model import LABELS, SPEC, band
 
@@ -21,7 +22,7 @@ def picture(folder: Path, place: int, name: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("runtime", ["litert", "tflite_runtime"])
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_each_picture_is_predicted_in_order(tmp_path: Path, runtime: str) -> None:
     """PNG and JPEG of any size, on both runtimes."""
     paths = [picture(tmp_path, place, f"{place}.{'png' if place else 'jpg'}") for place in (2, 0, 1)]

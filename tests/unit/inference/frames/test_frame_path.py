@@ -22,6 +22,7 @@ from inference.frames.frame_path import FramePath
 from inference.frames.ledger import STAGES, StageTimes
 from inference.frames.publisher import Publisher
 from inference.frames.settings import InferenceSection, Settings, TelemetrySection
+from tests.models import RUNTIMES
 from tests.unit.inference import tiny_model
 from tests.unit.inference.doubles import (
     RUN,
@@ -74,7 +75,7 @@ def raises(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     raise RuntimeError("operator 3 failed")
 
 
-@pytest.mark.parametrize("runtime", ["litert", "tflite_runtime"])
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_frames_are_answered_in_order_by_the_real_engine(runtime: str) -> None:
     """Each prediction has the label, identity and stages of its frame, in the order of seq."""
     bench = Bench(running(Engine(tiny_model.artefact(), runtime=runtime)))

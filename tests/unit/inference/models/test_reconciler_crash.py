@@ -10,8 +10,10 @@ import pytest
 
 from inference.model_section import ModelState, digest, section_for
 from inference.models.store import Memory, ModelStore, StoredModel
-from tests.models import ROOT, tiny_artefact, tiny_tflite
+from tests.models import NEEDS_TFLITE_RUNTIME, ROOT, tiny_artefact, tiny_tflite
 from tests.unit.inference.device import PROVING, Device, Publisher
+
+pytestmark = NEEDS_TFLITE_RUNTIME  # the runtime that crashes on a damaged model
 
 OURS = Publisher()
 

@@ -141,7 +141,7 @@ class DownloadingDevice:
         data = large(version)
         if not isinstance(source, str):
             self.server.answer = source(data)
-        self.server.asked.clear()
+        self.server.requests.clear()
         ref = OURS.ref(data, name="bands", version=version, **signed)
         section = section_at(ref, self.server.uri(PATH))
         return ({**section, "source": {"uri": source}} if isinstance(source, str) else section), data
@@ -152,7 +152,7 @@ class DownloadingDevice:
         version = self.edge.set_section(section)
         wait_until(lambda: self.has_verdict(version), f"a verdict on version {version}")
         self.check_predictions()
-        return *self.edge.state_and_code(), len(self.server.asked)
+        return *self.edge.state_and_code(), len(self.server.requests)
 
     def recovered(self, serve: Serve, code: str, repaired: Serve) -> tuple[str, str]:
         """State and code for a transient fault after the repair. The section is written once."""
@@ -251,7 +251,7 @@ def test_every_bad_address_has_its_code_and_the_good_model_keeps_running(tmp_pat
             if name == "cut half way":
                 check_resumed(server)
         assert recovered == dict.fromkeys(recovered, (S.ACTIVE, ""))
-        assert not stranger.asked
+        assert not stranger.requests
         check_unknown_name(device)
         check_reload(device)
 
@@ -275,7 +275,7 @@ def check_store(device: DownloadingDevice) -> None:
 
 def check_resumed(server: ModelServer) -> None:
     """The first request is for the whole file, every other one for the rest."""
-    first, *others = server.asked
+    first, *others = server.requests
     assert "Range" not in first
     assert others
     assert {(head["Range"], head["If-Range"]) for head in others} == {(f"bytes={CUT_AFTER}-", '"one"')}
@@ -289,7 +289,7 @@ def check_unknown_name(device: DownloadingDevice) -> None:
     tried = check_ms(device.edge)
     wait_until(lambda: check_ms(device.edge) != tried, "another try")
     device.check_predictions()
-    assert not device.server.asked
+    assert not device.server.requests
 
 
 def check_ms(edge: Edge) -> float:
@@ -304,7 +304,7 @@ def check_reload(device: DownloadingDevice) -> None:
     wait_until(lambda: device.shows(version, S.REFUSED, "source-missing"), "refused, source-missing")
     device.server.answer = whole(data)
     device.check_predictions()
-    assert len(device.server.asked) == 1
+    assert len(device.server.requests) == 1
     assert invoke(device.edge.hub, DEVICE, MODULE, "reload").status == 200
     wait_until(lambda: device.edge.state_and_code()[0] != S.REFUSED, "another try")
     assert device.becomes_active(version, section, whole(data)) == (S.ACTIVE, "")
@@ -329,7 +329,7 @@ def test_no_loopback_without_permission(tmp_path: Path) -> None:
             section, data = device.new_section(whole)
             version = device.edge.set_section(section)
             assert device.becomes_active(version, section, whole(data)) == (S.ACTIVE, "")
-        assert not inner.asked
+        assert not inner.requests
 
 
 def own_address() -> str:

@@ -71,9 +71,10 @@ class CheckpointFolder:
             "best": checkpoint.best,
             "counts": {name: len(arrays) for name, arrays in groups.items()},
         }
-        named = {f"{name}{index}": one for name, some in groups.items() for index, one in enumerate(some)}
+        named: dict[str, Any] = {HEADER: np.array(json.dumps(header))}
+        named |= {f"{name}{index}": one for name, some in groups.items() for index, one in enumerate(some)}
         content = io.BytesIO()
-        np.savez(content, **{HEADER: np.array(json.dumps(header))}, **named)
+        np.savez(content, **named)
         path = self.folder / f"{architecture}.npz"
         temporary = path.with_suffix(".part")
         try:

@@ -36,7 +36,8 @@ def arrays(train: int = 200, test: int = 50) -> dict[str, NDArray[Any]]:
 def write_npz(path: Path, content: dict[str, NDArray[Any]] | None = None) -> Path:
     """A file in the layout of Keras's mnist.npz."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **(arrays() if content is None else content))
+    named: dict[str, Any] = arrays() if content is None else content
+    np.savez(path, **named)
     return path
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,7 +72,8 @@ def test_a_truncated_file_is_refused(checkpoints: CheckpointFolder, share: float
 def test_another_layout_is_refused(checkpoints: CheckpointFolder, header: str) -> None:
     """A foreign .npz is reported as damaged, without a traceback."""
     checkpoints.folder.mkdir()
-    np.savez(checkpoints.folder / "micro.npz", **{HEADER: np.array(header)})
+    content: dict[str, Any] = {HEADER: np.array(header)}
+    np.savez(checkpoints.folder / "micro.npz", **content)
     with pytest.raises(CheckpointError, match="damaged"):
         checkpoints.read()
 
@@ -80,10 +82,8 @@ def test_objects_are_not_loaded(checkpoints: CheckpointFolder) -> None:
     """A checkpoint holds numbers only; nothing is unpickled."""
     header = {"recipeKey": "settings", "fingerprint": "data", "history": [], "best": 1, "counts": {"best": 1}}
     checkpoints.folder.mkdir()
-    np.savez(
-        checkpoints.folder / "micro.npz",
-        **{HEADER: np.array(json.dumps(header)), "best0": np.array([{}], dtype=object)},
-    )
+    content: dict[str, Any] = {HEADER: np.array(json.dumps(header)), "best0": np.array([{}], dtype=object)}
+    np.savez(checkpoints.folder / "micro.npz", **content)
     with pytest.raises(CheckpointError, match="damaged"):
         checkpoints.read()
 

@@ -190,7 +190,7 @@ def test_pictures_are_scaled_as_the_device_scales_them() -> None:
     values, spec = scaled(black_to_white), input_spec((28, 28, 1))
     assert values.dtype == np.float32
     assert np.allclose(values, black_to_white * spec.scale + spec.offset)
-    assert (values.min(), values.max()) == (0.0, 1.0)
+    assert (float(values.min()), float(values.max())) == (0.0, 1.0)
     assert np.array_equal(prepare(black_to_white[0], spec), black_to_white[0])
 
 

@@ -216,8 +216,8 @@ def _check_speed(fastest_ms: float, budget_ms: float) -> None:
 def _time(engine: Engine, artefact: Artefact) -> list[float]:
     """Sorted times of up to _TIMED invokes, in ms."""
     spec = artefact.manifest.input
-    picture = np.frombuffer(artefact.probes.images[: spec.pixels], np.uint8)
-    picture = picture.reshape(spec.height, spec.width, spec.channels)
+    pixels = np.frombuffer(artefact.probes.images[: spec.pixels], np.uint8)
+    picture = pixels.reshape(spec.height, spec.width, spec.channels)
     times_ms: list[float] = []
     while len(times_ms) < _TIMED and sum(times_ms) < _TIMED_S * 1e3:
         began = perf_counter()

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from inference.dataset import keras_cache
 from inference.frames.preprocess import prepare
@@ -220,7 +221,7 @@ def test_one_changed_pixel_changes_the_fingerprint(tmp_path: Path) -> None:
     assert mnist(write_npz(tmp_path / "b.npz", content)).fingerprint != before
 
 
-Change = Callable[[dict[str, np.ndarray]], object]  # type: ignore[type-arg]
+Change = Callable[[dict[str, NDArray[Any]]], object]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from twinship.simulator.certificates import Authority, write_private
+from twinship.simulator.certificates import Authority
+from twinship.simulator.common.private_files import write_private
 
 VERSION = "3.35.0"
 BUILD = Path(__file__).parents[2] / "build" / "azurite"

@@ -72,7 +72,7 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("frames",),
     ),
     "twinship.simulator": (
-        ("clock",),
+        ("clock", "common"),
         (
             "identity",
             "sas",
@@ -96,7 +96,7 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
 SIMULATOR_FACE = {"twinship.simulator.manifest", "twinship.simulator.lint"}
 #: … and the modules of the bench that measure its inner parts, or replace them.
 INSIDE_THE_SIMULATOR = {
-    "twinship.bench.peers.mosquitto": {"certificates"},
+    "twinship.bench.peers.mosquitto": {"certificates", "common"},
     "twinship.bench.rig.rig": {"edge_agent"},
     "twinship.bench.scenarios.delay.cloud": {"edge_agent"},
     "twinship.bench.scenarios.hub": {"edge_agent", "identity", "loopback", "mqtt", "sas"},

@@ -7,9 +7,7 @@ once (ref 1.4) and must trust the next hub too. Private keys are only in files o
 from __future__ import annotations
 
 import logging
-import os
 import ssl
-import tempfile
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,6 +15,8 @@ from pathlib import Path
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from twinship.simulator.common.private_files import write_private
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Authority:
         if authority is None:
             authority = cls.create()
             write_private(folder / "ca.key", _text(authority._ca.private_key_pem))
-            (folder / "ca.pem").write_text(authority.ca_pem, encoding="ascii")
+            write_private(folder / "ca.pem", authority.ca_pem)
         return authority
 
     @classmethod
@@ -96,18 +96,6 @@ class _LoggedHandshake(ssl.SSLObject):
         except ssl.SSLError as error:
             logger.info("TLS handshake failed: %s", error)
             raise
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file of mode 0600. Replaces an existing file atomically."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _text(pem: trustme.Blob) -> str:

@@ -28,8 +28,9 @@ from typing import Any, Final
 from aiohttp import web
 
 from twinship.simulator import hub_options
-from twinship.simulator.certificates import Authority, write_private
+from twinship.simulator.certificates import Authority
 from twinship.simulator.clock import LoopClock
+from twinship.simulator.common.private_files import open_private, write_private
 from twinship.simulator.edge_hub.configuration import EdgeConfiguration
 from twinship.simulator.edge_hub.edge_hub import EdgeHub
 from twinship.simulator.edge_hub.settings import EdgeHubSettings
@@ -47,7 +48,7 @@ from twinship.simulator.service_api.app import service_api
 from twinship.simulator.service_api.module_methods import edge_https
 from twinship.simulator.store import StorageFailed, Store, StoreUnusable
 from twinship.simulator.workload.sockets import WorkloadSockets
-from twinship.simulator.workload.workload import SocketFolderError, socket_folder
+from twinship.simulator.workload.workload import SocketFolderError, remove_socket_folder, socket_folder
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options, settings = hub_options.parse(arguments)
         with _locked(options.folder):
             return asyncio.run(run(options, settings))
-    except (HubError, AddressUnusable, StoreUnusable, SocketFolderError) as error:
+    except (HubError, AddressUnusable, StoreUnusable, StorageFailed, SocketFolderError, OSError) as error:
         sys.stderr.write(f"hub: {error}\n")
         return 1
 
@@ -78,15 +79,26 @@ async def run(options: HubOptions, settings: EdgeHubSettings) -> int:
         logger.critical("storage failed; the hub stops and acknowledges no more messages: %s", error)
         stop.set()
 
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_log_failure)
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with contextlib.AsyncExitStack() as running:
-        await _Hub(options, settings, running, storage_failed).start()
-        # Without this, a full collection visits all long-lived objects and delays messages by about 10 ms.
-        gc.collect()
-        gc.freeze()
-        await stop.wait()
+        loop.add_signal_handler(number, stop.set)
+    try:
+        async with contextlib.AsyncExitStack() as running:
+            await _Hub(options, settings, running, storage_failed).start()
+            # Without this, a full collection visits all long-lived objects and takes about 10 ms.
+            gc.collect()
+            gc.freeze()
+            await stop.wait()
+    except StorageFailed:  # storage_failed() has logged it
+        return 1
     return status
+
+
+def _log_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A callback failed. After a storage failure they all do, and storage_failed() has logged the reason."""
+    if not isinstance(context.get("exception"), StorageFailed):
+        loop.default_exception_handler(context)
 
 
 class _Hub:
@@ -117,6 +129,7 @@ class _Hub:
         )
         running.callback(self._edge_hub.close)
         self._sockets = socket_folder(options.folder)
+        running.callback(remove_socket_folder, self._sockets)
         self._listeners: list[Listener] = []
 
     async def start(self) -> None:
@@ -264,7 +277,7 @@ def _policy_key(store: Store) -> str:
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Lock the folder; the kernel releases the lock when this process ends in any way. Raises HubError."""
-    with (folder / "hub.lock").open("w") as lock:
+    with os.fdopen(open_private(folder / "hub.lock", os.O_RDWR), "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from twinship.simulator.common.private_files import private_folder
 from twinship.simulator.edge_hub.settings import EdgeHubSettings
 from twinship.simulator.loopback import check_loopback
 from twinship.simulator.store import DURABILITIES
@@ -60,7 +61,7 @@ def _options(parsed: argparse.Namespace) -> HubOptions:
         )
     for address in (parsed.hub_address, *edges.values()):
         check_loopback(address)
-    parsed.folder.mkdir(parents=True, exist_ok=True)
+    private_folder(parsed.folder)
     return HubOptions(
         folder=parsed.folder,
         hub_address=parsed.hub_address,

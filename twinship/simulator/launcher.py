@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from twinship.simulator import lint
+from twinship.simulator.common.private_files import private_folder
 from twinship.simulator.edge_agent import hub_process
 from twinship.simulator.edge_agent.edge_agent import INHERITED, Device, EdgeAgent, ModuleNotReady
 from twinship.simulator.edge_agent.hub_process import Addresses, Endpoints, HubNotReady
@@ -128,7 +129,7 @@ class Simulator:
 
     def _start(self, exits: contextlib.ExitStack) -> None:
         deployment = self._deployment()
-        (self._folder / "logs").mkdir(parents=True, exist_ok=True)
+        private_folder(private_folder(self._folder) / "logs")
         exits.callback(os.close, lock_folder(self._folder))
         self._record.reap()
         (self._folder / hub_process.ENDPOINTS).unlink(missing_ok=True)

@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
+from twinship.simulator.common.private_files import open_private
+
 logger = logging.getLogger(__name__)
 
 Durability: TypeAlias = Literal["normal", "full"]
@@ -174,13 +176,16 @@ class Store:
         for callback in waiting:
             try:
                 callback()
+            except StorageFailed:  # on_failure has the error; the other callbacks must not run
+                return
             except Exception:
                 logger.exception("a callback after a commit failed")
 
     async def close(self) -> None:
-        """Commit, wait for a running checkpoint, close the file."""
-        self._remove_delivered()
-        self.commit()
+        """Commit, wait for a running checkpoint, close the file. After a failed write there is no commit."""
+        with contextlib.suppress(StorageFailed):
+            self._remove_delivered()
+            self.commit()
         if self._checkpoint is not None:
             await self._checkpoint
         self._db.close()
@@ -253,13 +258,19 @@ class Store:
 
 def _open(path: Path, durability: str) -> sqlite3.Connection:
     # The documents contain keys, so the mode is 0600; SQLite gives its log the same mode.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    db = sqlite3.connect(path, isolation_level=None)
+    try:
+        os.close(open_private(path, os.O_RDWR))
+        db = sqlite3.connect(path, isolation_level=None)
+    except (OSError, sqlite3.OperationalError) as error:
+        raise StoreUnusable(f"{path} cannot be opened: {error}") from error
     try:
         _prepare(db, path, durability)
     except sqlite3.DatabaseError as error:
         db.close()
-        raise StoreUnusable(f"{path}: {error}; move the file away to start with an empty store") from error
+        # the low byte is the class of the error; a full disk says nothing about the file
+        on_disk = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+        cure = "free some space" if on_disk else "move the file away to start with an empty store"
+        raise StoreUnusable(f"{path}: {error}; {cure}") from error
     except StoreUnusable:
         db.close()
         raise
@@ -281,8 +292,11 @@ def _prepare(db: sqlite3.Connection, path: Path, durability: str) -> None:
 
 
 def _checkpoint(path: Path) -> None:
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        _copy_back(db)
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            _copy_back(db)
+    except sqlite3.Error as error:
+        logger.warning("the store's log could not be copied back: %s", error)
 
 
 def _copy_back(db: sqlite3.Connection) -> None:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from twinship.bench import BenchFailed
-from twinship.simulator.certificates import Authority, write_private
+from twinship.simulator.certificates import Authority
+from twinship.simulator.common.private_files import write_private
 
 HOST: Final = "127.0.0.1"
 READY_S: Final = 20.0

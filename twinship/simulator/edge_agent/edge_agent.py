@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from twinship.simulator.common.private_files import private_folder
 from twinship.simulator.edge_agent import methods
 from twinship.simulator.edge_agent.hub_process import Endpoints
 from twinship.simulator.edge_agent.methods import NotRestarted
@@ -102,8 +103,7 @@ class EdgeAgent:
                 f"the manifest has no module {name!r}; it has {', '.join(sorted(self._modules))}"
             )
         identity = await self._client.call("GET", "devices", self._device.name, "modules", name)
-        data = self._device.folder / "modules" / name
-        data.mkdir(parents=True, exist_ok=True)
+        data = private_folder(private_folder(self._device.folder / "modules") / name)
         return {
             # a user needs the same two settings for a model server on this machine with its own authority
             "SSL_CERT_FILE": str(self._device.endpoints.trusted_pem),

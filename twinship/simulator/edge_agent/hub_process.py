@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from twinship.simulator.common.private_files import write_private
 from twinship.simulator.edge_agent.rotated_log import last_line
 from twinship.simulator.edge_agent.supervisor import Program, Supervised
 from twinship.simulator.loopback import MQTT_PORT, NoAddress, free_addresses, holder, is_free
@@ -21,6 +22,7 @@ from twinship.simulator.loopback import MQTT_PORT, NoAddress, free_addresses, ho
 REST_PORT = 8443
 READY_WITHIN_S = 20.0
 POLL_S = 0.02
+RESTART_WITHIN_S = 5.0  # the longest delay: after a full disk the hub serves again within 10 s
 ENDPOINTS = "endpoints.json"
 
 
@@ -97,7 +99,8 @@ def hub_program(
         "--upstream": str(folder / "upstream.jsonl"),
     }
     options = [text for pair in arguments.items() for text in pair]
-    return Program("hub", (sys.executable, "-P", "-m", "twinship.simulator.hub", *options), environment)
+    command = (sys.executable, "-P", "-m", "twinship.simulator.hub", *options)
+    return Program("hub", command, environment, longest_delay_s=RESTART_WITHIN_S)
 
 
 async def ready(hub: Supervised, folder: Path, *, may_end: bool) -> None:
@@ -136,7 +139,7 @@ def _previous(folder: Path) -> tuple[str, ...]:
 
 def save_addresses(folder: Path, addresses: Addresses) -> None:
     """Save the addresses for the next run in this folder."""
-    (folder / "addresses.json").write_text(json.dumps(addresses.__dict__), encoding="utf-8")
+    write_private(folder / "addresses.json", json.dumps(addresses.__dict__))
 
 
 def _ready_pid(folder: Path) -> int | None:

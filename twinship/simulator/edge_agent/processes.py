@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import shutil
 import signal
@@ -15,6 +16,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from twinship.simulator.common.private_files import open_private, write_private
+
+logger = logging.getLogger(__name__)
 
 RECORD_FILE = "processes.json"
 LOCK_FILE = "agent.lock"
@@ -53,10 +58,14 @@ class ProcessId:
 
 
 class ProcessRecord:
-    """The record in the simulator's folder. Each change replaces the file atomically."""
+    """The record in the simulator's folder. Each change replaces the file atomically.
+
+    A failed write, as on a full disk, is logged and ends nothing: the next change writes everything.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / RECORD_FILE
+        self._failing = False
         self._processes: dict[str, ProcessId] = {}
         self._folders: list[str] = []
 
@@ -97,9 +106,13 @@ class ProcessRecord:
 
     def _write(self) -> None:
         processes = {name: asdict(process) for name, process in self._processes.items()}
-        temporary = self._path.with_suffix(".new")
-        temporary.write_text(json.dumps({"processes": processes, "folders": self._folders}), encoding="utf-8")
-        os.replace(temporary, self._path)
+        try:
+            write_private(self._path, json.dumps({"processes": processes, "folders": self._folders}))
+            self._failing = False
+        except OSError as error:
+            if not self._failing:
+                logger.error("%s: started processes are not recorded: %s", self._path, error)
+            self._failing = True
 
 
 def end_leftover_processes(folder: Path) -> None:
@@ -128,7 +141,7 @@ def kill_group(pid: int) -> None:
 
 def lock_folder(folder: Path) -> int:
     """Lock the folder for this process; closing the returned descriptor unlocks it. Raises FolderInUse."""
-    descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = open_private(folder / LOCK_FILE, os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

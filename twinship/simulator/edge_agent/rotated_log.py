@@ -6,42 +6,55 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
+from twinship.simulator.common.private_files import open_private
+
 MAX_BYTES = 4 * 1024 * 1024  # as the manifest sets for Docker's own log driver
 MAX_FILES = 3
 
 
 class RotatedLog:
-    """Appends bytes. After a failed write it writes nothing more: a full disk must not stop a module."""
+    """Appends bytes. A full disk must not stop a module: a failed write is lost, the next one tries again.
+
+    A line that a full disk cut is ended before the next one begins.
+    """
 
     def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES) -> None:
         self.path = path
         self._max_bytes = max_bytes
         self._max_files = max_files
-        self._file: BinaryIO | None = path.open("ab", buffering=0)
+        self._file: BinaryIO | None = None
+        self._cut = False  # the last write ended inside a line
 
     def write(self, data: bytes) -> None:
         """Append; if the file is full, rotate first."""
         try:
-            if self._file and (size := self._file.tell()) and size + len(data) > self._max_bytes:
-                self._rotate()
-            if self._file is not None:
-                self._file.write(data)
+            file = self._file or self._open()
+            if (size := file.tell()) and size + len(data) > self._max_bytes:
+                file = self._rotate()
+            text = b"\n" + data if self._cut else data
+            self._cut = file.write(text) != len(text)
         except OSError:
+            self._cut = True
             self.close()
 
     def close(self) -> None:
-        """Close the file; a later write does nothing."""
+        """Close the file; a later write opens it again."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
-    def _rotate(self) -> None:
+    def _open(self) -> BinaryIO:
+        self._file = open(open_private(self.path, os.O_WRONLY | os.O_APPEND), "ab", buffering=0)  # noqa: SIM115
+        return self._file
+
+    def _rotate(self) -> BinaryIO:
         self.close()
         for number in range(self._max_files - 1, 0, -1):
             older = self.path if number == 1 else self._numbered(number - 1)
             if older.exists():
                 os.replace(older, self._numbered(number))
-        self._file = self.path.open("wb", buffering=0)
+        self._cut = False
+        return self._open()
 
     def _numbered(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}")

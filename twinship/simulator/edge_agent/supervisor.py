@@ -43,6 +43,7 @@ class Program:
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(repr=False)
     restart_policy: RestartPolicy = "always"
+    longest_delay_s: float = DELAYS_S[-1]
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,13 @@ class RunningProcess:
         finally:
             os.close(output)
         self.pid = self._process.pid
-        self._watch = os.pidfd_open(self.pid)
+        try:
+            self._watch = os.pidfd_open(self.pid)
+        except OSError:  # no descriptor is free: nobody would see the end of this process
+            kill_group(self.pid)
+            self._process.wait()
+            os.close(self._output)
+            raise
         self._loop.add_reader(self._watch, self._has_exited)
         self._loop.add_reader(self._output, self._has_written)
 
@@ -223,7 +230,8 @@ class Supervised:
                 self._quick_exits = quick_exits_after(self._quick_exits, ran_s)
                 if self._stopping.is_set() or not is_restarted(self.program.restart_policy, code):
                     break
-                await self._back_off(delay_s(self._quick_exits, code, ran_s))
+                wait_s = delay_s(self._quick_exits, code, ran_s)
+                await self._back_off(min(wait_s, self.program.longest_delay_s))
         self._restart_done()
         in_order = self._stopping.is_set() or self.state.exit_code == 0
         self._change(runtime_status="stopped" if in_order else "failed")
@@ -238,8 +246,9 @@ class Supervised:
             self._restart_done()
             return EXIT_NOT_STARTED
         self._process = process
-        if (process_id := ProcessId.of(process.pid)) is not None:
-            self._record.started(self.program.name, process_id)
+        with contextlib.suppress(OSError):  # no descriptor is free; the process dies with this one anyway
+            if (process_id := ProcessId.of(process.pid)) is not None:
+                self._record.started(self.program.name, process_id)
         self._change(runtime_status="running", started=time.time(), pid=process.pid)
         self._restart_done()
         code = await process.exited

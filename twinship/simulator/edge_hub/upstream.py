@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from twinship.simulator.clock import Alarm, Clock
+from twinship.simulator.common.private_files import open_private
 from twinship.simulator.edge_hub.queues import MessageQueue, QueuedMessage
 from twinship.simulator.routing.message import RoutedMessage
 from twinship.simulator.store import Store
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 QUEUE: Final = "$upstream"
 DOCUMENTS: Final = "upstream"
 MAX_BATCH: Final = 100
-_MIN_BACK_OFF_S, _MAX_BACK_OFF_S = 1.0, 60.0
+_MIN_BACK_OFF_S, _MAX_BACK_OFF_S = 1.0, 8.0
 # Names in routes → names in storage. Other properties stay at the edge (ref 6: only those of the sender).
 _SYSTEM: Final = {
     "messageId": "messageId",
@@ -58,7 +59,7 @@ class UpstreamFile:
         self._closed = False
         self.cut = False  # the cloud cannot be reached: all messages wait
         self._back_off_s = _MIN_BACK_OFF_S
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._file = open_private(path, os.O_RDWR)
         self._bytes: int = store.documents(DOCUMENTS).get(path.name, 0)
 
     def start(self) -> None:
@@ -75,7 +76,7 @@ class UpstreamFile:
         self._store.after_commit(self.drain)
 
     def drain(self) -> None:
-        """Append the lines of all committed messages; after a failure try again in 1 to 60 s."""
+        """Append the lines of all committed messages; after a failure try again in 1 to 8 s."""
         if self._retry is not None or self._closed:
             return
         self.queue.begin_batch()  # _recover() must see the same order
@@ -130,7 +131,11 @@ class UpstreamFile:
     def _recover(self) -> None:
         """Remove the messages whose lines the last process wrote without storing the file's length."""
         length = os.fstat(self._file).st_size
-        self._bytes = min(self._bytes, length)  # the file was emptied or removed: append at its end
+        if self._bytes > length:  # somebody cut the file: append at its end, on a line of its own
+            self._bytes = length
+            if length and os.pread(self._file, 1, length - 1) != b"\n":
+                self._bytes += os.pwrite(self._file, b"\n", length)
+                length = self._bytes
         tail = os.pread(self._file, length - self._bytes, self._bytes)
         whole = tail.rfind(b"\n") + 1
         written = tail[:whole].count(b"\n")

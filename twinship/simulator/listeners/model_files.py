@@ -18,6 +18,7 @@ from typing import Final
 from aiohttp import web
 
 from twinship.simulator.certificates import Authority
+from twinship.simulator.common.private_files import private_folder, write_private
 from twinship.simulator.listeners.https import STOP_WITHIN_S, serve_port
 from twinship.simulator.loopback import AddressUnusable
 from twinship.simulator.store import Store
@@ -40,8 +41,7 @@ async def serve_model_files(
     folder: Path, address: str, store: Store, now: datetime, running: AsyncExitStack
 ) -> ModelFiles:
     """Serve `folder`/files until `running` ends; raises AddressUnusable."""
-    files = folder / "files"
-    files.mkdir(parents=True, exist_ok=True)
+    files = private_folder(private_folder(folder) / "files")
     authority = Authority.open(folder, now)
     application = web.Application()
     application.router.add_static(PATH, files)
@@ -71,5 +71,5 @@ def _trusted(folder: Path, authority: Authority) -> Path:
     path = folder / "trusted.pem"
     machine = ssl.get_default_verify_paths().cafile
     others = Path(machine).read_text(encoding="utf-8") if machine else ""
-    path.write_text(f"{authority.ca_pem}\n{others}", encoding="utf-8")
+    write_private(path, f"{authority.ca_pem}\n{others}")
     return path

@@ -14,7 +14,7 @@ from twinship.simulator.iot_hub.registry import Registry
 from twinship.simulator.service_api import errors
 from twinship.simulator.service_api.errors import ServiceError
 from twinship.simulator.service_api.requests import path_identity
-from twinship.simulator.store import Store
+from twinship.simulator.store import StorageFailed, Store
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,8 @@ def error_responses(registry: Registry) -> Middleware:
 
 
 def _unexpected(raised: Exception) -> ServiceError:
+    if isinstance(raised, StorageFailed):  # the hub stops, and has logged the reason
+        return ServiceError(errors.SERVER_ERROR, "storage failed; the hub stops")
     logger.error("a request failed because of an error in the simulator", exc_info=raised)
     return ServiceError(errors.SERVER_ERROR, "the simulator failed; its log says why")
 

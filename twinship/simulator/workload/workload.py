@@ -53,6 +53,12 @@ def socket_folder(simulator_folder: Path) -> Path:
     return folder
 
 
+def remove_socket_folder(folder: Path) -> None:
+    """Remove the folder if it is empty."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
 def socket_path(folder: Path, identity: Identity) -> Path:
     """The path of a module's socket: always the same, and short enough for a socket."""
     name = hashlib.sha256(str(identity).encode()).hexdigest()[:16]
@@ -88,8 +94,7 @@ def _free_path(folder: Path, identity: Identity) -> Path:
 def _remove(path: Path) -> None:
     """Remove the socket file, which asyncio leaves, and the folder after the last one."""
     path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        path.parent.rmdir()
+    remove_socket_folder(path.parent)
 
 
 def workload_api(registry: Registry, identity: Identity, trust_bundle: str) -> web.Application:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from twinship.simulator.certificates import RENEW_BEFORE, Authority, write_private
+from twinship.simulator.certificates import RENEW_BEFORE, Authority
+from twinship.simulator.common.private_files import write_private
 
 NOW = datetime.now(UTC)
 

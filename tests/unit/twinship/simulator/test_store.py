@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.twinship.simulator.edge import crash_image
+from tests.unit.twinship.simulator.edge import crash_image, largest_file
 from twinship.simulator import store as store_module
 from twinship.simulator.store import DELIVERED_WITHIN_S, StorageFailed, Store, StoreUnusable
 
@@ -205,6 +205,44 @@ def test_a_file_that_is_not_a_database_is_refused_by_name(path: Path) -> None:
     path.write_bytes(b"no database at all" * 100)
     with pytest.raises(StoreUnusable, match=r"hub\.sqlite.*move the file away"):
         Store(path)
+
+
+def test_a_store_on_a_full_disk_ends_without_a_traceback(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No callback runs after the failure, and close() raises nothing: the hub has logged its one line."""
+
+    async def turns() -> list[str]:
+        store, seen = Store(path), []
+        store.on_failure = lambda error: seen.append(str(error))
+        store.put("k", "1", "kept")
+        store.commit()
+        store._db.execute(f"PRAGMA max_page_count = {_pages(store)}")
+
+        def fill() -> None:
+            store.put("k", "2", "x" * 100_000)
+
+        store.put("k", "1", "again")
+        store.after_commit(fill)
+        store.after_commit(lambda: pytest.fail("a callback after the failure"))
+        store.commit()
+        store.delivered(1, 0)
+        await store.close()
+        return seen
+
+    assert asyncio.run(turns()) == [f"{path}: database or disk is full"]
+    assert caplog.records == []
+    assert Store(path).documents("k") == {"1": "again"}
+
+
+def test_a_full_disk_is_no_reason_to_move_the_store_away(path: Path) -> None:
+    """The cure for a disk is another one than the cure for a damaged file."""
+    with largest_file(0), pytest.raises(StoreUnusable, match=r"hub\.sqlite: .*; free some space"):
+        Store(path)
+
+
+def _pages(store: Store) -> int:
+    return int(store._db.execute("PRAGMA page_count").fetchone()[0])
 
 
 def test_an_unknown_durability_is_refused(path: Path) -> None:

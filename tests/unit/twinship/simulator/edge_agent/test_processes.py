@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.twinship.simulator.edge import largest_file
+from twinship.simulator.edge_agent.hub_process import Addresses, hub_program
 from twinship.simulator.edge_agent.processes import (
     FolderInUse,
     ProcessId,
@@ -229,6 +231,59 @@ def test_a_program_that_cannot_be_started_is_a_failure_like_any_other(
     assert "cannot be started" in last_line(tmp_path / "module.log")
 
 
+def test_a_full_disk_does_not_end_the_supervision(tmp_path: Path) -> None:
+    """Without a log and a record a crashed program starts again; the record is written when it can be."""
+    logs, recorded = tmp_path / "logs", tmp_path / "recorded"
+
+    async def run() -> None:
+        program = Program("module", (sys.executable, "-S", "-c", SLEEP), {})
+        module = Supervised(program, logs, ProcessRecord(recorded), lambda: None)
+        module.start()
+        await until(lambda: module.state.pid is not None)
+        await module.crash()
+        await until(lambda: module.state.restart_count == 1 and module.state.pid is not None)
+        logs.mkdir()
+        recorded.mkdir()
+        await module.crash()
+        await until(lambda: last_line(module.log_path) == "up")
+        pid = module.state.pid
+        assert json.loads((recorded / "processes.json").read_text())["processes"]["module"]["pid"] == pid
+        await module.stop(5.0)
+
+    asyncio.run(run())
+
+
+def test_a_failed_record_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One line for a full disk; a later failure is logged again."""
+    record, known = ProcessRecord(tmp_path / "none"), ProcessId(1, 1, "")
+    record.started("a", known)
+    record.ended("a")
+    (line,) = (each.getMessage() for each in caplog.records)
+    assert line.startswith(f"{tmp_path}/none/processes.json: started processes are not recorded: ")
+    (tmp_path / "none").mkdir()
+    record.started("a", known)
+    (tmp_path / "none").rename(tmp_path / "moved")
+    record.ended("a")
+    assert len(caplog.records) == 2
+
+
+def test_a_program_may_limit_its_delay(tmp_path: Path) -> None:
+    """The hub does, so that it is back within 10 s after any number of failed starts."""
+    addresses = Addresses("127.0.0.2", "127.0.0.3")
+    assert hub_program(tmp_path, "d", addresses, delivery_window=1, environment={}).longest_delay_s <= 5.0
+
+    async def run() -> None:
+        program = Program("module", (sys.executable, "-S", "-c", "exit(1)"), {}, longest_delay_s=0.0)
+        module = Supervised(program, tmp_path, ProcessRecord(tmp_path), lambda: None)
+        module.start()
+        await until(lambda: module.state.restart_count == 4)
+        await module.stop(5.0)
+
+    began = time.monotonic()
+    asyncio.run(run())
+    assert time.monotonic() - began < sum(DELAYS_S[:4])
+
+
 def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     """After the grace period stop() kills it and its children, and returns only then."""
     code = (
@@ -356,12 +411,23 @@ def test_a_restart_appends_to_the_log(tmp_path: Path) -> None:
     assert last_line(tmp_path / "none.log") == ""
 
 
-def test_a_log_stops_after_a_failed_write(tmp_path: Path) -> None:
-    """A full disk stops the log, not the module."""
-    log = RotatedLog(Path("/dev/full"))
-    log.write(b"x")
-    log.write(b"y")
-    log.close()
+def test_a_full_disk_loses_lines_of_the_log_and_not_the_module(tmp_path: Path) -> None:
+    """write() raises nothing, and no file is needed for it."""
+    for path in (Path("/dev/full"), tmp_path / "none" / "m.log"):
+        with contextlib.closing(RotatedLog(path)) as log:
+            log.write(b"x")
+            log.write(b"y")
+
+
+def test_a_log_goes_on_when_there_is_space_again(tmp_path: Path) -> None:
+    """The line that the full disk cut is ended first, so the next line stands alone."""
+    with contextlib.closing(RotatedLog(tmp_path / "m.log")) as log:
+        with largest_file(10):
+            for line in (b"first\n", b"second\n", b"lost\n"):
+                log.write(line)
+        log.write(b"third\n")
+        log.write(b"fourth\n")
+    assert (tmp_path / "m.log").read_text() == "first\nseco\nthird\nfourth\n"
 
 
 # addresses

@@ -20,6 +20,7 @@ from typing import Any
 from twinship.simulator.common.private_files import private_folder
 from twinship.simulator.edge_agent import methods
 from twinship.simulator.edge_agent.hub_process import Endpoints
+from twinship.simulator.edge_agent.log_search import LogSearch
 from twinship.simulator.edge_agent.methods import NotRestarted
 from twinship.simulator.edge_agent.processes import ProcessRecord
 from twinship.simulator.edge_agent.reported import LastDesired, reported
@@ -77,6 +78,7 @@ class EdgeAgent:
         self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._answers: set[asyncio.Task[None]] = set()
+        self.log_search = LogSearch()
 
     async def apply(self, manifest: Deployment) -> None:
         """Create the edge device if it does not exist, and apply the manifest to it."""

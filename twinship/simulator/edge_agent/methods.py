@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from twinship.simulator.edge_agent.module_logs import LogsRequest, PayloadInvalid, module_logs
+from twinship.simulator.edge_agent.log_search import LogSearch
+from twinship.simulator.edge_agent.module_logs import PayloadInvalid
 from twinship.simulator.edge_hub.methods import MethodAnswer
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,9 @@ class Modules(Protocol):
 
     @property
     def device_name(self) -> str: ...
+
+    @property
+    def log_search(self) -> LogSearch: ...
 
     def logs(self) -> Mapping[str, Path]:
         """The log file of each module and of edgeHub."""
@@ -69,9 +72,8 @@ async def _restart(modules: Modules, payload: Any) -> None:
 
 
 async def _logs(modules: Modules, payload: Any) -> list[Any]:
-    request = LogsRequest.parse(payload, time.time())
-    return await asyncio.to_thread(
-        module_logs, request, modules.logs(), hub=modules.hub_name, device=modules.device_name
+    return await modules.log_search.run(
+        payload, time.time(), modules.logs(), hub=modules.hub_name, device=modules.device_name
     )
 
 

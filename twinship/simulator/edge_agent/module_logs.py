@@ -2,6 +2,8 @@
 
 Without Docker, log lines have no time of their own. A line's time and level come from its JSON object or from
 the text after a syslog priority such as `<6>`; a line without them gets those of the line before it.
+
+The caller's patterns can take any time, so the agent runs this in a process that it can kill (log_search.py).
 """
 
 from __future__ import annotations
@@ -18,6 +20,10 @@ from typing import Any, Final
 
 MAX_PAYLOAD_BYTES: Final = 127_000  # edgeAgent's limit: 128 KiB for a direct method, with a margin
 ALL_MODULES: Final = "all"
+MAX_PATTERN_CHARACTERS: Final = 256
+MAX_SEARCHED_CHARACTERS: Final = 4096  # of a line: its pattern reads no more
+MAX_ITEMS: Final = 100
+MAX_TIME_CHARACTERS: Final = 64
 _ENCODINGS, _CONTENT_TYPES = ("none", "gzip"), ("text", "json")
 _INFORMATION: Final = 6
 # edgeAgent filters by syslog severity.
@@ -68,11 +74,13 @@ class LogFilter:
         return matching if self.tail is None else matching[max(0, len(matching) - self.tail) :]
 
     def _matches(self, line: LogLine) -> bool:
-        return (
+        return bool(
             (self.since is None or (line.time is not None and line.time >= self.since))
             and (self.until is None or (line.time is not None and line.time <= self.until))
             and (self.severity is None or line.severity == self.severity)
-            and (self.pattern is None or self.pattern.search(line.text) is not None)
+            and (
+                self.pattern is None or self.pattern.search(line.text, 0, MAX_SEARCHED_CHARACTERS) is not None
+            )
         )
 
 
@@ -102,6 +110,8 @@ class LogsRequest:
         items = [items] if isinstance(items, Mapping) else items
         if not isinstance(items, list):
             raise PayloadInvalid("items must be an object or an array of objects")
+        if len(items) > MAX_ITEMS:
+            raise PayloadInvalid(f"items has {len(items)} entries, at most {MAX_ITEMS}")
         return cls(
             items=[_item(item, now) for item in items],
             encoding=_one_of(payload, "encoding", _ENCODINGS),
@@ -214,9 +224,12 @@ def _whole(section: Mapping[str, Any], name: str) -> int | None:
 def _pattern(value: object, name: str) -> re.Pattern[str] | None:
     if value is None:
         return None
+    text = str(value)
+    if len(text) > MAX_PATTERN_CHARACTERS:
+        raise PayloadInvalid(f"{name} has {len(text)} characters, at most {MAX_PATTERN_CHARACTERS}")
     try:
-        return re.compile(str(value), re.IGNORECASE if name == "id" else 0)
-    except re.error as error:
+        return re.compile(text, re.IGNORECASE if name == "id" else 0)
+    except (re.error, OverflowError, RecursionError) as error:  # a{99999999999} overflows
         raise PayloadInvalid(f"{name} is not a regular expression: {error}") from None
 
 
@@ -228,10 +241,12 @@ def _moment(section: Mapping[str, Any], name: str, now: float) -> float | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     text = str(value).strip()
+    if len(text) > MAX_TIME_CHARACTERS:  # the expression for a duration takes quadratic time
+        raise PayloadInvalid(f"{name} has {len(text)} characters, at most {MAX_TIME_CHARACTERS}")
     if text.isdecimal():
         return float(text)
     if text and not _DURATION.sub("", text).strip():
-        return now - sum(int(number) * _SECONDS[unit.lower()] for number, unit in _DURATION.findall(text))
+        return now - sum(float(number) * _SECONDS[unit.lower()] for number, unit in _DURATION.findall(text))
     moment = _iso(text)
     if moment is None:
         raise PayloadInvalid(f'{name} must be ISO 8601, seconds since the epoch, or a duration as "2h"')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gzip
 import json
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from twinship.simulator.edge_agent.log_search import LogSearch
 from twinship.simulator.edge_agent.module_logs import LogsRequest, PayloadInvalid, module_logs
 
 NOW = 1_700_000_000.0  # 2023-11-14T22:13:20Z
@@ -114,9 +116,60 @@ def test_logs_that_are_too_large_are_replaced_by_a_sentence(logs: dict[str, Path
         {"schemaVersion": "1.0", "items": {"id": "a", "filter": {"since": "yesterday"}}},
         {"schemaVersion": "1.0", "items": {"id": "a", "filter": {"regex": "["}}},
         {"schemaVersion": "1.0", "items": [], "encoding": "zip"},
+        {"schemaVersion": "1.0", "items": [{"id": "a"}] * 101},
+        {"schemaVersion": "1.0", "items": [{"id": "a" * 257}]},
+        {"schemaVersion": "1.0", "items": {"id": "a", "filter": {"regex": "a" * 257}}},
+        {"schemaVersion": "1.0", "items": {"id": "a", "filter": {"regex": "a{99999999999}"}}},
+        {"schemaVersion": "1.0", "items": {"id": "a", "filter": {"since": "1" * 100_000 + "x"}}},
     ],
 )
 def test_a_bad_payload_is_refused(payload: object) -> None:
     """The error names the problem."""
     with pytest.raises(PayloadInvalid):
         LogsRequest.parse(payload, NOW)
+
+
+# the child process
+
+
+def search(logs: dict[str, Path], payload: object, deadline_s: float = 60.0) -> list[Any]:
+    """The result of a search in a child process."""
+
+    async def run() -> list[Any]:
+        return await LogSearch(deadline_s).run(payload, NOW, logs, hub="hub", device="edge")
+
+    return asyncio.run(run())
+
+
+def test_a_search_runs_in_a_process_of_its_own(logs: dict[str, Path]) -> None:
+    """With the same result and the same errors."""
+    item = {"id": "all", "filter": {"regex": "hub|new"}}
+    assert search(logs, {"schemaVersion": "1.0", "items": item}) == get(logs, item)
+    with pytest.raises(PayloadInvalid, match="regex is not a regular expression"):
+        search(logs, {"schemaVersion": "1.0", "items": {"id": "a", "filter": {"regex": "["}}})
+
+
+def test_a_slow_expression_freezes_nobody(logs: dict[str, Path]) -> None:
+    """The event loop goes on while the search runs, and the deadline kills the search."""
+    logs["camera"].write_text("a" * 4000 + "\n")
+    payload = {"schemaVersion": "1.0", "items": {"id": "camera", "filter": {"regex": "(a+)+b"}}}
+    turns = 0
+
+    async def run() -> None:
+        nonlocal turns
+        searched = asyncio.create_task(LogSearch(0.7).run(payload, NOW, logs, hub="hub", device="edge"))
+        while not searched.done():
+            turns += 1
+            await asyncio.sleep(0.01)
+        with pytest.raises(PayloadInvalid, match=r"longer than 0\.7 s"):
+            await searched
+
+    asyncio.run(run())
+    assert turns > 5
+
+
+def test_only_the_beginning_of_a_line_is_searched(logs: dict[str, Path]) -> None:
+    """Up to 4096 characters."""
+    logs["camera"].write_text("a" * 4095 + "b" + "c\n")
+    assert len(get(logs, {"id": "camera", "filter": {"regex": "b"}})[0]["payload"]) == 4098
+    assert get(logs, {"id": "camera", "filter": {"regex": "c"}})[0]["payload"] == ""

@@ -38,6 +38,11 @@ class Watch:
         with self._changed:
             return self._changed.wait_for(lambda: len(self._answered) > than, timeout_s)
 
+    def wait_version(self, version: str, timeout_s: float) -> bool:
+        """Wait until this model version gave the newest answer; False after the time-out."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._version == version, timeout_s)
+
     def wait_closed(self, timeout_s: float) -> bool:
         """Wait until the inference module has sent its closing message; False after the time-out."""
         with self._changed:

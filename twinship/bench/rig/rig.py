@@ -17,7 +17,7 @@ from twinship.bench import BenchFailed
 from twinship.demo.report import Sent, Upstream, read_sent, read_upstream
 from twinship.fleet import connection as connections
 from twinship.fleet import keys
-from twinship.fleet.publish import PublishResult, publish
+from twinship.fleet.publish import PublishResult, SignedArtefact, publish, sign
 from twinship.fleet.service import ServiceHub
 from twinship.simulator import Simulator, SimulatorSettings
 from twinship.simulator.edge_agent.edge_agent import INHERITED
@@ -147,6 +147,10 @@ class Rig:
         """A module's reported properties."""
         with ServiceHub(self.connection) as hub:
             return dict(hub.module_twin(DEVICE, module).reported)
+
+    def sign(self, model: Path) -> SignedArtefact:
+        """The model, signed with this rig's key, for a twin that contains it."""
+        return sign(model, keys.signing_key(self._keys))
 
     def publish(self, model: Path, *, until_active: bool = False) -> PublishResult:
         """Publish a model and wait until the module serves it, or with `until_active` until probation ends.

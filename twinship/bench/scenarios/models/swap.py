@@ -1,6 +1,7 @@
 """Swaps by twin and rollbacks by method at 100 frames/s: their cost, and that no frame is lost by them.
 
-All counts come from the camera's send log and the messages upstream.
+The operator leaves the processors to the frames (`twinship.bench.rig.operator`). All counts come from the
+camera's send log and the messages upstream.
 """
 
 from __future__ import annotations
@@ -14,16 +15,15 @@ from typing import Any, Final
 
 from twinship.bench import BenchFailed
 from twinship.bench.catalogue import Bench
+from twinship.bench.rig.operator import MODULE, Operator
 from twinship.bench.rig.rig import DEVICE, Rig, RigSettings
 from twinship.demo.report import Answer, FrameKey, Sent, Upstream, percentile, summarise
 from twinship.demo.watch import Watch
 from twinship.fleet.methods import accepted, invoke
-from twinship.fleet.service import ServiceHub
 
 SILENCE_S: Final = 30.0  # without an answer: there will be none
 CLOSING_S: Final = 20.0
 WARM_FRAMES: Final = 100  # before the steady phase: connections and caches are cold
-MODULE: Final = "inference"
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,15 @@ def measured(bench: Bench, settings: SwapSettings) -> dict[str, Any]:
         timeline.models.append(rig.publish(bench.models[0]).ref.sha256)
         with closing(Watch(rig.upstream)) as watch:
             rig.patch("camera_sim", {"camera": {"paused": False}})
-            _swap_and_roll_back(bench, settings, rig, watch, timeline)
+            with Operator(rig, watch, bench.models) as operator:
+                _swap_and_roll_back(bench, settings, operator, watch, timeline)
             rig.patch("camera_sim", {"camera": {"paused": True}})
             _drain(rig, watch)
         return figures(timeline, *rig.records())
 
 
 def _swap_and_roll_back(
-    bench: Bench, settings: SwapSettings, rig: Rig, watch: Watch, timeline: Timeline
+    bench: Bench, settings: SwapSettings, operator: Operator, watch: Watch, timeline: Timeline
 ) -> None:
     _frames(watch, WARM_FRAMES)
     timeline.began = time.time_ns()
@@ -87,7 +88,7 @@ def _swap_and_roll_back(
     swaps_began = time.time_ns()
     for number in range(settings.swaps):
         bench.progress(f"swap {number + 1} of {settings.swaps}", 0.1 + 0.5 * number / settings.swaps)
-        _swap(rig, bench.models[(number + 1) % 2], timeline)
+        _swap(operator, bench.models[(number + 1) % 2], timeline)
     timeline.swaps = swaps_began, time.time_ns()
     _frames(watch, settings.steady_frames)
     timeline.rollbacks = time.time_ns()
@@ -95,8 +96,8 @@ def _swap_and_roll_back(
         bench.progress(
             f"rollback {number + 1} of {settings.rollbacks}", 0.7 + 0.3 * number / settings.rollbacks
         )
-        _swap(rig, bench.models[(settings.swaps + 1) % 2], timeline, until_active=True)
-        _roll_back(rig, watch, timeline)
+        _swap(operator, bench.models[(settings.swaps + 1) % 2], timeline, until_active=True)
+        _roll_back(operator, watch, timeline)
 
 
 def _frames(watch: Watch, count: int) -> None:
@@ -107,19 +108,17 @@ def _frames(watch: Watch, count: int) -> None:
             raise BenchFailed(f"no frame was answered for {SILENCE_S:.0f} s; see the modules' logs")
 
 
-def _swap(rig: Rig, model: Path, timeline: Timeline, *, until_active: bool = False) -> None:
-    result = rig.publish(model, until_active=until_active)
+def _swap(operator: Operator, model: Path, timeline: Timeline, *, until_active: bool = False) -> None:
+    result = operator.publish(model, until_active=until_active)
     timeline.models.append(result.ref.sha256)
     timeline.install_ms.append(float(result.verdict.timings["installMs"]))
 
 
-def _roll_back(rig: Rig, watch: Watch, timeline: Timeline) -> None:
+def _roll_back(operator: Operator, watch: Watch, timeline: Timeline) -> None:
     """Call the method and wait until the earlier model has answered frames."""
-    with ServiceHub(rig.connection) as hub:
-        hub.module_twin(DEVICE, MODULE)  # open the connection first: the handshake must not count
-        began = time.perf_counter()
-        answer = invoke(hub, DEVICE, MODULE, "rollback")
-        timeline.rollback_ms.append((time.perf_counter() - began) * 1e3)
+    began = time.perf_counter()
+    answer = invoke(operator.hub, DEVICE, MODULE, "rollback")
+    timeline.rollback_ms.append((time.perf_counter() - began) * 1e3)
     returned = time.time_ns()
     back = str(accepted(answer, MODULE, "rollback")["model"]["sha256"])
     if back != timeline.models[-2]:

@@ -75,7 +75,7 @@ class Operator:
 
 @contextmanager
 def idle_priority() -> Iterator[None]:
-    """Run this thread at SCHED_IDLE: only while a processor has nothing else to do. Others keep their priority."""
+    """Run this thread at SCHED_IDLE: only while a processor has nothing else to do. Others are as before."""
     before = os.sched_getscheduler(0), os.sched_getparam(0)
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     try:

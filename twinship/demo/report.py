@@ -33,6 +33,14 @@ class Sent:
 
 
 @dataclass(frozen=True)
+class SendLog:
+    """The contents of `sent.jsonl`. A line that a full disk cut is unreadable."""
+
+    frames: tuple[Sent, ...]
+    unreadable_lines: int
+
+
+@dataclass(frozen=True)
 class Answer:
     """One prediction as it arrived upstream. `stages_ms` has no `publish`: a later message carries it."""
 
@@ -70,7 +78,7 @@ class Summary:
 
     `frames_dropped` have a known reason, `frames_lost` are in no count. `repeats` are frames that inference
     received again and answers that arrived upstream again. `foreign_frames` are answers to frames of another
-    run: they are counted here and otherwise ignored.
+    run: they are counted here and otherwise ignored. `unreadable_lines` of both files count as nothing else.
     """
 
     dataset: str
@@ -84,6 +92,7 @@ class Summary:
     latency_ms: Mapping[str, Mapping[str, float]]
     by_version: Mapping[str, Version]
     dropped_by_reason: Mapping[str, int] = field(default_factory=dict)
+    unreadable_lines: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The figures in the form of `summary.json`."""
@@ -97,13 +106,22 @@ def frame_key(frame: Mapping[str, Any]) -> FrameKey:
 
 
 def read_sent(lines: Iterable[str]) -> tuple[Sent, ...]:
+    """The frames of the camera's send log."""
+    return read_send_log(lines).frames
+
+
+def read_send_log(lines: Iterable[str]) -> SendLog:
     """Parse the camera's send log. An incomplete last line, from a killed camera, is left out."""
     sent = []
+    unreadable = 0
     for line in lines:
         if line.endswith("\n"):
-            entry = json.loads(line)
-            sent.append(Sent(frame_key(entry), entry["truth"], int(entry["captured"])))
-    return tuple(sent)
+            try:
+                entry = json.loads(line)
+                sent.append(Sent(frame_key(entry), entry["truth"], int(entry["captured"])))
+            except (ValueError, KeyError, TypeError, RecursionError):
+                unreadable += 1
+    return SendLog(tuple(sent), unreadable)
 
 
 def read_upstream(lines: Iterable[str]) -> Upstream:
@@ -127,7 +145,7 @@ def read_upstream(lines: Iterable[str]) -> Upstream:
                 counters[str(body["instance"])] = body
             if schema.startswith("twinship."):
                 publish_ms |= _published(body)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
             unreadable += 1
     for first, rest in batches.items():  # one publish time holds for the whole batch
         if first in publish_ms:
@@ -194,8 +212,8 @@ def _never_stored(sent: Sequence[Sent]) -> int:
     return sum(max(run) + 1 - len(run) for run in seqs.values())
 
 
-def summarise(dataset: str, sent: Sequence[Sent], upstream: Upstream) -> Summary:
-    """Join both files by frame identity and add them up."""
+def summarise(dataset: str, sent: Sequence[Sent], upstream: Upstream, *, unreadable_sent: int = 0) -> Summary:
+    """Join both files by frame identity and add them up. `unreadable_sent`: lines of the send log."""
     truths = {frame.key: frame.truth for frame in sent}
     runs = {key[:2] for key in truths}
     ours = [answer for answer in upstream.answers if answer.key in truths]
@@ -228,6 +246,7 @@ def summarise(dataset: str, sent: Sequence[Sent], upstream: Upstream) -> Summary
             for version, answers in by_version.items()
         },
         dropped_by_reason={reason: count for reason, count in sorted(reasons.items()) if count},
+        unreadable_lines=upstream.unreadable_lines + unreadable_sent,
     )
 
 

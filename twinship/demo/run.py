@@ -12,7 +12,7 @@ from pathlib import Path
 from twinship.demo import DemoFailed
 from twinship.demo.folder import SIMULATOR, emptied
 from twinship.demo.models import DemoData
-from twinship.demo.report import Summary, read_sent, read_upstream, shortcomings, summarise
+from twinship.demo.report import Summary, read_send_log, read_upstream, shortcomings, summarise
 from twinship.demo.show import Screen
 from twinship.demo.watch import Watch
 from twinship.fleet import connection as connections
@@ -157,11 +157,14 @@ class Run:
     @staticmethod
     def _copy(source: Path, target: Path) -> None:
         """Copy a file; a missing one counts as empty."""
+        target.touch(mode=0o600)
         target.write_bytes(source.read_bytes() if source.exists() else b"")
 
     def _add_up(self) -> Outcome:
-        with self.sent.open() as sent, self.upstream.open() as upstream:
-            summary = summarise(self.data.dataset, read_sent(sent), read_upstream(upstream))
+        # a full disk can cut a line inside a character
+        with self.sent.open(errors="replace") as sent, self.upstream.open(errors="replace") as upstream:
+            log, arrived = read_send_log(sent), read_upstream(upstream)
+        summary = summarise(self.data.dataset, log.frames, arrived, unreadable_sent=log.unreadable_lines)
         plain = summary.to_json() | {"profile": PROFILE}
         (self.settings.folder / "summary.json").write_text(json.dumps(plain, indent=2) + "\n")
         found = shortcomings(

@@ -1,5 +1,6 @@
 """The camera's send log: one line for each frame that the hub has stored."""
 
+import contextlib
 import logging
 import os
 from collections.abc import Sequence
@@ -38,11 +39,16 @@ def line(sent: Sent, stored: int) -> bytes:
 
 
 class SendLog:
-    """A file that is appended to across restarts, and opened for each message, so it needs no closing."""
+    """A file that is appended to across restarts, and opened for each message, so it needs no closing.
+
+    After a full disk or a restart the file may end inside a line. The next write ends that line first, so it
+    spoils no other line.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._failing = False
+        self._may_be_cut = True  # the last byte is unknown
 
     def append(self, sent: Sequence[Sent], stored: int) -> None:
         """Write a line for each frame of a message. Only the first of successive errors is logged."""
@@ -57,12 +63,26 @@ class SendLog:
     def _write(self, text: bytes) -> None:
         """Append to the file, without a file object, which takes three times as long, for every frame."""
         try:
-            file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         except FileNotFoundError:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
+            if self._may_be_cut:
+                text = _prepared(file) + text
+                self._may_be_cut = False
             if (written := os.write(file, text)) != len(text):
                 raise OSError(f"only {written} of {len(text)} bytes written")
+        except OSError:
+            self._may_be_cut = True
+            raise
         finally:
             os.close(file)
+
+
+def _prepared(file: int) -> bytes:
+    """Make the file private, which an earlier version did not; returns what must end its last line."""
+    size = os.fstat(file).st_size
+    with contextlib.suppress(OSError):  # another user's file
+        os.fchmod(file, 0o600)
+    return b"\n" if size and os.pread(file, 1, size - 1) != b"\n" else b""

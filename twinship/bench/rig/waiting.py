@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,5 +36,16 @@ def whole_lines(path: Path) -> list[str]:
     """The complete lines of a file that another process appends to; [] if there is no file yet."""
     if not path.exists():
         return []
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8", errors="replace") as file:  # a full disk can cut a character
         return [line for line in file if line.endswith("\n")]
+
+
+def objects(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The JSON objects of the lines; a line that a full disk cut is left out."""
+    for line in lines:
+        try:
+            found = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(found, dict):
+            yield found

@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from twinship.demo.report import Summary, percentile, read_sent, read_upstream, shortcomings, summarise
+from twinship.demo.report import (
+    Summary,
+    percentile,
+    read_send_log,
+    read_sent,
+    read_upstream,
+    shortcomings,
+    summarise,
+)
 
 RUN = "00000000000000aa"
 STAGES_MS = {
@@ -145,6 +153,16 @@ def test_own_pictures_without_truth_have_no_accuracy() -> None:
 def test_an_incomplete_last_line_is_ignored() -> None:
     """A killed camera leaves one in its send log."""
     assert len(read_sent([sent_line(0), sent_line(1)[:20]])) == 1
+
+
+def test_a_line_that_a_full_disk_cut_is_counted_and_skipped() -> None:
+    """The lines before and after it still count, in both files."""
+    torn = (sent_line(1)[:20] + "\n", sent_line(1)[:20] + sent_line(2), "[]\n", "\ufffd\n")
+    log = read_send_log([sent_line(0), *torn, sent_line(3)])
+    assert ([frame.key[2] for frame in log.frames], log.unreadable_lines) == ([0, 3], 4)
+    arrived = read_upstream([answer_line(0), answer_line(1)[:90] + "\n", answer_line(3)])
+    added = summarise("data", log.frames, arrived, unreadable_sent=log.unreadable_lines)
+    assert (added.frames_answered, added.unreadable_lines) == (2, 5)
 
 
 def test_an_unreadable_upstream_line_is_counted_and_skipped() -> None:

@@ -7,7 +7,6 @@ on the stored prediction. The total of a frame's stages ends a moment later, wit
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +15,7 @@ from typing import Any, Final
 from twinship.bench.catalogue import Bench
 from twinship.bench.report.figures import median
 from twinship.bench.rig.rig import Rig, RigSettings
-from twinship.bench.rig.waiting import until, whole_lines
+from twinship.bench.rig.waiting import objects, until, whole_lines
 from twinship.demo.report import FrameKey, Upstream, frame_key, read_upstream
 
 FPS: Final = 50.0
@@ -84,7 +83,7 @@ def compare(upstream: Iterable[str]) -> Agreement:
     lines = list(upstream)
     known, witnessed = read_upstream(lines), dict(_witnessed(lines))
     totals = _totals(known)
-    bodies = [json.loads(line)["Body"] for line in lines]
+    bodies = [message["Body"] for message in objects(lines)]
     windows = [body["stages_ms"] for body in bodies if body.get("schema") == "twinship.latency.v1"]
     clocks = [body["clock"] for body in bodies if body.get("schema") == "twinship.prediction.v1"]
     return Agreement(
@@ -127,8 +126,7 @@ def _totals(known: Upstream) -> dict[FrameKey, float]:
 
 def _witnessed(lines: Iterable[str]) -> Iterator[tuple[FrameKey, float]]:
     """Each frame with the ms from its capture to the hub's stamp on its prediction."""
-    for line in lines:
-        message = json.loads(line)
+    for message in objects(lines):
         body = message["Body"]
         if body.get("schema") == "twinship.prediction.v1":
             stored = datetime.fromisoformat(message["EnqueuedTimeUtc"]).timestamp()

@@ -7,7 +7,6 @@ memory, and that every frame that the hub stored is in exactly one count.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -23,7 +22,7 @@ from twinship.bench import BenchFailed
 from twinship.bench.catalogue import Bench
 from twinship.bench.report.figures import median
 from twinship.bench.rig.rig import Rig, RigSettings
-from twinship.bench.rig.waiting import until, whole_lines
+from twinship.bench.rig.waiting import objects, until, whole_lines
 from twinship.bench.rig.watching import PeakSampler, connects, expired, metrics_page, queued
 from twinship.bench.scenarios.modules.account import Account, account
 from twinship.demo.report import Answer, Upstream, read_upstream
@@ -205,8 +204,8 @@ def _upstream(rig: Rig) -> Upstream:
 
 def _captured(rig: Rig) -> int:
     """The capture time of the newest answer, ns since the epoch."""
-    for line in reversed(whole_lines(rig.upstream)):
-        body = json.loads(line)["Body"]
+    for message in objects(reversed(whole_lines(rig.upstream))):
+        body = message["Body"]
         if body.get("schema") == "twinship.prediction.v1":
             return int(body["captured"])
     return 0

@@ -12,7 +12,7 @@ import pytest
 from twinship.bench import BenchFailed
 from twinship.bench.rig.child import child
 from twinship.bench.rig.memory import child_pid, resident_mb
-from twinship.bench.rig.waiting import until, whole_lines
+from twinship.bench.rig.waiting import objects, until, whole_lines
 
 
 def test_a_child_answers_lines_and_is_found_by_its_module(tmp_path: Path) -> None:
@@ -62,3 +62,10 @@ def test_an_incomplete_last_line_is_left_out(tmp_path: Path) -> None:
     assert whole_lines(path) == []
     path.write_text("a\nb\nc")
     assert whole_lines(path) == ["a\n", "b\n"]
+
+
+def test_a_line_that_a_full_disk_cut_is_left_out(tmp_path: Path) -> None:
+    """Also when it was cut inside a character."""
+    path = tmp_path / "log"
+    path.write_bytes(b'{"a": 1}\n{"a": "\xc3\n{"a": 2}\n3\n')
+    assert list(objects(whole_lines(path))) == [{"a": 1}, {"a": 2}]

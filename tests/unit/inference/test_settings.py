@@ -58,6 +58,7 @@ def test_the_defaults_are_those_of_the_deployment_manifest() -> None:
         "topK": 3,
         "overload": "newest",
         "latencyBudgetMs": 20,
+        "decodeBudgetMegapixels": 16.8,
     }
     assert Settings().telemetry.model_dump() == {"intervalSeconds": 10, "predictions": "changes"}
 

@@ -17,6 +17,7 @@ from edgekit.clock import mono_ns
 from edgekit.frame.batch import frames_of
 from edgekit.frame.message import BadFrame, Flow, Frame, Message
 from edgekit.log import RateLimiter
+from inference.frames.decode_cost import DecodeBudget
 from inference.frames.outcomes import Outcome, Outcomes
 from inference.frames.preprocess import decode, prepare
 from inference.frames.publisher import Inferred, Publisher
@@ -101,7 +102,8 @@ class FramePath:
         running = self._reconciler.current
         if running is None:
             return [Outcome.NO_MODEL] * len(arrival.frames)
-        results = [self._infer(running, frame) for frame in arrival.frames]
+        budget = DecodeBudget(self._settings.inference.decodeBudgetMegapixels)
+        results = [self._infer(running, frame, budget) for frame in arrival.frames]
         inferred = [each for each in results if isinstance(each, Inferred)]
         published = iter(
             self._publisher.publish(inferred, arrival.arrived, self._settings) if inferred else ()
@@ -110,10 +112,12 @@ class FramePath:
             self._record_latency(each)
         return [next(published) if isinstance(each, Inferred) else each for each in results]
 
-    def _infer(self, running: Running, frame: Frame) -> Inferred | Outcome:
+    def _infer(self, running: Running, frame: Frame, budget: DecodeBudget) -> Inferred | Outcome:
         taken = mono_ns()
         try:
-            pixels = decode(frame.image, frame.content_type, frame.width, frame.height, frame.channels)
+            pixels = decode(
+                frame.image, frame.content_type, frame.width, frame.height, frame.channels, budget
+            )
         except BadFrame as error:
             self._log_bad_frame(str(frame.id), error)
             return Outcome.BAD_FRAME

@@ -24,6 +24,13 @@ from PIL.PngImagePlugin import PngImageFile
 from edgekit.frame.message import RAW, BadFrame
 from inference.artefact import InputSpec
 from inference.frames import fast_png
+from inference.frames.decode_cost import (
+    DecodeBudget,
+    jpeg_header,
+    jpeg_without_metadata,
+    png_header,
+    png_without_metadata,
+)
 from inference.runtimes import one_line
 
 MAX_PIXELS: Final = 4096 * 4096
@@ -31,6 +38,8 @@ MAX_PIXELS: Final = 4096 * 4096
 
 # The decoders, not Image.open: only the declared decoder reads the bytes, and it is faster.
 DECODERS: Final[dict[str, type[ImageFile]]] = {"image/png": PngImageFile, "image/jpeg": JpegImageFile}
+HEADERS: Final = {"image/png": png_header, "image/jpeg": jpeg_header}
+WITHOUT_METADATA: Final = {"image/png": png_without_metadata, "image/jpeg": jpeg_without_metadata}
 FILE_DECODERS: Final[dict[bytes, type[ImageFile]]] = {
     b"\x89PNG\r\n\x1a\n": PngImageFile,
     b"\xff\xd8\xff": JpegImageFile,
@@ -41,11 +50,19 @@ SIXTEEN_BITS: Final = ("I;16", "I")  # "I" before Pillow 11
 GREY_MODES: Final = ("1", "L", "LA", *SIXTEEN_BITS)
 
 
-def decode(image: bytes, content_type: str, width: int, height: int, channels: int) -> NDArray[np.uint8]:
+def decode(
+    image: bytes,
+    content_type: str,
+    width: int,
+    height: int,
+    channels: int,
+    budget: DecodeBudget | None = None,
+) -> NDArray[np.uint8]:
     """Return the pixels of a frame, uint8 of shape (height, width, channels); the array may be read-only.
 
-    Raises BadFrame with reason "channels" (neither 1 nor 3), "size" (other than declared, or too large),
-    "content_type" (not supported) or "image" (not a valid picture of this content type).
+    The budget of the message is spent before anything is decoded. Raises BadFrame with reason "channels"
+    (neither 1 nor 3), "size" (other than declared, or too large), "content_type" (not supported), "cost"
+    (more than the budget) or "image" (not a valid picture of this content type).
     """
     if channels not in MODES:
         raise BadFrame("channels", f"{channels}, not 1 or 3")
@@ -55,10 +72,16 @@ def decode(image: bytes, content_type: str, width: int, height: int, channels: i
         return _raw(image, (height, width, channels))
     if content_type not in DECODERS:
         raise BadFrame("content_type", f"{content_type[:64]!r} is not supported")
+    header = HEADERS[content_type](image)
+    if (header.width, header.height) != (width, height):
+        raise BadFrame("size", f"declared {width}x{height}, is {header.width}x{header.height}")
+    if budget is not None:
+        budget.spend(header.cost)
     if content_type == "image/png" and (fast := fast_png.pixels(image, width, height, MODES[channels])):
         return np.frombuffer(fast, np.uint8).reshape(height, width, channels)
-    picture = _open(image, DECODERS[content_type])
-    if picture.size != (width, height):
+    file = WITHOUT_METADATA[content_type](image) if header.has_metadata else image
+    picture = _open(file, DECODERS[content_type])
+    if picture.size != (width, height):  # Pillow reads another header than this module
         raise BadFrame("size", f"declared {width}x{height}, is {picture.width}x{picture.height}")
     return _pixels(picture, channels)
 

@@ -22,6 +22,7 @@ class InferenceSection(_Section):
     topK: int = Field(default=3, ge=1, le=10)
     overload: Overload = "newest"
     latencyBudgetMs: float = Field(default=20, gt=0, le=60_000)
+    decodeBudgetMegapixels: float = Field(default=16.8, gt=0, le=1_000)  # a message; a JPEG of 4096x4096
 
 
 class TelemetrySection(_Section):

@@ -135,7 +135,8 @@ class Rig:
 
     def records(self) -> tuple[tuple[Sent, ...], Upstream]:
         """The camera's send log and the messages upstream, parsed. Raises OSError if one is missing."""
-        with self.sent.open() as sent, self.upstream.open() as upstream:
+        # a full disk can cut a line inside a character
+        with self.sent.open(errors="replace") as sent, self.upstream.open(errors="replace") as upstream:
             return read_sent(sent), read_upstream(upstream)
 
     def patch(self, module: str, desired: Mapping[str, Any]) -> None:

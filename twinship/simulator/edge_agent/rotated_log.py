@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import BinaryIO
@@ -24,6 +25,8 @@ class RotatedLog:
         self._max_files = max_files
         self._file: BinaryIO | None = None
         self._cut = False  # the last write ended inside a line
+        with contextlib.suppress(OSError):
+            self._open()
 
     def write(self, data: bytes) -> None:
         """Append; if the file is full, rotate first."""

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -152,6 +153,39 @@ def processes(template: Path) -> dict[str, ProcessId]:
     """The recorded processes."""
     kept = json.loads((template.parent / "sim" / "processes.json").read_text())["processes"]
     return {name: ProcessId(**process) for name, process in kept.items()}
+
+
+def test_the_files_of_the_simulator_are_private(template: Path) -> None:
+    """Files have mode 0600 and folders 0700, also a log and a database that an earlier version made."""
+    logs = template.parent / "sim" / "logs"
+    logs.mkdir(parents=True)
+    logs.chmod(0o755)
+    for old in (logs / "hub.log", logs.parent / "hub.sqlite", logs.parent / "upstream.jsonl"):
+        old.touch(mode=0o644)
+    before = os.umask(0o022)
+    try:
+        with Simulator(settings(template)) as simulator:
+            simulator.start_modules()
+            wait_for(lambda: len(events(template)) == 2, "both modules")
+            found = list(modes(template.parent / "sim"))
+            uri = simulator.module_environment("first")["IOTEDGE_WORKLOADURI"]
+            found += modes(Path(uri.removeprefix("unix://")).parent)
+    finally:
+        os.umask(before)
+    # what a module writes is its own affair; these two folders existed before
+    own = {f"{path}": mode for path, mode in found if path.parent.name != "modules" or path.is_dir()}
+    assert {path for path, mode in own.items() if mode & 0o077} == {str(logs), str(logs.parent)}
+    assert {"processes.json", "hub.sqlite", "hub.sqlite-wal", "hub.log", "first.log", "upstream.jsonl"} <= {
+        Path(path).name for path in own
+    }
+
+
+def modes(folder: Path) -> Iterator[tuple[Path, int]]:
+    """The mode of the folder and of all that is in it; a socket is protected by its folder."""
+    yield folder, stat.S_IMODE(folder.stat().st_mode)
+    for path in folder.rglob("*"):
+        if not path.is_socket():
+            yield path, stat.S_IMODE(path.lstat().st_mode)
 
 
 def test_modules_start_in_startup_order(template: Path) -> None:

@@ -95,6 +95,18 @@ def test_a_removed_file_is_created_again(folder: Path) -> None:
     assert bodies(edge) == [3]
 
 
+def test_a_file_that_was_cut_inside_a_line_spoils_no_other_line(folder: Path) -> None:
+    """The next line begins after a line break."""
+    send(an_edge(folder), 1, 2)
+    path = folder / "upstream.jsonl"
+    os.truncate(path, path.stat().st_size - 20)
+    edge = Edge(folder)
+    edge.route(up=ROUTE)
+    send(edge, 3)
+    first, _cut, third = path.read_text().splitlines()
+    assert [json.loads(line)["Body"] for line in (first, third)] == [1, 3]
+
+
 def test_lines_wait_while_the_disk_is_full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The messages are stored and acknowledged; their lines follow in order when there is space."""
     edge = an_edge(folder)

@@ -56,15 +56,14 @@ class StageHistograms(Collector):
             frames = [self._unsorted.popleft() for _ in range(len(self._unsorted))]
             observed = np.array(frames, np.float64).reshape(-1, len(STAGES))  # None becomes nan
             for stage, values in enumerate(observed.T):
-                # Two wall clocks may make transit negative, but the sum of a histogram must not fall.
-                seconds = np.maximum(values[~np.isnan(values)], 0.0) / 1e9
+                seconds = values[values >= 0] / 1e9  # neither nan nor UNKNOWN
                 buckets = np.searchsorted(BUCKETS, seconds)  # the first bound that is not less
                 self._counts[stage] += np.bincount(buckets, minlength=len(BUCKETS) + 1)
                 self._sums[stage] += seconds.sum()
 
 
 class FrameCounters(Collector):
-    """`inference_frames_total{outcome}` and `inference_waiting_frames`."""
+    """`inference_frames_total{outcome}`, `inference_bad_clock_frames_total`, `inference_waiting_frames`."""
 
     def __init__(self, counters: Callable[[], dict[str, Any]], waiting: Callable[[], int]) -> None:
         """`counters` is FramePath.counters, `waiting` is FramePath.waiting."""
@@ -75,9 +74,13 @@ class FrameCounters(Collector):
         """Return the metrics; prometheus_client calls this at each scrape."""
         frames = CounterMetricFamily("inference_frames", "Frames by outcome.", labels=["outcome"])
         counters = self._counters()
+        bad_clock = counters.pop("bad_clock")
         for outcome, count in (counters | counters.pop("dropped")).items():
             frames.add_metric([outcome], count)
         yield frames
+        yield CounterMetricFamily(
+            "inference_bad_clock_frames", "Frames with timestamps that are not plausible.", value=bad_clock
+        )
         yield GaugeMetricFamily("inference_waiting_frames", "Frames in the queue.", value=self._waiting())
 
 

@@ -181,9 +181,9 @@ class FramePath:
             return left
 
     def counters(self) -> dict[str, Any]:
-        """Return the counters as `Outcomes.body`."""
+        """Return the counters as `Outcomes.body`, and how many of the frames had a bad clock."""
         with self._lock:
-            return self._outcomes.body()
+            return {**self._outcomes.body(), "bad_clock": self._publisher.bad_clocks}
 
     def waiting(self) -> int:
         """Return the number of frames in the queue."""

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from edgekit.frame.message import Frame, FrameId
 
-Clock = Literal["monotonic", "wall"]
+Clock = Literal["monotonic", "wall", "bad"]
 
 STAGES: Final = ("encode", "transit", "queue", "preprocess", "invoke", "postprocess", "publish")
 TOTAL: Final = "total"
@@ -34,7 +34,8 @@ PERCENTILES: Final = (50, 90, 95, 99)
 MAX_WINDOW_FRAMES: Final = 20_000  # 1.3 MB; the owner closes a full window early
 MAX_PENDING: Final = 1_024
 MAX_EARLIER: Final = 64  # in one message: about 6 KB
-MAX_ENCODE_NS: Final = 3_600 * 10**9
+MAX_STAGE_NS: Final = 3_600 * 10**9  # frames live ten seconds in edgeHub; a longer stage is a wrong clock
+UNKNOWN: Final = -1  # in place of encode and transit if the camera's timestamps are not plausible
 
 _NS_PER_MS: Final = 1e6
 
@@ -64,12 +65,15 @@ class StageTimes:
 
     frame: FrameId
     stages: tuple[int, int, int, int, int, int]
-    clock: Clock  # "wall": encode + transit depend on two machines' wall clocks and may even be negative
+    clock: Clock  # of encode + transit; "wall": two machines' wall clocks; "bad": both are UNKNOWN
     answered: int
 
     def stages_ms(self) -> dict[str, float]:
-        """Return the stages by name."""
+        """Return the stages by name, without those that are UNKNOWN."""
         encode, transit, queue, preprocess, invoke, postprocess = self.stages
+        if encode == UNKNOWN:
+            known = zip(STAGES[2:-1], self.stages[2:], strict=True)
+            return {name: ns / _NS_PER_MS for name, ns in known}
         return {  # written out, because a loop over STAGES takes twice as long for every frame
             "encode": encode / _NS_PER_MS,
             "transit": transit / _NS_PER_MS,
@@ -101,15 +105,19 @@ def stage_times(frame: Frame, stamps: Timestamps, here: ClockReference) -> Stage
     """Compute the stages of an answered frame.
 
     Monotonic timestamps of one boot are comparable. If the camera's are of another boot or out of order,
-    encode + transit is the difference of the wall clocks instead: arrived - captured.
+    encode + transit is the difference of the wall clocks instead: arrived - captured. If a stage is still
+    negative, or longer than MAX_STAGE_NS, the clock is "bad", and encode and transit are UNKNOWN.
     """
     clock: Clock = "monotonic"
     encode, transit = frame.encoded - frame.mono, stamps.arrived - frame.encoded
     if frame.boot != here.boot or encode < 0 or transit < 0:
         clock = "wall"
         # Both timestamps are of the camera's boot: their difference is valid whatever its wall clock says.
-        encode = encode if 0 <= encode <= MAX_ENCODE_NS else 0
-        transit = stamps.arrived + here.epoch_offset - frame.captured - encode
+        both = stamps.arrived + here.epoch_offset - frame.captured
+        encode = encode if 0 <= encode <= both else 0
+        transit = both - encode
+    if not (0 <= encode <= MAX_STAGE_NS and 0 <= transit <= MAX_STAGE_NS):
+        clock, encode, transit = "bad", UNKNOWN, UNKNOWN
     stages = (
         encode,
         transit,
@@ -143,12 +151,17 @@ class Window:
             self._stored.extend(array("q", (*times.stages, publish_ns)))
 
     def stages_ms(self) -> dict[str, dict[str, float]]:
-        """Return the `summary` of each stage and of the total, without those that no frame has."""
+        """Return the `summary` of each stage and of the total, without those that no frame has.
+
+        Frames with a bad clock have neither encode nor transit nor a total.
+        """
         stored = np.array(self._stored, np.int64).reshape(-1, len(STAGES)).T
         suppressed = np.array(self._suppressed, np.int64).reshape(-1, len(STAGES) - 1).T
         before_publish = np.concatenate((stored[:-1], suppressed), axis=1)
-        each = zip((*STAGES, TOTAL), (*before_publish, stored[-1], stored.sum(axis=0)), strict=True)
-        return {name: summary(values) for name, values in each if len(values)}
+        totals = stored.sum(axis=0)[stored[0] >= 0]
+        each = zip((*STAGES, TOTAL), (*before_publish, stored[-1], totals), strict=True)
+        known = [(name, values[values >= 0]) for name, values in each]
+        return {name: summary(values) for name, values in known if len(values)}
 
 
 def summary(ns: Sequence[int] | NDArray[np.int64]) -> dict[str, float]:

@@ -58,6 +58,7 @@ class Publisher:
         self._observe: Final = observe
         self._boot: Final = boot_id()
         self._change_filter = ChangeFilter()  # used by the worker thread only
+        self.bad_clocks = 0  # predicted frames whose timestamps are not plausible
         self._lock = threading.Lock()  # guards the fields below
         self._all_stored = threading.Condition(self._lock)
         self._ledger = Ledger(mono_ns())
@@ -67,6 +68,7 @@ class Publisher:
     def publish(self, inferred: Sequence[Inferred], arrived: int, settings: Settings) -> list[Outcome]:
         """Answer the frames of one message (at least one); return the outcome of each."""
         predictions = self._predictions(inferred, arrived, settings)
+        self.bad_clocks += sum([each.stage_times.clock == "bad" for each in predictions])
         wanted = self._change_filter.wanted(settings.telemetry.predictions, predictions)
         if all(wanted):
             return self._send_all(predictions)

@@ -19,7 +19,7 @@ from edgekit.clock import mono_ns
 from edgekit.frame.message import Flow, Message
 from inference.engine import Engine
 from inference.frames.frame_path import FramePath
-from inference.frames.ledger import STAGES, StageTimes
+from inference.frames.ledger import STAGES, UNKNOWN, StageTimes
 from inference.frames.publisher import Publisher
 from inference.frames.settings import InferenceSection, Settings, TelemetrySection
 from tests.models import RUNTIMES
@@ -67,7 +67,9 @@ class Bench:
         """The counters that are not 0."""
         body = self.path.counters()
         return {
-            name: count for name, count in (body | body["dropped"]).items() if name != "dropped" and count
+            name: count
+            for name, count in (body | body["dropped"]).items()
+            if name not in ("dropped", "bad_clock") and count
         }
 
 
@@ -118,20 +120,26 @@ def test_stages_and_publish_add_up_to_captured_until_puback() -> None:
     assert bench.observed == [(bench.observed[0][0], publish_time.publish_ns)]
 
 
-@pytest.mark.parametrize("stepped_s", [-3_600, 3_600])
-def test_a_step_of_the_wall_clock_changes_no_stage(monkeypatch: pytest.MonkeyPatch, stepped_s: int) -> None:
-    """Frames of the same boot use the monotonic clock; the others say that they use the wall clock."""
+@pytest.mark.parametrize(("stepped_s", "clock"), [(1_800, "wall"), (-1_800, "bad"), (7_200, "bad")])
+def test_a_step_of_the_wall_clock_changes_no_stage(
+    monkeypatch: pytest.MonkeyPatch, stepped_s: int, clock: str
+) -> None:
+    """Frames of the same boot use the monotonic clock; the others name the wall clock, or a bad one."""
     bench = Bench(running(FakeEngine()))
     monkeypatch.setattr("inference.frames.publisher.wall_ns", lambda: time.time_ns() + stepped_s * 10**9)
     bench.put(frame(0).to_message(), replace(frame(1), boot="another").to_message())
     bench.work()
     same, another = bench.hub.of("predictions")
-    assert (same["clock"], another["clock"]) == ("monotonic", "wall")
+    assert (same["clock"], another["clock"]) == ("monotonic", clock)
     assert 0 <= sum(same["stages_ms"].values()) < 60_000
-    assert another["stages_ms"]["transit"] == pytest.approx(stepped_s * 1e3, abs=60_000)
+    assert another["stages_ms"].get("transit") == (
+        pytest.approx(stepped_s * 1e3, abs=60_000) if clock == "wall" else None
+    )
+    assert bench.path.counters()["bad_clock"] == (clock == "bad")
     for (times, publish_ns), body in zip(bench.observed, (same, another), strict=True):
         assert publish_ns is not None
-        assert sum(times.stages) / 1e6 == pytest.approx(sum(body["stages_ms"].values()))
+        known = [ns for ns in times.stages if ns != UNKNOWN]
+        assert sum(known) / 1e6 == pytest.approx(sum(body["stages_ms"].values()))
 
 
 def test_without_a_model_frames_are_counted() -> None:

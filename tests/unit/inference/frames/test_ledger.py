@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from math import ceil
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,8 +12,10 @@ from edgekit.frame.message import Frame, FrameId
 from inference.frames.ledger import (
     MAX_EARLIER,
     MAX_PENDING,
+    MAX_STAGE_NS,
     MAX_WINDOW_FRAMES,
     STAGES,
+    UNKNOWN,
     ClockReference,
     Ledger,
     PublishTime,
@@ -71,25 +74,58 @@ def test_a_frames_stages_add_up_to_its_total(steps: list[int]) -> None:
 
 @given(
     encode=st.integers(-(10**19), 10**19),
-    captured=st.integers(0, 10**19),
+    captured=st.one_of(st.integers(0, 10**19), st.integers(EPOCH - 2 * MAX_STAGE_NS, EPOCH + MAX_STAGE_NS)),
     mono=st.integers(0, 10**19),
     boot=st.sampled_from(["this boot", "another"]),
 )
 def test_timestamps_of_another_machine_never_break_the_ledger(
     encode: int, captured: int, mono: int, boot: str
 ) -> None:
-    """Any timestamps of a message fit the window, and encode + transit is the wall clock difference."""
+    """Whatever timestamps a message has, each stage is in 0 to MAX_STAGE_NS, or unknown."""
     done = stage_times(
         replace(FRAME, mono=mono, encoded=mono + encode, captured=captured, boot=boot), STAMPS, HERE
     )
-    if done.clock == "wall":
-        assert done.stages[0] + done.stages[1] == EPOCH + STAMPS.arrived - captured
-        assert done.stages[0] >= 0
-    else:
-        assert boot == "this boot"
     ledger = Ledger(0)
     ledger.add_stored([done], STAMPS.answered)
-    assert ledger.close_window(0).frames == 1
+    window = ledger.close_window(0)
+    assert window.frames == 1
+    stages = window.stages_ms()
+    if done.clock == "bad":
+        assert done.stages[:2] == (UNKNOWN, UNKNOWN)
+        assert set(stages) == {"queue", "preprocess", "invoke", "postprocess", "publish"}
+        assert set(done.stages_ms()) == {"queue", "preprocess", "invoke", "postprocess"}
+    else:
+        assert 0 <= stages["encode"]["max"] <= MAX_STAGE_NS / 1e6
+        assert 0 <= stages["transit"]["max"] <= MAX_STAGE_NS / 1e6
+        if done.clock == "wall":
+            assert done.stages[0] + done.stages[1] == EPOCH + STAMPS.arrived - captured
+
+
+@pytest.mark.parametrize(
+    "stamps",
+    [
+        {"boot": "another", "captured": 0},
+        {"boot": "another", "captured": EPOCH + 10**10},
+        {"boot": "another", "captured": EPOCH - 2 * MAX_STAGE_NS},
+        {"mono": 10**18, "encoded": 10**18, "captured": 10**18},
+        {"mono": 0, "encoded": 0, "captured": 0},
+    ],
+    ids=["from 1970", "from the future", "hours old", "monotonic from the future", "since the boot"],
+)
+def test_a_timestamp_that_is_not_plausible_is_in_no_percentile(stamps: dict[str, Any]) -> None:
+    """One frame with `captured: 0` gave a transit of 1.8e12 ms in the percentiles of all cameras."""
+    late = 2 * MAX_STAGE_NS  # an inference module that has run for hours
+    here = Timestamps(*(late + each for each in (2_500, 2_550, 2_750, 2_850, 2_900)))
+    good = replace(FRAME, mono=late + 1_000, encoded=late + 1_400)
+    ledger = Ledger(0)
+    for each in (good, replace(good, **stamps)):
+        ledger.add_stored([stage_times(each, here, HERE)], here.answered + 100)
+    stages = ledger.close_window(0).stages_ms()
+    assert {name: int(each["count"]) for name, each in stages.items()} == {
+        **dict.fromkeys(("encode", "transit", "total"), 1),
+        **dict.fromkeys(("queue", "preprocess", "invoke", "postprocess", "publish"), 2),
+    }
+    assert (stages["transit"]["max"], stages["total"]["max"]) == (1_100 / 1e6, 2_000 / 1e6)
 
 
 def test_another_boot_falls_back_to_the_wall_clock() -> None:

@@ -9,6 +9,7 @@ import pytest
 from twinship.bench.catalogue import Bench
 from twinship.bench.scenarios.delay import scenario
 from twinship.bench.scenarios.modules import ledger, overload, sdk
+from twinship.bench.scenarios.soak import scenario as soak
 
 pytestmark = pytest.mark.e2e
 
@@ -43,6 +44,21 @@ def test_every_frame_is_counted_under_overload(bench: Bench) -> None:
 def test_every_frame_is_counted_during_a_long_absence_of_inference(bench: Bench) -> None:
     """The absence is longer than the time to live of frames; the hub counts those that expire."""
     check_overload(bench, overload.Extent(unloaded_s=5, loaded_s=60, away_s=30))
+
+
+@pytest.mark.long
+def test_every_frame_is_counted_through_swaps_link_cuts_and_kills(bench: Bench) -> None:
+    """Hub, camera and inference are killed once or twice each; nothing is lost and nothing counted twice."""
+    extent = soak.Extent().scaled(0.01)
+    figures = soak.run(bench, extent)
+    frames = figures["frames"]
+    assert (frames["lost"], frames["counted_twice"]) == (0, 0), frames
+    assert frames["answered"] > extent.steady_s * 10
+    assert min(figures["kills"][victim] for victim in soak.VICTIMS) >= 1
+    assert figures["swaps"] >= 1
+    assert figures["cuts"]
+    assert figures["restarts"] == 0
+    assert all(len(columns["at_s"]) > 10 for columns in figures["samples"].values())
 
 
 def test_bytes_are_counted_on_the_shaped_link(bench: Bench) -> None:

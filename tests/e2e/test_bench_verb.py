@@ -45,6 +45,14 @@ def test_a_typing_mistake_gives_one_line(twinship: Command, arguments: tuple[str
     assert len(output.splitlines()) == 1
 
 
+def test_an_unusable_scale_of_the_soak_is_named_before_the_work(twinship: Command) -> None:
+    """No model is trained for it, and no report is written."""
+    code, output = twinship.run("bench", "soak", "--dataset", "digits", TWINSHIP_SOAK_SCALE="0")
+    assert code != 0
+    assert output.splitlines() == [line for line in output.splitlines() if "TWINSHIP_SOAK_SCALE='0'" in line]
+    assert list(twinship.folder.iterdir()) == []
+
+
 @pytest.mark.long
 def test_phases_are_measured_on_the_whole_path(tmp_path: Path, models: Path) -> None:
     """Each phase has its own frames, alone or in batches, and their stages add up to the total."""

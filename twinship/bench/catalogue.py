@@ -46,6 +46,13 @@ class Scenario:
     everyday: bool = True  # `make bench` runs it; the others run by name only
     beside: tuple[str, ...] = ()  # scenarios to measure just before: a ratio needs both figures of one run
     function: str = "measure"
+    precondition: str = ""  # a function without arguments, called before anything is trained or measured
+
+    def check(self) -> None:
+        """Check what the scenario takes from the environment. Raises BenchFailed."""
+        if self.precondition:
+            module = importlib.import_module(f"twinship.bench.scenarios.{self.module}")
+            getattr(module, self.precondition)()
 
     def measure(self, bench: Bench) -> Figures:
         """Run it. Raises BenchFailed."""
@@ -84,6 +91,12 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         "model swaps by twin and rollbacks at 100 frames/s: lost frames and cost",
         "models.swap",
         everyday=False,
+    ),
+    "soak": Scenario(
+        "an hour at 100 frames/s with swaps, link cuts and kills: memory stays flat, every frame is counted",
+        "soak.scenario",
+        everyday=False,
+        precondition="scale",
     ),
     "delay": Scenario(
         "the article's formulas against measured delays, edge and cloud", "delay.scenario", everyday=False

@@ -29,6 +29,8 @@ def run(
     and the errors of training.
     """
     scenarios = chosen(names)
+    for scenario in scenarios.values():
+        scenario.check()
     data = ensure(models, dataset, None, progress)
     path = folder / "report.json"
     model = {"sha256": hashlib.sha256(data.models[0].read_bytes()).hexdigest(), "dataset": data.dataset}

@@ -29,6 +29,7 @@ THROUGHPUTS: Final = (
     ("Twinship, batches", "offline.per_s", 1),
     ("bare interpreter", "invoke.litert.per_s", 0),
 )
+MAX_LISTED: Final = 12  # of a longer list of numbers the page shows the range
 _STYLE: Final = """
 body { font: 15px/1.5 sans-serif; max-width: 800px; margin: 2em auto; padding: 0 1em; color: #222 }
 table { border-collapse: collapse }
@@ -131,7 +132,9 @@ def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
         for name, each in value.items():
             yield from _leaves(f"{prefix} {name}".strip(), each)
     elif isinstance(value, Sequence) and not isinstance(value, str):
-        if all(isinstance(each, int | float) for each in value):
+        if all(isinstance(each, int | float) for each in value) and len(value) > MAX_LISTED:
+            yield prefix, f"{_number(min(value))} – {_number(max(value))}, {len(value)} values"
+        elif all(isinstance(each, int | float) for each in value):
             yield prefix, " – ".join(_number(each) for each in value)
         else:
             for index, each in enumerate(value):

@@ -52,7 +52,7 @@ THRESHOLDS: Final = (
     Threshold("hub: resident, idle", "hub.idle_mb", 60, None, "MB"),
     Threshold("swaps: frames lost", "swap.lost", 0, None, ""),
     Threshold("swaps: frames answered twice", "swap.doubled", 0, None, ""),
-    Threshold("swaps: p99 of total", "swap.p99_ratio", 2, None, "× steady"),
+    Threshold("swaps: p99 of total", "swap.p99_ratio", 2, 1.5, "× steady"),
     Threshold("rollback, p99", "swap.rollback_ms.p99", 1_000, None, "ms"),
     Threshold("delay formulas: worst deviation", "delay.worst_deviation", 0.15, None, "of measured"),
     Threshold(
@@ -62,6 +62,11 @@ THRESHOLDS: Final = (
     Threshold("stage times beyond the hub's stamp, p50", "ledger.difference_ms", 0.5, None, "ms"),
     Threshold("p50 at five times too many frames", "overload.slower", 3, None, "× unloaded"),
     Threshold("overload: frames not counted", "overload.frames.uncounted", 0, None, ""),
+    Threshold("soak: growth of a process after ten minutes", "soak.growth_mb", 2, None, "MB"),
+    Threshold("soak: threads more than after ten minutes", "soak.thread_growth", 0, None, ""),
+    Threshold("soak: processes that ended without a kill", "soak.restarts", 0, None, ""),
+    Threshold("soak: frames in no count", "soak.frames.lost", 0, None, ""),
+    Threshold("soak: frames counted twice", "soak.frames.counted_twice", 0, None, ""),
 )  # fmt: skip
 
 

@@ -1,15 +1,40 @@
-"""Resident memory of processes, from /proc."""
+"""Memory and threads of processes, from /proc."""
 
 from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from twinship.bench import BenchFailed
 
 _RESIDENT: Final = re.compile(r"^VmRSS:\s+(\d+) kB$", re.MULTILINE)
+_THREADS: Final = re.compile(r"^Threads:\s+(\d+)$", re.MULTILINE)
+_PROPORTIONAL: Final = re.compile(r"^Pss:\s+(\d+) kB$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Resident memory, its proportional share (a page of n processes counts 1/n) and threads."""
+
+    rss_mb: float
+    pss_mb: float
+    threads: int
+
+
+def usage(pid: int) -> Usage | None:
+    """What a process uses now; None for one that has ended."""
+    folder = Path("/proc") / str(pid)
+    try:
+        status, rollup = (folder / "status").read_text(), (folder / "smaps_rollup").read_text()
+    except OSError:
+        return None
+    rss, pss, threads = _RESIDENT.search(status), _PROPORTIONAL.search(rollup), _THREADS.search(status)
+    if not (rss and pss and threads):
+        return None  # a zombie has a status without memory
+    return Usage(round(int(rss[1]) / 1024, 2), round(int(pss[1]) / 1024, 2), int(threads[1]))
 
 
 def resident_mb(pid: int) -> float:

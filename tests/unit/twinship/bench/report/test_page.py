@@ -29,6 +29,12 @@ def test_figures_and_bars_are_on_the_page() -> None:
         assert text in page()
 
 
+def test_of_a_long_list_the_range_is_on_the_page() -> None:
+    """Samples over time are for programs; a short list is shown whole."""
+    assert "1 – 90, 90 values" in html({"soak": {"rss_mb": list(range(1, 91))}})
+    assert "1 – 2 – 3" in html({"soak": {"rss_mb": [1, 2, 3]}})
+
+
 def test_the_page_loads_nothing() -> None:
     """It has no links to other files, styles or scripts."""
     assert not re.search(r"(src|href)=|@import|url\(", page())

@@ -1,0 +1,105 @@
+"""Where every frame of a run with kills has ended.
+
+A frame of the run is in the camera's send log, or it was answered: a camera that is killed between a PUBACK
+and its send log leaves a stored frame without a line. Messages that arrive twice count once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from twinship.demo.report import FrameKey, frame_key
+
+LOST_IN_RESTART = "lost_in_restart"
+
+
+@dataclass(frozen=True)
+class Account:
+    """frames = answered + dropped + lost_in_restart + expired + waiting + lost - counted_twice."""
+
+    frames: int
+    answered: int
+    dropped: Mapping[str, int]  # reason → frames that inference dropped
+    lost_in_restart: int  # inference had received them when it was killed
+    expired: int  # in the hub, at the end of their route's time to live
+    waiting: int  # still in the hub at the end
+    lost: int  # in no count
+    counted_twice: int
+    repeats: int  # answers that arrived again, and frames that inference received again
+    unlogged: int  # answered, and not in the send log of a killed camera
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry in the report."""
+        return asdict(self)
+
+
+def account(sent: Iterable[str], upstream: Iterable[str], *, expired: int, waiting: int) -> Account:
+    """Add up the lines of `sent.jsonl` and `upstream.jsonl`, without partial ones, and the hub's two counts.
+
+    >>> account([], [], expired=0, waiting=0).lost
+    0
+    """
+    logged = {frame_key(json.loads(line)) for line in sent if line.endswith("\n")}
+    answered: set[FrameKey] = set()
+    answers = 0
+    counters: dict[str, Mapping[str, Any]] = {}  # inference process → its newest `latency` message
+    for line in upstream:
+        body = json.loads(line)["Body"] if line.endswith("\n") else {}
+        schema = body.get("schema")
+        if schema == "twinship.latency.v1":
+            counters[str(body["instance"])] = body
+        elif schema in ("twinship.prediction.v1", "twinship.predictions.v1"):
+            keys = [frame_key(each["frame"]) for each in body.get("predictions", [body])]
+            answers += len(keys)
+            answered.update(keys)
+    dropped: dict[str, int] = {}
+    for body in counters.values():
+        for reason, count in {**body["dropped"], LOST_IN_RESTART: _lost_in_restart(body)}.items():
+            dropped[reason] = dropped.get(reason, 0) + int(count)
+    frames = len(logged | answered)
+    rest = frames - len(answered) - sum(dropped.values()) - expired - waiting
+    return Account(
+        frames=frames,
+        answered=len(answered),
+        lost_in_restart=dropped.pop(LOST_IN_RESTART, 0),
+        dropped={reason: count for reason, count in sorted(dropped.items()) if count},
+        expired=expired,
+        waiting=waiting,
+        lost=max(0, rest),
+        counted_twice=max(0, -rest),
+        repeats=answers - len(answered) + sum(int(body["repeats"]) for body in counters.values()),
+        unlogged=len(answered - logged),
+    )
+
+
+def _lost_in_restart(body: Mapping[str, Any]) -> int:
+    return int(body.get(LOST_IN_RESTART, body["dropped"].get(LOST_IN_RESTART, 0)))
+
+
+class RestartedCounter:
+    """The sum of a counter that begins at 0 again when its process is killed.
+
+    >>> counter = RestartedCounter()
+    >>> for value in (3, 5, 1, 2):
+    ...     counter.see(value)
+    >>> counter.total
+    7
+    """
+
+    def __init__(self) -> None:
+        self._before = 0  # of processes that have ended
+        self._last = 0
+
+    def see(self, value: int) -> None:
+        """Take the counter's present value."""
+        if value < self._last:
+            self._before += self._last
+        self._last = value
+
+    @property
+    def total(self) -> int:
+        """Over all processes so far."""
+        return self._before + self._last

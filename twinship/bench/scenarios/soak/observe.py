@@ -1,0 +1,103 @@
+"""Observe a soak from outside: samples of each process, frames that expired in the hub, answers upstream."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from twinship.bench import BenchFailed
+from twinship.bench.rig.memory import child_pid, usage
+from twinship.bench.rig.rig import MODULES, Rig
+from twinship.bench.rig.watching import expired, metrics_page
+from twinship.bench.scenarios.soak.account import RestartedCounter
+from twinship.bench.scenarios.soak.flat import Sample
+
+HUB: Final = "hub"
+EXPIRED_S: Final = 1.0  # between two looks at the hub's counter
+_CAPTURED: Final = re.compile(rb'"captured":\s*(\d+)')  # once in each prediction, alone or in a batch
+
+
+class Observer:
+    """Samples on a thread while it is entered. The thread alone writes, other threads read."""
+
+    def __init__(self, rig: Rig, every_s: float) -> None:
+        self.samples: dict[str, list[Sample]] = {name: [] for name in (HUB, *MODULES)}
+        self._expired = RestartedCounter()
+        self._rig = rig
+        self._every_s = every_s
+        self._began = time.monotonic()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Since the run began."""
+        return time.monotonic() - self._began
+
+    def expired(self) -> int:
+        """Frames that expired in the hub so far, over all its processes. Call it before a kill of the hub."""
+        with self._lock:
+            with suppress(OSError, ValueError, KeyError):  # a hub that is being started begins at 0
+                self._expired.see(expired(metrics_page(self._rig.simulator_folder)))
+            return self._expired.total
+
+    def _run(self) -> None:
+        due_s = 0.0
+        while not self._stop.wait(min(EXPIRED_S, self._every_s)):
+            self.expired()
+            if self.elapsed_s >= due_s:
+                due_s = self.elapsed_s + self._every_s
+                self._sample()
+
+    def _sample(self) -> None:
+        for name, pid in self._pids().items():
+            if used := usage(pid):
+                self.samples[name].append(Sample(round(self.elapsed_s, 1), pid, used))
+
+    def _pids(self) -> Mapping[str, int]:
+        states = self._rig.simulator.states()
+        pids = {name: pid for name in MODULES if name in states and (pid := states[name].pid) is not None}
+        try:
+            return {HUB: child_pid("twinship.simulator.hub"), **pids}
+        except BenchFailed:
+            return pids  # it was killed
+
+
+class Answers:
+    """Counts the answers upstream and keeps the newest capture time, without parsing the messages."""
+
+    def __init__(self, path: Path) -> None:
+        self.count = 0
+        self.newest_ns = 0  # capture time of an answered frame, ns since the epoch
+        self._path = path
+        self._position = 0
+
+    def update(self) -> Self:
+        """Read what was appended."""
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                file.seek(self._position)
+                appended = file.read()
+            appended = appended[: appended.rfind(b"\n") + 1]
+            self._position += len(appended)
+            captured = [int(each) for each in _CAPTURED.findall(appended)]
+            self.count += len(captured)
+            self.newest_ns = max([self.newest_ns, *captured])
+        return self

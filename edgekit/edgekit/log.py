@@ -34,15 +34,57 @@ _LEVELS = {
     "critical": logging.CRITICAL,
 }
 _HIDDEN = "***"
-_SECRETS = (
-    re.compile(r"(SharedAccessSignature\s+)[^\s\"']+", re.IGNORECASE),
-    re.compile(
-        r"((?:SharedAccessKey|SharedAccessSignature|AccountKey|password)\s*=\s*)[^;\s\"']+", re.IGNORECASE
+# "=" or ":" as text, in a URL (also encoded twice), in JSON and in HTML.
+_SEPARATOR = r"(?:[=:]|%(?:25)*3[DA]|\\+u003[DA]|&\#(?:61|58|x3D|x3A);)"
+_NAMES = (
+    r"SharedAccessKey|SharedAccessSignature|AccountKey|(?:primary|secondary|symmetric|api)_?key"
+    r"|(?:access|refresh|sas)_?token|client_?secret|passphrase|password|passwd|pwd"
+)
+# Text that every match contains, in lower case → the pattern; most texts contain none, which costs little.
+# Each repetition is possessive or ends at a character that begins no other match, so that the time is linear
+# in the length of the text.
+_SECRETS: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (
+    (
+        ("private key-----",),
+        re.compile(
+            r"()-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----|\Z)",
+            re.DOTALL,
+        ),
     ),
-    re.compile(r"(\bsig(?:=|%3D))[^&;\s\"']+", re.IGNORECASE),
-    re.compile(r"(\"?(?:primary|secondary)_?key\"?\s*[:=]\s*\"?)[^\",}\s]+", re.IGNORECASE),
+    (("sharedaccesssignature",), re.compile(r"(SharedAccessSignature\s++)[^\s\"']++", re.IGNORECASE)),
+    (
+        ("key", "sharedaccess", "token", "secret", "pass", "pwd"),
+        re.compile(
+            rf"((?:{_NAMES})(?:\\*[\"'])?\s*+{_SEPARATOR}\s*+)(?:"
+            r'"(?:[^"\\]|\\.)*+"?'  # JSON
+            r"|'(?:[^'\\]|\\.)*+'?"  # Python
+            r"|\\++[\"'](?:[^\"'\\]|\\++[^\"'\\]|\\{2,}+[\"'])*+"  # JSON inside JSON
+            r"|(?:[A-Za-z0-9+/]++[ \t]*+[\r\n]\s*+){1,8}+[A-Za-z0-9+/]*+={1,2}(?![A-Za-z0-9])"  # over lines
+            r"|(?:[^;&,\s\"'}%]|%(?!(?:25)*(?:26|3B)))++)",
+            re.IGNORECASE | re.DOTALL,
+        ),
+    ),
+    (
+        ("sig",),
+        re.compile(
+            r"((?:(?<![A-Za-z0-9])|(?<=%[0-9A-F]{2}))sig(?:=|%(?:25)*3D|\\+u003D))"
+            r"(?:[^&;\s\"'%]|%(?!(?:25)*(?:26|3B)))++",
+            re.IGNORECASE,
+        ),
+    ),
+    (
+        ("bearer", "authorization"),
+        re.compile(
+            rf"(\bBearer\s++|Authorization[\"']?\s*+{_SEPARATOR}\s*+[\"']?Basic\s++)[\w.~+/%=-]{{8,}}+",
+            re.IGNORECASE,
+        ),
+    ),
+    (("://",), re.compile(r"(://)[^\s/?#\"']+(?=@)")),  # user:password@host
     # Base64 of 32 bytes or more, the form of every IoT Hub key; a hexadecimal digest has no padding.
-    re.compile(r"()(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{42,}={1,2}"),
+    (
+        ("=", "%3d"),
+        re.compile(r"()(?<![A-Za-z0-9+/%])(?:[A-Za-z0-9+/]|%2[BF]){42,}+(?:=|%3D){1,2}", re.IGNORECASE),
+    ),
 )
 # These loggers repeat themselves while a hub is away, the SDK with a traceback each second (ref 2.8).
 _REPETITIVE = ("azure", "paho", "edgekit")
@@ -65,8 +107,10 @@ def setup(module: str) -> None:
 
 def redact(text: str) -> str:
     """Replace everything in the text that looks like a key, a signature or a password."""
-    for secret in _SECRETS:
-        text = secret.sub(rf"\1{_HIDDEN}", text)
+    lower = text.lower()
+    for parts, secret in _SECRETS:
+        if any(part in lower for part in parts):
+            text = secret.sub(rf"\1{_HIDDEN}", text)
     return text
 
 

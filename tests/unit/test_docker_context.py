@@ -1,0 +1,100 @@
+"""The build context of the images has what a Dockerfile copies, and nothing else of a working copy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RULES = (ROOT / ".dockerignore").read_text().splitlines()
+DOCKERFILES = sorted(ROOT.glob("modules/*/Dockerfile.*"))
+NEEDED = (".py", ".toml", ".lock", "py.typed", "VERSION")
+EVERYTHING_BELOW_MODULES = ["*", "!modules", "**/*.pyc"]
+TOKENS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Whether a rule's pattern is this path or one of its parents, as Docker's patternmatcher decides."""
+    tokens = re.split(r"(\*\*/|\*\*|\*|\?)", pattern.strip("/"))
+    expression = "".join(TOKENS.get(token, re.escape(token)) for token in tokens)
+    return re.fullmatch(f"{expression}(?:/.*)?", path) is not None
+
+
+def sent(path: str, rules: Sequence[str] = RULES) -> bool:
+    """Whether the builder gets this file: the last rule that matches decides, `!` takes it in."""
+    result = True
+    for rule in rules:
+        if rule and not rule.startswith("#") and matches(rule.removeprefix("!"), path):
+            result = rule.startswith("!")
+    return result
+
+
+def copied(dockerfile: Path) -> set[str]:
+    """The files and folders of the context that a Dockerfile copies."""
+    lines = re.findall(r"^COPY (?!--from)(.+)$", dockerfile.read_text(), re.MULTILINE)
+    return {source for line in lines for source in line.split()[:-1]}
+
+
+def needed(dockerfile: Path) -> set[str]:
+    """The copied files of a kind that pip or a wheel reads, without the output of earlier builds."""
+    found = set()
+    for source in copied(dockerfile):
+        path = ROOT / source
+        files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+        found |= {each.relative_to(ROOT).as_posix() for each in files if each.name.endswith(NEEDED)}
+    return {each for each in found if "/build/" not in each and "/." not in each}
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: f"{path.parent.name}-{path.suffix[1:]}")
+def test_the_context_has_every_file_that_a_dockerfile_copies(dockerfile: Path) -> None:
+    """A file that is left out would be missing in the image."""
+    files = needed(dockerfile)
+    assert {"VERSION", "distributions.py", "modules/build.lock", "edgekit/pyproject.toml"} < files
+    assert f"modules/{dockerfile.parent.name}/{dockerfile.parent.name}/__main__.py" in files
+    assert [each for each in sorted(files) if not sent(each)] == []
+
+
+PLANTED = [
+    ".env",
+    ".git/config",
+    "build/simulator/service.env",
+    "edgekit/.env",
+    "edgekit/edgekit/__pycache__/log.cpython-311.pyc",
+    "edgekit/edgekit/notes.txt",
+    "modules/.env",
+    "modules/notes.md",
+    "modules/notes.py",
+    "modules/camera_sim/.env",
+    "modules/camera_sim/camera_sim/.env",
+    "modules/camera_sim/camera_sim/.hidden/settings.py",
+    "modules/camera_sim/camera_sim/picture.png",
+    "modules/camera_sim/pictures/3/a.jpg",
+    "modules/inference/.venv/lib/python3.11/site-packages/x.py",
+    "modules/inference/Dockerfile.amd64",
+    "modules/inference/build/lib/inference/old.py",
+    "modules/inference/id_rsa",
+    "modules/inference/inference/frames/__pycache__/queue.cpython-311.pyc",
+    "modules/inference/inference/key.pem",
+    "modules/inference/inference/models/model.tflite",
+    "modules/inference/keys/0123456789abcdef.pem",
+    "modules/inference/service.env",
+    "modules/other/notes.txt",
+    "modules/secrets.toml",
+]
+
+
+@pytest.mark.parametrize("path", PLANTED)
+def test_the_context_leaves_other_files_out(path: str) -> None:
+    """Notes, pictures, keys, .env files and outputs of builds are not sent to the builder."""
+    assert not sent(path)
+
+
+def test_rules_that_take_in_a_folder_would_send_its_secrets() -> None:
+    """Counter-proof: the same reading of the rules finds the files that a folder's rule takes in."""
+    assert sent("modules/inference/.env", EVERYTHING_BELOW_MODULES)
+    assert sent("modules/inference/key.pem", EVERYTHING_BELOW_MODULES)
+    assert not sent("modules/inference/__pycache__/x.pyc", EVERYTHING_BELOW_MODULES)
+    assert not sent("edgekit/edgekit/log.py", EVERYTHING_BELOW_MODULES)

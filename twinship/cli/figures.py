@@ -27,7 +27,7 @@ def bench_command(
     models: Annotated[Path, typer.Option(help="Folder of the two trained models.")] = BUILD / "demo-models",
     as_json: Json = False,
 ) -> None:
-    """Measure the real path, or compare two reports, by file or by commit."""
+    """Measure the real path, or compare two reports."""
     from twinship.bench.run import run
 
     if names and names[0] == "compare":
@@ -95,7 +95,7 @@ def advise_command(
     ] = DEVICES,
     as_json: Json = False,
 ) -> None:
-    """Advise edge or cloud, a model and a measured device; count the messages per day."""
+    """Advise edge or cloud, a model and a device; count the messages."""
     from twinship.bench.advise import advice
     from twinship.bench.advise.advise import FRAME_BYTES, HOP_MS, Requirements, advise, gather
     from twinship.bench.advise.quantities import bandwidth as parsed

@@ -51,7 +51,7 @@ def train_command(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train and convert a network, verify it on the device's runtimes, and write an artefact."""
+    """Train, convert and verify a network, and write an artefact."""
     from twinship.demo.models import require_training
 
     require_training()
@@ -161,7 +161,7 @@ def verify_command(
     dataset: Dataset = "auto",
     as_json: Json = False,
 ) -> None:
-    """Prove an artefact as a device does, and count its right predictions on every runtime."""
+    """Prove an artefact as a device does; measure its accuracy."""
     from inference import evaluate
     from inference.dataset import exactly
 

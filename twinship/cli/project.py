@@ -18,7 +18,7 @@ def init(
         Path, typer.Argument(help="Made if it does not exist.", show_default="this folder")
     ] = Path(),
 ) -> None:
-    """Write a manifest, the modules' module.json and .env.example into a folder."""
+    """Write the files of a project into a folder."""
     for path in project.write(folder):
         say(str(path))
     say(f"next: install -m 600 {folder / '.env.example'} {folder / '.env'}, fill it in, then twinship deploy")

@@ -25,3 +25,11 @@ def test_the_demo_refuses_a_rate_out_of_range(fps: str) -> None:
     result = CliRunner().invoke(twinship.app, ["demo", "--fps", fps], standalone_mode=False)
     assert "--fps" in str(result.exception)
     assert "use 0.001 to 100000 frames per second" in str(result.exception)
+
+
+def test_no_line_of_the_list_of_commands_is_cut_off() -> None:
+    """`twinship --help` shows each command's first sentence whole; a line that is cut off ends in `...`."""
+    output = CliRunner().invoke(twinship.app, ["--help"], env={"COLUMNS": "80"}).output
+    commands = output[output.index("Commands:") :].splitlines()[1:]
+    assert len(commands) >= 16
+    assert [line for line in commands if not line.endswith(".") or line.endswith("...")] == []

@@ -33,6 +33,7 @@ VICTIMS: Final = (HUB, "camera_sim", "inference")
 BACK_S: Final = 60.0  # from a kill to the answer to a frame that was captured after it
 FINISHED_S: Final = 60.0
 QUIET_S: Final = 2.5  # without an answer: there will be none; `latency` messages come every second
+RESTART_S: Final = 20.0  # inference decides 15 s after its start which frames a killed process has lost
 LOOK_S: Final = 1.0
 MAX_GROWTH_MB: Final = 2.0
 
@@ -117,6 +118,7 @@ class _Soak:
         self._cuts: Counter[str] = Counter()
         self._kills: Counter[str] = Counter()
         self._back_s: dict[str, float] = {}
+        self._decided_at = 0.0  # monotonic time when the account of the last kill is complete
 
     def run(self) -> dict[str, Any]:
         """Both phases, then the account."""
@@ -219,6 +221,7 @@ class _Soak:
             f"an answer after the kill of {victim}",
         )
         back_s = round((time.time_ns() - killed_ns) / 1e9, 2)
+        self._decided_at = time.monotonic() + RESTART_S
         self._back_s[victim] = max(back_s, self._back_s.get(victim, 0.0))
 
     def _finish(self) -> dict[str, Any]:
@@ -232,7 +235,7 @@ class _Soak:
             now = self._answers.update().count
             if now != answered or queued(metrics_page(self._rig.simulator_folder), "inference"):
                 answered, quiet_since = now, time.monotonic()
-            return time.monotonic() - quiet_since > QUIET_S
+            return time.monotonic() > max(quiet_since + QUIET_S, self._decided_at)
 
         until(finished, FINISHED_S, "the last frames", every_s=0.2)
         self._rig.stop()

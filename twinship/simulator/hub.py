@@ -30,6 +30,7 @@ from aiohttp import web
 from twinship.simulator import hub_options
 from twinship.simulator.certificates import Authority
 from twinship.simulator.clock import LoopClock
+from twinship.simulator.common import log_lines
 from twinship.simulator.common.private_files import open_private, write_private
 from twinship.simulator.edge_hub.configuration import EdgeConfiguration
 from twinship.simulator.edge_hub.edge_hub import EdgeHub
@@ -58,13 +59,13 @@ KILL_AFTER_S: Final = 0.05
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; returns the exit status."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log_lines.configure()
     try:
         options, settings = hub_options.parse(arguments)
         with _locked(options.folder):
             return asyncio.run(run(options, settings))
     except (HubError, AddressUnusable, StoreUnusable, StorageFailed, SocketFolderError, OSError) as error:
-        sys.stderr.write(f"hub: {error}\n")
+        sys.stderr.write(f"hub: {log_lines.printable(str(error))}\n")
         return 1
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from twinship.simulator.common.log_lines import printable
 from twinship.simulator.common.private_files import private_folder
 from twinship.simulator.edge_agent import methods
 from twinship.simulator.edge_agent.hub_process import Endpoints
@@ -250,7 +251,7 @@ class EdgeAgent:
                 await self._reconcile(before)
             self._last = LastDesired(version)
         except (ManifestError, ModuleNotReady, OSError, ServiceRefused) as error:
-            logger.warning("deployment version %d cannot be applied: %s", version, error)
+            logger.warning("deployment version %d cannot be applied: %s", version, printable(str(error)))
             self._last = LastDesired(version, 400, str(error))
         self._changed.set()
 
@@ -276,7 +277,8 @@ class EdgeAgent:
             body = {"status": result.status, "payload": result.payload}
             await self._client.call("POST", *path, body=body)
         except (OSError, ServiceRefused) as error:
-            logger.warning("the answer to method %s could not be delivered: %s", call["name"], error)
+            name = printable(call["name"])
+            logger.warning("the answer to method %s could not be delivered: %s", name, error)
 
     async def _report(self) -> None:
         while True:

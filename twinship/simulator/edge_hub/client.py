@@ -171,9 +171,10 @@ class Client:
         self.session.puback(packet.packet_id)
 
     def _subscribe(self, packet: Subscribe) -> None:
-        for topic_filter, _ in packet.filters:
-            if topics.subscription(topic_filter) is None:
-                logger.info("%s: filter %r has no effect here", self.identity, topic_filter[:200])
+        idle = [each for each, _ in packet.filters if topics.subscription(each) is None]
+        if idle:  # one line, because a packet may have thousands
+            others = f", and {len(idle) - 1} others" if idle[1:] else ""
+            logger.info("%s: filter %r%s has no effect here", self.identity, idle[0][:200], others)
         granted = self.session.subscribe(packet.filters)
         self._shared.sessions.save(self.session)
         self._shared.store.after_commit(partial(self._subscribed, Suback(packet.packet_id, granted)))

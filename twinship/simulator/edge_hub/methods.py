@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 MAX_NAME_CHARACTERS: Final = 100
 MAX_PAYLOAD_BYTES: Final = 128 * 1024
+MAX_PAYLOAD_DEPTH: Final = 100  # every process on its way must be able to parse it
 MAX_TIMEOUT_S: Final = 300
 REFRESH: Final = "RefreshDeviceScopeIdentityCache"
 
@@ -53,10 +54,16 @@ class MethodRequest:
     def parse(cls, body: Mapping[str, Any]) -> MethodRequest:
         """Read the JSON body of a call; raises MethodRequestInvalid."""
         name = body.get("methodName")
-        if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_CHARACTERS:
-            raise MethodRequestInvalid(f"methodName must be text of 1 to {MAX_NAME_CHARACTERS} characters")
+        # the name is part of an MQTT topic, which takes no control character and no lone surrogate
+        if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_CHARACTERS or not name.isprintable():
+            raise MethodRequestInvalid(
+                f"methodName must be text of 1 to {MAX_NAME_CHARACTERS} printable characters"
+            )
         payload = body.get("payload")
-        size = len(json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode())
+        if _is_deeper(payload, MAX_PAYLOAD_DEPTH):
+            raise MethodRequestInvalid(f"payload is deeper than {MAX_PAYLOAD_DEPTH} levels")
+        text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
+        size = len(text.encode(errors="surrogatepass"))  # JSON can contain a lone surrogate
         if size > MAX_PAYLOAD_BYTES:
             raise MethodRequestInvalid(f"payload is {size} bytes, at most {MAX_PAYLOAD_BYTES}")
         return cls(
@@ -162,6 +169,17 @@ def invoke_edge_hub(name: str, payload: Any) -> MethodAnswer:
     return MethodAnswer(200, None)
 
 
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether objects and arrays nest deeper than this. It does not recurse."""
+    here = [value]
+    for _ in range(levels + 1):
+        here = [each for each in here if isinstance(each, dict | list)]
+        if not here:
+            return False
+        here = [inner for each in here for inner in (each.values() if isinstance(each, dict) else each)]
+    return True
+
+
 def _seconds(body: Mapping[str, Any], name: str, *, least: int, default: int) -> float:
     value = body.get(name)
     if value is None:
@@ -179,7 +197,11 @@ def _payload(sender: Identity, body: bytes) -> Any:
     if not body:
         return None
     try:
-        return json.loads(body)
+        value = json.loads(body)
+        if not _is_deeper(value, MAX_PAYLOAD_DEPTH):
+            return value
+        logger.warning("%s: the answer to a method call nests too deep; passed on as text", sender)
+        return body.decode(errors="replace")
     except (ValueError, RecursionError):
         logger.warning("%s: the answer to a method call is not JSON; passed on as text", sender)
         return body.decode(errors="replace")

@@ -94,7 +94,7 @@ def _known(name: str) -> str:
 def _value(body: bytes) -> float | None:
     try:
         value = json.loads(body)["value"] if body else None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise FaultRefused('the body is not {"value": a number or null}') from None
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise FaultRefused('the body is not {"value": a number or null}')

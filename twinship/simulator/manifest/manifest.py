@@ -98,6 +98,8 @@ def _parsed(reader: Reader, text: str, environment: Mapping[str, str]) -> Sectio
         tree = json.loads(substitute(text, environment))
     except json.JSONDecodeError as error:
         raise _not_json(reader, text, error) from None
+    except RecursionError:
+        raise reader.error("not JSON: it nests too deep") from None
     if not isinstance(tree, dict):
         raise reader.error("the outermost value must be an object")
     return tree

@@ -99,6 +99,8 @@ def joined_options(settings: Mapping[str, Any]) -> str:
         json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"is not JSON: {error.msg} at character {error.pos}") from None
+    except RecursionError:
+        raise ValueError("is not JSON: it nests too deep") from None
     return text
 
 

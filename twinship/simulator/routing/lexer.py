@@ -7,9 +7,11 @@ tokens and `a||b` is one name.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
+MAX_CHARACTERS = 8192  # twice the limit of a twin's string; keeps the time to read a text short
 _NAME_STOPS = r'()<>@,;:\\"/?={} \t\n\r'
 _ESCAPE = r"\\(?:[\"'\\]|u[0-9a-fA-F]{4})"
 
@@ -91,14 +93,18 @@ _RULES = [
         (Kind.COMMENT, r"/\*.*?\*/"),
     ]
 ]
+_RULES_BUT_COMMENT = _RULES[:-1]
 
 
 def tokenise(text: str) -> list[Token]:
     """All tokens without spaces and comments; the last is END. Raises ConditionError."""
+    if len(text) > MAX_CHARACTERS:
+        raise ConditionError(1, f"the text has {len(text)} characters, at most {MAX_CHARACTERS}")
     tokens: list[Token] = []
+    last_comment_ends = text.rfind("*/")  # looking for it at each /* would take quadratic time
     at = 0
     while at < len(text):
-        kind, end = _longest(text, at)
+        kind, end = _longest(text, at, _RULES if at + 2 <= last_comment_ends else _RULES_BUT_COMMENT)
         if kind is Kind.UNTERMINATED:
             raise ConditionError(at + 1, f"string {text[at : at + 20]!r} is not closed")
         if kind not in (Kind.SPACE, Kind.COMMENT):
@@ -113,9 +119,9 @@ def unquote(literal: str) -> str:
     return re.sub(r"\\([\"'\\])", r"\1", plain)
 
 
-def _longest(text: str, at: int) -> tuple[Kind, int]:
+def _longest(text: str, at: int, rules: Sequence[tuple[Kind, re.Pattern[str]]]) -> tuple[Kind, int]:
     best, end = Kind.END, at
-    for kind, pattern in _RULES:
+    for kind, pattern in rules:
         match = pattern.match(text, at)
         if match is not None and match.end() > end:
             best, end = kind, match.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import Any
@@ -10,6 +11,8 @@ from aiohttp import web
 
 from twinship.simulator.identity import Identity
 from twinship.simulator.iot_hub.identity_document import ArgumentInvalid
+
+BODY_WITHIN_S = 30.0
 
 
 def path_identity(request: web.Request) -> Identity:
@@ -46,7 +49,14 @@ def whole_number(request: web.Request, name: str, *, default: int) -> int:
 
 async def _parsed(request: web.Request) -> Any:
     try:
-        return json.loads(await request.read(), parse_constant=_no_constant)
+        async with asyncio.timeout(BODY_WITHIN_S):
+            body = await request.read()
+    except TimeoutError:
+        raise ArgumentInvalid(f"the body did not arrive within {BODY_WITHIN_S:g} s") from None
+    except (ConnectionError, web.RequestPayloadError):
+        raise ArgumentInvalid("the connection ended inside the body") from None
+    try:
+        return json.loads(body, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise ArgumentInvalid(f"the body is not JSON: {error}") from None
 

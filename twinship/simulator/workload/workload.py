@@ -125,7 +125,7 @@ def _signed(key: str, body: bytes) -> web.Response:
     """`keyId` and `algo` are ignored, as in the real server (ref 1.4)."""
     try:
         data = base64.b64decode(json.loads(body)["data"], validate=True)
-    except (ValueError, KeyError, TypeError, binascii.Error):
+    except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
         return _error(400, "the body must be JSON with base64 'data'")
     return web.json_response({"digest": base64.b64encode(sas.digest(key, data)).decode("ascii")})
 

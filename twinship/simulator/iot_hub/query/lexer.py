@@ -47,6 +47,7 @@ class Token:
         return "the end" if self.kind is Kind.END else repr(self.text)
 
 
+MAX_CHARACTERS: Final = 8192  # keeps the time to parse a text short
 # One segment of a path. Other than plain names stand in [[...]]: configurations.[[my-id]].status
 _PLAIN: Final = r"[^\W\d][\w$-]*|\$[\w$-]*"
 _QUOTED: Final = r"\[\[[^\[\]]+\]\]"
@@ -66,6 +67,8 @@ _SEGMENT: Final = re.compile(rf"({_QUOTED})|([^.]+)")
 
 def tokenise(text: str) -> list[Token]:
     """All tokens, ending with END. Raises QueryError."""
+    if len(text) > MAX_CHARACTERS:
+        raise QueryError(1, f"the text has {len(text)} characters, at most {MAX_CHARACTERS}")
     tokens: list[Token] = []
     at = 0
     while at < len(text):

@@ -10,13 +10,27 @@ from pathlib import Path
 import pytest
 
 from tests.unit.twinship.simulator.edge import EDGE, Edge, RawClient
-from twinship.simulator.edge_hub.methods import MethodAnswer, NoAnswer, NotConnected
+from twinship.simulator.edge_hub.methods import (
+    MethodAnswer,
+    MethodRequest,
+    MethodRequestInvalid,
+    NoAnswer,
+    NotConnected,
+)
 from twinship.simulator.edge_hub.settings import EdgeHubSettings
 from twinship.simulator.identity import Identity
 from twinship.simulator.iot_hub.identity_document import ArgumentInvalid
 
 A = Identity(EDGE, "a")
 METHODS = "$iothub/methods/POST/#"
+
+
+def nested(levels: int) -> object:
+    """A list in a list, so many levels deep."""
+    value: object = 1
+    for _ in range(levels):
+        value = [value]
+    return value
 
 
 def in_a_loop(folder: Path, test: Callable[[Edge], Awaitable[None]]) -> None:
@@ -51,6 +65,41 @@ def answer(client: RawClient, index: int, status: object, body: bytes) -> None:
     """Answer the request at this index of the client's messages."""
     rid = client.messages[index].topic.partition("$rid=")[2]
     client.publish(f"$iothub/methods/res/{status}/?$rid={rid}", body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"methodName": "a\nb"},
+        {"methodName": "a\ud800"},
+        {"methodName": "a\0"},
+        {"methodName": "a", "payload": "x" * 131_071},
+        {"methodName": "a", "payload": "\ud800" * 50_000},
+        {"methodName": "a", "payload": nested(101)},
+    ],
+)
+def test_a_call_that_breaks_a_limit_is_refused(body: dict[str, object]) -> None:
+    """By name; a lone surrogate is three bytes."""
+    with pytest.raises(MethodRequestInvalid):
+        MethodRequest.parse(body)
+
+
+@pytest.mark.parametrize("payload", ["\ud800", {"\ud800": 1}, nested(100), "x" * 131_070])
+def test_a_call_within_the_limits_is_sent(tmp_path: Path, payload: object) -> None:
+    """Also with a lone surrogate, which JSON can contain."""
+
+    async def test(edge: Edge) -> None:
+        a = edge.connect("a")
+        a.subscribe(METHODS)
+        await turns()
+        calling = call(edge, payload=MethodRequest.parse({"methodName": "a", "payload": payload}).payload)
+        await turns()
+        assert json.loads(a.messages[0].body) == payload
+        answer(a, 0, 200, b"[" * 101 + b"]" * 101)
+        await turns()
+        assert (await calling).payload == "[" * 101 + "]" * 101  # too deep: passed on as text
+
+    in_a_loop(tmp_path, test)
 
 
 def test_concurrent_calls_are_matched_by_request_id(tmp_path: Path) -> None:

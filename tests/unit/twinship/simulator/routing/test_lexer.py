@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twinship.simulator.routing import lexer
 from twinship.simulator.routing.lexer import ConditionError, Kind, tokenise, unquote
 
 
@@ -86,3 +89,31 @@ def test_tokens_cover_the_text(text: str) -> None:
         return
     for token in tokens:
         assert text[token.column - 1 :].startswith(token.text)
+
+
+def test_a_long_text_is_refused() -> None:
+    """Before it is read."""
+    assert len(tokens_of("a " * 4096)) == 4096
+    with pytest.raises(ConditionError, match="8193 characters, at most 8192"):
+        tokenise("a" * 8193)
+
+
+@pytest.mark.parametrize(
+    "text", ["/* " * 2700, "/* " * 2700 + "*/", "/**/" * 2048, "FROM /* WHERE /* x */ a"]
+)
+def test_a_comment_is_looked_for_only_where_one_ends(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time is linear; without an end `/*` is two symbols."""
+    read = 0
+    (comment,) = (pattern for kind, pattern in lexer._RULES if kind is Kind.COMMENT)
+
+    class Counted:
+        def match(self, text: str, at: int) -> re.Match[str] | None:
+            nonlocal read
+            found = comment.match(text, at)
+            if text.startswith("/*", at):
+                read += (found.end() if found else len(text)) - at
+            return found
+
+    monkeypatch.setattr(lexer, "_RULES", [*lexer._RULES[:-1], (Kind.COMMENT, Counted())])
+    tokenise(text)
+    assert read <= len(text)

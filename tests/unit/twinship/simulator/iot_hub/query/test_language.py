@@ -120,8 +120,8 @@ def test_a_bad_query_is_refused_with_its_column(query: str, column: int, reason:
 
 
 def test_a_long_chain_needs_no_recursion() -> None:
-    """A thousand OR and NOT compile to one flat condition."""
-    condition = " OR ".join(["NOT " * 1001 + "tags.floor = 9"] * 1000)
+    """A thousand NOT and hundreds of OR compile to one flat condition."""
+    condition = " OR ".join(["NOT " * 1001 + "tags.floor = 9", *["1=2"] * 580])
     assert parse_condition(condition)(TWINS[0]) is True
 
 
@@ -145,3 +145,13 @@ def test_a_foreign_continuation_is_refused(continuation: str) -> None:
     other = page("SELECT deviceId FROM devices", rows(parse_query(text), TWINS), None, 1)
     with pytest.raises(ContinuationInvalid):
         page(text, [], other.continuation, 1)
+
+
+def test_a_long_query_is_refused() -> None:
+    """Before it is read: 100,000 ORs took seconds in the hub's event loop."""
+    condition = "status = 'a'"
+    assert found(f"SELECT * FROM devices WHERE {condition}{' OR deviceId = 1' * 500}") == []
+    with pytest.raises(QueryError, match="characters, at most 8192"):
+        parse_query(f"SELECT * FROM devices WHERE {condition}{' OR deviceId = 1' * 100_000}")
+    with pytest.raises(QueryError, match="characters, at most 8192"):
+        parse_condition(condition + " OR deviceId = 1" * 100_000)

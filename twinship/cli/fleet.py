@@ -223,7 +223,11 @@ def rollback_command(
     if as_json:
         say_json(done.to_json())
         return
-    say(f"{done.device}/{done.module} runs {done.model} now (sha256 {done.model.sha256[:12]})")
+    model = f"{done.model} (sha256 {done.model.sha256[:12]})"
+    if done.not_seen:
+        say(f"{done.device}/{done.module} was set to {model}; not seen that it answers: {done.not_seen}")
+    else:
+        say(f"{done.device}/{done.module} runs {model} now and answered a frame")
 
 
 @app.command("benchmark")

@@ -1,4 +1,7 @@
-"""Makes a module return to its previous model, by the module's direct method `rollback`."""
+"""Makes a module return to its previous model, by the module's direct method `rollback`.
+
+The module waits for a frame that the previous model answers. Without one, the result says what was not seen.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +24,17 @@ class RollbackFailed(FleetError):
 
 @dataclass(frozen=True)
 class RollbackResult:
-    """The model that the module runs now."""
+    """The model that the module runs now; `not_seen`: why no frame that it answered was seen, or empty."""
 
     device: str
     module: str
     model: Model
+    not_seen: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON types."""
-        return {"device": self.device, "module": self.module, "model": vars(self.model)}
+        result = {"device": self.device, "module": self.module, "model": vars(self.model)}
+        return {**result, "answered": not self.not_seen, "notSeen": self.not_seen or None}
 
 
 def rollback(connection: Connection, device: str, module: str) -> RollbackResult:
@@ -48,4 +53,7 @@ def rollback_result(answer: Answer, device: str, module: str) -> RollbackResult:
             f"{device}/{module} did not go back ({answer.status}: {why}); "
             "cure: publish the model that shall run"
         )
-    return RollbackResult(device, module, model)
+    if payload.get("answered") is True:
+        return RollbackResult(device, module, model)
+    not_seen = payload.get("notSeen") or "this version of the module does not say whether it answers frames"
+    return RollbackResult(device, module, model, " ".join(str(not_seen).split())[:200])

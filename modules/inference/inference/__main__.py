@@ -53,7 +53,7 @@ def build(environment: Environment) -> Service:
         )
 
     stages = StageHistograms()
-    service = Service(Hub, create_reconciler, observe=stages.observe)
+    service = Service(Hub, create_reconciler, observe=stages.observe, health_file=environment.health_file)
     REGISTRY.register(stages)
     REGISTRY.register(FrameCounters(service.path.counters, service.path.waiting))
     REGISTRY.register(ModelInfo(lambda: service.reconciler.current))

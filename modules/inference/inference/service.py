@@ -6,6 +6,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from edgekit.clock import mono_ns
@@ -18,12 +19,16 @@ from inference.frames.publisher import Observe, Publisher
 from inference.frames.reports import Reports
 from inference.frames.settings import InferenceSection, Settings, TelemetrySection
 from inference.models.reconciler import Reconciler
+from inference.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
 STOP_SHARES: Final = (0.1, 0.5, 0.1, 0.2, 0.05)
 """Fractions of the stop time-out: stop the inputs, answer the waiting frames, finish the frame in hand, wait
 for PUBACKs, stop the reconciler."""
+
+ROLLBACK_FRAME_S: Final = 2.0
+"""How long method `rollback` waits for a frame that the previous model answers."""
 
 Report = Callable[[Mapping[str, Any]], None]
 
@@ -37,8 +42,12 @@ class Service:
         create_reconciler: Callable[[Report], Reconciler],
         *,
         observe: Observe = lambda times, publish_ns: None,
+        health_file: Path | None = None,
     ) -> None:
-        """`connect` is the class Hub; the reconciler reports through the argument of `create_reconciler`."""
+        """`connect` is the class Hub; the reconciler reports through the argument of `create_reconciler`.
+
+        `health_file` is touched twice a second as long as nothing is stuck.
+        """
         self.instance = secrets.token_hex(8)
         self.hub = connect(
             inputs={"frames": self._on_frame},
@@ -53,12 +62,20 @@ class Service:
         self.reconciler = create_reconciler(self.hub.report)
         self._benchmark = Benchmark()
         self._publisher: Final = Publisher(self.hub.send, instance=self.instance, observe=observe)
-        self.path: Final = FramePath(self.reconciler, self._publisher)
+        self._watchdog: Final = Watchdog(
+            self.reconciler.mark,
+            budget_ms=self.reconciler.latency_budget_ms,
+            loading=lambda: self.reconciler.loading,
+            on_stuck=self._on_stuck,
+            health_file=health_file,
+        )
+        self.path: Final = FramePath(self.reconciler, self._publisher, self._watchdog)
         self.reports: Final = Reports(self.hub, self.path, self._publisher, self.instance)
         self._worker = threading.Thread(target=self._work, name="frames", daemon=True)
 
     def start(self) -> None:
         """Load the last good model and answer frames; for run_module, before the hub connects."""
+        self._watchdog.start()
         self.reconciler.start()
         self.reports.start()
         self._worker.start()
@@ -95,6 +112,12 @@ class Service:
                 self.reports.send_due()
             except Exception:  # a failed report must not stop the frames
                 log.exception("a report could not be sent")
+
+    def _on_stuck(self, reason: str) -> None:
+        """Let run_module end the process with EXIT_STUCK; edgeAgent starts the next one."""
+        log.error("stuck: %s", reason)
+        self.hub.stuck_reason = reason
+        self.hub.stuck.set()
 
     # -- called by the hub's threads
 
@@ -137,7 +160,20 @@ class Service:
         ref = self.reconciler.rollback()
         if ref is None:
             return MethodAnswer(409, {"error": "there is no previous model to go back to"})
-        return MethodAnswer(200, {"model": ref.reported()})
+        received = self.path.received()
+        answered = self.reconciler.wait_answered(ref, ROLLBACK_FRAME_S)
+        body: dict[str, Any] = {"model": ref.reported(), "answered": answered}
+        if not answered:
+            body["notSeen"] = self._not_seen(self.path.received() - received)
+        return MethodAnswer(200, body)
+
+    def _not_seen(self, received: int) -> str:
+        """Why no answered frame was seen after a rollback."""
+        if self._watchdog.in_hand_s >= ROLLBACK_FRAME_S / 2:
+            return f"a frame has been in hand for {self._watchdog.in_hand_s:.1f} s, so no other was answered"
+        if received:
+            return f"{received} frames came within {ROLLBACK_FRAME_S:g} s, and none was answered"
+        return f"no frame came within {ROLLBACK_FRAME_S:g} s"
 
     def _reload(self, _payload: Any) -> MethodAnswer:
         if not self.reconciler.reload():

@@ -25,6 +25,7 @@ class Environment:
     """The variables that the deployment (`env`) or the image sets."""
 
     data_folder: Path
+    health_file: Path | None = None  # touched while the module works; for the image's HEALTHCHECK
     metrics_listen: str | None = None  # address:port; None: no listener
     runtime: str = AUTO
     delegate: str = ""  # shared library of an external delegate, e.g. libedgetpu.so.1
@@ -52,6 +53,7 @@ class Environment:
             )
         return cls(
             data_folder=Path(variables["DATA_FOLDER"]),
+            health_file=Path(variables["HEALTH_FILE"]) if variables.get("HEALTH_FILE") else None,
             metrics_listen=variables.get("METRICS_LISTEN") or None,
             runtime=runtime,
             delegate=variables.get("DELEGATE", "").strip(),

@@ -17,6 +17,7 @@ from edgekit.frame.message import RAW, Frame, FrameId, Message
 from edgekit.hub.connection import Hub, MethodAnswer, Twin
 from inference.artefact import InputSpec, Manifest
 from inference.model_section import ModelRef
+from inference.models.invoke_mark import InvokeMark
 from inference.models.reconciler import Reconciler, Running
 from tests.unit.inference import tiny_model
 
@@ -74,6 +75,8 @@ class FakeHub:
     sent: list[Sent] = field(default_factory=list)
     reports: list[Mapping[str, Any]] = field(default_factory=list)
     unsent: int = 0
+    stuck: threading.Event = field(default_factory=threading.Event)
+    stuck_reason: str = ""
     inputs_stopped: bool = False
     changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -154,6 +157,10 @@ class FakeReconciler:
     started: bool = False
     stopped: bool = False
     folder: Path = Path("nowhere")
+    mark: InvokeMark = field(default_factory=lambda: InvokeMark(None))
+    loading: object | None = None
+    answers: bool = True  # the next model answers a frame after a rollback
+    on_wait: Callable[[], object] = lambda: None  # called while a rollback waits for that frame
 
     def start(self) -> None:
         self.started = True
@@ -163,6 +170,13 @@ class FakeReconciler:
 
     def limit_latency(self, budget_ms: float) -> None:
         self.budget_ms = budget_ms
+
+    def latency_budget_ms(self, running: Running) -> float:
+        return running.manifest.latencyBudgetMs
+
+    def wait_answered(self, ref: ModelRef, timeout_s: float) -> bool:
+        self.on_wait()
+        return self.answers
 
     def rollback(self) -> ModelRef | None:
         self.current = self.instead

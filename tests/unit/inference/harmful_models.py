@@ -20,7 +20,9 @@ from tests.unit.inference.tiny_model import LABELS
 SPEC = InputSpec(height=6, width=4, channels=1, scale=1.0)
 SHAPE = (1, SPEC.height, SPEC.width, SPEC.channels)
 
-_FULLY_CONNECTED, _RELU, _CUSTOM, _GATHER, _CAST, _WHILE = 9, 19, 32, 36, 53, 119  # schema.BuiltinOperator
+# schema.BuiltinOperator
+_FULLY_CONNECTED, _RELU, _CUSTOM, _GATHER, _CAST, _WHILE = 9, 19, 32, 36, 53, 119
+_GREATER, _REDUCE_MAX = 61, 82
 _FLOAT, _INT32, _BOOL = schema.TensorType.FLOAT32, schema.TensorType.INT32, schema.TensorType.BOOL
 
 
@@ -44,6 +46,30 @@ def hangs() -> bytes:
     model = _Model()
     main, condition, body = model.graph(), model.graph(), model.graph()
     condition.ends([condition.tensor(_FLOAT, SHAPE)], condition.constant(_BOOL, np.ones((1,), np.bool_)))
+    inside, outside = body.tensor(_FLOAT, SHAPE), body.tensor(_FLOAT, SHAPE)
+    body.operator(_RELU, [inside], outside)
+    body.ends([inside], outside)
+    source, looped = main.tensor(_FLOAT, SHAPE), main.tensor(_FLOAT, SHAPE)
+    options: Any = main.operator(_WHILE, [source], looped, "WhileOptions")
+    options.condSubgraphIndex, options.bodySubgraphIndex = 1, 2
+    main.ends([source], main.scores(looped))
+    return model.packed()
+
+
+def hangs_on_bright(limit: float = 200.0) -> bytes:
+    """A while loop that ends only if no pixel is brighter than `limit`: it passes its proof."""
+    model = _Model()
+    main, condition, body = model.graph(), model.graph(), model.graph()
+    seen, brightest, bright = (
+        condition.tensor(_FLOAT, SHAPE),
+        condition.tensor(_FLOAT, ()),
+        condition.tensor(_BOOL, ()),
+    )
+    axes = condition.constant(_INT32, np.arange(len(SHAPE), dtype=np.int32))
+    condition.operator(_REDUCE_MAX, [seen, axes], brightest, "ReducerOptions")
+    threshold = condition.constant(_FLOAT, np.array(limit, np.float32))
+    condition.operator(_GREATER, [brightest, threshold], bright, "GreaterOptions")
+    condition.ends([seen], bright)
     inside, outside = body.tensor(_FLOAT, SHAPE), body.tensor(_FLOAT, SHAPE)
     body.operator(_RELU, [inside], outside)
     body.ends([inside], outside)

@@ -206,9 +206,30 @@ def test_rollback_returns_the_model_or_an_error(module: Module) -> None:
     module.reconciler.instead = running(version="0.9.0")
     answer = module.hub.methods["rollback"](None)
     assert (answer.status, answer.payload["model"]["version"]) == (200, "0.9.0")
+    assert answer.payload["answered"] is True
     module.reconciler.instead = None
     answer = module.hub.methods["rollback"](None)
     assert (answer.status, answer.payload) == (409, {"error": "there is no previous model to go back to"})
+
+
+def test_a_rollback_says_what_it_could_not_see(module: Module) -> None:
+    """Without an answered frame: none came, none was answered, or one is in hand and does not end."""
+    module.reconciler.instead, module.reconciler.answers = running(version="0.9.0"), False
+    answer = module.hub.methods["rollback"](None).payload
+    assert (answer["answered"], answer["notSeen"]) == (False, "no frame came within 2 s")
+    module.reconciler.on_wait = lambda: module.send(0, 1)
+    answer = module.hub.methods["rollback"](None).payload
+    assert answer["notSeen"] == "2 frames came within 2 s, and none was answered"
+    module.service._watchdog.in_hand_s = 3.2
+    answer = module.hub.methods["rollback"](None).payload
+    assert answer["notSeen"] == "a frame has been in hand for 3.2 s, so no other was answered"
+
+
+def test_a_stuck_module_ends_the_process_by_the_hub(module: Module) -> None:
+    """run_module waits for `stuck` and exits with 75."""
+    module.service._on_stuck("model digits:1.0.0: an invoke did not return within 5 s")
+    assert module.hub.stuck.is_set()
+    assert "did not return" in module.hub.stuck_reason
 
 
 def test_reload_needs_a_model_in_the_twin(module: Module) -> None:

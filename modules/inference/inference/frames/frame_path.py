@@ -25,6 +25,7 @@ from inference.frames.queue import Arrival, FrameQueue
 from inference.frames.settings import Settings
 from inference.models.active_model import ActiveModel
 from inference.models.reconciler import Reconciler, Running
+from inference.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +37,15 @@ FLOW_FRAMES: Final = 16
 class FramePath:
     """Answers the frames of input `frames`, and counts the outcome of each."""
 
-    def __init__(self, reconciler: Reconciler | ActiveModel, publisher: Publisher) -> None:
+    def __init__(
+        self,
+        reconciler: Reconciler | ActiveModel,
+        publisher: Publisher,
+        watchdog: Watchdog | None = None,
+    ) -> None:
         self._reconciler = reconciler
         self._publisher = publisher
+        self._watchdog = watchdog or Watchdog()
         self._lock = threading.RLock()  # guards queue, outcomes and closed
         self._changed = threading.Condition(self._lock)  # wakes the worker; slower to enter than its lock
         self._queue = FrameQueue()
@@ -93,6 +100,7 @@ class FramePath:
         except Exception:  # a fault of this module: it must not stop the worker
             log.exception("frame %s could not be answered", arrival.frames[0].id)
             outcomes = [Outcome.ENGINE] * len(arrival.frames)
+        self._watchdog.resting()
         with self._lock:
             self._queue.finish(arrival.frames)
             for outcome in outcomes:
@@ -113,6 +121,7 @@ class FramePath:
         return [next(published) if isinstance(each, Inferred) else each for each in results]
 
     def _infer(self, running: Running, frame: Frame, budget: DecodeBudget) -> Inferred | Outcome:
+        self._watchdog.working()
         taken = mono_ns()
         try:
             pixels = decode(
@@ -129,15 +138,19 @@ class FramePath:
         for _ in range(2):  # the active model; if it fails, the one that replaces it
             ready = prepare(pixels, running.engine.input)
             prepared = mono_ns()
+            self._watchdog.invoking(running)
             try:
                 scores = running.engine.infer(ready)
             except Exception as error:  # runtimes raise any exception
+                self._watchdog.returned()
                 replacement = self._reconciler.failed(running, error)
                 if replacement is None:
                     return None
                 running = replacement
             else:
-                return Inferred(frame, running, scores, taken, prepared, mono_ns())
+                inferred = mono_ns()
+                self._watchdog.returned()
+                return Inferred(frame, running, scores, taken, prepared, inferred)
         return None
 
     def _record_latency(self, done: Inferred) -> None:
@@ -184,6 +197,11 @@ class FramePath:
         """Return the counters as `Outcomes.body`, and how many of the frames had a bad clock."""
         with self._lock:
             return {**self._outcomes.body(), "bad_clock": self._publisher.bad_clocks}
+
+    def received(self) -> int:
+        """Return the number of frames that came so far."""
+        with self._lock:
+            return self._outcomes.received
 
     def waiting(self) -> int:
         """Return the number of frames in the queue."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 
+from inference.model_section import ModelRef
 from inference.models.errors import Reason
 from inference.models.installer import Running
 
@@ -79,6 +80,8 @@ class ActiveModel:
         self._previous: Running | None = None
         self._watch: _Watch | None = None
         self._lock = threading.Lock()
+        self._answered: Running | None = None  # the model that answered the last frame since `set`
+        self._answers = threading.Condition()
 
     @property
     def current(self) -> Running | None:
@@ -89,6 +92,8 @@ class ActiveModel:
         self, running: Running | None, previous: Running | None = None, probation: Probation | None = None
     ) -> None:
         """From the next frame on `running` serves. A frame in flight ends with the model it began with."""
+        with self._answers:
+            self._answered = None
         with self._lock:
             self._watch = _Watch(running, probation) if running and probation else None
             self._previous = previous
@@ -100,9 +105,20 @@ class ActiveModel:
 
     def answered(self, running: Running, invoke_ms: float) -> None:
         """`running` answered a frame."""
+        if running is not self._answered:  # its first one
+            with self._answers:
+                self._answered = running
+                self._answers.notify_all()
         watch = self._watch
         if watch is not None and watch.running is running:
             self._end(watch, watch.probation.answered(invoke_ms, monotonic()))
+
+    def wait_answered(self, ref: ModelRef, timeout_s: float) -> bool:
+        """Wait until this model has answered a frame since it serves; False if it did not in time."""
+        with self._answers:
+            return self._answers.wait_for(
+                lambda: self._answered is not None and self._answered.ref.sha256 == ref.sha256, timeout_s
+            )
 
     def failed(self, running: Running, error: Exception) -> Running | None:
         """The engine of `running` raised on a frame: the model that serves it instead, if any."""

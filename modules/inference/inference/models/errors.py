@@ -78,7 +78,8 @@ CODES: Mapping[str, Code] = {
     "internal": Code(_UNAVAILABLE, False, "a fault of this module; its log says more"),
     "engine-errors": Code(_WITHDRAWN, True, "its engine failed on frames during probation"),
     "too-slow": Code(_WITHDRAWN, True, "p95 of invoke was over the latency budget during probation"),
-    "crashed": Code(_WITHDRAWN, True, "two processes died while it was loaded and not yet proven"),
+    "crashed": Code(_WITHDRAWN, True, "two processes died while they loaded it, or invoked it on probation"),
+    "hangs-on-frame": Code(_WITHDRAWN, True, "an invoke did not return; the process ended to answer again"),
     "rolled-back": Code(_WITHDRAWN, True, "a person went back to the model before it"),
 }
 

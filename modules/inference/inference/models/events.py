@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from inference.model_section import ModelRef
 from inference.models.errors import Reason
+from inference.models.invoke_mark import Interrupted
 from inference.models.status import DesiredModel, LoadedModel
-from inference.models.store import Memory, StoredModel
+from inference.models.store import NOTHING_INTERRUPTED, Memory, StoredModel
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,14 @@ class ActionEnded:
 
 @dataclass(frozen=True)
 class Opened:
-    """The store is open. `newer`: why the state of a newer version was set aside, or empty."""
+    """The store is open. `newer`: why the state of a newer version was set aside, or empty.
+
+    `last`: the invoke in which the last process ended.
+    """
 
     memory: Memory
     newer: str = ""
+    last: Interrupted = NOTHING_INTERRUPTED
 
 
 @dataclass(frozen=True)

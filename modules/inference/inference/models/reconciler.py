@@ -28,6 +28,7 @@ from inference.models.child_process import ChildProcess
 from inference.models.download import Fetcher, FetchSettings
 from inference.models.errors import ModelRefused, ModelUnavailable, Reason
 from inference.models.installer import Candidate, Installer, Running
+from inference.models.invoke_mark import InvokeMark
 from inference.models.prove import Prover
 from inference.models.states import BUSY
 from inference.models.status import DesiredModel, LoadedModel, State
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 _START_S = 10.0  # how long start() waits for the last good model
 _METHOD_S = 15.0  # a proof in progress is cancelled first, a load in progress is not
 _STOP_S = 1.0
+_MAX_BUDGET_MS = 60_000.0  # a manifest may hold any number
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Reconciler:
         self._settings = settings = settings or ReconcilerSettings()
         self._report_patch = report
         self._store = ModelStore(folder)
+        self.mark = InvokeMark(folder / "invoke.mark")  # the watchdog sets it around each invoke
         self._active = ActiveModel(self._on_probation_end)
         self._child = ChildProcess(self._overtaken)
         prover = Prover(runtime, settings.proof_timeout_s, settings.proof_command, self._child, delegate)
@@ -98,19 +101,22 @@ class Reconciler:
         self._state = State()
         self._candidate: Candidate | None = None
         self._loaded: dict[str, Running] = {}  # by sha256
+        self._loading: object | None = None
         self._reported: Mapping[str, Any] = {}
 
     # -- the module's lifecycle
 
     def start(self) -> None:
         """Returns when the last good model serves, or there is none. Needs no hub."""
-        opened = _Item(events.Opened(self._store.open(), self._store.newer))
+        opened = _Item(events.Opened(self._store.open(), self._store.newer, self.mark.open()))
         self._inbox.appendleft(opened)
         self._thread.start()
         try:
             opened.reply.result(_START_S)
         except FutureTimeout:
             log.error("the last good model did not load within %s s; starting without it", _START_S)
+        if self._state.disk is None:  # what the mark said is in the memory now, and saved
+            self.mark.forget()
 
     def stop(self) -> None:
         """End in good order, which is no crash of the model on probation. Returns within about a second."""
@@ -131,6 +137,19 @@ class Reconciler:
     def file_of(self, running: Running) -> Path:
         """The file of its artefact."""
         return self._store.path(running.ref.sha256)
+
+    @property
+    def loading(self) -> object | None:
+        """The load of a model that is in progress in this process; each load is another object."""
+        return self._loading
+
+    def latency_budget_ms(self, running: Running) -> float:
+        """The latency budget of a model: the tighter one of its own and the operator's."""
+        return min(running.manifest.latencyBudgetMs, self._limit_ms, _MAX_BUDGET_MS)
+
+    def wait_answered(self, ref: ModelRef, timeout_s: float) -> bool:
+        """Wait until this model has answered a frame since it serves; False if it did not in time."""
+        return self._active.wait_answered(ref, timeout_s)
 
     def answered(self, running: Running, invoke_ms: float) -> None:
         """`running` answered a frame; its engine took `invoke_ms`."""
@@ -258,6 +277,8 @@ class Reconciler:
             if isinstance(action, events.Load):
                 self._store.save(action.memory)
                 began = perf_counter()
+            if isinstance(action, events.Load | events.Restore):
+                self._loading = action
             outcome = self._do(action)
         except (ModelRefused, ModelUnavailable) as error:
             outcome = error.reason
@@ -265,6 +286,8 @@ class Reconciler:
             what = type(action).__name__.lower()
             log.exception("action %s", what)
             outcome = Reason("internal", f"{type(error).__name__} in {what}: see the module's log")
+        finally:
+            self._loading = None
         return events.ActionEnded(action, outcome, (perf_counter() - began) * 1e3)
 
     def _do(self, action: events.Action) -> events.Outcome:
@@ -304,7 +327,7 @@ class Reconciler:
         return self._loaded[ref.sha256] if ref else None
 
     def _probation(self, running: Running) -> Probation:
-        budget_ms = min(running.manifest.latencyBudgetMs, self._limit_ms)
+        budget_ms = self.latency_budget_ms(running)
         frames, errors = self._settings.probation_frames, self._settings.probation_errors
         return Probation(budget_ms, frames, errors, began_s=monotonic())
 

@@ -26,6 +26,7 @@ from typing import get_args
 from inference.model_section import ModelRef, ModelState
 from inference.models import events
 from inference.models.errors import CODES, Reason
+from inference.models.invoke_mark import Interrupted
 from inference.models.states import BUSY, Response, Trigger, transition
 from inference.models.status import MAX_HISTORY, DesiredModel, HistoryEntry, LoadedModel, State
 from inference.models.store import Memory, StoredModel
@@ -78,8 +79,8 @@ class _Step:
     def run(self) -> None:
         state = self.state
         match self._event:
-            case events.Opened(memory, newer):
-                self._opened(memory, newer)
+            case events.Opened(memory, newer, last):
+                self._opened(memory, newer, last)
             case events.SectionChanged(desired):
                 self._section(desired)
             case events.VersionChanged(digest, version):
@@ -136,8 +137,8 @@ class _Step:
 
     # -- events
 
-    def _opened(self, memory: Memory, newer: str) -> None:
-        memory, crashed = memory.started()
+    def _opened(self, memory: Memory, newer: str, last: Interrupted) -> None:
+        memory, crashed = memory.started(last)
         reason = Reason("state-too-new", newer) if newer else None
         self.state = replace(self.state, memory=memory, reason=reason, restoring=memory.restorable)
         for ref, verdict in crashed[:1]:
@@ -151,8 +152,8 @@ class _Step:
             self._not_restored(stored, outcome)
             return
         self.state = replace(state, restoring=())
-        if stored.proven:
-            self._remember(state.memory.judged(stored.section))
+        loaded = state.memory.judged if stored.proven else state.memory.abandoned
+        self._remember(loaded(stored.section))
         if state.serving is not None:
             self._set_previous(outcome)
             return
@@ -235,7 +236,7 @@ class _Step:
     def _promote(self) -> None:
         assert isinstance(self._event, events.ActionEnded)
         assert isinstance(self._event.outcome, LoadedModel)
-        state, memory = self.state, self.state.memory.promoted(self._attempt)
+        state, memory = self.state, self.state.memory.promoted(self._attempt).abandoned(self._desired.digest)
         back = memory.rollback_candidates[0].ref.sha256 if memory.rollback_candidates else ""
         at_hand = (state.serving, state.previous)
         previous = next((each for each in at_hand if each and each.ref.sha256 == back), None)

@@ -25,6 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 from inference.artefact import MAX_ARTEFACT_BYTES
 from inference.model_section import ModelRef
 from inference.models.errors import ModelUnavailable, Reason
+from inference.models.invoke_mark import Interrupted
 from inference.models.partial_file import PartialFile
 
 T = TypeVar("T")
@@ -35,12 +36,13 @@ SCHEMA = 1
 MAX_STORED = 3
 MAX_QUARANTINED = 64
 MAX_ATTEMPTS = 8
-MAX_STARTS = 2  # this many starts that find the same open attempt count as a crash
+MAX_STARTS = 2  # this many starts after a process died in a load or an invoke of the same model are a crash
 _MAX_STATE_BYTES = 1024 * 1024
 _STATE = "models.json"
 _ARTEFACTS = "models"
 _NEWER = "models.schema-*.json"  # the state of a newer version, set aside
 _SHA256 = re.compile(rb"\b[0-9a-f]{64}\b")
+NOTHING_INTERRUPTED = Interrupted()
 _HALF = ".half"  # the suffix of a file until it is whole
 _PART = ".part"  # … of a download, which the next process resumes
 _DISK_CODES = {
@@ -63,11 +65,14 @@ class StoredModel:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A load without a verdict: saved before the load, removed with the verdict."""
+    """A load in progress: saved before it begins. It stays after the load if a process died in one.
+
+    A process that dies in an invoke of a model on probation counts too.
+    """
 
     ref: ModelRef
-    starts: int = 0  # this many starts found it open
-    open: bool = True  # loaded, or being loaded, by the process that wrote this
+    starts: int = 0  # after this many deaths the module started again
+    open: bool = True  # the process that wrote this loads it
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ class Memory:
         return replace(self, attempts=_without(self.attempts, section))
 
     def abandoned(self, section: str) -> "Memory":
-        """The model of this section is not loaded any more, through no fault of its own."""
+        """The load of this section's model is over, well or through no fault of its own."""
         attempt = self.attempts.get(section)
         if attempt is None or not attempt.starts:
             return self.judged(section)
@@ -180,16 +185,29 @@ class Memory:
 
     # -- the process
 
-    def started(self) -> tuple["Memory", tuple[tuple[ModelRef, Reason], ...]]:
-        """At each start: count the open attempts. An attempt that is found open too often is a crash."""
+    def started(
+        self, last: Interrupted = NOTHING_INTERRUPTED
+    ) -> tuple["Memory", tuple[tuple[ModelRef, Reason], ...]]:
+        """At each start: withdraw the model whose invoke hung, and those that killed the process too often.
+
+        A death counts against a model if it happened during its load, or during its invoke on probation.
+        """
         memory, crashed = self, list[tuple[ModelRef, Reason]]()
-        for section, attempt in self.attempts.items():
+        invoked, hung = self.find(last.invoking), self.find(last.hung)
+        if hung is not None:
+            message = f"{hung.ref}: an invoke did not return within {last.hung_s:g} s"
+            verdict = Reason("hangs-on-frame", message)
+            memory = memory.quarantined(hung.section, verdict).withdrawn(hung.ref.sha256)
+            crashed.append((hung.ref, verdict))
+        elif invoked is not None and not invoked.proven:
+            memory = memory.attempting(invoked)
+        for section, attempt in memory.attempts.items():
             starts = attempt.starts + attempt.open
             memory = replace(
                 memory, attempts={**memory.attempts, section: Attempt(attempt.ref, starts, False)}
             )
             if attempt.open and starts >= MAX_STARTS:
-                message = f"{attempt.ref} was loaded at {starts} starts, and each time the process died"
+                message = f"{attempt.ref}: {starts} processes died while they loaded or invoked it"
                 verdict = Reason("crashed", message)
                 memory = memory.quarantined(section, verdict).withdrawn(attempt.ref.sha256)
                 crashed.append((attempt.ref, verdict))
@@ -203,7 +221,7 @@ class Memory:
         return memory
 
     def doubtful(self, model: StoredModel) -> bool:
-        """Whether a process died while it was loaded, for an unknown cause."""
+        """Whether a process died while it loaded or invoked this model."""
         attempt = self.attempts.get(model.section)
         return attempt is not None and attempt.starts > 0
 

@@ -26,15 +26,17 @@ with Device(Path(sys.argv[1]), runtime="tflite_runtime") as device:
     device.section(section)
     device.wait(lambda twin: twin.get("modelStatus", {}).get("state") in ("probation", "withdrawn"))
     if device.active() == section["version"]:
+        if sys.argv[3] == "invoke":
+            device.reconciler.mark.begin(device.running.ref.sha256)
         os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def module(folder: Path, section: dict[str, object]) -> int:
-    """Run a process that installs this model without a real proof; its exit status."""
+def module(folder: Path, section: dict[str, object], dies_in: str = "invoke") -> int:
+    """Run a process that installs this model without a real proof, and is killed; its exit status."""
     wanted = folder.with_suffix(".json")
     wanted.write_text(json.dumps(section))
-    command = [sys.executable, "-c", MODULE, str(folder), str(wanted)]
+    command = [sys.executable, "-c", MODULE, str(folder), str(wanted), dies_in]
     return subprocess.run(command, cwd=ROOT, check=False, timeout=60).returncode
 
 
@@ -82,8 +84,17 @@ def test_a_proven_model_that_kills_a_new_runtime_does_so_once(tmp_path: Path) ->
         assert device.until(ModelState.REFUSED)["error"]["code"] == "crashes-runtime"
 
 
+def test_a_kill_between_two_frames_counts_against_no_model(tmp_path: Path) -> None:
+    """However often; the model on probation serves again."""
+    folder = tmp_path / "data"
+    for _ in range(2):
+        assert module(folder, OURS.section("2.0.0"), dies_in="idle") == -signal.SIGKILL
+    with Device(folder) as device:
+        assert device.active() == "2.0.0"
+
+
 def test_one_crash_withdraws_no_model(tmp_path: Path) -> None:
-    """After a power cut on probation the previous model serves first; the section gets a second try."""
+    """After a crash on probation the previous model serves first; the section gets a second try."""
     folder = tmp_path / "data"
     with Device(folder) as device:
         device.install(OURS.section("1.0.0"))

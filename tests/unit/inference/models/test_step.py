@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from inference.model_section import ModelRef, ModelState
 from inference.models import events
 from inference.models.errors import CODES, Reason
+from inference.models.invoke_mark import Interrupted
 from inference.models.states import BUSY
 from inference.models.status import MAX_HISTORY, DesiredModel, LoadedModel, State
 from inference.models.step import Context, step
-from inference.models.store import MAX_STARTS, Memory
+from inference.models.store import MAX_STARTS, NOTHING_INTERRUPTED, Memory
 
 S = ModelState
 FAILED = Reason("engine-errors", "3 frames failed")
@@ -32,7 +33,12 @@ def ref(version: str) -> ModelRef:
 class Machine:
     """Feeds events to `step` and ends its actions at once, as a device does; `faults` end one badly."""
 
-    def __init__(self, memory: Memory | None = None, missing: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        memory: Memory | None = None,
+        missing: tuple[str, ...] = (),
+        last: Interrupted = NOTHING_INTERRUPTED,
+    ) -> None:
         self.state = State()
         self.disk = memory or Memory()
         self.actions: list[events.Action] = []
@@ -42,7 +48,7 @@ class Machine:
         self.version = 0
         self.now_s = 100.0
         self.ended: deque[events.ActionEnded] = deque()
-        self.take(events.Opened(self.disk))
+        self.take(events.Opened(self.disk, last=last))
 
     def take(self, event: events.Event) -> None:
         """Take one event and the ends of the actions that follow from it."""
@@ -105,11 +111,17 @@ class Machine:
         assert serving is not None
         self.take(events.ProbationEnded(ref(version) if version else serving.ref, failure))
 
-    def restart(self, *, crash: bool = False) -> "Machine":
-        """The next process, with what is on disk."""
-        if not crash:
+    def restart(self, *, crash: bool = False, cut: bool = False, hang: str = "") -> "Machine":
+        """The next process, with what is on disk. The last one stopped in good order, or
+
+        it crashed in an invoke of the serving model, was killed between two frames (`cut`), or an invoke of
+        the model of version `hang` did not return.
+        """
+        if not (crash or cut):
             self.take(events.Stopping())
-        return Machine(self.disk)
+        invoking = self.state.serving.ref.sha256 if crash and self.state.serving else ""
+        hung = ref(hang).sha256 if hang else ""
+        return Machine(self.disk, last=Interrupted(invoking, hung, 5.0 if hang else 0.0))
 
     def count(self, kind: type[events.Action]) -> int:
         return sum(isinstance(action, kind) for action in self.actions)
@@ -243,7 +255,7 @@ def test_a_newer_section_replaces_the_candidate_only(
     machine.release()
     assert (machine.serving, machine.previous) == ("3.0.0", "1.0.0")
     assert not machine.disk.quarantine
-    assert list(machine.disk.attempts) == ["section 3.0.0"]
+    assert not machine.disk.attempts
     assert not any(entry.code for entry in machine.state.history)
 
 
@@ -541,6 +553,60 @@ def test_two_crashes_withdraw_a_model(machine: Machine) -> None:
     assert (machine.state.model, machine.count(events.Check)) == (S.WITHDRAWN, 0)
 
 
+def test_a_kill_between_two_frames_counts_against_no_model(machine: Machine) -> None:
+    """Power cuts on probation, and kills without an invoke in progress."""
+    machine.section("2.0.0")
+    for _ in range(MAX_STARTS + 1):
+        machine = machine.restart(cut=True)
+        assert (machine.state.model, machine.serving) == (S.PROBATION, "2.0.0")
+        machine.section("2.0.0")
+    assert not machine.disk.attempts
+
+
+def test_a_kill_during_the_load_counts(machine: Machine) -> None:
+    """Two of them withdraw the model, also if one came in an invoke."""
+    machine.held = events.Load
+    machine.section("2.0.0")
+    machine = machine.restart(cut=True)
+    assert machine.serving == "1.0.0"
+    machine.section("2.0.0")
+    machine = machine.restart(crash=True)
+    assert (machine.state.model, machine.code, machine.serving) == (S.WITHDRAWN, "crashed", "1.0.0")
+
+
+def test_a_crash_in_an_invoke_of_a_proven_model_counts_against_no_model(machine: Machine) -> None:
+    """What kills the process may be anything."""
+    for _ in range(MAX_STARTS + 1):
+        machine = machine.restart(crash=True)
+        assert (machine.state.model, machine.serving) == (S.ACTIVE, "1.0.0")
+
+
+@pytest.mark.parametrize("proven", [False, True])
+def test_a_model_that_hung_on_a_frame_is_withdrawn_at_the_next_start(machine: Machine, proven: bool) -> None:
+    """Also a proven one; the previous model serves, and the same section is not tried again."""
+    machine.section("2.0.0")
+    if proven:
+        machine.end_probation()
+    machine = machine.restart(hang="2.0.0")
+    assert (machine.state.model, machine.code, machine.serving) == (S.WITHDRAWN, "hangs-on-frame", "1.0.0")
+    assert machine.disk.quarantine["section 2.0.0"].code == "hangs-on-frame"
+    machine.section("2.0.0")
+    assert (machine.state.model, machine.count(events.Check)) == (S.WITHDRAWN, 0)
+    machine.install("3.0.0")
+    assert (machine.serving, machine.previous) == ("3.0.0", "1.0.0")
+
+
+def test_a_good_model_that_is_published_while_an_invoke_hangs_becomes_active(machine: Machine) -> None:
+    """The verdict is for the model that hung, not for the one that serves since."""
+    machine.section("2.0.0")
+    machine.section("3.0.0")
+    machine = machine.restart(hang="2.0.0")
+    assert machine.serving == "3.0.0"
+    machine.section("3.0.0")
+    machine.end_probation()
+    assert machine.state.model is S.ACTIVE
+
+
 def test_a_load_needs_a_saved_attempt(machine: Machine) -> None:
     """If the attempt cannot be saved, the load fails; the model is tried again."""
     machine.faults = {events.Load: FULL, events.Save: FULL}
@@ -594,6 +660,8 @@ OPERATIONS: list[Callable[[Machine], object]] = [
     lambda machine: machine.faults.update({events.Save: FULL}),
     lambda machine: machine.faults.clear(),
     lambda machine: machine.__dict__.update(machine.restart(crash=True).__dict__),
+    lambda machine: machine.__dict__.update(machine.restart(cut=True).__dict__),
+    lambda machine: machine.__dict__.update(machine.restart(hang=machine.serving).__dict__),
     lambda machine: machine.__dict__.update(machine.restart().__dict__),
 ]
 

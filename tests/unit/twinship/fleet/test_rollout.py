@@ -119,9 +119,28 @@ def test_a_layer_adds_only_the_model(artefact: Path, key: SigningKey) -> None:
 
 def test_the_result_of_a_rollback_is_the_model_that_runs_now() -> None:
     """The module's answer names it."""
-    answer = Answer(200, {"model": {"name": "digits", "version": "1.0.0", "sha256": "aa"}})
-    done = rollback_result(answer, "twinship", "inference")
-    assert str(done.model) == "digits:1.0.0"
+    model = {"name": "digits", "version": "1.0.0", "sha256": "aa"}
+    done = rollback_result(Answer(200, {"model": model, "answered": True}), "twinship", "inference")
+    assert (str(done.model), done.not_seen) == ("digits:1.0.0", "")
+    assert done.to_json()["answered"] is True
+
+
+@pytest.mark.parametrize(
+    ("answer", "not_seen"),
+    [
+        ({"answered": False, "notSeen": "no frame came within 2 s"}, "no frame came within 2 s"),
+        ({"answered": "yes", "notSeen": "a\nb"}, "a b"),
+        ({}, "does not say whether it answers frames"),  # a module of an earlier version
+    ],
+)
+def test_a_rollback_without_an_answered_frame_says_what_was_not_seen(
+    answer: dict[str, object], not_seen: str
+) -> None:
+    """That the module answered the method is no success yet."""
+    model = {"name": "digits", "version": "1.0.0", "sha256": "aa"}
+    done = rollback_result(Answer(200, {"model": model, **answer}), "twinship", "inference")
+    assert not_seen in done.not_seen
+    assert done.to_json()["answered"] is False
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import socket
 import ssl
 import time
@@ -13,6 +14,7 @@ import pytest
 
 from tests.wire.hub_under_test import REST_PORT, HubUnderTest, running_hub, wait_for
 from twinship.simulator import sas
+from twinship.simulator.hub import MAX_DESCRIPTORS
 
 pytestmark = pytest.mark.e2e
 
@@ -101,6 +103,19 @@ def test_a_long_query_is_refused_at_once(hub: HubUnderTest) -> None:
     status, lines = sent(hub, request(hub, b"/devices/query", json.dumps({"query": query}).encode()))
     assert status.startswith(b"HTTP/1.1 400")
     assert "at most 8192" in lines[-1]
+
+
+def test_the_hub_takes_as_many_connections_as_this_user_may_have_files(tmp_path: Path) -> None:
+    """The soft limit, usually 1024, could be used up by one program's idle connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 500), hard))
+    try:
+        with running_hub(tmp_path) as running:
+            limits = Path(f"/proc/{running.endpoints()['pid']}/limits").read_text().splitlines()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    found = next(int(line.split()[3]) for line in limits if line.startswith("Max open files"))
+    assert found == (MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS))
 
 
 def test_a_hub_that_stops_leaves_no_temporary_folder(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import gc
 import json
 import logging
 import os
+import resource
 import secrets
 import signal
 import sys
@@ -55,10 +56,12 @@ logger = logging.getLogger(__name__)
 
 POLICY: Final = "iothubowner"
 KILL_AFTER_S: Final = 0.05
+MAX_DESCRIPTORS: Final = 65_536
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; returns the exit status."""
+    _allow_many_connections()
     log_lines.configure()
     try:
         options, settings = hub_options.parse(arguments)
@@ -67,6 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (HubError, AddressUnusable, StoreUnusable, StorageFailed, SocketFolderError, OSError) as error:
         sys.stderr.write(f"hub: {log_lines.printable(str(error))}\n")
         return 1
+
+
+def _allow_many_connections() -> None:
+    """Use as many descriptors as this user may: idle connections of one program must not block the others."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def run(options: HubOptions, settings: EdgeHubSettings) -> int:

@@ -90,7 +90,10 @@ class ServiceClient:
 async def _content(response: aiohttp.ClientResponse) -> Any:
     if response.status >= 400:
         raise ServiceRefused(response.status, _message(await response.text()))
-    return None if response.status == 204 else await response.json()
+    try:
+        return None if response.status == 204 else await response.json()
+    except (ValueError, RecursionError) as error:  # a failure here must not end a task of the agent
+        raise ServiceRefused(response.status, f"the answer is not JSON: {error}") from None
 
 
 def _message(text: str) -> str:

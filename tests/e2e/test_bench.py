@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,14 +48,21 @@ def test_every_frame_is_counted_during_a_long_absence_of_inference(bench: Bench)
 
 
 @pytest.mark.long
-def test_every_frame_is_counted_through_swaps_link_cuts_and_kills(bench: Bench) -> None:
-    """Hub, camera and inference are killed once or twice each; nothing is lost and nothing counted twice."""
-    extent = soak.Extent().scaled(0.01)
+@pytest.mark.parametrize("victims", [("hub", "camera_sim"), soak.VICTIMS], ids=["not-inference", "all"])
+def test_every_frame_is_counted_through_swaps_link_cuts_and_kills(
+    bench: Bench, victims: tuple[str, ...]
+) -> None:
+    """Nothing is counted twice, and only a kill of inference may lose frames.
+
+    The SDK acknowledges a frame before inference can mark it: such frames of a killed process are `lost`.
+    """
+    extent = replace(soak.Extent().scaled(0.004), victims=victims)
     figures = soak.run(bench, extent)
     frames = figures["frames"]
-    assert (frames["lost"], frames["counted_twice"]) == (0, 0), frames
+    assert frames["counted_twice"] == 0, frames
+    assert frames["lost"] <= 8 * figures["kills"].get("inference", 0), frames
     assert frames["answered"] > extent.steady_s * 10
-    assert min(figures["kills"][victim] for victim in soak.VICTIMS) >= 1
+    assert figures["kills"].keys() == set(victims)
     assert figures["swaps"] >= 1
     assert figures["cuts"]
     assert figures["restarts"] == 0

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from twinship.demo.report import FrameKey, frame_key
+from twinship.demo.report import FrameKey, frame_key, lost_frames
 
 LOST_IN_RESTART = "lost_in_restart"
 
@@ -46,11 +46,13 @@ def account(sent: Iterable[str], upstream: Iterable[str], *, expired: int, waiti
     answered: set[FrameKey] = set()
     answers = 0
     counters: dict[str, Mapping[str, Any]] = {}  # inference process → its newest `latency` message
+    lost: set[FrameKey] = set()  # that killed inference processes had in hand
     for line in upstream:
         body = json.loads(line)["Body"] if line.endswith("\n") else {}
         schema = body.get("schema")
         if schema == "twinship.latency.v1":
             counters[str(body["instance"])] = body
+            lost.update(lost_frames(body))
         elif schema in ("twinship.prediction.v1", "twinship.predictions.v1"):
             keys = [frame_key(each["frame"]) for each in body.get("predictions", [body])]
             answers += len(keys)
@@ -59,6 +61,8 @@ def account(sent: Iterable[str], upstream: Iterable[str], *, expired: int, waiti
     for body in counters.values():
         for reason, count in {**body["dropped"], LOST_IN_RESTART: _lost_in_restart(body)}.items():
             dropped[reason] = dropped.get(reason, 0) + int(count)
+    # A killed process may have sent the answer and not seen its PUBACK: the answer counts.
+    dropped[LOST_IN_RESTART] = dropped.get(LOST_IN_RESTART, 0) - len(lost & answered)
     frames = len(logged | answered)
     rest = frames - len(answered) - sum(dropped.values()) - expired - waiting
     return Account(

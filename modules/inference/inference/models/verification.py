@@ -22,6 +22,26 @@ VARIABLE = "MODEL_TRUSTED_KEYS"
 _CURE = "run `twinship keys show`, put the keys into .env and deploy again"
 
 
+_P = 2**255 - 19
+_Y_OF_ORDER_8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
+#: y of the eight points whose order divides 8: order 1, order 2, order 4 and, twice, order 8.
+_SMALL_Y = frozenset({1, _P - 1, 0, _Y_OF_ORDER_8, _P - _Y_OF_ORDER_8})
+
+
+def is_small_order(public: bytes) -> bool:
+    """Whether an Ed25519 key is a point of small order, in any encoding: forged signatures verify with it.
+
+    >>> is_small_order((1).to_bytes(32, "little"))
+    True
+    """
+    return _y(public) % _P in _SMALL_Y
+
+
+def _y(public: bytes) -> int:
+    """The y coordinate as encoded, without the sign bit of x (RFC 8032, 5.1.2)."""
+    return int.from_bytes(public, "little") & (1 << 255) - 1
+
+
 @dataclass(frozen=True)
 class Keyring:
     """The public keys that may sign a model. `keys` maps a key's id to its 32 raw bytes.
@@ -53,10 +73,12 @@ class Keyring:
         for number, entry in enumerate(filter(None, (part.strip() for part in text.split(","))), start=1):
             public = _public_key(entry)
             if public is None:
-                bad.append(str(number))
+                bad.append(f"entry {number} is not id:key")
+            elif is_small_order(public):
+                bad.append(f"entry {number} is a key of small order, for which anybody can sign")
             else:
                 keys[key_id(public)] = public
-        problem = f"{VARIABLE}: entry {', '.join(bad)} is not id:key: {_CURE}" if bad else ""
+        problem = f"{VARIABLE}: {', '.join(bad)}: {_CURE}" if bad else ""
         return cls(keys, required, "" if keys else "keys-malformed", problem)
 
     def verify(self, ref: ModelRef) -> None:
@@ -94,11 +116,13 @@ def check(ref: ModelRef, data: bytes, keyring: Keyring) -> None:
 
 
 def _public_key(entry: str) -> bytes | None:
-    """The raw key of one `id:base64` entry, or None. The id must be the key's own."""
+    """The raw key of one `id:base64` entry, or None. The id must be the key's own, its form canonical."""
     name, _, text = entry.partition(":")
     try:
         public = base64.b64decode(text, validate=True)
         Ed25519PublicKey.from_public_bytes(public)
     except (binascii.Error, ValueError):
+        return None
+    if _y(public) >= _P and not is_small_order(public):  # RFC 8032, 5.1.3
         return None
     return public if key_id(public) == name else None

@@ -7,7 +7,8 @@ and its send log leaves a stored frame without a line. Messages that arrive twic
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -42,14 +43,14 @@ def account(sent: Iterable[str], upstream: Iterable[str], *, expired: int, waiti
     >>> account([], [], expired=0, waiting=0).lost
     0
     """
-    logged = {frame_key(json.loads(line)) for line in sent if line.endswith("\n")}
+    logged = {frame_key(each) for each in _whole(sent)}
     answered: set[FrameKey] = set()
     answers = 0
     counters: dict[str, Mapping[str, Any]] = {}  # inference process → its newest `latency` message
     lost: set[FrameKey] = set()  # that killed inference processes had in hand
-    for line in upstream:
-        body = json.loads(line)["Body"] if line.endswith("\n") else {}
-        schema = body.get("schema")
+    for message in _whole(upstream):
+        body = message["Body"]
+        schema = body.get("schema") if isinstance(body, dict) else None
         if schema == "twinship.latency.v1":
             counters[str(body["instance"])] = body
             lost.update(lost_frames(body))
@@ -77,6 +78,14 @@ def account(sent: Iterable[str], upstream: Iterable[str], *, expired: int, waiti
         repeats=answers - len(answered) + sum(int(body["repeats"]) for body in counters.values()),
         unlogged=len(answered - logged),
     )
+
+
+def _whole(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The objects in these lines. A line that a kill cut is left out, at the end or before a later line."""
+    for line in lines:
+        with suppress(ValueError):
+            if line.endswith("\n") and isinstance(found := json.loads(line), dict):
+                yield found
 
 
 def _lost_in_restart(body: Mapping[str, Any]) -> int:

@@ -66,6 +66,27 @@ def test_a_frame_in_two_counts_shows() -> None:
     assert summed(sent(0), [answer(0)]).counted_twice == 0
 
 
+def test_an_answered_frame_that_is_named_as_lost_is_answered() -> None:
+    """The killed process sent the answer and did not see its PUBACK; the other named frame has no answer."""
+    lost = [{"camera": "c", "run": "r", "first": 1, "last": 2}]
+    named = upstream(
+        schema="twinship.latency.v1",
+        instance="b",
+        repeats=0,
+        dropped={"lost_in_restart": 2},
+        lost_frames=lost,
+    )
+    found = summed(sent(0, 1, 2), [answer(0), answer(1), named])
+    assert (found.answered, found.lost_in_restart, found.lost, found.counted_twice) == (2, 1, 0, 0)
+    unnamed = [answer(0), answer(1), counters("b", lost_in_restart=2)]
+    assert summed(sent(0, 1, 2), unnamed).counted_twice == 1
+
+
+def test_a_cut_line_spoils_no_other_line() -> None:
+    """A full disk or a kill may cut any line."""
+    assert summed([*sent(0), '{"camera": "c"\n', *sent(1)], ['{"Body\n', answer(0), answer(1)]).answered == 2
+
+
 def test_repeats_are_no_frames() -> None:
     """An answer that arrives again, and a frame that inference receives again, count as repeats only."""
     found = summed(sent(0), [answer(0), answer(0), counters("a", repeats=3)])

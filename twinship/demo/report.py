@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from inference.frames.ledger import STAGES
 
 PERCENTILES = (50, 90, 99)
+MAX_RANGE = 65_536  # frames in one entry of `lost_frames`
 
 FrameKey = tuple[str, str, int]  # camera, run, seq
 
@@ -60,6 +61,7 @@ class Upstream:
     publish_ms: Mapping[FrameKey, float]
     counters: Mapping[str, Mapping[str, Any]]  # inference process → its newest `latency` message
     unreadable_lines: int
+    lost: frozenset[FrameKey] = frozenset()  # that ended inference processes had in hand, by name
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ def read_upstream(lines: Iterable[str]) -> Upstream:
     answers: list[Answer] = []
     publish_ms: dict[FrameKey, float] = {}
     counters: dict[str, Mapping[str, Any]] = {}
+    lost: set[FrameKey] = set()
     batches: dict[FrameKey, list[FrameKey]] = {}
     unreadable = 0
     for line in lines:
@@ -143,6 +146,7 @@ def read_upstream(lines: Iterable[str]) -> Upstream:
                 batches[batch[0].key] = [answer.key for answer in batch]
             elif schema == "twinship.latency.v1":
                 counters[str(body["instance"])] = body
+                lost.update(lost_frames(body))
             if schema.startswith("twinship."):
                 publish_ms |= _published(body)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
@@ -150,7 +154,19 @@ def read_upstream(lines: Iterable[str]) -> Upstream:
     for first, rest in batches.items():  # one publish time holds for the whole batch
         if first in publish_ms:
             publish_ms |= dict.fromkeys(rest, publish_ms[first])
-    return Upstream(tuple(answers), publish_ms, counters, unreadable)
+    return Upstream(tuple(answers), publish_ms, counters, unreadable, frozenset(lost))
+
+
+def lost_frames(body: Mapping[str, Any]) -> Iterator[FrameKey]:
+    """The frames that a `latency` message names as lost in a restart.
+
+    >>> list(lost_frames({"lost_frames": [{"camera": "c", "run": "r", "first": 3, "last": 4}]}))
+    [('c', 'r', 3), ('c', 'r', 4)]
+    """
+    for each in body.get("lost_frames", ()):
+        first, last = int(each["first"]), int(each["last"])
+        for seq in range(first, min(last, first + MAX_RANGE) + 1):
+            yield str(each["camera"]), str(each["run"]), seq
 
 
 def _published(body: Mapping[str, Any]) -> dict[FrameKey, float]:
@@ -194,7 +210,8 @@ def _latency(
         known = dict(answer.stages_ms)
         if key in publish_ms:
             known["publish"] = publish_ms[key]
-            stages["total"].append(sum(known.values()))
+            if "transit" in known:  # without it the camera's clock was not plausible
+                stages["total"].append(sum(known.values()))
         for stage, ms in known.items():
             stages[stage].append(ms)
     return {
@@ -224,6 +241,9 @@ def summarise(dataset: str, sent: Sequence[Sent], upstream: Upstream, *, unreada
     for counters in upstream.counters.values():
         for reason, count in counters["dropped"].items():
             reasons[reason] = reasons.get(reason, 0) + int(count)
+    # A killed process may have sent the answer and not seen its PUBACK: the answer counts.
+    if answered := len(upstream.lost & first.keys()):
+        reasons["lost_in_restart"] = reasons.get("lost_in_restart", 0) - answered
     named_drops = sum(reasons.values())
     reasons["camera"] = _never_stored(sent)
     by_version: dict[str, list[Answer]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from functools import partial
 from typing import NoReturn
 
 from prometheus_client import REGISTRY
@@ -12,6 +13,7 @@ from prometheus_client import REGISTRY
 from edgekit import cpu_affinity, log, metrics
 from edgekit.hub.connection import Hub
 from edgekit.lifecycle import run_module
+from inference.frames import in_hand
 from inference.metrics import FrameCounters, ModelInfo, StageHistograms
 from inference.models.download import FetchSettings, authorities
 from inference.models.reconciler import Reconciler, ReconcilerSettings
@@ -53,7 +55,13 @@ def build(environment: Environment) -> Service:
         )
 
     stages = StageHistograms()
-    service = Service(Hub, create_reconciler, observe=stages.observe, health_file=environment.health_file)
+    service = Service(
+        Hub,
+        create_reconciler,
+        observe=stages.observe,
+        health_file=environment.health_file,
+        open_in_hand=partial(in_hand.open_file, environment.data_folder / "frames.in_hand"),
+    )
     REGISTRY.register(stages)
     REGISTRY.register(FrameCounters(service.path.counters, service.path.waiting))
     REGISTRY.register(ModelInfo(lambda: service.reconciler.current))

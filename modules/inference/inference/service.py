@@ -15,6 +15,7 @@ from edgekit.hub.connection import Hub, MethodAnswer, Twin
 from edgekit.settings import validate
 from inference.benchmark import Benchmark, BenchmarkFailed, BenchmarkRequest
 from inference.frames.frame_path import FramePath
+from inference.frames.in_hand import SIZE, InHand
 from inference.frames.publisher import Observe, Publisher
 from inference.frames.reports import Reports
 from inference.frames.settings import InferenceSection, Settings, TelemetrySection
@@ -43,10 +44,12 @@ class Service:
         *,
         observe: Observe = lambda times, publish_ns: None,
         health_file: Path | None = None,
+        open_in_hand: Callable[[str], InHand] = lambda instance: InHand(bytearray(SIZE), instance),
     ) -> None:
         """`connect` is the class Hub; the reconciler reports through the argument of `create_reconciler`.
 
-        `health_file` is touched twice a second as long as nothing is stuck.
+        `health_file` is touched twice a second as long as nothing is stuck. `open_in_hand` gets the id of
+        this process and opens the marks of its frames.
         """
         self.instance = secrets.token_hex(8)
         self.hub = connect(
@@ -61,7 +64,10 @@ class Service:
         )
         self.reconciler = create_reconciler(self.hub.report)
         self._benchmark = Benchmark()
-        self._publisher: Final = Publisher(self.hub.send, instance=self.instance, observe=observe)
+        in_hand = open_in_hand(self.instance)
+        self._publisher: Final = Publisher(
+            self.hub.send, instance=self.instance, observe=observe, finish=in_hand.finish
+        )
         self._watchdog: Final = Watchdog(
             self.reconciler.mark,
             budget_ms=self.reconciler.latency_budget_ms,
@@ -69,8 +75,8 @@ class Service:
             on_stuck=self._on_stuck,
             health_file=health_file,
         )
-        self.path: Final = FramePath(self.reconciler, self._publisher, self._watchdog)
-        self.reports: Final = Reports(self.hub, self.path, self._publisher, self.instance)
+        self.path: Final = FramePath(self.reconciler, self._publisher, self._watchdog, in_hand)
+        self.reports: Final = Reports(self.hub, self.path, self._publisher, self.instance, in_hand)
         self._worker = threading.Thread(target=self._work, name="frames", daemon=True)
 
     def start(self) -> None:

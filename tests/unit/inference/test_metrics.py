@@ -31,7 +31,8 @@ def test_each_outcome_is_a_label() -> None:
     outcomes = Outcomes()
     for outcome in (Outcome.ANSWERED, Outcome.ANSWERED, Outcome.BAD_FRAME):
         outcomes.add(outcome)
-    registry = exposed(FrameCounters(lambda: {**outcomes.body(), "bad_clock": 2}, lambda: 3))
+    outcomes.add_bad_clocks(2)
+    registry = exposed(FrameCounters(outcomes.body, lambda: 3))
     assert registry.get_sample_value("inference_frames_total", {"outcome": "answered"}) == 2
     assert registry.get_sample_value("inference_frames_total", {"outcome": "bad_frame"}) == 1
     assert registry.get_sample_value("inference_frames_total", {"outcome": "dropped"}) is None

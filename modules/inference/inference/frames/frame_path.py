@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 
 from edgekit.clock import mono_ns
 from edgekit.frame.batch import frames_of
-from edgekit.frame.message import BadFrame, Flow, Frame, Message
+from edgekit.frame.message import BadFrame, Flow, Frame, FrameId, Message
 from edgekit.log import RateLimiter
 from inference.frames.decode_cost import DecodeBudget
+from inference.frames.in_hand import SIZE, InHand, Stream
 from inference.frames.outcomes import Outcome, Outcomes
 from inference.frames.preprocess import decode, prepare
 from inference.frames.publisher import Inferred, Publisher
@@ -42,14 +44,17 @@ class FramePath:
         reconciler: Reconciler | ActiveModel,
         publisher: Publisher,
         watchdog: Watchdog | None = None,
+        in_hand: InHand | None = None,
     ) -> None:
+        """`in_hand` outlives the process; by default it does not."""
         self._reconciler = reconciler
         self._publisher = publisher
         self._watchdog = watchdog or Watchdog()
         self._lock = threading.RLock()  # guards queue, outcomes and closed
         self._changed = threading.Condition(self._lock)  # wakes the worker; slower to enter than its lock
         self._queue = FrameQueue()
-        self._outcomes = Outcomes()
+        self._in_hand = in_hand or InHand(bytearray(SIZE), "")
+        self._outcomes = Outcomes(self._in_hand.counters)
         self._closed = False
         self._log_limiter = RateLimiter()
         self._settings = Settings()
@@ -62,12 +67,12 @@ class FramePath:
             frames = frames_of(message)
         except BadFrame as error:
             with self._lock:
-                self._outcomes.received += 1  # an unreadable batch counts as one frame
+                self._outcomes.receive()  # an unreadable batch counts as one frame
                 self._outcomes.add(Outcome.BAD_FRAME)
             self._log_bad_frame(message.message_id[:64], error)
             return
         with self._lock:
-            self._outcomes.received += len(frames)
+            self._outcomes.receive(len(frames))
             self._admit(frames, arrived)
             self._changed.notify()
 
@@ -76,10 +81,12 @@ class FramePath:
             self._outcomes.add(Outcome.STOPPED, len(frames))
             return
         admission = self._queue.put(frames, arrived)
+        if admission.new:
+            self._in_hand.begin(_stream(admission.new[0].id), [each.id.seq for each in admission.new])
         if admission.repeats:
             self._outcomes.add(Outcome.REPEAT, admission.repeats)
         if admission.dropped:
-            self._outcomes.add(Outcome.OVERLOAD, len(admission.dropped))
+            self._drop(Outcome.OVERLOAD, admission.dropped)
 
     # -- called by the worker thread
 
@@ -103,8 +110,12 @@ class FramePath:
         self._watchdog.resting()
         with self._lock:
             self._queue.finish(arrival.frames)
-            for outcome in outcomes:
-                self._outcomes.add(outcome)
+            self._outcomes.add_bad_clocks(self._publisher.take_bad_clocks())
+            for frame, outcome in zip(arrival.frames, outcomes, strict=True):
+                if outcome is Outcome.ANSWERED:  # in hand until the PUBACK of its prediction
+                    self._outcomes.add(outcome)
+                else:
+                    self._drop(outcome, (frame.id,))
 
     def _answer(self, arrival: Arrival) -> list[Outcome]:
         running = self._reconciler.current
@@ -176,7 +187,7 @@ class FramePath:
         self._settings = settings
         with self._lock:
             dropped = self._queue.set_overload(settings.inference.overload)
-            self._outcomes.add(Outcome.OVERLOAD, len(dropped))
+            self._drop(Outcome.OVERLOAD, dropped)
 
     def close(self) -> None:
         """Accept no more frames; `next` still returns those that wait."""
@@ -190,13 +201,22 @@ class FramePath:
             left = len(self._queue)
             while (arrival := self._queue.take()) is not None:
                 self._queue.finish(arrival.frames)
-                self._outcomes.add(Outcome.STOPPED, len(arrival.frames))
+                self._drop(Outcome.STOPPED, [frame.id for frame in arrival.frames])
             return left
 
-    def counters(self) -> dict[str, Any]:
-        """Return the counters as `Outcomes.body`, and how many of the frames had a bad clock."""
+    def count_lost(self) -> list[tuple[Stream, list[int]]]:
+        """Count and return the frames that ended processes had in hand and that were not delivered again."""
+        lost = self._in_hand.lost()
+        frames = sum(len(seqs) for _, seqs in lost)
         with self._lock:
-            return {**self._outcomes.body(), "bad_clock": self._publisher.bad_clocks}
+            self._outcomes.receive(frames)
+            self._outcomes.add(Outcome.LOST_IN_RESTART, frames)
+        return lost
+
+    def counters(self) -> dict[str, Any]:
+        """Return the counters as `Outcomes.body`."""
+        with self._lock:
+            return self._outcomes.body()
 
     def received(self) -> int:
         """Return the number of frames that came so far."""
@@ -229,7 +249,17 @@ class FramePath:
             finished = self._queue.take_flow()
         return [Flow(each.camera, each.run, each.seq) for each in finished]
 
+    def _drop(self, outcome: Outcome, frames: Sequence[FrameId]) -> None:
+        """Count an outcome that ends frames at once."""
+        self._outcomes.add(outcome, len(frames))
+        for each in frames:
+            self._in_hand.finish(_stream(each), (each.seq,))
+
     def _log_bad_frame(self, name: str, error: BadFrame) -> None:
         omitted = self._log_limiter.allow(error.reason, mono_ns())
         if omitted is not None:
             log.warning("bad frame %s: %s (%d similar lines omitted before)", name, error, omitted)
+
+
+def _stream(frame: FrameId) -> Stream:
+    return frame.camera, frame.run

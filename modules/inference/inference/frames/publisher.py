@@ -32,6 +32,7 @@ from inference.models.installer import Running
 
 Send = Callable[[str, Message, Callable[[int], None]], bool]
 Observe = Callable[[StageTimes, int | None], None]
+Finish = Callable[[tuple[str, str], Sequence[int]], None]
 
 
 @dataclass(slots=True)
@@ -50,15 +51,24 @@ class Publisher:
     """Sends predictions, and keeps the ledger of stage times."""
 
     def __init__(
-        self, send: Send, *, instance: str, observe: Observe = lambda times, publish_ns: None
+        self,
+        send: Send,
+        *,
+        instance: str,
+        observe: Observe = lambda times, publish_ns: None,
+        finish: Finish = lambda stream, seqs: None,
     ) -> None:
-        """`send` is Hub.send; `observe` gets the stage times of each finished frame (metrics)."""
+        """`send` is Hub.send; `observe` gets the stage times of each finished frame (metrics).
+
+        `finish` gets the frames whose predictions the hub has stored (PUBACK).
+        """
         self._send: Final = send
+        self._finish: Final = finish
         self._instance: Final = instance
         self._observe: Final = observe
         self._boot: Final = boot_id()
         self._change_filter = ChangeFilter()  # used by the worker thread only
-        self.bad_clocks = 0  # predicted frames whose timestamps are not plausible
+        self._bad_clocks = 0  # as `take_bad_clocks` returns
         self._lock = threading.Lock()  # guards the fields below
         self._all_stored = threading.Condition(self._lock)
         self._ledger = Ledger(mono_ns())
@@ -68,13 +78,18 @@ class Publisher:
     def publish(self, inferred: Sequence[Inferred], arrived: int, settings: Settings) -> list[Outcome]:
         """Answer the frames of one message (at least one); return the outcome of each."""
         predictions = self._predictions(inferred, arrived, settings)
-        self.bad_clocks += sum([each.stage_times.clock == "bad" for each in predictions])
+        self._bad_clocks += sum([each.stage_times.clock == "bad" for each in predictions])
         wanted = self._change_filter.wanted(settings.telemetry.predictions, predictions)
         if all(wanted):
             return self._send_all(predictions)
         self._suppress([each.stage_times for each, yes in zip(predictions, wanted, strict=True) if not yes])
         sent = iter(self._send_all([each for each, yes in zip(predictions, wanted, strict=True) if yes]))
         return [next(sent) if yes else Outcome.SUPPRESSED for yes in wanted]
+
+    def take_bad_clocks(self) -> int:
+        """Return how many frames since the last call had timestamps that are not plausible."""
+        bad_clocks, self._bad_clocks = self._bad_clocks, 0
+        return bad_clocks
 
     def wait_stored(self, timeout_s: float) -> int:
         """Wait until the hub has stored (PUBACK) every prediction; return how many it has not."""
@@ -150,6 +165,8 @@ class Publisher:
         return outcomes
 
     def _on_stored(self, times: Sequence[StageTimes], puback: int) -> None:
+        first = times[0].frame
+        self._finish((first.camera, first.run), [each.frame.seq for each in times])
         with self._lock:
             self._ledger.add_stored(times, puback)
             self._unstored -= len(times)

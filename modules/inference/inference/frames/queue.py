@@ -49,11 +49,13 @@ class Admission:
     """The result of `put`.
 
     `repeats` counts frames that the queue has received before; they are not queued again. `dropped` names the
-    frames that lost their place: the oldest message, or the new one if overload is "all".
+    frames that lost their place: the oldest message, or the new one if overload is "all". `new` holds the
+    frames that are no repeats.
     """
 
     repeats: int = 0
     dropped: tuple[FrameId, ...] = ()
+    new: tuple[Frame, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(slots=True)
@@ -105,12 +107,13 @@ class FrameQueue:
             return Admission(repeats)
         arrival = Arrival(new, arrived)
         if len(self._turns) >= self._max_messages and self._overload == "all":
-            return Admission(repeats, self._drop(arrival))
+            return Admission(repeats, self._drop(arrival), new)
         entry = (new[0].id.seq, next(self._arrivals), arrival)
         heapq.heappush(self._waiting.setdefault(stream, []), entry)
         self._turns.append(stream)
         self._frames += len(new)
-        return Admission(repeats, self._drop_oldest() if len(self._turns) > self._max_messages else ())
+        dropped = self._drop_oldest() if len(self._turns) > self._max_messages else ()
+        return Admission(repeats, dropped, new)
 
     def take(self) -> Arrival | None:
         """Remove and return the next message; None if the queue is empty."""

@@ -13,6 +13,15 @@ def test_the_body_holds_every_outcome() -> None:
         "answered": 1,
         "suppressed": 2,
         "repeats": 3,
-        "dropped": {"overload": 4, "bad_frame": 5, "no_model": 6, "outbox": 7, "engine": 8, "stopped": 9},
+        "bad_clock": 0,
+        "dropped": {
+            "overload": 4,
+            "bad_frame": 5,
+            "no_model": 6,
+            "outbox": 7,
+            "engine": 8,
+            "stopped": 9,
+            "lost_in_restart": 10,
+        },
     }
-    assert outcomes.finished == sum(range(1, 10))
+    assert outcomes.finished == sum(range(1, 11))

@@ -223,3 +223,26 @@ def test_the_answers_to_a_batch_count_frame_by_frame() -> None:
     assert (found.frames_answered, found.frames_lost, found.repeats) == (4, 0, 0)
     assert found.latency_ms["publish"] == {"p50": 2.0, "p90": 2.0, "p99": 2.0}
     assert found.latency_ms["total"]["p50"] == sum(STAGES_MS.values()) + 2.0
+
+
+def test_a_frame_lost_in_a_restart_is_a_drop_and_one_that_was_answered_is_not() -> None:
+    """The killed process had both in hand; the hub had stored the answer to one of them."""
+    body = json.loads(latency_line("second", lost_in_restart=2))
+    body["Body"]["lost_frames"] = [{"camera": "c", "run": RUN, "first": 1, "last": 2}]
+    sent = [sent_line(seq) for seq in range(4)]
+    found = summary(sent, [answer_line(0), answer_line(1), answer_line(3), json.dumps(body) + "\n"])
+    assert (found.frames_answered, found.frames_lost) == (3, 0)
+    assert found.dropped_by_reason == {"lost_in_restart": 1}
+    # Without the names, the frame would be in two counts.
+    del body["Body"]["lost_frames"]
+    found = summary(sent, [answer_line(0), answer_line(1), answer_line(3), json.dumps(body) + "\n"])
+    assert found.dropped_by_reason == {"lost_in_restart": 2}
+
+
+def test_a_frame_with_a_bad_clock_has_no_total() -> None:
+    """Its stages in inference count."""
+    line = json.loads(answer_line(0))
+    for stage in ("encode", "transit"):
+        del line["Body"]["stages_ms"][stage]
+    found = summary([sent_line(0)], [json.dumps(line) + "\n", latency_line(after=before(0))])
+    assert set(found.latency_ms) == {"queue", "preprocess", "invoke", "postprocess", "publish"}

@@ -18,7 +18,7 @@ a TFLite runtime, because the operator's commands use it. `models.verification` 
 (('cat', 'dog'), '1.0.0', True)
 >>> read(data[:-1])
 Traceback (most recent call last):
-inference.artefact.BadArtefact: trailer: File is not a zip file
+inference.artefact.BadArtefact: trailer: not a zip file, or one with a comment
 """
 
 import hashlib
@@ -47,6 +47,10 @@ _MAX_MEMBER_BYTES = {
     "probes.json": 64 * 1024,
     "probes.bin": 8 * 1024 * 1024,
 }
+_END = struct.Struct("<4s4H2LH")  # the end record of a zip file (APPNOTE 4.3.16)
+_END_SIGNATURE = b"PK\x05\x06"
+_LOCATOR_BYTES, _LOCATOR_SIGNATURE = 20, b"PK\x06\x07"  # of ZIP64, right before the end record
+_MAX_DIRECTORY_BYTES = 16 * 1024
 _MAX_MEMBERS = 16  # read() ignores other names, because a later version may add members
 MAX_LABEL_CHARACTERS = 128
 _TFLITE_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TFLite flatbuffer
@@ -173,6 +177,8 @@ def read(data: bytes) -> Artefact:
         raise BadArtefact("not a TFLite flatbuffer: no TFL3 at byte 4")
     try:
         start, members = _unzip(data)
+    except BadArtefact:
+        raise
     except _UNZIP_ERRORS as error:
         raise BadArtefact(f"trailer: {_one_line(error)}") from error
     manifest = _manifest(members["manifest.json"])
@@ -200,6 +206,7 @@ def _json_bytes(value: object) -> bytes:
 
 def _unzip(data: bytes) -> tuple[int, dict[str, bytes]]:
     """Return the start of the trailer and its known members. Raises BadArtefact and any of _UNZIP_ERRORS."""
+    _check_directory(data)
     with zipfile.ZipFile(io.BytesIO(data)) as trailer:
         infos = trailer.infolist()
         if len(infos) > _MAX_MEMBERS:
@@ -212,6 +219,24 @@ def _unzip(data: bytes) -> tuple[int, dict[str, bytes]]:
             info.filename: _member(trailer, info) for info in infos if info.filename in _MAX_MEMBER_BYTES
         }
         return min(info.header_offset for info in infos), members
+
+
+def _check_directory(data: bytes) -> None:
+    """Refuse a large directory: zipfile reads the whole of it, whatever number of entries it declares.
+
+    zipfile finds the same end record: at the very end, without a comment and without ZIP64.
+    """
+    end = data[-_END.size :]
+    if len(end) < _END.size or end[:4] != _END_SIGNATURE or end[-2:] != b"\0\0":
+        raise BadArtefact("trailer: not a zip file, or one with a comment")
+    locator = len(data) - _END.size - _LOCATOR_BYTES
+    if data[max(0, locator) :][:4] == _LOCATOR_SIGNATURE:
+        raise BadArtefact("trailer: ZIP64 is not allowed")
+    _, _, _, _, members, size, _, _ = _END.unpack(end)
+    if members > _MAX_MEMBERS:
+        raise BadArtefact(f"trailer: {members} members, more than {_MAX_MEMBERS}")
+    if size > _MAX_DIRECTORY_BYTES:
+        raise BadArtefact(f"trailer: a directory of {size} bytes, more than {_MAX_DIRECTORY_BYTES}")
 
 
 def _member(trailer: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:

@@ -3,8 +3,11 @@
 import contextlib
 import io
 import json
+import struct
 import subprocess
 import sys
+import time
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -156,6 +159,62 @@ def test_a_zip_bomb_stays_small() -> None:
     assert len(bomb) < 60_000
     with pytest.raises(BadArtefact, match=r"labels.txt: more than 262144 bytes"):
         read(bomb)
+
+
+def _directory(entries: int, record: Callable[[int, int, int], bytes]) -> bytes:
+    """A flatbuffer with a zip directory of that many empty members; `record` gets count, size and offset."""
+    entry = struct.pack("<4s4B4H3L5H2L", b"PK\x01\x02", *[0] * 10, 0, 1, *[0] * 6) + b"x"
+    body = b"\0\0\0\0TFL3" + bytes(40)
+    return body + entry * entries + record(entries, len(entry) * entries, len(body))
+
+
+def _end(count: int, size: int, offset: int) -> bytes:
+    return struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, count, count, size, offset, 0)
+
+
+def _end64(count: int, size: int, offset: int) -> bytes:
+    """The records of ZIP64, which hold the true numbers."""
+    record = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, size, offset)
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, offset + size, 1)
+    return record + locator + _end(0, 0, 0)
+
+
+MANY = 711_066
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (lambda count, size, offset: _end(count & 0xFFFF, size, offset), "members, more than 16"),
+        (lambda count, size, offset: _end(4, size, offset), "directory of"),
+        (_end64, "ZIP64"),
+        (lambda count, size, offset: _end(4, size, offset)[:-2] + b"\1\0x", "not a zip file"),
+    ],
+    ids=["honest", "false count", "ZIP64", "comment"],
+)
+def test_a_huge_directory_is_refused_before_it_is_read(
+    record: Callable[[int, int, int], bytes], reason: str
+) -> None:
+    """711,066 entries, as many as fit, cost neither memory nor time."""
+    data = _directory(MANY, record)
+    assert MAX_ARTEFACT_BYTES * 0.98 < len(data) <= MAX_ARTEFACT_BYTES
+    tracemalloc.start()
+    try:
+        began = time.process_time()
+        with pytest.raises(BadArtefact, match=reason):
+            read(data)
+        assert time.process_time() - began < 0.1
+        assert tracemalloc.get_traced_memory()[1] < 200_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_directory_of_few_members_is_read() -> None:
+    """The counterpart: the same bytes with allowed numbers reach the check of the names."""
+    with pytest.raises(BadArtefact, match=r"0 members named manifest\.json"):
+        read(_directory(16, _end))
+    with pytest.raises(BadArtefact, match="17 members"):
+        read(_directory(17, _end))
 
 
 def test_other_compressions_are_refused() -> None:

@@ -13,7 +13,7 @@ from inference.engine import Engine, NeedsDelegate
 from inference.model_section import Inline, InvalidSection, ModelRef, ModelSection, parse
 from inference.models.download import Fetcher
 from inference.models.errors import ModelRefused, ModelUnavailable
-from inference.models.prove import Proved, Prover
+from inference.models.prove import Proved, Prover, check_name
 from inference.models.store import ModelStore, StoredModel
 from inference.models.verification import Keyring, check
 
@@ -31,10 +31,10 @@ class Running:
 
 @dataclass(frozen=True)
 class Candidate:
-    """An artefact whose size, signature and digest are verified. It is not loaded yet."""
+    """Bytes whose size, signature and digest are verified. Nothing has parsed them yet."""
 
     ref: ModelRef
-    artefact: Artefact = field(repr=False)
+    data: bytes = field(repr=False)
 
 
 class Installer:
@@ -57,7 +57,7 @@ class Installer:
         self._delegate = delegate
 
     def check(self, section: object) -> Candidate:
-        """Verify size, signature and digest, in this order; then the artefact's own name and version.
+        """Verify size, signature and digest, in this order.
 
         A model at an https address is downloaded after the signature is verified.
         """
@@ -69,17 +69,19 @@ class Installer:
             data = self._fetch(section)
         except InvalidSection as error:
             raise ModelRefused("bad-section", str(error)) from error
-        return self._candidate(section.ref, data)
+        check(section.ref, data, self._keyring)
+        return Candidate(section.ref, data)
 
     def prove(self, candidate: Candidate) -> Proved:
-        """Store it and try it in a child process."""
-        path: Path = self._store.put(candidate.ref.sha256, candidate.artefact.data)
-        return self._prover.run(path)
+        """Store it, then parse and try it in a child process; its own name and version must be the signed."""
+        path: Path = self._store.put(candidate.ref.sha256, candidate.data)
+        return self._prover.run(path, str(candidate.ref))
 
     def load(self, candidate: Candidate) -> Running:
-        """Load and warm it in this process, beside the serving model."""
+        """Parse, load and warm it in this process, beside the serving model. The attempt must be saved."""
+        artefact = _artefact(candidate)
         try:
-            engine = Engine(candidate.artefact, runtime=self._runtime, delegate=self._delegate)
+            engine = Engine(artefact, runtime=self._runtime, delegate=self._delegate)
             engine.warm()
         except MemoryError as error:
             raise ModelUnavailable("no-memory", f"{candidate.ref}: no memory left to load it") from error
@@ -91,14 +93,16 @@ class Installer:
         if self._delegate:
             where = f"on {engine.delegate}" if engine.delegate else f"on the CPU: {engine.why_not}"
             log.info("model %s runs %s", candidate.ref, where)
-        return Running(candidate.ref, engine, candidate.artefact.manifest)
+        return Running(candidate.ref, engine, artefact.manifest)
 
     def restore(self, stored: StoredModel) -> Running:
         """Load it from disk. Its bytes and its signature are verified again, since disks and keys change.
 
         ModelRefused with `wrong-size` or `wrong-digest` means that the file is gone or damaged.
         """
-        return self.load(self._candidate(stored.ref, self._store.get(stored.ref.sha256) or b""))
+        data = self._store.get(stored.ref.sha256) or b""
+        check(stored.ref, data, self._keyring)
+        return self.load(Candidate(stored.ref, data))
 
     def _fetch(self, section: ModelSection) -> bytes:
         if isinstance(section.source, Inline):
@@ -111,13 +115,11 @@ class Installer:
         self._keyring.verify(section.ref)
         return self._fetcher.fetch(section.ref, section.source.uri)
 
-    def _candidate(self, ref: ModelRef, data: bytes) -> Candidate:
-        check(ref, data, self._keyring)
-        try:
-            artefact = read(data)
-        except BadArtefact as error:
-            raise ModelRefused("bad-artefact", f"{ref}: {error.reason}") from error
-        own_name = f"{artefact.manifest.name}:{artefact.manifest.version}"
-        if own_name != str(ref):
-            raise ModelRefused("wrong-name", f"{ref}: the artefact calls itself {own_name}")
-        return Candidate(ref, artefact)
+
+def _artefact(candidate: Candidate) -> Artefact:
+    try:
+        artefact = read(candidate.data)
+    except BadArtefact as error:
+        raise ModelRefused("bad-artefact", f"{candidate.ref}: {error.reason}") from error
+    check_name(artefact.manifest, str(candidate.ref))
+    return artefact

@@ -18,7 +18,7 @@ from time import perf_counter
 
 import numpy as np
 
-from inference.artefact import MAX_ARTEFACT_BYTES, Artefact, BadArtefact, read
+from inference.artefact import MAX_ARTEFACT_BYTES, Artefact, BadArtefact, Manifest, read
 from inference.engine import Engine, EngineError, NeedsDelegate
 from inference.models.child_process import (
     ONE_THREAD,
@@ -62,13 +62,18 @@ class Proved:
     p95_ms: float
 
 
-def prove(data: bytes, runtime: str, delegate: str = "") -> Proved:
-    """In the child. Raises ModelRefused or ModelUnavailable; may crash or never return."""
+def prove(data: bytes, runtime: str, delegate: str = "", name: str = "") -> Proved:
+    """In the child. Raises ModelRefused or ModelUnavailable; may crash or never return.
+
+    `name` is the signed `name:version`; empty: any.
+    """
     runtime = _runtime(runtime)
     try:
         artefact = read(data)
     except BadArtefact as error:
         raise ModelRefused("bad-artefact", error.reason) from error
+    if name:
+        check_name(artefact.manifest, name)
     check_runtime(runtime, artefact.manifest.minimumRuntime)
     began = perf_counter()
     try:
@@ -91,7 +96,7 @@ def prove(data: bytes, runtime: str, delegate: str = "") -> Proved:
 class Prover:
     """Proves one model at a time in a child process.
 
-    `command` runs a proof; FILE, `--runtime R` and `--delegate D` are added to it.
+    `command` runs a proof; FILE, `--runtime R`, `--delegate D` and `--name N` are added to it.
     """
 
     def __init__(
@@ -107,9 +112,9 @@ class Prover:
         self._command = command or module_command("inference.models.prove")
         self._child = child or ChildProcess()
 
-    def run(self, path: Path) -> Proved:
-        """Raises ModelRefused or ModelUnavailable."""
-        argv = [*self._command, str(path), *self._options]
+    def run(self, path: Path, name: str = "") -> Proved:
+        """Raises ModelRefused or ModelUnavailable. `name`: the artefact's own `name:version`; empty: any."""
+        argv = [*self._command, str(path), *self._options, *(["--name", name] if name else [])]
         try:
             return _judge(self._yielding(argv))
         except OSError as error:
@@ -138,20 +143,25 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument("--runtime", default="auto")
     parser.add_argument("--delegate", default="", metavar="LIBRARY")
+    parser.add_argument("--name", default="", metavar="NAME:VERSION")
     options = parser.parse_args(argv)
     confine(MAX_MEMORY_BYTES, _CPU_S)
     return print_result(
-        outcome(lambda: {"proved": asdict(_prove_file(options.file, options.runtime, options.delegate))})
+        outcome(
+            lambda: {
+                "proved": asdict(_prove_file(options.file, options.runtime, options.delegate, options.name))
+            }
+        )
     )
 
 
-def _prove_file(path: Path, runtime: str, delegate: str) -> Proved:
+def _prove_file(path: Path, runtime: str, delegate: str, name: str) -> Proved:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_ARTEFACT_BYTES + 1)
     except OSError as error:
         raise ModelUnavailable("no-proof", f"{path.name}: {error.strerror}") from error
-    return prove(data, runtime, delegate)
+    return prove(data, runtime, delegate, name)
 
 
 def _judge(ended: Ended) -> Proved:
@@ -173,6 +183,13 @@ def _runtime(runtime: str) -> str:
         return chosen(runtime)
     except EngineError as error:
         raise ModelUnavailable("no-runtime", one_line(error)) from error
+
+
+def check_name(manifest: Manifest, name: str) -> None:
+    """Raise ModelRefused unless the artefact's own name and version are these, `name:version`."""
+    own_name = f"{manifest.name}:{manifest.version}"
+    if own_name != name:
+        raise ModelRefused("wrong-name", f"{name}: the artefact calls itself {own_name}")
 
 
 def check_runtime(runtime: str, minimum: Mapping[str, str]) -> None:

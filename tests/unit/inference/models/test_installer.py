@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from inference.artefact import Artefact, read
 from inference.model_section import section_for
 from inference.models.child_process import ChildProcess
 from inference.models.download import Fetcher, FetchSettings
@@ -92,9 +93,6 @@ def garbled() -> dict[str, Any]:
         (lambda: THEIRS.section(), "unknown-key"),
         (lambda: {**OURS.section(), "version": "1.0.1"}, "bad-signature"),
         (flipped, "wrong-digest"),
-        (lambda: OURS.section_of(b"no artefact"), "bad-artefact"),
-        (lambda: OURS.section_of(tiny_artefact()[:-30]), "bad-artefact"),
-        (renamed, "wrong-name"),
     ],
 )
 def test_a_check_refuses_its_own_fault(installer: Installer, fault: Callable[[], object], code: str) -> None:
@@ -107,6 +105,9 @@ def test_a_check_refuses_its_own_fault(installer: Installer, fault: Callable[[],
 @pytest.mark.parametrize(
     ("fault", "code"),
     [
+        (lambda: OURS.section_of(b"no artefact"), "bad-artefact"),
+        (lambda: OURS.section_of(tiny_artefact()[:-30]), "bad-artefact"),
+        (renamed, "wrong-name"),
         (lambda: OURS.section(expected=LABELS[::-1]), "wrong-answers"),
         (lambda: OURS.section(labels=(*LABELS, "north")), "does-not-load"),
         (lambda: OURS.section(minimum_runtime={"litert": "99"}), "runtime-too-old"),
@@ -120,6 +121,37 @@ def test_a_proof_refuses_its_own_fault(
     candidate = installer.check(fault())
     with pytest.raises(ModelRefused) as raised:
         installer.prove(candidate)
+    assert raised.value.code == code
+
+
+def test_nothing_parses_an_artefact_before_its_attempt_is_saved(
+    installer: Installer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash of the parser in this process would be remembered nowhere. The child parses it first."""
+    parsed: list[bytes] = []
+
+    def watched(data: bytes) -> Artefact:
+        parsed.append(data)
+        return read(data)
+
+    monkeypatch.setattr("inference.models.installer.read", watched)
+    candidate = installer.check(OURS.section())
+    installer.prove(candidate)
+    assert not parsed
+    installer.load(candidate)  # `step` saves the attempt before this
+    assert parsed == [candidate.data]
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"), [(lambda: OURS.section_of(b"no artefact"), "bad-artefact"), (renamed, "wrong-name")]
+)
+def test_a_load_repeats_the_checks_of_the_proof(
+    installer: Installer, fault: Callable[[], object], code: str
+) -> None:
+    """A stored file is loaded without a proof."""
+    candidate = installer.check(fault())
+    with pytest.raises(ModelRefused) as raised:
+        installer.load(candidate)
     assert raised.value.code == code
 
 

@@ -32,7 +32,15 @@ ARROWS: Mapping[str, set[str]] = {
         "twinship.simulator.lint",
     },
     "twinship.project": set(),
-    "twinship.demo": {"twinship.fleet", "twinship.simulator", "twinship_training", "inference", "edgekit"},
+    "twinship.printable": set(),
+    "twinship.demo": {
+        "twinship.fleet",
+        "twinship.printable",
+        "twinship.simulator",
+        "twinship_training",
+        "inference",
+        "edgekit",
+    },
     "twinship.bench": {
         "twinship.project",
         "twinship.demo",
@@ -44,6 +52,7 @@ ARROWS: Mapping[str, set[str]] = {
         "camera_sim",
     },
     "twinship.cli": {
+        "twinship.printable",
         "twinship.project",
         "twinship.bench",
         "twinship.demo",

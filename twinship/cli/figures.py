@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from twinship.cli.options import BUILD, Dataset, Json, app
-from twinship.cli.show import draw, plain, progress, say, say_json
+from twinship.cli import checks
+from twinship.cli.options import BUILD, PATH, Dataset, Json, app
+from twinship.cli.show import draw, plain, progress, say, say_json, warn
 
 DEVICES = Path("devices")
 
@@ -23,8 +23,13 @@ def bench_command(
         ),
     ] = None,
     dataset: Dataset = "auto",
-    folder: Annotated[Path, typer.Option(help="Folder of the report.")] = BUILD / "bench",
-    models: Annotated[Path, typer.Option(help="Folder of the two trained models.")] = BUILD / "demo-models",
+    folder: Annotated[
+        Path, typer.Option(parser=checks.folder_to_write, metavar=PATH, help="Folder of the report.")
+    ] = BUILD / "bench",
+    models: Annotated[
+        Path,
+        typer.Option(parser=checks.folder_to_write, metavar=PATH, help="Folder of the two trained models."),
+    ] = BUILD / "demo-models",
     as_json: Json = False,
 ) -> None:
     """Measure the real path, or compare two reports."""
@@ -63,7 +68,7 @@ def _bench_compare(names: list[str], folder: Path, as_json: bool) -> None:
     before, after = (find(name, folder) for name in names)
     rows = compare(before, after)
     for caveat in caveats(before, after):
-        print(f"twinship: {caveat}", file=sys.stderr)
+        warn(f"twinship: {caveat}")
     if as_json:
         say_json([{**plain(row), "ratio": row.ratio} for row in rows])
         return
@@ -79,19 +84,34 @@ def _number(value: float | None) -> str:
 
 @app.command("advise")
 def advise_command(
-    fps: Annotated[float, typer.Option(help="Frames per second.")],
-    max_latency_ms: Annotated[float, typer.Option(help="Longest time from a frame to its answer.")],
+    fps: Annotated[float, typer.Option(callback=checks.finite, help="Frames per second.")],
+    max_latency_ms: Annotated[
+        float, typer.Option(callback=checks.finite, help="Longest time from a frame to its answer.")
+    ],
     bandwidth: Annotated[str, typer.Option(help="Bandwidth of the link to the cloud: 2Mbit, 250kB.")],
-    rtt_ms: Annotated[float, typer.Option(help="Round trip to the cloud; 0 favours the cloud.")] = 0.0,
+    rtt_ms: Annotated[
+        float, typer.Option(callback=checks.finite, help="Round trip to the cloud; 0 favours the cloud.")
+    ] = 0.0,
     frame_bytes: Annotated[
         int | None, typer.Option(help="Size of a frame on the wire [a PNG of 28x28].")
     ] = None,
-    hop_ms: Annotated[float | None, typer.Option(help="One hop through edgeHub [10].")] = None,
-    accuracy: Annotated[float, typer.Option(help="Lowest accepted accuracy, a share of 1.")] = 0.0,
+    hop_ms: Annotated[
+        float | None, typer.Option(callback=checks.finite, help="One hop through edgeHub [10].")
+    ] = None,
+    accuracy: Annotated[
+        float, typer.Option(callback=checks.finite, help="Lowest accepted accuracy, a share of 1.")
+    ] = 0.0,
     cost: Annotated[bool, typer.Option("--cost", help="Show units of each IoT Hub tier; no prices.")] = False,
-    build: Annotated[Path, typer.Option(help="Folder with trained models.")] = BUILD,
+    build: Annotated[
+        Path, typer.Option(parser=checks.folder_to_read, metavar=PATH, help="Folder with trained models.")
+    ] = BUILD,
     devices: Annotated[
-        Path, typer.Option(help="Folder with results of `twinship benchmark --out`, besides Twinship's.")
+        Path,
+        typer.Option(
+            parser=checks.folder_to_read,
+            metavar=PATH,
+            help="Folder with results of `twinship benchmark --out`, besides Twinship's.",
+        ),
     ] = DEVICES,
     as_json: Json = False,
 ) -> None:
@@ -110,7 +130,8 @@ def advise_command(
         for line in advice.verdict(requirements, found):
             say(line)
         for title, columns, rows in advice.tables(found, cost=cost):
-            say(f"\n{title}")
+            say("")
+            say(title)
             draw(columns, rows)
     if found.place == "neither":
         raise typer.Exit(1)

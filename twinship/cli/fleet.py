@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from twinship.cli import checks
 from twinship.cli.options import (
     BUILD,
     DOT_ENV,
+    PATH,
     Condition,
     Device,
     EnvFile,
@@ -25,8 +26,9 @@ from twinship.cli.options import (
     choice_of,
     device_of,
     hub_of,
+    refuse_condition_alone,
 )
-from twinship.cli.show import draw, plain, say, say_json
+from twinship.cli.show import draw, plain, say, say_json, warn
 from twinship.project import chosen_manifest
 
 if TYPE_CHECKING:
@@ -48,7 +50,13 @@ def keys_new() -> None:
 @keys_app.command("show")
 def keys_show(
     env_file: Annotated[
-        Path | None, typer.Option("--env-file", help="Also write MODEL_TRUSTED_KEYS into this file.")
+        Path | None,
+        typer.Option(
+            "--env-file",
+            parser=checks.file_to_write,
+            metavar=PATH,
+            help="Also write MODEL_TRUSTED_KEYS into this file.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -88,13 +96,14 @@ def deploy_command(
     ] = False,
     deployment: Fleet = None,
     target_condition: Condition = "",
-    priority: Annotated[int, typer.Option(help="Priority of the automatic deployment.")] = 0,
+    priority: Annotated[int, typer.Option(min=0, help="Priority of the automatic deployment.")] = 0,
     env_file: EnvFile = DOT_ENV,
     as_json: Json = False,
 ) -> None:
     """Set a device's modules, routes and twins from the manifest."""
     from twinship.fleet import connection, deploy, rollout
 
+    refuse_condition_alone(deployment, target_condition)
     manifest = chosen_manifest(template)
     # --env-file may name only a hub (the simulator's service.env): the manifest's variables are in .env.
     variables = connection.read_env_file(DOT_ENV) | connection.settings(os.environ, env_file)
@@ -125,21 +134,38 @@ def _print_roll_out(done: RollOut, as_json: bool) -> None:
 
 @app.command("publish")
 def publish_command(
-    model: Annotated[Path, typer.Argument(help="An artefact, the model.tflite of twinship train.")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            parser=checks.file_to_read(checks.MAX_MODEL_BYTES),
+            help="An artefact, the model.tflite of twinship train.",
+        ),
+    ],
     device: Device = None,
     module: Module = "inference",
     key: Key = None,
-    url: Annotated[str | None, typer.Option(help="The https address where you host the artefact.")] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(callback=checks.filled, help="The https address where you host the artefact."),
+    ] = None,
     store: Annotated[str | None, typer.Option(help="Upload the artefact: blob or simulator.")] = None,
-    container: Annotated[str, typer.Option(help="Container of the blob store.")] = "models",
-    valid_days: Annotated[float, typer.Option(help="Days for which the blob's address is valid.")] = 30.0,
+    container: Annotated[
+        str, typer.Option(callback=checks.container_name, help="Container of the blob store.")
+    ] = "models",
+    valid_days: Annotated[
+        float,
+        typer.Option(callback=checks.finite, min=0.001, help="Days for which the blob's address is valid."),
+    ] = 30.0,
     deployment: Fleet = None,
     target_condition: Condition = "",
     priority: Annotated[
-        int, typer.Option(help="Priority of the automatic deployment; higher than the manifest's.")
+        int, typer.Option(min=0, help="Priority of the automatic deployment; higher than the manifest's.")
     ] = 10,
     wait: Annotated[
-        float, typer.Option(help="Seconds to wait for the device's verdict; 0: do not wait.")
+        float,
+        typer.Option(
+            callback=checks.finite, min=0, help="Seconds to wait for the device's verdict; 0: do not wait."
+        ),
     ] = 120.0,
     print_patch: Annotated[
         bool, typer.Option("--print", help="Print the twin patch for az or the portal, and stop.")
@@ -151,6 +177,7 @@ def publish_command(
     from twinship.fleet import connection, keys, publish, rollout
     from twinship.fleet.blob_store import BlobOptions
 
+    refuse_condition_alone(deployment, target_condition)
     variables = connection.settings(os.environ, env_file)
     kind = choice_of(publish.StoreKind, "--store", store)
     chosen = publish.choose_store(url, kind, variables, BlobOptions(container, valid_days))
@@ -175,14 +202,13 @@ def publish_command(
         store=chosen,
         wait_s=wait,
         until_active=False,
-        progress=lambda line: print(line, file=sys.stderr, flush=True),
+        progress=warn,
     )
     if as_json:
         say_json(result.to_json())
     if wait and not result.ok:
-        raise SystemExit(
-            f"twinship: {result.ref} is not in use: {result.verdict.state} after {result.waited_s:.0f} s"
-        )
+        warn(f"twinship: {result.ref} is not in use: {result.verdict.state} after {result.waited_s:.0f} s")
+        raise typer.Exit(1)
 
 
 @app.command("status")
@@ -201,7 +227,7 @@ def status_command(
     found = status.changes(
         lambda: status.status(hub, name),
         pause=lambda: time.sleep(2),
-        on_unavailable=lambda error: print(f"twinship: {error}", file=sys.stderr, flush=True),
+        on_unavailable=lambda error: warn(f"twinship: {error}"),
     )
     for one in found:
         if as_json:
@@ -234,9 +260,19 @@ def rollback_command(
 def benchmark_command(
     device: Device = None,
     module: Module = "inference",
-    queries: Annotated[int, typer.Option(help="Number of invokes, one after the other.")] = 1024,
-    seconds: Annotated[float, typer.Option(help="Stop after this time, even with fewer invokes.")] = 10.0,
-    out: Annotated[Path | None, typer.Option(help="Write the figures to this file, as JSON.")] = None,
+    queries: Annotated[int, typer.Option(min=1, help="Number of invokes, one after the other.")] = 1024,
+    seconds: Annotated[
+        float,
+        typer.Option(
+            callback=checks.finite, min=0.001, help="Stop after this time, even with fewer invokes."
+        ),
+    ] = 10.0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            parser=checks.file_to_write, metavar=PATH, help="Write the figures to this file, as JSON."
+        ),
+    ] = None,
     env_file: EnvFile = DOT_ENV,
     as_json: Json = False,
 ) -> None:
@@ -254,26 +290,24 @@ def benchmark_command(
             timeout_s=seconds + methods.START_S,
         )
     found = methods.accepted(answer, module, "benchmark")
-    if out is not None:
+    figures = None if as_json else methods.benchmark_figures(found, module)
+    if figures is None:
+        say_json(found)
+    else:
+        for line in figures.head:
+            say(line)
+        draw(methods.BENCHMARK_COLUMNS, [figures.row])
+    if out is not None:  # last: the figures are on the screen, even if the disk is full
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(found, indent=2) + "\n")
-    if as_json:
-        say_json(found)
-        return
-    model, machine, invoke = found["model"], found["device"], found["invoke_ms"]
-    say(f"{model['name']}:{model['version']} on {found['runtime']} {found['runtime_version']}")
-    say(f"{machine['processor']}, {machine['machine']}, {machine['cores']} cores, {machine['memory_mb']} MB")
-    draw(
-        ("queries", "a second", "p50 ms", "p90 ms", "p99 ms"),
-        [(str(found["queries"]), f"{found['per_s']:,.0f}", *(f"{ms:.3f}" for ms in invoke.values()))],
-    )
 
 
 @app.command("monitor")
 def monitor_command(
-    upstream: Annotated[Path, typer.Option(help="The simulator's upstream.jsonl.")] = BUILD
-    / "simulator"
-    / "upstream.jsonl",
+    upstream: Annotated[
+        Path,
+        typer.Option(parser=checks.file_to_follow, metavar=PATH, help="The simulator's upstream.jsonl."),
+    ] = BUILD / "simulator" / "upstream.jsonl",
     from_start: Annotated[
         bool, typer.Option("--from-start", help="Also print the messages that are already there.")
     ] = False,
@@ -287,13 +321,18 @@ def monitor_command(
     follower = Follower(upstream, stop=Event(), from_start=from_start)
     try:
         for message in follower:
+            try:
+                shown = plain(message) if as_json else _line(message)
+            except RecursionError:  # a body that nests too deep ends no monitoring
+                follower.skipped += 1
+                continue
             if as_json:
-                say_json(plain(message), indent=None)
+                say_json(shown, indent=None)
             else:
-                say(_line(message))
+                say(shown)
     finally:
         if follower.skipped:
-            print(f"twinship: {follower.skipped} lines could not be read", file=sys.stderr)
+            warn(f"twinship: {follower.skipped} lines could not be read")
 
 
 def _line(message: UpstreamMessage) -> str:

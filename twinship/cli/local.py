@@ -5,23 +5,24 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from twinship.cli import checks
 from twinship.cli.options import (
     BUILD,
     DOT_ENV,
     EXIT_INTERRUPTED,
+    PATH,
     Dataset,
     EnvFile,
     Json,
     Template,
     app,
 )
-from twinship.cli.show import draw, progress, say, say_json
+from twinship.cli.show import draw, progress, say, say_json, warn
 from twinship.project import chosen_manifest
 
 
@@ -29,11 +30,20 @@ from twinship.project import chosen_manifest
 def simulate_command(
     template: Template = None,
     folder: Annotated[
-        Path, typer.Option(help="Folder for state, logs, certificates and upstream.jsonl.")
+        Path,
+        typer.Option(
+            parser=checks.folder_to_write,
+            metavar=PATH,
+            help="Folder for state, logs, certificates and upstream.jsonl.",
+        ),
     ] = BUILD / "simulator",
     leave_out: Annotated[
         list[str] | None,
-        typer.Option("--except", help="Do not start this module, print its environment; repeatable."),
+        typer.Option(
+            "--except",
+            callback=checks.module_names,
+            help="Do not start this module, print its environment; repeatable.",
+        ),
     ] = None,
     delivery_window: Annotated[
         int, typer.Option(help="Messages sent to a module without a PUBACK.", min=1)
@@ -44,6 +54,7 @@ def simulate_command(
     from twinship.fleet import connection
     from twinship.simulator import Simulator, SimulatorSettings
 
+    _refuse_foreign_files(folder)
     settings = SimulatorSettings(
         chosen_manifest(template),
         folder,
@@ -56,8 +67,16 @@ def simulate_command(
         for name in leave_out or ():
             for variable, value in simulator.module_environment(name).items():
                 say(f"export {variable}={shlex.quote(value)}")
-        print(f"ready: --env-file {simulator.endpoints.service_env}; Ctrl-C stops it", file=sys.stderr)
+        warn(f"ready: --env-file {simulator.endpoints.service_env}; Ctrl-C stops it")
         signal.pause()
+
+
+def _refuse_foreign_files(folder: Path) -> None:
+    """Raise CannotUse unless the folder is new, empty or a simulator's: its files would lie among others."""
+    from twinship.simulator import LOCK_FILE
+
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / LOCK_FILE).exists():
+        raise checks.CannotUse(f"--folder {folder} contains other files; cure: name a new or empty folder")
 
 
 @app.command("fault")
@@ -66,7 +85,10 @@ def fault_command(
         str | None, typer.Argument(help="Name of the fault; without it, list all faults; off: end all.")
     ] = None,
     value: Annotated[str | None, typer.Argument(help="A number, or off.")] = None,
-    folder: Annotated[Path, typer.Option(help="Folder of the running simulator.")] = BUILD / "simulator",
+    folder: Annotated[
+        Path,
+        typer.Option(parser=checks.folder_to_read, metavar=PATH, help="Folder of the running simulator."),
+    ] = BUILD / "simulator",
     as_json: Json = False,
 ) -> None:
     """List the faults of the simulator, or switch one on or off."""
@@ -76,8 +98,10 @@ def fault_command(
         state = show_faults(folder)
     elif name == "off":
         state = end_faults(folder)
+    elif name in KNOBS or name in ACTS:
+        state = set_fault(folder, name, checks.finite(fault_value(value)))
     else:
-        state = set_fault(folder, name, fault_value(value))
+        raise typer.BadParameter(f"there is no fault {name!r}; there are {', '.join([*KNOBS, *ACTS])}")
     if as_json:
         say_json(state)
         return
@@ -89,28 +113,45 @@ def fault_command(
 @app.command("demo")
 def demo_command(
     frames: Annotated[int, typer.Option(help="Number of frames; 0: until Ctrl-C.", min=0)] = 300,
-    fps: Annotated[float, typer.Option(help="Frames per second.")] = 10.0,
-    camera_folder: Annotated[Path | None, typer.Option(help="Folder with your own pictures.")] = None,
+    fps: Annotated[float, typer.Option(callback=checks.finite, help="Frames per second.")] = 10.0,
+    camera_folder: Annotated[
+        Path | None,
+        typer.Option(parser=checks.folder_of_files, metavar=PATH, help="Folder with your own pictures."),
+    ] = None,
     dataset: Dataset = "auto",
     template: Template = None,
-    folder: Annotated[Path, typer.Option(help="Folder for the results; emptied at start.")] = BUILD / "demo",
-    models: Annotated[Path, typer.Option(help="Folder for the two models.")] = BUILD / "demo-models",
+    folder: Annotated[
+        Path,
+        typer.Option(
+            parser=checks.folder_to_write, metavar=PATH, help="Folder for the results; emptied at start."
+        ),
+    ] = BUILD / "demo",
+    models: Annotated[
+        Path, typer.Option(parser=checks.folder_to_write, metavar=PATH, help="Folder for the two models.")
+    ] = BUILD / "demo-models",
     as_json: Json = False,
 ) -> None:
     """Train two models, ship them by twin, account for every frame."""
     from rich.console import Console
 
     from camera_sim.settings import MAX_RATE, MIN_RATE
+    from twinship.demo.folder import refuse_foreign_files
     from twinship.demo.models import ensure
     from twinship.demo.run import DemoSettings, Run
     from twinship.demo.show import Screen
+    from twinship.fleet.deploy import read_manifest
 
     if not MIN_RATE <= fps <= MAX_RATE:
         raise typer.BadParameter(f"--fps {fps:g}: use {MIN_RATE:g} to {MAX_RATE:g} frames per second")
+    manifest = chosen_manifest(template)
+    refuse_foreign_files(folder)
+    if models.resolve().is_relative_to(folder.resolve()):
+        raise typer.BadParameter(f"--models {models} lies in --folder {folder}, which the demo empties")
+    read_manifest(manifest, {})  # a training takes longer than to find that it cannot be deployed
     screen = Screen(Console(stderr=as_json))
     data = ensure(models, dataset, camera_folder, progress())
     screen.step(f"data: {data.dataset}")
-    outcome = Run(DemoSettings(chosen_manifest(template), folder, frames, fps), data, screen).run()
+    outcome = Run(DemoSettings(manifest, folder, frames, fps), data, screen).run()
     if as_json:
         say_json(outcome.summary.to_json())
     screen.summary(outcome.summary, outcome.shortcomings)

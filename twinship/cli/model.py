@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twinship.cli.options import BUILD, Dataset, Json, app
-from twinship.cli.show import draw, plain, progress, say, say_json
+from twinship.cli import checks
+from twinship.cli.options import BUILD, PATH, Dataset, Json, app
+from twinship.cli.show import draw, plain, progress, say, say_json, warn
 
 if TYPE_CHECKING:
     from inference.dataset import Shaping, SourceData
     from inference.frames.prediction import Scored
     from inference.metrics_model import Candidate, Variant
     from twinship_training.train import TrainResult
+
+
+Model = Annotated[
+    Path,
+    typer.Argument(
+        parser=checks.file_to_read(checks.MAX_MODEL_BYTES),
+        help="An artefact: model.tflite from `twinship train`.",
+    ),
+]
 
 
 @app.command("train")
@@ -32,13 +41,21 @@ def train_command(
     seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
     name: Annotated[str | None, typer.Option(help="Name of the model [from the data set].")] = None,
     version: Annotated[str, typer.Option(help="Version of the model.")] = "1.0.0",
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = BUILD / "model",
+    out: Annotated[
+        Path, typer.Option(parser=checks.folder_to_write, metavar=PATH, help="Folder for the results.")
+    ] = BUILD / "model",
     min_accuracy: Annotated[
-        float | None, typer.Option(help="Fail if the accuracy is lower, a share of 1 as 0.98.")
+        float | None,
+        typer.Option(
+            callback=checks.finite, min=0, max=1, help="Fail if the accuracy is lower, a share of 1 as 0.98."
+        ),
     ] = None,
     max_size: Annotated[str | None, typer.Option(help="Fail if the flatbuffer is larger, as 22KB.")] = None,
     max_latency_ms: Annotated[
-        float | None, typer.Option(help="Fail if the median time of one picture on this machine is longer.")
+        float | None,
+        typer.Option(
+            callback=checks.finite, help="Fail if the median time of one picture on this machine is longer."
+        ),
     ] = None,
     optimise: Annotated[str, typer.Option(help="int8, float16, dynamic or float32.")] = "int8",
     variants: Annotated[bool, typer.Option("--variants", help="Measure all optimisations.")] = False,
@@ -90,7 +107,8 @@ def train_command(
             _draw_candidates(error.candidates)
         raise
     except KeyboardInterrupt:
-        print(f"\ntwinship: {interrupted(settings)}", file=sys.stderr)
+        warn("")  # the line of progress ends
+        warn(f"twinship: {interrupted(settings)}")
         raise
     if as_json:
         say_json(result.metrics.model_dump(by_alias=True))
@@ -157,7 +175,7 @@ def _draw_variants(variants: Sequence[Variant]) -> None:
 
 @app.command("verify")
 def verify_command(
-    model: Annotated[Path, typer.Argument(help="An artefact: model.tflite from `twinship train`.")],
+    model: Model,
     dataset: Dataset = "auto",
     as_json: Json = False,
 ) -> None:
@@ -188,8 +206,11 @@ def _pictures(dataset: str, shaping: Shaping) -> SourceData:
 
 @app.command("predict")
 def predict_command(
-    model: Annotated[Path, typer.Argument(help="An artefact: model.tflite from `twinship train`.")],
-    pictures: Annotated[list[Path], typer.Argument(help="PNG, JPEG or BMP files.")],
+    model: Model,
+    pictures: Annotated[
+        list[Path],
+        typer.Argument(parser=checks.file_or_folder, help="PNG, JPEG or BMP files."),
+    ],
     top: Annotated[int, typer.Option(help="Number of labels.", min=1)] = 3,
     runtime: Annotated[str, typer.Option(help="auto, litert or tflite_runtime.")] = "auto",
     as_json: Json = False,
@@ -209,7 +230,7 @@ def predict_command(
             [(str(one.path), *_top_cells(one.top)) for one in predicted],
         )
     for one in unreadable:
-        print(f"twinship: {one.path} cannot be read: {one.reason}", file=sys.stderr)
+        warn(f"twinship: {one.path} cannot be read: {one.reason}")
     if unreadable:
         raise typer.Exit(1)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from twinship.cli import checks
 from twinship.project import MANIFEST
 
 if TYPE_CHECKING:
@@ -26,19 +27,40 @@ app = typer.Typer(
     help="Train an image model, ship it to an IoT Edge device by module twin, measure every millisecond.",
 )
 
+PATH = "<path>"
 EnvFile = Annotated[
-    Path, typer.Option("--env-file", help="File of KEY=VALUE lines: .env or the simulator's service.env.")
+    Path,
+    typer.Option(
+        "--env-file",
+        parser=checks.file_to_read(checks.MAX_TEXT_BYTES, optional=True),
+        metavar=PATH,
+        help="File of KEY=VALUE lines: .env or the simulator's service.env.",
+    ),
 ]
-Device = Annotated[str | None, typer.Option(help="Edge device [EDGE_DEVICE_ID, else twinship].")]
-Module = Annotated[str, typer.Option(help="Name of the module.")]
+Device = Annotated[
+    str | None,
+    typer.Option(callback=checks.device_name, help="Edge device [EDGE_DEVICE_ID, else twinship]."),
+]
+Module = Annotated[str, typer.Option(callback=checks.module_name, help="Name of the module.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Template = Annotated[
     Path | None,
-    typer.Option(help="Deployment manifest.", show_default=f"./{MANIFEST}, else Twinship's own"),
+    typer.Option(
+        parser=checks.file_to_read(checks.MAX_TEXT_BYTES),
+        metavar=PATH,
+        help="Deployment manifest.",
+        show_default=f"./{MANIFEST}, else Twinship's own",
+    ),
 ]
-Key = Annotated[str | None, typer.Option("--key", help="Id of the signing key, if there are several.")]
+Key = Annotated[
+    str | None,
+    typer.Option("--key", callback=checks.filled, help="Id of the signing key, if there are several."),
+]
 Fleet = Annotated[
-    str | None, typer.Option("--deployment", help="Id of an automatic deployment, for many devices.")
+    str | None,
+    typer.Option(
+        "--deployment", callback=checks.filled, help="Id of an automatic deployment, for many devices."
+    ),
 ]
 Condition = Annotated[
     str, typer.Option("--target-condition", help="The devices, as \"tags.site='lab'\"; '*': all.")
@@ -46,7 +68,8 @@ Condition = Annotated[
 Dataset = Annotated[
     str,
     typer.Option(
-        help="mnist, fashion_mnist, digits, folder:PATH, npz:FILE; auto: MNIST if available, else digits."
+        callback=checks.filled,
+        help="mnist, fashion_mnist, digits, folder:PATH, npz:FILE; auto: MNIST if available, else digits.",
     ),
 ]
 
@@ -57,6 +80,12 @@ def choice_of(kind: type[Choice], option: str, value: str | None) -> Choice | No
         return None if value is None else kind(value)
     except ValueError:
         raise typer.BadParameter(f"{option} {value}: use {' or '.join(kind)}") from None
+
+
+def refuse_condition_alone(deployment: str | None, condition: str) -> None:
+    """Raise BadParameter for a target condition without --deployment: it would not be applied."""
+    if condition and deployment is None:
+        raise typer.BadParameter("--target-condition needs --deployment, the id of an automatic deployment")
 
 
 def hub_of(env_file: Path) -> Connection:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from twinship import project
+from twinship.cli.checks import folder_to_write
 from twinship.cli.options import app
 from twinship.cli.show import say
 
@@ -15,7 +16,12 @@ from twinship.cli.show import say
 @app.command("init")
 def init(
     folder: Annotated[
-        Path, typer.Argument(help="Made if it does not exist.", show_default="this folder")
+        Path,
+        typer.Argument(
+            parser=folder_to_write,
+            help="Made if it does not exist.",
+            show_default="this folder",
+        ),
     ] = Path(),
 ) -> None:
     """Write the files of a project into a folder."""

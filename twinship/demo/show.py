@@ -13,6 +13,7 @@ from rich.table import Table
 
 from inference.frames.ledger import STAGES
 from twinship.demo.report import Summary
+from twinship.printable import printable
 
 PLAIN_LINE_EVERY = 50  # frames; if the output is not a terminal
 
@@ -41,7 +42,7 @@ class Screen:
 
     def step(self, text: str) -> None:
         """Print one step that has begun or is done."""
-        self.console.print(f"[bold]▸[/bold] {escape(text)}", highlight=False)
+        self.console.print(f"[bold]▸[/bold] {_shown(text)}", highlight=False)
 
     @contextmanager
     def frames(self, expected: int) -> Iterator[None]:
@@ -55,23 +56,28 @@ class Screen:
     def live(self, numbers: Live) -> None:
         """Show the newest numbers."""
         if self._progress is not None:
-            self._progress.update(self._task, completed=numbers.answered, description=escape(str(numbers)))
+            self._progress.update(self._task, completed=numbers.answered, description=_shown(str(numbers)))
         line = numbers.answered // PLAIN_LINE_EVERY
         if not self.console.is_terminal and line != self._last_line:
             self._last_line = line
-            self.console.print(f"  {numbers.answered} answered, {escape(str(numbers))}", highlight=False)
+            self.console.print(f"  {numbers.answered} answered, {_shown(str(numbers))}", highlight=False)
 
     def summary(self, summary: Summary, shortcomings: list[str]) -> None:
         """Print the tables at the end, and the reasons why the run is no success."""
         self.console.print(_counts(summary), _versions(summary), _stages(summary), sep="\n")
         for line in shortcomings:
-            self.console.print(f"[red]✗[/red] {escape(line)}", highlight=False)
+            self.console.print(f"[red]✗[/red] {_shown(line)}", highlight=False)
         if not shortcomings:
             self.console.print("[green]✓[/green] every frame is accounted for", highlight=False)
 
 
+def _shown(text: str) -> str:
+    """Text of a device or of a path: neither markup nor a character that the terminal obeys."""
+    return escape(printable(text))
+
+
 def _counts(summary: Summary) -> Table:
-    table = Table(title=escape(summary.dataset), title_justify="left")
+    table = Table(title=_shown(summary.dataset), title_justify="left")
     values = {
         "sent": summary.frames_sent,
         "answered": summary.frames_answered,
@@ -91,7 +97,11 @@ def _versions(summary: Summary) -> Table:
     for name, version in summary.by_version.items():
         accuracy = "no truth" if version.accuracy is None else f"{version.accuracy:.2%}"
         table.add_row(
-            escape(name), str(version.frames), accuracy, version.sha256[:12], version.weights_sha256[:12]
+            _shown(name),
+            str(version.frames),
+            accuracy,
+            _shown(version.sha256[:12]),
+            _shown(version.weights_sha256[:12]),
         )
     return table
 

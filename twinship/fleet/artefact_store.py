@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from inference.model_section import ModelRef
@@ -29,9 +30,14 @@ def inline(ref: ModelRef, data: bytes) -> None:
     """Store nothing: the twin contains the artefact."""
 
 
-def hosted(url: str) -> ArtefactStore:
+@dataclass(frozen=True)
+class Hosted:
     """Store nothing: the operator hosts the artefact at this address."""
-    return lambda _ref, _data: url
+
+    url: str
+
+    def __call__(self, ref: ModelRef, data: bytes) -> str:
+        return self.url
 
 
 def simulator_folder(variables: Mapping[str, str]) -> ArtefactStore:

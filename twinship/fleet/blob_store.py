@@ -18,6 +18,7 @@ from twinship.fleet.connection import refuse_placeholder
 CONNECTION_VARIABLE = "AZURE_STORAGE_CONNECTION_STRING"
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 20
+MAX_VALID_DAYS = 36_500
 CLOCK_SKEW = timedelta(minutes=15)  # the account's clock may be behind ours
 
 
@@ -41,7 +42,7 @@ def blob_store(variables: Mapping[str, str], options: BlobOptions) -> ArtefactSt
             "show-connection-string --name ACCOUNT"
         )
     refuse_placeholder(CONNECTION_VARIABLE, text)
-    if not options.valid_days > 0:
+    if not 0 < options.valid_days <= MAX_VALID_DAYS:
         raise CannotStore(
             f"an address cannot be valid for {options.valid_days:g} days; cure: --valid-days 30"
         )

@@ -25,6 +25,7 @@ CONNECTION_VARIABLE = "IOTHUB_CONNECTION_STRING"
 CA_VARIABLE = "REQUESTS_CA_BUNDLE"
 DEVICE_VARIABLE = "EDGE_DEVICE_ID"
 DEFAULT_DEVICE = "twinship"
+MAX_ENV_BYTES = 1_048_576
 PARTS = ("HostName", "SharedAccessKeyName", "SharedAccessKey")
 
 _PLACEHOLDER = re.compile(r"<[^<>]*>")  # how .env.example marks what must be filled in
@@ -59,7 +60,13 @@ class Connection:
 def read_env_file(path: Path) -> dict[str, str]:
     """Read KEY=VALUE lines; `#` comments, `export` and quotes are allowed. {} if the file does not exist."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        with path.open("rb") as file:
+            data = file.read(MAX_ENV_BYTES + 1)
+        if len(data) > MAX_ENV_BYTES:
+            raise NotConfigured(
+                f"{path} has more than {MAX_ENV_BYTES:,} bytes; cure: name a file of settings"
+            )
+        lines = data.decode("utf-8-sig").splitlines()
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
@@ -103,7 +110,7 @@ def refuse_placeholder(name: str, value: str) -> None:
 
 def check_identifier(kind: str, name: str) -> None:
     """Raise NotConfigured unless IoT Hub allows this name for a device or a module."""
-    if not _IDENTIFIER.fullmatch(name):
+    if not _IDENTIFIER.fullmatch(name) or name in (".", ".."):  # those would change the path of a request
         raise NotConfigured(
             f"IoT Hub does not allow the name {name!r} for a {kind}; cure: 1 to 128 of A-Za-z0-9-._"
         )

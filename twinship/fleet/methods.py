@@ -70,6 +70,34 @@ def accepted(answer: Answer, module: str, name: str) -> Any:
     raise MethodFailed(f"{module} answers {name} with {answer.status}: {reason or 'no reason given'}")
 
 
+BENCHMARK_COLUMNS = ("queries", "a second", "p50 ms", "p90 ms", "p99 ms")
+
+
+@dataclass(frozen=True)
+class BenchmarkFigures:
+    """The answer to `benchmark` for people: the model and the machine, and one row of figures."""
+
+    head: tuple[str, str]
+    row: tuple[str, ...]  # one cell for each of BENCHMARK_COLUMNS
+
+
+def benchmark_figures(found: Any, module: str) -> BenchmarkFigures:
+    """Read a module's answer, which may contain anything. Raises MethodFailed."""
+    try:
+        model, machine, invoke = found["model"], found["device"], found["invoke_ms"]
+        processor = f"{machine['processor']}, {machine['machine']}"
+        head = (
+            f"{model['name']}:{model['version']} on {found['runtime']} {found['runtime_version']}",
+            f"{processor}, {machine['cores']} cores, {machine['memory_mb']} MB",
+        )
+        p50, p90, p99 = (f"{ms:.3f}" for ms in invoke.values())
+        return BenchmarkFigures(head, (str(found["queries"]), f"{found['per_s']:,.0f}", p50, p90, p99))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise MethodFailed(
+            f"{module} answers benchmark in an unknown form; cure: --json shows the answer"
+        ) from error
+
+
 def _method_error(error: HubRefused | HubUnavailable, target: str, name: str, wait_s: int) -> str | None:
     """The text for the two errors that only methods have (ref 5.1); None for another error."""
     return {

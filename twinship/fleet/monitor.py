@@ -97,7 +97,7 @@ def parse(line: str | bytes) -> UpstreamMessage | Batch:
         body = envelope["Body"]
         schema = str(body.get("schema")) if isinstance(body, dict) else ""
         return _SCHEMAS[schema](source, body) if schema in _SCHEMAS else Other(source, body)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise BadLine(f"not a message: {type(error).__name__}") from error
 
 

@@ -17,7 +17,7 @@ from inference import artefact as artefacts
 from inference import model_section
 from inference.model_section import ModelRef, ModelState
 from twinship.fleet import FleetError
-from twinship.fleet.artefact_store import ArtefactStore, CannotStore, hosted, inline, simulator_folder
+from twinship.fleet.artefact_store import ArtefactStore, CannotStore, Hosted, inline, simulator_folder
 from twinship.fleet.blob_store import BlobOptions, blob_store
 from twinship.fleet.connection import Connection
 from twinship.fleet.keys import SigningKey
@@ -30,6 +30,7 @@ MAX_DESIRED_BYTES = 32_768  # IoT Hub's limit for the desired properties of one 
 WRITE_ATTEMPTS = 5  # an attempt fails if somebody else writes the twin between our read and our write
 POLL_S = 2.0  # edgeHub sends reported properties upstream at most every 5 s
 POLL_LOOPBACK_S = 0.25
+FIRST_REPORT_S = 6.0  # edgeHub sends a module's reports upstream in parts, at most every 5 s
 
 PENDING = "pending"  # the device has not yet reported on the present section
 SUPERSEDED = "superseded"  # somebody published another model in the meantime
@@ -149,7 +150,7 @@ def choose_store(
     if url is not None and kind is not None:
         raise CannotStore("--url and --store exclude each other; cure: leave one out")
     if url is not None:
-        return hosted(url)
+        return Hosted(url)
     if kind is StoreKind.SIMULATOR:
         return simulator_folder(variables)
     if kind is StoreKind.BLOB:
@@ -160,6 +161,11 @@ def choose_store(
 def sign(path: Path, key: SigningKey, store: ArtefactStore = inline) -> SignedArtefact:
     """Read an artefact, sign it and store it. Raises CannotStore, or CannotPublish if the file is no artefact
     or does not fit."""
+    return _stored(path, *_signed(path, key), store)
+
+
+def _signed(path: Path, key: SigningKey) -> tuple[ModelRef, bytes]:
+    """The signed reference and the bytes of an artefact. Raises CannotPublish."""
     data = _read(path)
     try:
         artefact = artefacts.read(data)
@@ -170,7 +176,10 @@ def sign(path: Path, key: SigningKey, store: ArtefactStore = inline) -> SignedAr
     manifest = artefact.manifest
     unsigned = ModelRef(manifest.name, manifest.version, artefact.size, artefact.sha256)
     signature = key.sign(unsigned.signed_bytes())
-    ref = replace(unsigned, signature=signature, key_id=key.key_id)
+    return replace(unsigned, signature=signature, key_id=key.key_id), data
+
+
+def _stored(path: Path, ref: ModelRef, data: bytes, store: ArtefactStore) -> SignedArtefact:
     signed = SignedArtefact(ref, data, store(ref, data))
     _refuse_misfit(path, signed)
     return signed
@@ -241,6 +250,27 @@ def refuse_overweight(twin: ModuleTwin, patch: Mapping[str, Any]) -> None:
         )
 
 
+def refuse_module_without_models(hub: TwinService, device: str, module: str, options: WaitOptions) -> None:
+    """Raise CannotPublish if the module is one that runs no models, as the camera.
+
+    Such a module reports other sections and never `modelStatus`. A module that has just connected may report
+    it last, so the twin is read again for FIRST_REPORT_S. One that has reported nothing yet may run models.
+    """
+    deadline = options.now() + FIRST_REPORT_S
+    while _runs_no_models(hub.module_twin(device, module)):
+        if options.now() >= deadline:
+            raise CannotPublish(
+                f"{device}/{module} runs no models: it reports other sections and no modelStatus; "
+                "cure: name with --module the module that answers frames"
+            )
+        options.sleep(options.poll_s)
+
+
+def _runs_no_models(twin: ModuleTwin) -> bool:
+    reports = {name for name in twin.reported if not name.startswith("$")}
+    return bool(reports) and "modelStatus" not in reports and "model" not in twin.desired
+
+
 def next_attempt(twin: ModuleTwin, sha256: str) -> int:
     """The attempt to write. A device that refused this very section tries it again only if it changes."""
     before = twin.desired.get("model")
@@ -288,9 +318,13 @@ def publish(
     whenever the device's state changes. Raises CannotPublish and CannotStore (no twin was changed),
     NotConfigured, NotFound, HubUnavailable, HubRefused.
     """
-    signed = sign(artefact_path, key, store)
+    ref, data = _signed(artefact_path, key)
+    if store is inline or isinstance(store, Hosted):
+        _stored(artefact_path, ref, data, store)  # stores nothing: whether it fits needs no hub
     options = WaitOptions(wait_s, until_active, POLL_LOOPBACK_S if connection.loopback else POLL_S)
     with ServiceHub(connection) as hub:
+        refuse_module_without_models(hub, device, module, options)
+        signed = _stored(artefact_path, ref, data, store)
         return publish_to(hub, signed, device, module, options, attempt=attempt, progress=progress)
 
 

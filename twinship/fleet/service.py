@@ -181,7 +181,7 @@ class ServiceHub:
 
     def _call(self, target: str, request: Callable[[], T]) -> T:
         kind, _, name = target.partition(" ")
-        for part in name.split("/"):
+        for part in name.split("/", 1) if kind == "module" else [name]:
             check_identifier(kind, part)
         with _one_line_errors(self.connection, target):
             return request()

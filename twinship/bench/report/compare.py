@@ -9,6 +9,7 @@ ranges overlap count as equal. A figure without a range gets one of NOISE around
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from twinship.bench.report import report
 
 NOISE: Final = 0.15
 HISTORY: Final = "commits"
+_COMMIT: Final = re.compile(r"[0-9a-z]+\+?")  # as the files of HISTORY are named: no pattern, no other folder
 #: End of a figure's name → whether more is better. A number whose name has no such end is a setting.
 UNITS: Final[Mapping[str, bool]] = {
     "per_s": True,
@@ -54,7 +56,10 @@ class Compared:
 def find(name: str, folder: Path) -> dict[str, Any]:
     """Read a report: `name` is a file, or a commit that was measured into `folder`. Raises BenchFailed."""
     history = folder / HISTORY
-    if not (paths := [Path(name)] if Path(name).is_file() else sorted(history.glob(f"{name}*.json"))):
+    paths = [Path(name)] if Path(name).is_file() else []
+    if not paths and _COMMIT.fullmatch(name):
+        paths = sorted(history.glob(f"{name}*.json"))
+    if not paths and name.strip() and not name.startswith("-"):
         commit = report.named_commit(name)
         paths = sorted(history.glob(f"{commit}*.json")) if commit else []
     if not paths:
@@ -65,7 +70,7 @@ def find(name: str, folder: Path) -> dict[str, Any]:
         raise BenchFailed(f"{name} can be {' or '.join(path.stem for path in paths)}: name one of them")
     try:
         return report.read(paths[0])
-    except ValueError as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise BenchFailed(f"{paths[0]} is not a report of twinship bench") from error
 
 
@@ -115,8 +120,9 @@ def _range(name: str, table: Mapping[str, Any]) -> tuple[float, float] | None:
     """The range of a figure: p50_ms has p50_range_ms, per_s range_per_s, inflight_1 inflight_1_range."""
     first, _, unit = name.rpartition("_")
     for other in (f"{first}_range_{unit}", f"range_{name}", f"{name}_range"):
-        if isinstance(table.get(other), list) and len(table[other]) == 2:
-            return float(table[other][0]), float(table[other][1])
+        match table.get(other):
+            case [int() | float() as lowest, int() | float() as highest]:
+                return float(lowest), float(highest)
     return None
 
 

@@ -39,6 +39,7 @@ __all__ = [
     "load",
 ]
 
+MAX_BYTES = 1_048_576  # IoT Hub takes far smaller deployments
 TEMPLATE_NAME = "deployment.template.json"
 
 _SOURCE_MODULE = re.compile(r"/messages/modules/([^/\s*\"]+)", re.IGNORECASE)
@@ -116,7 +117,11 @@ def _not_json(reader: Reader, text: str, after: json.JSONDecodeError) -> Manifes
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise ManifestError(f"{path.name}: has more than {MAX_BYTES:,} bytes ({path})")
+        return data.decode("utf-8-sig")
     except OSError as error:
         raise ManifestError(f"{path.name}: cannot be read: {error.strerror} ({path})") from None
     except UnicodeDecodeError as error:

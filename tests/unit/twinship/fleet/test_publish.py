@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference import model_section
+from inference.model_section import ModelRef
 from tests.unit.twinship.fleet.conftest import FakeHub, packed
 from twinship.fleet import publish
+from twinship.fleet.connection import Connection
 from twinship.fleet.keys import SigningKey
 from twinship.fleet.publish import (
     CannotPublish,
@@ -304,3 +306,69 @@ def test_no_signature_and_no_artefact_in_a_repr(key: SigningKey, artefact: Path)
     text = repr(to(hub, signed, options(0))) + repr(signed)
     assert len(text) < 2000
     assert signed.ref.signature not in text
+
+
+CAMERA = {"camera": {"ac": 200, "av": 1, "ad": "", "value": {}}, "cameraStatus": {}}
+
+
+class Connected:
+    """Stands for ServiceHub: a connection to a FakeHub."""
+
+    def __init__(self, hub: FakeHub) -> None:
+        self._hub = hub
+
+    def __call__(self, _connection: Connection) -> "Connected":
+        return self
+
+    def __enter__(self) -> FakeHub:
+        return self._hub
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def test_a_module_without_models_gets_no_section(
+    artefact: Path, key: SigningKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The camera reports sections and never modelStatus: nothing is stored, and its twin stays as it was."""
+    hub, stored = FakeHub(camera_sim={"camera": {"fps": 2}}), []
+    hub.answer("camera_sim", **CAMERA)
+    monkeypatch.setattr(publish, "ServiceHub", Connected(hub))
+    monkeypatch.setattr(publish, "FIRST_REPORT_S", 0.0)
+
+    def store(ref: ModelRef, data: bytes) -> str:
+        stored.append(ref)
+        return "https://files.example/m"
+
+    connection = Connection("127.0.0.1", "owner", "a2V5")
+    with pytest.raises(CannotPublish, match="twinship/camera_sim runs no models"):
+        publish.publish(connection, artefact, key, "twinship", "camera_sim", store=store)
+    assert (stored, hub.patches) == ([], [])
+    hub.answer("camera_sim", modelStatus={"state": "unassigned"})  # counter-proof: now it reports on models
+    publish.publish(connection, artefact, key, "twinship", "camera_sim", store=store, wait_s=0)
+    assert (len(stored), len(hub.patches)) == (1, 1)
+
+
+@pytest.mark.parametrize("reported", [{}, {"modelStatus": {}}, {**CAMERA, "modelStatus": {}}])
+def test_a_module_that_may_run_models_is_accepted(reported: Mapping[str, Any]) -> None:
+    """A module that has reported nothing yet is offline, or has never been started."""
+    hub, how = FakeHub(inference={}), options()
+    hub.answer("inference", **reported)
+    publish.refuse_module_without_models(hub, "twinship", "inference", how)
+    assert how.now() == 0.0
+
+
+def test_a_module_that_reports_its_model_last_is_waited_for() -> None:
+    """A module reports its settings first; edgeHub may send the rest some seconds later."""
+    hub, how = FakeHub(inference={}), options()
+    hub.answer("inference", telemetry={"ac": 200})
+    hub.on_read = [lambda: None, lambda: None, lambda: hub.answer("inference", modelStatus={})]
+    publish.refuse_module_without_models(hub, "twinship", "inference", how)
+    assert how.now() == 2.0
+
+
+def test_a_module_with_a_model_section_is_accepted() -> None:
+    """Whatever it reports: the section is replaced, not added."""
+    hub = FakeHub(camera_sim={"model": {"name": "x"}})
+    hub.answer("camera_sim", **CAMERA)
+    publish.refuse_module_without_models(hub, "twinship", "camera_sim", options())

@@ -97,7 +97,8 @@ def test_all_frames_of_a_run_arrive_and_are_in_the_send_log(camera: Camera, simu
     assert [line["Properties"]["truth"] for line in upstream[:2]] == ["3", "4"]
     assert [line["SystemProperties"]["contentType"] for line in upstream[:2]] == ["image/png", "image/jpeg"]
     assert upstream[7]["SystemProperties"]["messageId"] == f"camera-{status['run']}-7"
-    assert [each["seq"] for each in camera.send_log()] == list(range(30))
+    # in the order of the PUBACKs, which on a busy machine is not that of the frames
+    assert sorted(each["seq"] for each in camera.send_log()) == list(range(30))
     status_code, seconds = camera.stop()
     assert status_code == 0
     assert seconds < 45  # the SDK's threads alone delay the exit by a minute

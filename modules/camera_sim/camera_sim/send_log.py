@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,18 +48,21 @@ class SendLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._writing = threading.Lock()
         self._failing = False
         self._may_be_cut = True  # the last byte is unknown
 
     def append(self, sent: Sequence[Sent], stored: int) -> None:
-        """Write a line for each frame of a message. Only the first of successive errors is logged."""
-        try:
-            self._write(b"".join(line(each, stored) for each in sent))
-            self._failing = False
-        except OSError as error:
-            if not self._failing:
-                logger.error("send log %s: frames are not recorded: %s", self._path, error)
-            self._failing = True
+        """Write a line for each frame, from any thread. Only the first of successive errors is logged."""
+        text = b"".join(line(each, stored) for each in sent)
+        with self._writing:
+            try:
+                self._write(text)
+                self._failing = False
+            except OSError as error:
+                if not self._failing:
+                    logger.error("send log %s: frames are not recorded: %s", self._path, error)
+                self._failing = True
 
     def _write(self, text: bytes) -> None:
         """Append to the file, without a file object, which takes three times as long, for every frame."""

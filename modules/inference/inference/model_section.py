@@ -212,6 +212,10 @@ def _section(ref: ModelRef, source: Mapping[str, Any], attempt: int) -> dict[str
     }
 
 
+def _utf8(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")  # JSON can hold a lone surrogate
+
+
 def twin_bytes(section: object) -> int:
     """The size that IoT Hub counts (ref 4.9): keys and strings in UTF-8, 8 for a number, 4 for a boolean."""
     match section:
@@ -222,9 +226,9 @@ def twin_bytes(section: object) -> int:
         case int() | float():
             return 8
         case str():
-            return len(section.encode())
+            return len(_utf8(section))
         case Mapping():
-            return sum(len(str(key).encode()) + twin_bytes(value) for key, value in section.items())
+            return sum(len(_utf8(str(key))) + twin_bytes(value) for key, value in section.items())
         case list() | tuple():
             return sum(twin_bytes(value) for value in section)
     raise TypeError(f"a twin holds no {type(section).__name__}")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from inference.frames.frame_path import FramePath
 from inference.frames.publisher import Publisher
+from inference.model_section import ModelState
 from inference.models.active_model import ActiveModel
 from inference.models.invoke_mark import Interrupted, InvokeMark
 from inference.watchdog import LOAD_S, OTHER_S, Stopwatch, Watchdog, invoke_limit_s
@@ -63,8 +64,10 @@ def test_an_invoke_that_does_not_return_is_written_to_disk_and_ends_the_process(
 
 def test_invokes_that_return_are_never_too_many(tmp_path: Path) -> None:
     """Each frame has its own time."""
-    mark, watchdog = InvokeMark(tmp_path / "mark"), Watchdog()
+    mark = InvokeMark(tmp_path / "mark")
+    watchdog = Watchdog(mark)
     mark.open()
+    mark.arm()
     for second in range(20):
         watchdog.invoking(running())
         assert seconds(watchdog, 4, 10.0 * second) == ""
@@ -126,8 +129,8 @@ def test_a_mark_of_another_boot_counts_against_no_model(
     mark = InvokeMark(tmp_path / "mark")
     mark.open()
     mark.begin("ab" * 32)
-    assert InvokeMark(tmp_path / "mark").open() == Interrupted()  # no boot id yet
-    mark.forget()
+    assert InvokeMark(tmp_path / "mark").open() == Interrupted()  # no model is on probation
+    mark.arm()
     mark.begin("ab" * 32)
     assert InvokeMark(tmp_path / "mark").open() == Interrupted("ab" * 32)
     monkeypatch.setattr("inference.models.invoke_mark.boot_id", lambda: "another")
@@ -144,8 +147,35 @@ def test_a_damaged_mark_is_no_verdict(tmp_path: Path, content: bytes) -> None:
     mark = InvokeMark(tmp_path / "mark")
     assert mark.open().invoking == ""
     mark.forget()
+    assert InvokeMark(tmp_path / "mark").open() == Interrupted()
+    mark.arm()
     mark.begin("ab" * 32)
-    assert InvokeMark(tmp_path / "mark").open().invoking == "ab" * 32
+    assert InvokeMark(tmp_path / "mark").open() == Interrupted("ab" * 32)
+
+
+def test_a_probation_that_begins_while_an_invoke_hangs_keeps_the_verdict(tmp_path: Path) -> None:
+    """A good model may be promoted before the process ends."""
+    mark = InvokeMark(tmp_path / "mark")
+    mark.open()
+    mark.hung("ab" * 32, 5.0)
+    mark.arm()
+    mark.begin("cd" * 32)
+    assert InvokeMark(tmp_path / "mark").open() == Interrupted("cd" * 32, "ab" * 32, 5.0)
+
+
+def test_the_file_is_open_only_during_a_probation(tmp_path: Path) -> None:
+    """A store into a mapped page of a disk that turned read-only would kill the process."""
+
+    def mapped() -> bool:
+        return str(tmp_path / "data" / "invoke.mark") in Path("/proc/self/maps").read_text()
+
+    with Device(tmp_path / "data") as device:
+        device.section(OURS.section())
+        device.until(ModelState.PROBATION)
+        assert mapped()
+        device.answer(device.settings.probation_frames)
+        device.until(ModelState.ACTIVE)
+        assert not mapped()
 
 
 def test_without_a_file_the_mark_is_kept_in_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

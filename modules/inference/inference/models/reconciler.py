@@ -28,7 +28,7 @@ from inference.models.child_process import ChildProcess
 from inference.models.download import Fetcher, FetchSettings
 from inference.models.errors import ModelRefused, ModelUnavailable, Reason
 from inference.models.installer import Candidate, Installer, Running
-from inference.models.invoke_mark import InvokeMark
+from inference.models.invoke_mark import Interrupted, InvokeMark
 from inference.models.prove import Prover
 from inference.models.states import BUSY
 from inference.models.status import DesiredModel, LoadedModel, State
@@ -108,14 +108,15 @@ class Reconciler:
 
     def start(self) -> None:
         """Returns when the last good model serves, or there is none. Needs no hub."""
-        opened = _Item(events.Opened(self._store.open(), self._store.newer, self.mark.open()))
+        last = self.mark.open()
+        opened = _Item(events.Opened(self._store.open(), self._store.newer, last))
         self._inbox.appendleft(opened)
         self._thread.start()
         try:
             opened.reply.result(_START_S)
         except FutureTimeout:
             log.error("the last good model did not load within %s s; starting without it", _START_S)
-        if self._state.disk is None:  # what the mark said is in the memory now, and saved
+        if last != Interrupted() and self._state.disk is None:  # it is in the memory now, and saved
             self.mark.forget()
 
     def stop(self) -> None:
@@ -237,6 +238,8 @@ class Reconciler:
                 in_use = {each.ref.sha256 for each in (self._state.serving, self._state.previous) if each}
                 self._loaded = {k: running for k, running in self._loaded.items() if k in in_use}
                 self._candidate = None
+            if not self._state.on_probation:
+                self.mark.disarm()
             self._report()
         self._take(_Item(events.Stopping()))
 
@@ -295,6 +298,8 @@ class Reconciler:
             case events.Serve(model, previous, probation):
                 running = self._running(model)
                 watch = self._probation(running) if running and probation else None
+                if watch:
+                    self.mark.arm()
                 self._active.set(running, self._running(previous), watch)
             case events.SetPrevious(previous):
                 self._active.set_previous(self._running(previous))

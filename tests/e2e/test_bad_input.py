@@ -8,11 +8,13 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.e2e.conftest import ROOT, Command, Edge
+from tests.e2e.waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -57,6 +59,24 @@ def test_a_broken_manifest(twinship: Command, change: tuple[str, str], named: tu
     line = refused(twinship, "simulate", "--template", template)
     assert all(word in line for word in named), line
     assert not list(twinship.folder.rglob("hub.sqlite"))
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["deploy", "--template", "/dev/zero"], "/dev/zero is not a regular file"),
+        (["bench", "compare", "/nope", "/nope"], "/nope is not a report"),
+        (["benchmark", "--seconds", "nan"], "--seconds"),
+        (["benchmark", "--out", "."], ". is a folder"),
+        (["demo", "--folder", "/"], "root of the file system"),
+        (["simulate", "--folder", ""], "the path is empty"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_an_option_that_nobody_means(twinship: Command, words: list[str], named: str) -> None:
+    """One line before the work, and nothing is left behind; test_options.py has every option."""
+    assert named in refused(twinship, *words)
+    assert list(twinship.folder.iterdir()) == []
 
 
 def test_a_data_file_of_the_wrong_shape(twinship: Command) -> None:
@@ -110,6 +130,22 @@ def test_publishing_to_a_module_that_does_not_exist(edge: Edge, twinship: Comman
     code, output = twinship.run("status", "--env-file", edge.env_file, "--json")
     assert code == 0, output
     assert "digits" not in output
+
+
+def test_publishing_to_a_module_without_models(edge: Edge, twinship: Command, models: Path) -> None:
+    """A camera that reports its settings gets no model section."""
+    edge.simulator.start_modules()
+    env_file = ("--env-file", edge.env_file)
+
+    def camera() -> Any:
+        modules = json.loads(twinship.run("status", *env_file, "--json")[1])["modules"]
+        return next(module for module in modules if module["name"] == "camera_sim")
+
+    wait_until(lambda: camera()["sections"], "the camera reports its settings")
+    model = str(models / "1.0.0" / "model.tflite")
+    line = refused(twinship, "publish", model, *env_file, "--module", "camera_sim")
+    assert "camera_sim runs no models" in line
+    assert camera()["model"] is None
 
 
 def test_a_port_that_another_process_uses(twinship: Command) -> None:

@@ -25,13 +25,13 @@ class Environment:
     """The variables that the deployment (`env`) or the image sets."""
 
     data_folder: Path
-    health_file: Path | None = None  # touched while the module works; for the image's HEALTHCHECK
     metrics_listen: str | None = None  # address:port; None: no listener
     runtime: str = AUTO
     delegate: str = ""  # shared library of an external delegate, e.g. libedgetpu.so.1
     trusted_keys: str | None = field(default=None, repr=False)  # text for Keyring.from_environment
     signature_required: bool = True
     source_allow: frozenset[str] = frozenset()  # of KINDS: address ranges that downloads may use in addition
+    health_file: Path | None = None  # touched while the module works; for the image's HEALTHCHECK
 
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> Environment:

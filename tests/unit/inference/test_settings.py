@@ -27,11 +27,19 @@ def test_every_variable_of_the_environment() -> None:
             "MODEL_SIGNATURE": "optional",
             "MODEL_SOURCE_ALLOW": "loopback, link-local",
             "DELEGATE": "libedgetpu.so.1",
+            "HEALTH_FILE": "/dev/shm/inference.alive",
         }
     )
     allowed = frozenset({"loopback", "link-local"})
     assert environment == Environment(
-        Path("/data"), "0.0.0.0:9600", "tflite_runtime", "libedgetpu.so.1", "id:key", False, allowed
+        Path("/data"),
+        "0.0.0.0:9600",
+        "tflite_runtime",
+        "libedgetpu.so.1",
+        "id:key",
+        False,
+        allowed,
+        Path("/dev/shm/inference.alive"),
     )
     assert "id:key" not in repr(environment)
 

@@ -6,7 +6,7 @@ PY := .venv/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check
 OURS := --no-index --no-deps --no-build-isolation # our names never come from an index
 PROJECTS := edgekit modules/camera_sim modules/inference training
-INPUTS := requirements.lock VERSION distributions.py pyproject.toml $(PROJECTS:%=%/pyproject.toml)
+INPUTS := VERSION distributions.py pyproject.toml $(PROJECTS:%=%/pyproject.toml)
 PYTEST := $(PY) -m pytest -n 2
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--annotation-style line --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) \
@@ -20,12 +20,15 @@ help: ## this list
 
 setup: .venv/ready ## the virtual environment, from requirements.lock (PYTHON_FOR_VENV=)
 
-.venv/ready: $(INPUTS)
+.venv/locked: requirements.lock
 	@[ "$$(uname -s)/$$(uname -m)" = Linux/x86_64 ] || { echo "twinship: the workbench runs on Linux x86-64 (or WSL2), not on $$(uname -s)/$$(uname -m)" >&2; exit 1; }
 	@"$(PYTHON_FOR_VENV)" -c '$(SUITABLE)' 2>/dev/null || { echo "twinship: needs Python 3.11, 3.12 or 3.13 with venv (Debian, Ubuntu: apt install python3-venv), found '$$("$(or $(PYTHON_FOR_VENV),python3)" --version 2>&1)'; or name one: make PYTHON_FOR_VENV=/path/to/python3.11" >&2; exit 1; }
 	@echo "Setting up .venv with $$("$(PYTHON_FOR_VENV)" --version) (one to two minutes, once) ..."
 	@"$(PYTHON_FOR_VENV)" -m venv --clear .venv
 	@$(PIP) install --require-hashes -r requirements.lock
+	@touch $@
+
+.venv/ready: .venv/locked $(INPUTS)
 	@$(PIP) install $(OURS) $(PROJECTS:%=-e ./%) -e .
 	@touch $@
 

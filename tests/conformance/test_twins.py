@@ -60,7 +60,8 @@ def twins_read(hub: HubUnderTest) -> int:
     url = json.loads((hub.folder / "endpoints.json").read_text())["metrics"][DEVICE]["edgeHub"]
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=60) as answer:
         page = answer.read().decode()
-    return sum(int(n) for n in re.findall(r"^edgehub_gettwin_total{.*} ([0-9]+)$", page, re.MULTILINE))
+    samples = re.findall(r"^edgehub_gettwin_total{.*} ([0-9.e+]+)$", page, re.MULTILINE)
+    return sum(int(float(sample)) for sample in samples)
 
 
 def desire(hub: Server, module: str, patch: object) -> int:

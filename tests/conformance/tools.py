@@ -48,11 +48,11 @@ def run_tool(home: Path, *command: str, cwd: Path, environment: Mapping[str, str
         if not path.exists():
             path.write_text(NO_TELEMETRY)
     bin_folder = installed()
-    kept = {name: os.environ[name] for name in ("LANG", "TZ") if name in os.environ}
+    locale = {name: os.environ[name] for name in ("LANG", "TZ") if name in os.environ}
     ended = subprocess.run(
         [str(bin_folder / command[0]), *command[1:]],
         cwd=cwd,
-        env={**kept, "HOME": str(home), "PATH": f"{bin_folder}:/usr/bin:/bin", **(environment or {})},
+        env={**locale, "HOME": str(home), "PATH": f"{bin_folder}:/usr/bin:/bin", **(environment or {})},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -67,7 +67,7 @@ def test_the_control_socket_is_for_this_user_only(hub: HubUnderTest) -> None:
 
 
 def test_the_command_switches_faults_on_and_off(hub: HubUnderTest) -> None:
-    """`twinship fault NAME [VALUE]`; without a name it lists; a refusal is one line and exit code 1."""
+    """`twinship fault NAME [VALUE]`; without a name it lists; a refusal of the hub is exit code 1."""
 
     def fault(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "twinship", "fault", *arguments, "--folder", str(hub.folder)]
@@ -75,8 +75,9 @@ def test_the_command_switches_faults_on_and_off(hub: HubUnderTest) -> None:
 
     assert json.loads(fault("late-twin", "0.5", "--json").stdout)["faults"] == {"late-twin": 0.5}
     assert "late-twin" in fault().stdout
-    refused = fault("late twin/", "1")
-    assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
+    for name, value, code in (("late twin/", "1", 2), ("duplicate-delivery", "1.5", 1)):
+        refused = fault(name, value)
+        assert (refused.returncode, len(refused.stderr.splitlines())) == (code, 1)
     assert json.loads(fault("late-twin", "off", "--json").stdout)["faults"] == {}
 
 

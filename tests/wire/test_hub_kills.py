@@ -43,7 +43,7 @@ class Load:
         self._number = 0
         self._ended = threading.Event()
         roles = (self._send, self._report, self._receive)
-        # keys are asked for now: later the REST side is down from time to time
+        # read the keys now: later the REST API is down from time to time
         self._keys = {module: hub.key(module) for module in ("sender", "reporter", "receiver")}
         self._threads = [threading.Thread(target=self._work, args=(role,)) for role in roles]
 
@@ -137,8 +137,8 @@ def test_kills_under_load_lose_nothing_that_was_acknowledged(tmp_path: Path, kil
                 versions.append(twin["properties"]["desired"]["$version"])
                 hub.kill()
                 hub.start()
-                kept = hub.service("GET", path)["properties"]["desired"]
-                assert (kept["number"], kept["$version"]) == (number, versions[-1])
+                stored = hub.service("GET", path)["properties"]["desired"]
+                assert (stored["number"], stored["$version"]) == (number, versions[-1])
             done = len(load.acknowledged)
             wait_for(lambda: len(load.acknowledged) > done, "a message after the last kill")
             wait_for(lambda: not missing(load.acknowledged[:], load.received[:]), "the receiver")

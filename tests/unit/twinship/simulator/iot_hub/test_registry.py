@@ -176,7 +176,7 @@ def test_a_stale_twin_etag_is_refused(registry: Registry) -> None:
 
 
 def test_a_deployment_creates_and_removes_modules(registry: Registry) -> None:
-    """The next deployment removes the modules of the last one, and no module that somebody else created."""
+    """The next deployment removes the modules of the last one, and no other module."""
     registry.create(EDGE, EDGE_BODY)
     registry.create(Identity("edge", "mine"))
     registry.apply_configuration("edge", content("camera", "inference", camera={"fps": 10}))

@@ -16,8 +16,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
+from inference.invoke_mark import InvokeMark
 from inference.models.installer import Running
-from inference.models.invoke_mark import InvokeMark
 
 log = logging.getLogger(__name__)
 

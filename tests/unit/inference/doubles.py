@@ -16,8 +16,8 @@ from edgekit.clock import boot_id, mono_ns, wall_ns
 from edgekit.frame.message import RAW, Frame, FrameId, Message
 from edgekit.hub.connection import Hub, MethodAnswer, Twin
 from inference.artefact import InputSpec, Manifest
+from inference.invoke_mark import InvokeMark
 from inference.model_section import ModelRef
-from inference.models.invoke_mark import InvokeMark
 from inference.models.reconciler import Reconciler, Running
 from tests.unit.inference import tiny_model
 

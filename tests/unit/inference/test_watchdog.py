@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from inference.frames.frame_path import FramePath
 from inference.frames.publisher import Publisher
+from inference.invoke_mark import Interrupted, InvokeMark
 from inference.model_section import ModelState
 from inference.models.active_model import ActiveModel
-from inference.models.invoke_mark import Interrupted, InvokeMark
 from inference.watchdog import LOAD_S, OTHER_S, Stopwatch, Watchdog, invoke_limit_s
 from tests.models import ROOT
 from tests.unit.inference import harmful_models
@@ -133,7 +133,7 @@ def test_a_mark_of_another_boot_counts_against_no_model(
     mark.arm()
     mark.begin("ab" * 32)
     assert InvokeMark(tmp_path / "mark").open() == Interrupted("ab" * 32)
-    monkeypatch.setattr("inference.models.invoke_mark.boot_id", lambda: "another")
+    monkeypatch.setattr("inference.invoke_mark.boot_id", lambda: "another")
     assert InvokeMark(tmp_path / "mark").open() == Interrupted()
     mark.hung("ab" * 32, 5.0)
     monkeypatch.undo()

@@ -7,9 +7,9 @@ Load) may take long. It has a number, so that the result of an overtaken task ca
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from inference.invoke_mark import Interrupted
 from inference.model_section import ModelRef
 from inference.models.errors import Reason
-from inference.models.invoke_mark import Interrupted
 from inference.models.status import DesiredModel, LoadedModel
 from inference.models.store import NOTHING_INTERRUPTED, Memory, StoredModel
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from time import monotonic, monotonic_ns, perf_counter
 from typing import Any
 
+from inference.invoke_mark import Interrupted, InvokeMark
 from inference.model_section import ModelRef, digest
 from inference.models import events
 from inference.models.active_model import ActiveModel, Probation, ProbationResult
@@ -28,7 +29,6 @@ from inference.models.child_process import ChildProcess
 from inference.models.download import Fetcher, FetchSettings
 from inference.models.errors import ModelRefused, ModelUnavailable, Reason
 from inference.models.installer import Candidate, Installer, Running
-from inference.models.invoke_mark import Interrupted, InvokeMark
 from inference.models.prove import Prover
 from inference.models.states import BUSY
 from inference.models.status import DesiredModel, LoadedModel, State

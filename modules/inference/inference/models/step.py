@@ -23,10 +23,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import get_args
 
+from inference.invoke_mark import Interrupted
 from inference.model_section import ModelRef, ModelState
 from inference.models import events
 from inference.models.errors import CODES, Reason
-from inference.models.invoke_mark import Interrupted
 from inference.models.states import BUSY, Response, Trigger, transition
 from inference.models.status import MAX_HISTORY, DesiredModel, HistoryEntry, LoadedModel, State
 from inference.models.store import Memory, StoredModel

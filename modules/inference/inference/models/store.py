@@ -23,9 +23,9 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from inference.artefact import MAX_ARTEFACT_BYTES
+from inference.invoke_mark import Interrupted
 from inference.model_section import ModelRef
 from inference.models.errors import ModelUnavailable, Reason
-from inference.models.invoke_mark import Interrupted
 from inference.models.partial_file import PartialFile
 
 T = TypeVar("T")

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inference.invoke_mark import Interrupted
 from inference.model_section import ModelRef, ModelState
 from inference.models import events
 from inference.models.errors import CODES, Reason
-from inference.models.invoke_mark import Interrupted
 from inference.models.states import BUSY
 from inference.models.status import MAX_HISTORY, DesiredModel, LoadedModel, State
 from inference.models.step import Context, step

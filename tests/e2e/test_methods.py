@@ -49,7 +49,7 @@ def check_benchmark(twinship: Command, env_file: str) -> None:
     assert found["model"]["sha256"] == GOOD["sha256"]
     assert found["queries"] == 1024
     code, output = twinship.run("benchmark", "--queries", "0", "--env-file", env_file)
-    assert code == 1
+    assert code == 2
     assert "queries" in output.splitlines()[-1]
 
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.artefact import MAX_PROBES, Probes
+from inference.dataset.pictures import Pictures
 from inference.evaluate import NotVerified, Predictions
 from twinship_training.convert import OPTIMISATIONS
-from twinship_training.data import Pictures
 from twinship_training.networks.architectures import Target
 
 PROBE_CANDIDATES: Final = 10  # for each label

@@ -16,9 +16,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.dataset.pictures import Pictures, input_spec
 from twinship_training import workers
 from twinship_training.checkpoint import Checkpoint, Epoch
-from twinship_training.data import Pictures, input_spec
 from twinship_training.networks.architectures import Architecture, Recipe
 from twinship_training.networks.augment import augmented, epoch_pictures
 from twinship_training.trainer import Trainer

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from inference.artefact import Manifest, Probes, pack
+from inference.dataset.pictures import Pictures, input_spec
 from twinship_training import convert
 from twinship_training.checkpoint import Checkpoint, CheckpointFolder
-from twinship_training.data import Dataset, Pictures, input_spec
+from twinship_training.data.split import Dataset
 from twinship_training.fit import Fitted, Progress
 from twinship_training.settings import TrainSettings
 from twinship_training.workers import Worker

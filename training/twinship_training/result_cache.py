@@ -11,7 +11,7 @@ from typing import Final
 import inference
 from inference.metrics_model import Metrics, read_results
 from inference.runtimes import RUNTIMES
-from twinship_training.data import Dataset
+from twinship_training.data.split import Dataset
 from twinship_training.settings import TrainSettings
 
 TENSORFLOWS: Final = ("tensorflow-cpu", "tensorflow")

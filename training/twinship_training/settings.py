@@ -16,7 +16,7 @@ from inference.artefact import WORD_PATTERN
 from twinship_training import TrainingError
 from twinship_training.choose import Limits
 from twinship_training.convert import OPTIMISATIONS
-from twinship_training.data import MAX_SIDE, MIN_SIDE, Dataset
+from twinship_training.data.split import MAX_SIDE, MIN_SIDE, Dataset
 from twinship_training.networks.architectures import ARCHITECTURES, AUTO, PROFILES, Recipe, Target, target
 
 #: An epoch of the full profile repeats a smaller data set until it has this many pictures.

@@ -21,7 +21,9 @@ from inference.metrics_model import CARD, FRAMES, MODEL, PLOTS, Accuracy, Metric
 from inference.models.prove import Proved
 from twinship_training import choose, convert, workers
 from twinship_training.checkpoint import CheckpointFolder, checkpoint_path
-from twinship_training.data import Dataset, at_most, download_keras, find, spread
+from twinship_training.data import find
+from twinship_training.data.download import download as download_keras
+from twinship_training.data.split import Dataset, at_most, spread
 from twinship_training.evaluate import choose_probes, fewer
 from twinship_training.fit import Progress, fit
 from twinship_training.job import Job

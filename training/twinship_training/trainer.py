@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from twinship_training.data import Shape
+from inference.dataset.pictures import Shape
 from twinship_training.networks.architectures import Architecture, Recipe
 from twinship_training.signals import deferred
 from twinship_training.tf_import import silenced, tensorflow

@@ -12,11 +12,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.dataset.pictures import Pictures
 from inference.evaluate import Predictions, count, evaluate, too_old
 from inference.metrics_model import Accuracy, Candidate, Variant, VariantResult
 from twinship_training import convert
 from twinship_training.choose import check_limits
-from twinship_training.data import Pictures, spread
+from twinship_training.data.split import spread
 from twinship_training.evaluate import changes, check_target, check_tensors
 from twinship_training.fit import Fitted, fit, float_outputs
 from twinship_training.job import Job

@@ -14,7 +14,7 @@ from twinship.cli.options import BUILD, PATH, Dataset, Json, app
 from twinship.cli.show import draw, plain, progress, say, say_json, warn
 
 if TYPE_CHECKING:
-    from inference.dataset import Shaping, SourceData
+    from inference.dataset.pictures import Shaping, SourceData
     from inference.frames.prediction import Scored
     from inference.metrics_model import Candidate, Variant
     from twinship_training.train import TrainResult
@@ -181,7 +181,7 @@ def verify_command(
 ) -> None:
     """Prove an artefact as a device does; measure its accuracy."""
     from inference import evaluate
-    from inference.dataset import exactly
+    from inference.dataset.pictures import exactly
 
     data = _pictures(dataset, exactly(evaluate.read_file(model).manifest.input))
     found = evaluate.verify_file(model, data.origin.labels, data.test)
@@ -195,10 +195,11 @@ def verify_command(
 
 def _pictures(dataset: str, shaping: Shaping) -> SourceData:
     """The data set; digits and downloads only if twinship-training is installed. Raises DataError."""
-    from inference.dataset import find
+    from inference.dataset.choice import find
 
     try:
-        from twinship_training.data import digits, download_keras
+        from twinship_training.data.download import download as download_keras
+        from twinship_training.data.scikit import digits
     except ModuleNotFoundError:
         return find(dataset, os.environ, shaping)
     return find(dataset, os.environ, shaping, download=download_keras, digits=digits)

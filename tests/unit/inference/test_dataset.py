@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from inference.artefact import InputSpec
-from inference.dataset import DataError, exactly, find
+from inference.dataset.choice import find
+from inference.dataset.pictures import DataError, exactly
 
 SHAPING = exactly(InputSpec(height=8, width=8, channels=1))
 

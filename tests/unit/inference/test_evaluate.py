@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inference.dataset import Pictures
+from inference.dataset.pictures import Pictures
 from inference.evaluate import (
     NotEvaluated,
     NotVerified,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from twinship_training.data import Dataset, digits, split_source
+from twinship_training.data.scikit import digits
+from twinship_training.data.split import Dataset, split_source
 from twinship_training.train import TrainResult, TrainSettings, train
 
 Reports = list[tuple[str, float]]

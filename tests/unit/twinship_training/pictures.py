@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from inference.dataset.archives import keras_set
-from twinship_training.data import Dataset, Pictures, split_source
+from inference.dataset.pictures import Pictures
+from twinship_training.data.split import Dataset, split_source
 
 SIDE = 28
 LABELS = tuple("0123456789")

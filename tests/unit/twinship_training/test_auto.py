@@ -14,7 +14,8 @@ from inference.runtimes import versions
 from tests.unit.twinship_training.pictures import colour_folder
 from twinship_training.choose import NoneFits, check_limits
 from twinship_training.convert import OPTIMISATIONS
-from twinship_training.data import Dataset, find
+from twinship_training.data import find
+from twinship_training.data.split import Dataset
 from twinship_training.networks.architectures import ARCHITECTURES
 from twinship_training.train import TrainResult, TrainSettings, train
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from inference.dataset.pictures import Pictures
 from inference.evaluate import NotVerified, Predictions
 from inference.metrics_model import Cost
 from tests.unit.twinship_training.pictures import dataset, pictures
-from twinship_training.data import Dataset, Pictures
+from twinship_training.data.split import Dataset
 from twinship_training.evaluate import changes, check_target, check_tensors, choose_probes
 from twinship_training.networks.architectures import ARCHITECTURES, PROFILES, Target, target
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from inference.dataset.pictures import Pictures, Shape, input_spec
 from inference.frames.preprocess import prepare
 from tests.unit.twinship_training.pictures import LABELS, dataset, pictures
 from twinship_training.checkpoint import Checkpoint, CheckpointFolder
-from twinship_training.data import Pictures, Shape, input_spec
 from twinship_training.fit import Fitted, ProgressReporter, fit, scaled
 from twinship_training.networks.architectures import ARCHITECTURES, Architecture, Recipe
 from twinship_training.networks.augment import augmented, epoch_pictures, transforms

@@ -25,7 +25,7 @@ from inference.runtimes import versions
 from tests.unit.twinship_training.conftest import Reports
 from tests.unit.twinship_training.pictures import dataset
 from twinship_training.checkpoint import CheckpointError
-from twinship_training.data import Dataset
+from twinship_training.data.split import Dataset
 from twinship_training.train import TrainResult, TrainSettings, interrupted, train
 
 Progress = Callable[[str, float], None]

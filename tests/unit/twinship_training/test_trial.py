@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from inference.dataset.pictures import Pictures
 from inference.evaluate import Predictions
 from inference.metrics_model import Cost
 from tests.unit.twinship_training.pictures import dataset
 from twinship_training import convert, trial
 from twinship_training.checkpoint import CheckpointFolder, Epoch
-from twinship_training.data import Dataset, Pictures
+from twinship_training.data.split import Dataset
 from twinship_training.job import Job
 from twinship_training.networks.architectures import ARCHITECTURES
 from twinship_training.settings import TrainSettings

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from inference.dataset import FileReport, Origin, Pictures, SourceData, stratified
 from inference.dataset.archives import DIGIT_LABELS
+from inference.dataset.pictures import FileReport, Origin, Pictures, SourceData, stratified
 
 SIDE: Final = 28
 BOX: Final = 20

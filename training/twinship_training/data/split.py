@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from inference.dataset import DataError, Origin, Pictures, Shape, Shaping, SourceData, stratified
+from inference.dataset.pictures import DataError, Origin, Pictures, Shape, Shaping, SourceData, stratified
 from inference.metrics_model import ClassCount, DatasetReport, Duplicates
 
 MIN_SIDE: Final = 28  # pixels; the networks' convolutions reduce smaller pictures to nothing

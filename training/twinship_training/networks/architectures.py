@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from twinship_training.data import Dataset, Shape
+from inference.dataset.pictures import Shape
+from twinship_training.data.split import Dataset
 from twinship_training.tf_import import tensorflow
 
 

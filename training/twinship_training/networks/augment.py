@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from twinship_training.data import Pictures
+from inference.dataset.pictures import Pictures
 from twinship_training.networks.architectures import Recipe
 from twinship_training.tf_import import tensorflow
 

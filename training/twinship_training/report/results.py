@@ -17,9 +17,9 @@ from typing import Final
 
 from PIL import Image
 
+from inference.dataset.pictures import Pictures
 from inference.metrics_model import CARD, FRAMES, METRICS, PLOTS, WITHOUT_METRICS, Metrics
 from twinship_training import TrainingError
-from twinship_training.data import Pictures
 
 CURVE, CONFUSION, RELIABILITY, MISTAKES = "curve.png", "confusion.png", "reliability.png", "mistakes.png"
 PLOT_FILES: Final = (CURVE, CONFUSION, RELIABILITY, MISTAKES)

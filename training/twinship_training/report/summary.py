@@ -9,7 +9,7 @@ from inference import model_section
 from inference.artefact import Artefact
 from inference.metrics_model import DatasetInfo, History, InlineSize, Metrics, ProofTimes, Sizes, Variant
 from inference.models.prove import Proved
-from twinship_training.data import Dataset
+from twinship_training.data.split import Dataset
 from twinship_training.job import Job
 from twinship_training.report.calibration import calibration
 from twinship_training.result_cache import versions

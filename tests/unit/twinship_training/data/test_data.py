@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from inference.dataset import keras_cache
+from inference.dataset.choice import keras_cache
+from inference.dataset.pictures import DataError, input_spec
 from inference.frames.preprocess import prepare
 from tests.unit.twinship_training.pictures import arrays, bars, mnist, pictures, write_npz
-from twinship_training.data import DataError, Dataset, find, input_spec, spread
+from twinship_training.data import find
+from twinship_training.data.split import Dataset, spread
 
 
 def never(name: str, folder: Path) -> str | None:

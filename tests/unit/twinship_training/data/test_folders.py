@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from inference.dataset.pictures import DataError, input_spec
 from inference.frames.preprocess import decode_file, prepare
 from tests.unit.twinship_training.pictures import SHAPES, colour_folder
-from twinship_training.data import DataError, Dataset, at_most, find, input_spec
+from twinship_training.data import find
+from twinship_training.data.split import Dataset, at_most
 from twinship_training.report.card import dataset_lines
 
 

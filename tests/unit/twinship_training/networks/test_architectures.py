@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from twinship_training.data import Shape
+from inference.dataset.pictures import Shape
 from twinship_training.networks.architectures import ARCHITECTURES, PROFILES, hinge
 from twinship_training.tf_import import tensorflow
 

@@ -31,7 +31,7 @@ from inference.metrics_model import (
     read_results,
 )
 from tests.unit.twinship_training.pictures import dataset, pictures
-from twinship_training.data import Dataset
+from twinship_training.data.split import Dataset
 from twinship_training.report.calibration import calibration
 from twinship_training.report.card import card
 from twinship_training.report.results import ExportError, install, staging, write

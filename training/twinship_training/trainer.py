@@ -128,8 +128,6 @@ class Trainer:
 
 
 def _rate(keras: Any, recipe: Recipe, steps: int) -> Any:
-    if not recipe.cosine:
-        return recipe.rate
     warm_up = max(1, steps // 10)
     return keras.optimizers.schedules.CosineDecay(
         0.0, max(1, steps - warm_up), warmup_target=recipe.rate, warmup_steps=warm_up

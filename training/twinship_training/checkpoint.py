@@ -7,7 +7,6 @@ settings, code, versions and data resumes from it.
 from __future__ import annotations
 
 import io
-import json
 import os
 import shutil
 import zipfile
@@ -20,7 +19,10 @@ from numpy.typing import NDArray
 
 from twinship_training import TrainingError
 
-HEADER: Final = "header"
+#: The arrays of a file: whose training it is (recipe key, fingerprint of the data), figures of the epochs,
+#: and "GROUP/NUMBER" for each of the weights.
+OWNER: Final = "owner"
+GROUPS: Final = ("best_weights", "state", "average")
 #: numpy raises these for a damaged or foreign file.
 DAMAGE: Final = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
 Arrays = list[NDArray[Any]]
@@ -30,19 +32,12 @@ class CheckpointError(TrainingError):
     """There is no checkpoint that this training can resume from, or none can be written."""
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """The figures of one epoch."""
-
-    loss: float  # mean over its training steps
-    validation: float  # accuracy on the validation pictures after it, a share of 1
-
-
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
     """A training after a complete epoch."""
 
-    history: tuple[Epoch, ...]  # all epochs so far, the first epoch first
+    loss: tuple[float, ...]  # of each epoch so far: the mean over its training steps
+    validation: tuple[float, ...]  # of each epoch: the accuracy on the validation pictures, a share of 1
     best: int  # the epoch with the best weights, from 1
     best_weights: Arrays
     state: Arrays  # of the network in training and of its optimizer
@@ -59,20 +54,15 @@ class CheckpointFolder:
 
     def write(self, architecture: str, checkpoint: Checkpoint) -> None:
         """Replace this network's checkpoint; remove those of other trainings. Raises CheckpointError."""
-        groups = {
-            "best": checkpoint.best_weights,
-            "state": checkpoint.state,
-            "average": checkpoint.average,
+        named: dict[str, Any] = {
+            OWNER: np.array([self.recipe_key, self.fingerprint]),
+            "loss": np.array(checkpoint.loss),
+            "validation": np.array(checkpoint.validation),
+            "best": np.array(checkpoint.best),
         }
-        header = {
-            "recipeKey": self.recipe_key,
-            "fingerprint": self.fingerprint,
-            "history": [[epoch.loss, epoch.validation] for epoch in checkpoint.history],
-            "best": checkpoint.best,
-            "counts": {name: len(arrays) for name, arrays in groups.items()},
-        }
-        named: dict[str, Any] = {HEADER: np.array(json.dumps(header))}
-        named |= {f"{name}{index}": one for name, some in groups.items() for index, one in enumerate(some)}
+        for group in GROUPS:
+            arrays = getattr(checkpoint, group)
+            named |= {f"{group}/{number}": array for number, array in enumerate(arrays)}
         content = io.BytesIO()
         np.savez(content, **named)
         path = self.folder / f"{architecture}.npz"
@@ -108,10 +98,15 @@ class CheckpointFolder:
 
     def _read(self, path: Path, cure: str) -> Checkpoint:
         try:
-            header, arrays = _load(path)
-            key, fingerprint = header["recipeKey"], header["fingerprint"]
-            history = tuple(Epoch(loss, validation) for loss, validation in header["history"])
-            found = Checkpoint(history, header["best"], arrays["best"], arrays["state"], arrays["average"])
+            # np.load leaves a file open when it cannot read it, so the file is opened here.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                key, fingerprint = archive[OWNER].tolist()
+                loss, validation = (tuple(archive[name].tolist()) for name in ("loss", "validation"))
+                arrays = (
+                    [archive[name] for name in archive.files if name.startswith(f"{group}/")]
+                    for group in GROUPS
+                )
+                found = Checkpoint(loss, validation, int(archive["best"]), *arrays)
         except DAMAGE as error:
             raise CheckpointError(f"{path} is damaged; {cure}") from error
         if key != self.recipe_key:
@@ -128,13 +123,3 @@ def checkpoint_path(out: Path) -> Path:
     'build/model.checkpoint'
     """
     return out.with_name(f"{out.name}.checkpoint")
-
-
-def _load(path: Path) -> tuple[dict[str, Any], dict[str, Arrays]]:
-    # np.load leaves a file open when it cannot read it, so the file is opened here.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        header = json.loads(str(archive[HEADER]))
-        return header, {
-            name: [archive[f"{name}{index}"] for index in range(count)]
-            for name, count in header["counts"].items()
-        }

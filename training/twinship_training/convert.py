@@ -7,7 +7,7 @@ they are a tenth of a small model's file.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,29 +22,6 @@ IDENTIFIER: Final = b"TFL3"
 ALIGNMENT: Final = 16  # bytes: `force_align` of Buffer.data in TFLite's schema.fbs, which Pack() ignores
 MINIMUM_RUNTIME: Final = b"min_runtime_version"  # the converter's note: the first TensorFlow that can load it
 
-Samples = Callable[[], Iterator[list[NDArray[np.float32]]]]
-
-
-def _int8(tf: Any, converter: Any, samples: Samples) -> None:
-    # int8 input, output and operators only: the converter raises if a layer has no int8 operator.
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = samples
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = converter.inference_output_type = tf.int8
-
-
-def _float16(tf: Any, converter: Any, samples: Samples) -> None:
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.target_spec.supported_types = [tf.float16]
-
-
-def _dynamic(tf: Any, converter: Any, samples: Samples) -> None:
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-
-
-def _float32(tf: Any, converter: Any, samples: Samples) -> None:
-    converter.optimizations = []
-
 
 @dataclass(frozen=True)
 class Optimisation:
@@ -52,31 +29,30 @@ class Optimisation:
 
     about: str
     tensors: str  # the type of input and output
-    prepare: Callable[[Any, Any, Samples], None]  # sets up the converter; gets tensorflow, converter, samples
 
 
 OPTIMISATIONS: Final[Mapping[str, Optimisation]] = {
-    "int8": Optimisation("weights, activations, input and output int8", "int8", _int8),
-    "float16": Optimisation("weights float16, computed in float32", "float32", _float16),
-    "dynamic": Optimisation(
-        "weights int8, activations quantised while they are computed", "float32", _dynamic
-    ),
-    "float32": Optimisation("only converted", "float32", _float32),
+    "int8": Optimisation("weights, activations, input and output int8", "int8"),
+    "float16": Optimisation("weights float16, computed in float32", "float32"),
+    "dynamic": Optimisation("weights int8, activations quantised while they are computed", "float32"),
+    "float32": Optimisation("only converted", "float32"),
 }
 
 
 def convert(model: Any, optimisation: str, representative: NDArray[np.uint8]) -> bytes:
     """The flatbuffer. `representative` holds training pictures, uint8 (count, H, W, C)."""
     tf, _ = tensorflow()
-
-    def samples() -> Iterator[list[NDArray[np.float32]]]:
-        for picture in scaled(representative):
-            yield [picture[np.newaxis]]
-
     with silenced(), tempfile.TemporaryDirectory(prefix="twinship-convert-") as folder:
         model.export(folder, format="tf_saved_model", verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        OPTIMISATIONS[optimisation].prepare(tf, converter, samples)
+        converter.optimizations = [] if optimisation == "float32" else [tf.lite.Optimize.DEFAULT]
+        if optimisation == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if optimisation == "int8":
+            # int8 input, output and operators only: the converter raises if a layer has no int8 operator.
+            converter.representative_dataset = lambda: ([one[np.newaxis]] for one in scaled(representative))
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.inference_input_type = converter.inference_output_type = tf.int8
         return strip_metadata(converter.convert())
 
 

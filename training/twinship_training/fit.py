@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from inference.dataset.pictures import Pictures, input_spec
 from twinship_training import workers
-from twinship_training.checkpoint import Checkpoint, Epoch
+from twinship_training.checkpoint import Checkpoint
 from twinship_training.networks.architectures import Architecture, Recipe
 from twinship_training.networks.augment import augmented, epoch_pictures
 from twinship_training.trainer import Trainer
@@ -36,9 +36,7 @@ class Fitted:
     """A trained Keras model with the weights of its best epoch."""
 
     model: Any
-    epoch: int  # the best one, from 1
-    validation: float  # its accuracy on the validation pictures
-    history: tuple[Epoch, ...]  # all epochs, the first epoch first
+    checkpoint: Checkpoint  # after the last epoch
 
     @property
     def parameters(self) -> int:
@@ -83,32 +81,29 @@ def fit(
         steps=recipe.epochs * steps,
         strategy=workers.strategy(worker),
     )
-    checkpoint = resume_from
-    if checkpoint:
+    checkpoint = resume_from or Checkpoint((), (), 0, [], [], [])
+    if resume_from:
         trainer.state = checkpoint.state, checkpoint.average
     reporter = ProgressReporter(progress, recipe.epochs, steps)
-    for epoch in range(len(checkpoint.history) + 1 if checkpoint else 1, recipe.epochs + 1):
+    for epoch in range(len(checkpoint.loss) + 1, recipe.epochs + 1):
         random = np.random.default_rng((seed, epoch))  # so that a checkpoint needs no generator state
         pictures = epoch_pictures(train, recipe, random)
         images = scaled(augmented(pictures.images, recipe.augment, random))
         loss = trainer.run_epoch(images, pictures.labels, partial(reporter, epoch))
         accuracy = float((float_outputs(trainer.evaluated, validation).argmax(1) == validation.labels).mean())
-        checkpoint = _after_epoch(checkpoint, Epoch(loss, accuracy), trainer)
+        checkpoint = _after_epoch(checkpoint, loss, accuracy, trainer)
         if on_epoch:
             on_epoch(checkpoint)
-    assert checkpoint, "a recipe has at least one epoch"
     trainer.evaluated.set_weights(checkpoint.best_weights)
-    best = checkpoint.history[checkpoint.best - 1]
-    return Fitted(trainer.evaluated, checkpoint.best, best.validation, checkpoint.history)
+    return Fitted(trainer.evaluated, checkpoint)
 
 
-def _after_epoch(before: Checkpoint | None, epoch: Epoch, trainer: Trainer) -> Checkpoint:
+def _after_epoch(before: Checkpoint, loss: float, accuracy: float, trainer: Trainer) -> Checkpoint:
     """The checkpoint with this epoch added. Of epochs with equal accuracy the latest is the best."""
-    history = (*before.history, epoch) if before else (epoch,)
-    state, average = trainer.state
-    if before and before.history[before.best - 1].validation > epoch.validation:
-        return Checkpoint(history, before.best, before.best_weights, state, average)
-    return Checkpoint(history, len(history), trainer.evaluated.get_weights(), state, average)
+    best, weights = before.best, before.best_weights
+    if accuracy >= max(before.validation, default=0.0):
+        best, weights = len(before.loss) + 1, trainer.evaluated.get_weights()
+    return Checkpoint((*before.loss, loss), (*before.validation, accuracy), best, weights, *trainer.state)
 
 
 def scaled(images: NDArray[np.uint8]) -> NDArray[np.float32]:

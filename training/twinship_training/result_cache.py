@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 import inference
 from inference.metrics_model import Metrics, read_results
-from inference.runtimes import RUNTIMES
+from inference.runtimes import RUNTIMES, installed
 from twinship_training.data.split import Dataset
 from twinship_training.settings import TrainSettings
 
@@ -18,20 +17,7 @@ TENSORFLOWS: Final = ("tensorflow-cpu", "tensorflow")
 #: Settings that do not change the result.
 NOT_IN_KEY: Final = ("out", "force", "resume")
 #: Files of `inference` that, besides this package, decide the result.
-DEVICE_CODE: Final = (
-    "artefact.py",
-    "dataset/archives.py",
-    "dataset/choice.py",
-    "dataset/folders.py",
-    "dataset/pictures.py",
-    "engine.py",
-    "evaluate.py",
-    "frames/preprocess.py",
-    "metrics_model.py",
-    "model_section.py",
-    "models/prove.py",
-    "runtimes.py",
-)
+DEVICE_CODE: Final = ("*.py", "dataset/*.py", "frames/preprocess.py", "models/prove.py")
 
 
 def cached(settings: TrainSettings, key: str) -> Metrics | None:
@@ -53,25 +39,14 @@ def recipe_key(settings: TrainSettings) -> str:
     """The digest of all that decides the result but the data: settings, code, versions."""
     values = {name: str(value) for name, value in asdict(settings).items() if name not in NOT_IN_KEY}
     folder, device = Path(__file__).parent, Path(inference.__path__[0])
-    sources = [*sorted(folder.rglob("*.py")), *(device / name for name in DEVICE_CODE)]
+    sources = [*folder.rglob("*.py"), *(path for pattern in DEVICE_CODE for path in device.glob(pattern))]
     digest = hashlib.sha256(f"{sorted(values.items())} {sorted(versions().items())}\n".encode())
-    for source in sources:
+    for source in sorted(sources):
         digest.update(f"{source.name} {hashlib.sha256(source.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
 
 
 def versions() -> dict[str, str]:
     """Distribution → version, of those that decide the result and are installed; imports none of them."""
-    found = {}
-    for name in (
-        *TENSORFLOWS,
-        "keras",
-        "numpy",
-        "pillow",
-        *(distribution for _, distribution in RUNTIMES.values()),
-    ):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    runtimes = (distribution for _, distribution in RUNTIMES.values())
+    return installed(*TENSORFLOWS, "keras", "numpy", "pillow", *runtimes)

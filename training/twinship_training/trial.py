@@ -136,7 +136,7 @@ def evaluate_on_test(job: Job, trial: Trial) -> Measurement:
         float32=round(float32, 6),
         shipped={runtime: round(share, 6) for runtime, share in found.accuracy.items()},
         drop=round(float32 - found.worst, 6),
-        validation=round(trial.fitted.validation, 6),
+        validation=round(max(trial.fitted.checkpoint.validation), 6),
         target=target.accuracy,
         max_drop=target.drop,
     )

@@ -5,6 +5,7 @@ LiteRT is preferred; tflite-runtime serves platforms without LiteRT (arm32v7).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import importlib.metadata
@@ -45,12 +46,16 @@ class Interpreter(Protocol):
 
 def versions() -> dict[str, str]:
     """Return the installed runtimes in the order of preference, with their versions. Loads none."""
-    found: dict[str, str] = {}
-    for name, (_, distribution) in RUNTIMES.items():
-        try:
-            found[name] = importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    found = installed(*(distribution for _, distribution in RUNTIMES.values()))
+    return {name: found[pip] for name, (_, pip) in RUNTIMES.items() if pip in found}
+
+
+def installed(*distributions: str) -> dict[str, str]:
+    """Return the version of each of these distributions that is installed, in this order. Imports none."""
+    found = {}
+    for name in distributions:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
     return found
 
 

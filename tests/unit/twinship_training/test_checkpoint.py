@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from twinship_training.checkpoint import HEADER, Checkpoint, CheckpointError, CheckpointFolder, Epoch
+from twinship_training.checkpoint import OWNER, Checkpoint, CheckpointError, CheckpointFolder
 
 CHECKPOINT = Checkpoint(
-    history=(Epoch(0.1 + 0.2, 1 / 3), Epoch(1e-30, 1.0)),
+    loss=(0.1 + 0.2, 1e-30),
+    validation=(1 / 3, 1.0),
     best=2,
     best_weights=[np.array([np.float32(0.1), -0.0, np.inf], np.float32)],
     state=[np.array(7, np.int64), np.zeros((0, 3), np.float32), np.eye(2, dtype=np.float32)],
@@ -31,10 +31,11 @@ def test_the_same_bits_come_back(checkpoints: CheckpointFolder) -> None:
     """History, types, shapes and every bit of the arrays, for each network."""
     checkpoints.write("micro", replace(CHECKPOINT, best=1))
     checkpoints.write("micro", CHECKPOINT)
-    checkpoints.write("svm", replace(CHECKPOINT, history=()))
+    checkpoints.write("svm", replace(CHECKPOINT, loss=(), validation=()))
     found = checkpoints.read()
     assert set(found) == {"micro", "svm"}
-    assert (found["micro"].history, found["micro"].best) == (CHECKPOINT.history, 2)
+    assert (found["micro"].loss, found["micro"].validation) == ((0.1 + 0.2, 1e-30), (1 / 3, 1.0))
+    assert found["micro"].best == 2
     for name in ("best_weights", "state", "average"):
         before, after = getattr(CHECKPOINT, name), getattr(found["micro"], name)
         assert [(one.dtype, one.shape, one.tobytes()) for one in before] == [
@@ -68,11 +69,11 @@ def test_a_truncated_file_is_refused(checkpoints: CheckpointFolder, share: float
         checkpoints.read()
 
 
-@pytest.mark.parametrize("header", ["[]", "{}", '{"counts": {"best": 9}}', "nonsense"])
-def test_another_layout_is_refused(checkpoints: CheckpointFolder, header: str) -> None:
+@pytest.mark.parametrize("owner", [None, "nonsense", ["settings"], ["settings", "data"]])
+def test_another_layout_is_refused(checkpoints: CheckpointFolder, owner: Any) -> None:
     """A foreign .npz is reported as damaged, without a traceback."""
     checkpoints.folder.mkdir()
-    content: dict[str, Any] = {HEADER: np.array(header)}
+    content: dict[str, Any] = {"weights": np.zeros(3)} if owner is None else {OWNER: np.array(owner)}
     np.savez(checkpoints.folder / "micro.npz", **content)
     with pytest.raises(CheckpointError, match="damaged"):
         checkpoints.read()
@@ -80,10 +81,11 @@ def test_another_layout_is_refused(checkpoints: CheckpointFolder, header: str) -
 
 def test_objects_are_not_loaded(checkpoints: CheckpointFolder) -> None:
     """A checkpoint holds numbers only; nothing is unpickled."""
-    header = {"recipeKey": "settings", "fingerprint": "data", "history": [], "best": 1, "counts": {"best": 1}}
-    checkpoints.folder.mkdir()
-    content: dict[str, Any] = {HEADER: np.array(json.dumps(header)), "best0": np.array([{}], dtype=object)}
-    np.savez(checkpoints.folder / "micro.npz", **content)
+    checkpoints.write("micro", CHECKPOINT)
+    path = checkpoints.folder / "micro.npz"
+    with np.load(path) as archive:
+        content = dict(archive)
+    np.savez(path, **(content | {"best_weights/0": np.array([{}], dtype=object)}))
     with pytest.raises(CheckpointError, match="damaged"):
         checkpoints.read()
 

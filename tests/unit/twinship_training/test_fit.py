@@ -86,12 +86,13 @@ def test_a_resumed_training_ends_at_the_same_weights(tmp_path: Path, average: in
         )
 
     whole = run(checkpoints.append)
-    assert len(checkpoints) == len(whole.history) == 3
+    assert len(checkpoints) == len(whole.checkpoint.loss) == 3
     for before in checkpoints:
         folder.write("normalised", before)
         resumed = run(lambda checkpoint: None, folder.read()["normalised"])
         assert resumed.weights_sha256 == whole.weights_sha256
-        assert (resumed.history, resumed.epoch) == (whole.history, whole.epoch)
+        for name in ("loss", "validation", "best"):
+            assert getattr(resumed.checkpoint, name) == getattr(whole.checkpoint, name)
 
 
 def test_evaluated_weights_are_an_average(tmp_path: Path) -> None:
@@ -123,7 +124,7 @@ def test_the_result_is_the_best_epoch(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("twinship_training.fit.float_outputs", planned)
     checkpoints: list[Checkpoint] = []
     four = fitted(tmp_path, 1, replace(TINY, epochs=4), on_epoch=checkpoints.append)
-    assert (four.epoch, four.validation) == (3, 1.0)
+    assert (four.checkpoint.best, four.checkpoint.validation) == (3, (1.0, 0.0, 1.0, 0.0))
     for found, third, last in zip(
         four.model.get_weights(), checkpoints[2].state[:2], checkpoints[3].state[:2], strict=True
     ):

@@ -17,7 +17,7 @@ from inference.evaluate import Predictions
 from inference.metrics_model import Cost
 from tests.unit.twinship_training.pictures import dataset
 from twinship_training import convert, trial
-from twinship_training.checkpoint import CheckpointFolder, Epoch
+from twinship_training.checkpoint import Checkpoint, CheckpointFolder
 from twinship_training.data.split import Dataset
 from twinship_training.job import Job
 from twinship_training.networks.architectures import ARCHITECTURES
@@ -51,11 +51,9 @@ def without_tensorflow(monkeypatch: pytest.MonkeyPatch, bars: Dataset) -> list[N
     ) -> Any:
         seen.extend((train.images, validation.images))
         networks.append(next(name for name, each in ARCHITECTURES.items() if each is network))
-        epoch = Epoch(loss=0.1, validation=0.5)
+        checkpoint = Checkpoint((0.1,), (0.5,), 1, [], [], [])
         weights = f"{networks[-1]}".encode().hex()
-        return SimpleNamespace(
-            model=None, epoch=1, validation=0.5, history=(epoch,), parameters=9, weights_sha256=weights
-        )
+        return SimpleNamespace(model=None, checkpoint=checkpoint, parameters=9, weights_sha256=weights)
 
     def converted(_model: Any, _optimisation: str, representative: NDArray[np.uint8]) -> bytes:
         seen.append(representative)

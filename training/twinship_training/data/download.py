@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -23,33 +22,15 @@ MAX_BYTES: Final = 32 * 1024 * 1024  # the largest file has 26,421,880
 TIMEOUT_S: Final = 10
 
 
-@dataclass(frozen=True)
-class Remote:
-    """A file on the server, with the digest that it must have."""
-
-    name: str
-    algorithm: str
-    digest: str
-
-
-#: Keras's data set → algorithm, and a digest for each of CACHE_FILES.
+#: File → its digest.
 DIGESTS: Final = {
-    # keras.datasets.mnist has this one.
-    "mnist": ("sha256", ("731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1",)),
-    # Zalando publishes these.
-    "fashion_mnist": (
-        "md5",
-        (
-            "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-            "25c81989df183df01b3e8a0aad5dffbe",
-            "bef4ecab320f06d8554ea6380940ec79",
-            "bb300cfdad3c16e7a12a480ee83cd310",
-        ),
-    ),
-}
-FILES: Final = {
-    name: [Remote(file, algorithm, digest) for file, digest in zip(CACHE_FILES[name], digests, strict=True)]
-    for name, (algorithm, digests) in DIGESTS.items()
+    # The sha256 that keras.datasets.mnist has.
+    "mnist.npz": "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1",
+    # The md5 that Zalando publishes.
+    "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+    "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+    "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
 }
 
 
@@ -70,17 +51,18 @@ def download(name: str, folder: Path, timeout_s: float = TIMEOUT_S, base: str = 
     return lines[-1] if lines else f"the download ended with {child.returncode}"
 
 
-def fetch(remote: Remote, base: str, folder: Path, mark: str) -> None:
+def fetch(file: str, base: str, folder: Path, mark: str) -> None:
     """Load one file, check its digest and move it to its place. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    with urllib.request.urlopen(base + remote.name, timeout=TIMEOUT_S) as response:
+    with urllib.request.urlopen(base + file, timeout=TIMEOUT_S) as response:
         body = response.read(MAX_BYTES + 1)
-    if (digest := hashlib.new(remote.algorithm, body).hexdigest()) != remote.digest:
-        received = f"{len(body)} bytes with {remote.algorithm} {digest[:16]}…"
-        raise OSError(f"{base}{remote.name} answered {received}, not {remote.name}")
-    partial = folder / f"{remote.name}{mark}"
+    algorithm = "sha256" if len(DIGESTS[file]) == 64 else "md5"
+    if (digest := hashlib.new(algorithm, body).hexdigest()) != DIGESTS[file]:
+        received = f"{len(body)} bytes with {algorithm} {digest[:16]}…"
+        raise OSError(f"{base}{file} answered {received}, not {file}")
+    partial = folder / f"{file}{mark}"
     partial.write_bytes(body)
-    os.replace(partial, folder / remote.name)
+    os.replace(partial, folder / file)
 
 
 def main() -> int:
@@ -88,9 +70,9 @@ def main() -> int:
     signal.alarm(2 * TIMEOUT_S)
     name, base, folder, mark = sys.argv[1:]
     try:
-        for remote in FILES[name]:
-            if not (Path(folder) / remote.name).exists():
-                fetch(remote, base, Path(folder), mark)
+        for file in CACHE_FILES[name]:
+            if not (Path(folder) / file).exists():
+                fetch(file, base, Path(folder), mark)
     except (OSError, ValueError) as error:  # URLError is an OSError
         sys.stderr.write(f"{' '.join(str(error).split())}\n")
         return 1

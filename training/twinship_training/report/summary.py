@@ -27,6 +27,7 @@ def summary(
 ) -> Metrics:
     """The metrics of the chosen model."""
     settings, fitted = job.settings, chosen.fitted
+    trained = fitted.checkpoint
     right = test.preferred.labels == job.dataset.test.labels
     return Metrics(
         command=settings.command,
@@ -36,11 +37,7 @@ def summary(
         optimisation=settings.optimisation,
         profile=settings.profile,
         seed=settings.seed,
-        history=History(
-            loss=tuple(epoch.loss for epoch in fitted.history),
-            validation=tuple(epoch.validation for epoch in fitted.history),
-            kept=fitted.epoch,
-        ),
+        history=History(loss=trained.loss, validation=trained.validation, kept=trained.best),
         dataset=_dataset_info(job.dataset),
         accuracy=test.accuracy,
         sizes=Sizes(

@@ -7,7 +7,7 @@ PIP := $(PY) -m pip --quiet --disable-pip-version-check
 OURS := --no-index --no-deps --no-build-isolation # our names never come from an index
 PROJECTS := edgekit modules/camera_sim modules/inference training
 INPUTS := VERSION distributions.py pyproject.toml $(PROJECTS:%=%/pyproject.toml)
-PYTEST := $(PY) -m pytest -n 2
+PYTEST := $(PY) -m pytest -n 2 --dist worksteal
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--annotation-style line --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) \
 	$(addprefix --no-emit-package ,twinship twinship-training edgekit camera-sim inference)

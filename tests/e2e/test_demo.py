@@ -103,7 +103,14 @@ def test_own_pictures_in_a_deep_folder_with_a_space(twinship: Command, models: P
     assert (summary["frames_answered"], summary["accuracy"]) == (200, None)
 
 
-@pytest.mark.parametrize("moment", ["simulator is up", "shipped by module twin", "answered, model 1.1.0"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param("simulator is up", marks=pytest.mark.long),
+        "shipped by module twin",
+        pytest.param("answered, model 1.1.0", marks=pytest.mark.long),
+    ],
+)
 def test_ctrl_c_leaves_nothing_behind(twinship: Command, models: Path, moment: str) -> None:
     """At any moment the exit code is 130, and no process and no traceback is left."""
     process = twinship.start(*demo_arguments(models, 400))

@@ -231,6 +231,7 @@ def serving(folder: Path, **how: Any) -> Iterator[ModelServer]:
 # -- the tests -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_every_bad_address_has_its_code_and_the_good_model_keeps_running(tmp_path: Path) -> None:
     """After a permanent fault there is one request, after a transient one more until it succeeds."""
     with (

@@ -250,6 +250,7 @@ def running(folder: Path, runtime: str = "litert", **environment: str) -> Iterat
 # -- the tests -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_every_fault_has_its_code_and_the_good_model_keeps_running(tmp_path: Path) -> None:
     """None of the bad models runs, and each has the error code of the check that finds it."""
     with running(tmp_path) as edge:

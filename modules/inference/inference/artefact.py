@@ -26,11 +26,10 @@ import io
 import json
 import struct
 import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -54,20 +53,8 @@ _MAX_DIRECTORY_BYTES = 16 * 1024
 _MAX_MEMBERS = 16  # read() ignores other names, because a later version may add members
 MAX_LABEL_CHARACTERS = 128
 _TFLITE_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TFLite flatbuffer
-_UNZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    OverflowError,
-    RuntimeError,
-    ValueError,
-    OSError,
-)
-
 _Word = Annotated[str, Field(pattern=WORD_PATTERN)]
+_Document = TypeVar("_Document", bound=BaseModel)
 
 
 class BadArtefact(ValueError):
@@ -114,6 +101,10 @@ class Manifest(BaseModel):
     dataset: str = ""
     weightsSha256: str = ""  # digest of the float weights before conversion
     created: str = ""
+
+
+class _ProbeLabels(BaseModel):
+    expected: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -177,13 +168,14 @@ def read(data: bytes) -> Artefact:
         raise BadArtefact("not a TFLite flatbuffer: no TFL3 at byte 4")
     try:
         start, members = _unzip(data)
-    except BadArtefact:
+    except (BadArtefact, MemoryError):  # too little memory is not the fault of the file
         raise
-    except _UNZIP_ERRORS as error:
+    except Exception as error:  # zipfile raises many types: BadZipFile, zlib.error, struct.error, KeyError …
         raise BadArtefact(f"trailer: {_one_line(error)}") from error
-    manifest = _manifest(members["manifest.json"])
+    manifest = _parsed(Manifest, "manifest.json", members["manifest.json"])
+    expected = _parsed(_ProbeLabels, "probes.json", members["probes.json"]).expected
     labels = _labels(members["labels.txt"])
-    probes = Probes(members["probes.bin"], _expected(members["probes.json"]))
+    probes = Probes(members["probes.bin"], expected)
     _check_probes(probes, manifest.input, labels)
     return Artefact(data, data[:start], manifest, labels, probes)
 
@@ -205,7 +197,7 @@ def _json_bytes(value: object) -> bytes:
 
 
 def _unzip(data: bytes) -> tuple[int, dict[str, bytes]]:
-    """Return the start of the trailer and its known members. Raises BadArtefact and any of _UNZIP_ERRORS."""
+    """Return the start of the trailer and its known members. Raises BadArtefact and what zipfile raises."""
     _check_directory(data)
     with zipfile.ZipFile(io.BytesIO(data)) as trailer:
         infos = trailer.infolist()
@@ -250,13 +242,13 @@ def _member(trailer: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     return content
 
 
-def _manifest(content: bytes) -> Manifest:
+def _parsed(document: type[_Document], name: str, content: bytes) -> _Document:
     try:
-        return Manifest.model_validate_json(content)
+        return document.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         path = ".".join(str(key) for key in first["loc"]) or "document"
-        raise BadArtefact(f"manifest.json: {path}: {_one_line(first['msg'])}") from error
+        raise BadArtefact(f"{name}: {path}: {_one_line(first['msg'])}") from error
 
 
 def _labels(content: bytes) -> tuple[str, ...]:
@@ -272,17 +264,6 @@ def _labels(content: bytes) -> tuple[str, ...]:
     if len(set(labels)) != len(labels):
         raise BadArtefact("labels.txt: a label occurs twice")
     return labels
-
-
-def _expected(content: bytes) -> tuple[str, ...]:
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise BadArtefact(f"probes.json: {_one_line(error)}") from error
-    expected = document.get("expected") if isinstance(document, dict) else None
-    if not isinstance(expected, list) or not all(isinstance(label, str) for label in expected):
-        raise BadArtefact('probes.json: not {"expected": [labels]}')
-    return tuple(expected)
 
 
 def _check_probes(probes: Probes, spec: InputSpec, labels: tuple[str, ...]) -> None:

@@ -1,20 +1,18 @@
 """Measures how fast the serving model runs on this device: direct method `benchmark`.
 
 Follows the SingleStream scenario of MLPerf: each query starts when the last one has ended, 1,024 queries by
-default or as many as the time allows. `Benchmark` starts `python -m inference.benchmark FILE` as a child
+default or as many as the time allows. `Benchmark` starts `python -m inference.benchmark TASK` as a child
 process, niced and limited like a proof, so that frames have priority.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import math
 import os
 import platform
 import sys
 import threading
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter_ns
@@ -36,7 +34,7 @@ from inference.models.child_process import (
     print_result,
 )
 from inference.models.prove import MAX_MEMORY_BYTES
-from inference.runtimes import versions
+from inference.runtimes import one_line, versions
 
 SCHEMA: Final = "twinship.benchmark.v1"
 MIN_QUERIES: Final = 1024
@@ -51,6 +49,15 @@ class BenchmarkRequest(BaseModel):
 
     queries: int = Field(default=MIN_QUERIES, ge=1, le=1_000_000)
     seconds: float = Field(default=10.0, gt=0, le=240)  # ends the benchmark, however many queries are done
+
+
+class _Task(BenchmarkRequest):
+    """What the child gets as its argument."""
+
+    file: Path
+    sha256: str
+    runtime: str
+    delegate: str
 
 
 class BenchmarkFailed(Exception):
@@ -83,19 +90,19 @@ class Benchmark:
         if not self._lock.acquire(blocking=False):
             raise BenchmarkFailed("another benchmark is under way")
         try:
-            speed = _run_child(file, ref.sha256, runtime, delegate, request)
+            task = _Task(
+                file=file, sha256=ref.sha256, runtime=runtime, delegate=delegate, **request.model_dump()
+            )
+            speed = _run_child(task)
         finally:
             self._lock.release()
         return {
             "schema": SCHEMA,
             "device": device(),
             "runtime": runtime,
-            "runtime_version": speed.runtime_version,
             "delegate": delegate or None,
             "model": {**ref.reported(), "size": ref.size},
-            "queries": speed.queries,
-            "invoke_ms": speed.invoke_ms,
-            "per_s": speed.per_s,
+            **speed,
         }
 
 
@@ -119,19 +126,17 @@ def _processor() -> str:
     return found.get("model name") or found.get("Model") or platform.processor() or "unknown"
 
 
-def _run_child(file: Path, sha256: str, runtime: str, delegate: str, request: BenchmarkRequest) -> Speed:
-    command = [*module_command("inference.benchmark", str(file)), "--sha256", sha256]
-    command += ["--runtime", runtime, "--delegate", delegate]
-    command += ["--queries", str(request.queries), "--seconds", str(request.seconds)]
+def _run_child(task: _Task) -> dict[str, Any]:
+    command = module_command("inference.benchmark", task.model_dump_json())
     try:
-        ended = ChildProcess().run(command, timeout_s=request.seconds + _START_S, environment=ONE_THREAD)
+        ended = ChildProcess().run(command, timeout_s=task.seconds + _START_S, environment=ONE_THREAD)
     except TookTooLong as error:
         raise BenchmarkFailed(str(error)) from error
     except OSError as error:
         raise BenchmarkFailed(f"the process did not start: {error.strerror}") from error
     match ended.result:
         case {"speed": dict(figures)} if not ended.status:
-            return Speed(**figures)
+            return figures
         case {"failed": str(reason)}:
             raise BenchmarkFailed(reason)
     raise BenchmarkFailed(f"the process ended with status {ended.status} and no result")
@@ -162,24 +167,15 @@ def single_stream(
     return Speed(versions()[engine.runtime], len(ordered), ranks, round(per_s, 3))
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argument: str) -> int:
     """Run in the child: print one line of JSON; exit code 0 with a result, 1 without."""
-    parser = argparse.ArgumentParser(
-        prog="python -m inference.benchmark", description="Measure one artefact."
-    )
-    parser.add_argument("file", type=Path, metavar="FILE")
-    parser.add_argument("--sha256", required=True)
-    parser.add_argument("--runtime", default="auto")
-    parser.add_argument("--delegate", default="", metavar="LIBRARY")
-    parser.add_argument("--queries", type=int, default=MIN_QUERIES)
-    parser.add_argument("--seconds", type=float, default=10.0)
-    options = parser.parse_args(argv)
-    confine(MAX_MEMORY_BYTES, math.ceil(options.seconds + _START_S))
+    task = _Task.model_validate_json(argument)
+    confine(MAX_MEMORY_BYTES, math.ceil(task.seconds + _START_S))
     try:
-        artefact = _read(options.file, options.sha256)
-        speed = single_stream(artefact, options.runtime, options.queries, options.seconds, options.delegate)
+        artefact = _read(task.file, task.sha256)
+        speed = single_stream(artefact, task.runtime, task.queries, task.seconds, task.delegate)
     except Exception as error:  # runtimes raise any exception
-        return print_result(Ended(1, {"failed": " ".join(str(error).split())[:300] or repr(error)}))
+        return print_result(Ended(1, {"failed": one_line(error)}))
     return print_result(Ended(0, {"speed": asdict(speed)}))
 
 
@@ -192,4 +188,4 @@ def _read(file: Path, sha256: str) -> Artefact:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1]))

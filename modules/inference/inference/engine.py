@@ -47,14 +47,29 @@ class Engine:
         self.labels = artefact.labels
         self.input: InputSpec = artefact.manifest.input
         self._lock = threading.Lock()  # one frame at a time; uncontended on the frame path
-        loaded = _load(self.runtime, artefact.tflite, threads, delegate)
-        self._interpreter, self._source, self._sink = loaded.interpreter, loaded.source, loaded.sink
-        self.delegate: str = loaded.delegate  # the library that runs the model or a part of it; "" for none
-        self.why_not: str = loaded.why_not  # why the requested delegate does not run it
+        self.why_not = ""  # why the requested delegate does not run the model
+        self._interpreter, self._source, self._sink = self._load(artefact.tflite, threads, delegate)
+        self.delegate = "" if self.why_not else delegate  # the library that runs the model or a part of it
         _agree(self._source, (1, self.input.height, self.input.width, self.input.channels), "input")
         _agree(self._sink, (1, len(self.labels)), "output")
         self._quantised = quantise(self.input, self._source)
         self._real = dequantise(self._sink)
+
+    def _load(self, model: bytes, threads: int, delegate: str) -> tuple[Interpreter, Tensor, Tensor]:
+        """Load on the delegate, if one is requested; on the CPU otherwise, or if the delegate fails."""
+        if delegate:
+            try:
+                return _tensors(interpreter(self.runtime, model, threads, delegate))
+            except (NoDelegate, EngineError) as error:
+                self.why_not = one_line(error)
+        made = interpreter(self.runtime, model, threads)
+        try:
+            return _tensors(made)
+        except EngineError as error:
+            if _EDGE_TPU_OPERATOR not in str(error):
+                raise
+            reason = self.why_not or "DELEGATE names no library"
+            raise NeedsDelegate(f"it was compiled for the Edge TPU, and there is none: {reason}") from error
 
     def infer(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Run the model on one prepared picture, uint8 (H, W, C); return a copy of its float32 (labels,).
@@ -127,35 +142,7 @@ def dequantise(tensor: Tensor) -> NDArray[np.float32] | None:
     return ((stored - tensor.zero_point) * tensor.scale).astype(np.float32)
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    interpreter: Interpreter
-    source: Tensor
-    sink: Tensor
-    delegate: str
-    why_not: str = ""
-
-
-def _load(runtime: str, model: bytes, threads: int, delegate: str) -> _Loaded:
-    """Load on the delegate, if one is requested; on the CPU otherwise, or if the delegate fails."""
-    why_not = ""
-    if delegate:
-        try:
-            made = interpreter(runtime, model, threads, delegate)
-            return _Loaded(made, *_tensors(made), delegate)
-        except (NoDelegate, EngineError) as error:
-            why_not = one_line(error)
-    made = interpreter(runtime, model, threads)
-    try:
-        return _Loaded(made, *_tensors(made), "", why_not)
-    except EngineError as error:
-        if _EDGE_TPU_OPERATOR not in str(error):
-            raise
-        reason = why_not or "DELEGATE names no library"
-        raise NeedsDelegate(f"it was compiled for the Edge TPU, and there is none: {reason}") from error
-
-
-def _tensors(loaded: Interpreter) -> tuple[Tensor, Tensor]:
+def _tensors(loaded: Interpreter) -> tuple[Interpreter, Tensor, Tensor]:
     try:
         loaded.allocate_tensors()
     except (ValueError, RuntimeError) as error:
@@ -163,7 +150,7 @@ def _tensors(loaded: Interpreter) -> tuple[Tensor, Tensor]:
     inputs, outputs = loaded.get_input_details(), loaded.get_output_details()
     if len(inputs) != 1 or len(outputs) != 1:
         raise EngineError(f"the model has {len(inputs)} inputs and {len(outputs)} outputs, not one of each")
-    return _tensor(inputs[0], "input"), _tensor(outputs[0], "output")
+    return loaded, _tensor(inputs[0], "input"), _tensor(outputs[0], "output")
 
 
 def _tensor(details: dict[str, Any], side: str) -> Tensor:

@@ -137,7 +137,7 @@ def put(name: str, content: bytes) -> Callable[[dict[str, bytes]], object]:
         (put("labels.txt", b"a\n\x1bb\n"), "not a label"),
         (put("labels.txt", b"a\n" + b"b" * 129), "not a label"),
         (put("labels.txt", b"\n".join(b"%d" % n for n in range(4097))), "more than 4096"),
-        (put("probes.json", b"[]"), "expected"),
+        (put("probes.json", b"[]"), "probes.json: .*object"),
         (put("probes.json", b"[" * 60_000), "probes.json"),
         (put("probes.json", b'{"expected":["a",1]}'), "expected"),
         (put("probes.json", b'{"expected":["a","c"]}'), "not a label of"),

@@ -7,7 +7,6 @@ with too few readable pictures is an error.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +27,9 @@ from inference.dataset.pictures import (
 from inference.frames.preprocess import prepare
 from inference.predict import FileUnreadable, read_pixels
 
+File = tuple[Path, int]
+"""A picture file and the index of its class in the labels."""
+
 SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
 TRAIN, VALIDATION, TEST = "train", "val", "test"
 TEST_SHARE: Final = 0.2
@@ -37,14 +39,6 @@ MAX_BYTES: Final = 4 * 1024**3  # of prepared pictures in memory
 LAYOUT: Final = (
     "want one sub-folder with pictures (PNG, JPEG, BMP) for each class, or train/ and test/ of these"
 )
-
-
-@dataclass(frozen=True)
-class File:
-    """A picture file and the index of its class in the labels."""
-
-    path: Path
-    label: int
 
 
 def folder(path: Path, shaping: Shaping) -> SourceData:
@@ -91,14 +85,14 @@ class _Reader:
 
     def read(self, files: Sequence[File]) -> Pictures:
         images, labels = [], []
-        for file in files:
-            pixels = read_pixels(file.path)
+        for path, label in files:
+            pixels = read_pixels(path)
             if isinstance(pixels, FileUnreadable):
-                self.skipped.append(f"{file.path.relative_to(self._root)}: {pixels.reason}")
+                self.skipped.append(f"{path.relative_to(self._root)}: {pixels.reason}")
                 continue
             self._sizes.append((pixels.shape[0], pixels.shape[1]))
             images.append(prepare(pixels, self._spec))
-            labels.append(file.label)
+            labels.append(label)
         stacked = np.stack(images) if images else np.zeros((0, *self._shape), np.uint8)
         return Pictures(stacked, np.array(labels, np.int64))
 
@@ -123,7 +117,7 @@ def _files(path: Path, labels: Sequence[str]) -> list[File]:
     if unknown := {each.name for each in _folders(path)} - set(labels):
         raise DataError(f"{path}: class {min(unknown)!r} is not among those of {TRAIN}/")
     return [
-        File(file, index)
+        (file, index)
         for index, label in enumerate(labels)
         for file in sorted((path / label).rglob("*"))
         if file.suffix.lower() in SUFFIXES and file.is_file()
@@ -134,7 +128,7 @@ def _shapes(files: Sequence[File]) -> list[Shape]:
     """The shapes of at most SAMPLED readable pictures, evenly spaced."""
     shapes: list[Shape] = []
     for index in np.unique(np.linspace(0, len(files) - 1, min(SAMPLED, len(files))).astype(int)):
-        pixels = read_pixels(files[index].path)
+        pixels = read_pixels(files[index][0])
         if not isinstance(pixels, FileUnreadable):
             shapes.append((pixels.shape[0], pixels.shape[1], pixels.shape[2]))
     return shapes

@@ -269,7 +269,10 @@ class Camera:
         if not (frames := self._buffer.frames):
             return
         message, self._buffer = self._buffer.to_message(), BatchBuffer()
-        sent = [Sent(each.id, each.truth, each.captured, len(each.image)) for each in frames]
+        sent = [
+            Sent(each.id.camera, each.id.run, each.id.seq, each.truth, each.captured, len(each.image))
+            for each in frames
+        ]
         assert self._hub is not None
         accepted = self._hub.send("frames", message, functools.partial(self._stored, sent))
         with self._changed:
@@ -288,7 +291,7 @@ class Camera:
         with self._changed:
             self._counts.stored += len(sent)
             for each in sent:
-                self._credit.stored(each.id.seq, stored_ns)
+                self._credit.stored(each.seq, stored_ns)
             if self._done():
                 self._changed.notify_all()
         _STORED.inc(len(sent))

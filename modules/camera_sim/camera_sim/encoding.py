@@ -1,7 +1,6 @@
 """Encodes a picture as the body of a frame, within the size limit of a message."""
 
 import io
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from PIL import Image
@@ -38,7 +37,7 @@ def encode(picture: Picture, encoding: Encoding) -> Encoded:
     lossy = encoding in ("png", "jpeg")
     if lossy and max(picture.image.size) > MAX_SIDE:  # Pillow's encoders raise at four times that
         return _fitted(picture.image, MAX_BODY_BYTES)
-    encoded = _ENCODERS[encoding](picture)
+    encoded = _encode(picture, encoding)
     if _fits(encoded):
         return encoded
     if not lossy:
@@ -63,7 +62,7 @@ def within(encoded: Encoded, max_bytes: int) -> Encoded:
 def _fitted(image: Image.Image, max_bytes: int) -> Encoded:
     while max(image.size) > MAX_SIDE:
         image = _half(image)
-    while not _fits(encoded := _compress(image, "JPEG", "image/jpeg", quality=_QUALITY_TO_FIT), max_bytes):
+    while not _fits(encoded := _compress(image, "JPEG", quality=_QUALITY_TO_FIT), max_bytes):
         image = _half(image)
     return encoded
 
@@ -76,41 +75,23 @@ def _fits(encoded: Encoded, max_bytes: int = MAX_BODY_BYTES) -> bool:
     return len(encoded.body) <= max_bytes and max(encoded.width, encoded.height) <= MAX_SIDE
 
 
-def _png(picture: Picture) -> Encoded:
-    if picture.untouched and picture.content_type == "image/png":
-        return _as_is(picture)
-    return _compress(picture.image, "PNG", "image/png", compress_level=1)
+def _encode(picture: Picture, encoding: Encoding) -> Encoded:
+    if encoding == "raw":
+        return _encoded(picture.image, picture.image.tobytes(), RAW)
+    wanted = picture.content_type if encoding == "as_is" else f"image/{encoding}"
+    if wanted and wanted == picture.content_type and (picture.untouched or encoding == "as_is"):
+        return _encoded(picture.image, picture.original, wanted)
+    if encoding == "jpeg":
+        return _compress(picture.image, "JPEG", quality=_QUALITY)
+    # As it is, but drawn, or of a format that frames do not support: PNG does not change its pixels.
+    return _compress(picture.image, "PNG", compress_level=1)
 
 
-def _jpeg(picture: Picture) -> Encoded:
-    if picture.untouched and picture.content_type == "image/jpeg":
-        return _as_is(picture)
-    return _compress(picture.image, "JPEG", "image/jpeg", quality=_QUALITY)
-
-
-def _raw(picture: Picture) -> Encoded:
-    return _encoded(picture.image, picture.image.tobytes(), RAW)
-
-
-def _as_is(picture: Picture) -> Encoded:
-    if not picture.content_type:  # drawn, or of a format that frames do not support
-        return _compress(picture.image, "PNG", "image/png", compress_level=1)
-    return _encoded(picture.image, picture.original, picture.content_type)
-
-
-def _compress(image: Image.Image, form: str, content_type: str, **options: int) -> Encoded:
+def _compress(image: Image.Image, form: str, **options: int) -> Encoded:
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
-    return _encoded(image, buffer.getvalue(), content_type)
+    return _encoded(image, buffer.getvalue(), f"image/{form.lower()}")
 
 
 def _encoded(image: Image.Image, body: bytes, content_type: str) -> Encoded:
     return Encoded(body, content_type, image.width, image.height, len(image.getbands()))
-
-
-_ENCODERS: dict[Encoding, Callable[[Picture], Encoded]] = {
-    "png": _png,
-    "jpeg": _jpeg,
-    "raw": _raw,
-    "as_is": _as_is,
-}

@@ -10,33 +10,24 @@ from pathlib import Path
 
 from pydantic_core import to_json
 
-from edgekit.frame.message import FrameId
-
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: it is made for every frame
 class Sent:
     """A frame that was sent, without its picture."""
 
-    id: FrameId
+    camera: str
+    run: str
+    seq: int
     truth: str | None
     captured: int  # ns since the epoch
-    size: int  # bytes of the body
+    bytes: int  # of the body
 
 
 def line(sent: Sent, stored: int) -> bytes:
     """The frame as a line of JSON; `stored` is the time of the PUBACK in ns since the epoch."""
-    fields = {
-        "camera": sent.id.camera,
-        "run": sent.id.run,
-        "seq": sent.id.seq,
-        "truth": sent.truth,
-        "captured": sent.captured,
-        "stored": stored,
-        "bytes": sent.size,
-    }
-    return to_json(fields) + b"\n"
+    return to_json(vars(sent) | {"stored": stored}) + b"\n"
 
 
 class SendLog:

@@ -3,7 +3,6 @@
 import csv
 import io
 import logging
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +16,7 @@ TRUTH = "truth.csv"  # columns: file, label
 _CONTENT_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg"}
 _GREY = frozenset({"1", "L", "LA", "La", "I", "I;16", "F"})
 _MAX_PIXELS = 50_000_000
-_CACHE_BYTES = 64 * 1024 * 1024  # of decoded pictures: a small folder is read once
+_CACHE_BYTES = 64 * 1024 * 1024  # of decoded pictures, which are read once; the others in every round
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Folder:
         self._truths: dict[str, str] = {}
         self._position = 0
         self._bad: set[str] = set()
-        self._cache: OrderedDict[str, Picture] = OrderedDict()
+        self._cache: dict[str, Picture] = {}
         self._cached_bytes = 0
 
     def __str__(self) -> str:
@@ -92,7 +91,6 @@ class Folder:
 
     def _picture(self, name: str) -> Picture | None:
         if (cached := self._cache.get(name)) is not None:
-            self._cache.move_to_end(name)
             return cached
         try:
             picture = read_picture(self._path / name, name, self._truths.get(name))
@@ -100,15 +98,11 @@ class Folder:
             logger.warning("picture %s: skipped: %s", self._path / name, error)
             self._bad.add(name)
             return None
-        self._add_to_cache(picture)
+        size = picture.image.width * picture.image.height * picture.channels + len(picture.original)
+        if self._cached_bytes + size <= _CACHE_BYTES:
+            self._cache[name] = picture
+            self._cached_bytes += size
         return picture
-
-    def _add_to_cache(self, picture: Picture) -> None:
-        self._cache[picture.name] = picture
-        self._cached_bytes += _bytes(picture)
-        while self._cached_bytes > _CACHE_BYTES:
-            _name, oldest = self._cache.popitem(last=False)
-            self._cached_bytes -= _bytes(oldest)
 
 
 def read_picture(path: Path, name: str, truth: str | None) -> Picture:
@@ -141,7 +135,3 @@ def _read_truths(path: Path) -> dict[str, str]:
     except (OSError, ValueError, csv.Error) as error:
         logger.warning("%s: pictures have no truth: %s; cure: a header `file,label`", path, error)
         return {}
-
-
-def _bytes(picture: Picture) -> int:
-    return picture.image.width * picture.image.height * picture.channels + len(picture.original)

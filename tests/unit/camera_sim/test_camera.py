@@ -21,7 +21,7 @@ from camera_sim.settings import CameraEnvironment
 from camera_sim.sources import Folder, Picture, Source
 from edgekit import clock
 from edgekit.frame.batch import frames_of
-from edgekit.frame.message import Flow, Frame, FrameId, Message
+from edgekit.frame.message import Flow, Frame, Message
 from edgekit.hub.connection import Twin
 
 Sending = tuple[Frame, Callable[[int], None] | None]
@@ -331,7 +331,7 @@ def test_an_encoder_that_fails_does_not_end_the_camera(
 
 def test_a_line_of_the_send_log() -> None:
     """The demo and the bench read these seven fields."""
-    sent = Sent(FrameId("camera", "0123456789abcdef", 7), None, 5, 99)
+    sent = Sent("camera", "0123456789abcdef", 7, None, 5, 99)
     assert json.loads(line(sent, stored=6)) == {
         "camera": "camera",
         "run": "0123456789abcdef",

@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 
 from camera_sim.send_log import SendLog, Sent
-from edgekit.frame.message import FrameId
 
 
 def sent(*seqs: int) -> list[Sent]:
     """Frames that were sent."""
-    return [Sent(FrameId("camera", "00000000000000aa", seq), "grün", 1, 10) for seq in seqs]
+    return [Sent("camera", "00000000000000aa", seq, "grün", 1, 10) for seq in seqs]
 
 
 def seqs(path: Path) -> list[int]:

@@ -73,7 +73,7 @@ def choose_probes(
     for label in range(len(labels)):
         known = np.flatnonzero(right & (pictures.labels == label))
         surest = known[np.argsort(-confidence[known], kind="stable")][:PROBE_CANDIDATES]
-        chosen += sorted((int(each) for each in surest), key=lambda each: _packed(pictures.images[each]))[:1]
+        chosen += sorted(surest.tolist(), key=lambda each: _packed(pictures.images[each]))[:1]
     if not chosen:
         raise NotVerified("the model predicts no picture right on every runtime: it has learnt nothing")
     expected = tuple(labels[pictures.labels[each]] for each in chosen)

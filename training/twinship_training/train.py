@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import Final
 from inference.artefact import Artefact, pack, read
 from inference.evaluate import NotVerified, prove, too_old
 from inference.metrics_model import CARD, FRAMES, MODEL, PLOTS, Accuracy, Metrics, Variant
-from inference.models.prove import Proved
 from twinship_training import choose, convert, workers
 from twinship_training.checkpoint import CheckpointFolder, checkpoint_path
 from twinship_training.data import find
@@ -33,7 +31,7 @@ from twinship_training.report.card import card
 from twinship_training.report.summary import inline_size, summary
 from twinship_training.result_cache import cached, fell_back_to_digits, recipe_key, same_data
 from twinship_training.settings import SettingsError, TrainSettings
-from twinship_training.trial import Measurement, Trial, evaluate_on_test, measure_variant, run_trial
+from twinship_training.trial import Trial, evaluate_on_test, measure_variant, run_trial
 from twinship_training.workers import Worker, WorkersError
 
 __all__ = ["SettingsError", "TrainResult", "TrainSettings", "assist", "interrupted", "train"]
@@ -78,7 +76,8 @@ def train(settings: TrainSettings, progress: Progress, dataset: Dataset | None =
     worker = _chief(settings)
     before = None if worker else cached(settings, key)  # the other machines would wait for this one
     progress("data", 0.0)
-    download = _no_download if fell_back_to_digits(settings, before) else download_once
+    skipped = fell_back_to_digits(settings, before)
+    download = (lambda name, folder: "no download was tried") if skipped else download_once
     dataset = dataset or find(settings.dataset, os.environ, download, at_most(settings.max_side))
     if before and same_data(before, dataset):
         progress("nothing to do: trained before with the same settings and data", 1.0)
@@ -106,10 +105,11 @@ def _run(job: Job, folder: Path) -> Metrics:
         test = evaluate_on_test(job, chosen)
     with job.stage("prove", "the proof that a device makes", TESTED):
         artefact = _pack(job, chosen, test.accuracy)
-        proved = _prove(artefact, folder / MODEL)
+        (folder / MODEL).write_bytes(artefact.data)
+        proved = prove(folder / MODEL, too_old(artefact.manifest.minimumRuntime))
     with job.stage("draw", "drawing the card", PROVED):
         metrics = summary(job, trials, chosen, variants, test, artefact, proved)
-        _draw(folder / PLOTS, job.dataset, metrics, test)
+        plots.draw(folder / PLOTS, metrics, job.dataset.test, test.preferred)
     results.write(folder, card(metrics), spread(job.dataset.test, FRAMES_WRITTEN), metrics)
     return metrics
 
@@ -149,19 +149,6 @@ def _pack(job: Job, chosen: Trial, accuracy: Accuracy) -> Artefact:
 
     artefacts = (packed(count) for count in range(probes.count, 0, -1))
     return next((each for each in artefacts if inline_size(each).fits), packed(probes.count))
-
-
-def _prove(artefact: Artefact, path: Path) -> Mapping[str, Proved]:
-    """Write the artefact, and make the device's proof on every runtime that is new enough."""
-    path.write_bytes(artefact.data)
-    return prove(path, too_old(artefact.manifest.minimumRuntime))
-
-
-def _draw(folder: Path, data: Dataset, metrics: Metrics, test: Measurement) -> None:
-    found, pictures = test.preferred, data.test
-    mistakes = plots.worst(pictures.images, pictures.labels, found.labels, found.confidence)
-    history, confusion = metrics.history, metrics.confusion
-    plots.draw(folder, data.labels, history, confusion, metrics.calibration, mistakes)
 
 
 def interrupted(settings: TrainSettings) -> str:
@@ -204,7 +191,3 @@ def _chief(settings: TrainSettings) -> Worker | None:
     if worker and not worker.chief:
         raise WorkersError(f"{worker.task} in {workers.VARIABLE} has no results: the chief has them")
     return worker
-
-
-def _no_download(name: str, folder: Path) -> str | None:
-    return "no download was tried"

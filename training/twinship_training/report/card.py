@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from inference.metrics_model import PLOTS, DatasetReport, InlineSize, Metrics
+from inference.metrics_model import PLOTS, Cost, DatasetReport, Metrics
 from twinship_training.convert import OPTIMISATIONS
 from twinship_training.networks.architectures import ARCHITECTURES
-from twinship_training.report.results import CONFUSION, CURVE, MISTAKES, RELIABILITY
+from twinship_training.report.results import PLOT_FILES
 
 WORST_SHOWN: Final = 3
 TABULATED: Final = 20  # classes; with more classes only the plot shows the confusion
@@ -17,7 +17,7 @@ TABULATED: Final = 20  # classes; with more classes only the plot shows the conf
 def card(metrics: Metrics) -> str:
     """Markdown text."""
     sections = (_head, _data, _accuracy, _candidates, _variants, _confusion, _plots, _made)
-    return "\n".join(line for section in sections for line in (*section(metrics), "")).rstrip("\n") + "\n"
+    return "\n\n".join(paragraph for section in sections for paragraph in section(metrics)) + "\n"
 
 
 def dataset_lines(report: DatasetReport) -> list[str]:
@@ -48,23 +48,17 @@ def _head(metrics: Metrics) -> Iterator[str]:
     labels = _labels(metrics)
     height, width, channels = metrics.dataset.report.shape
     named = ", ".join(labels[:TABULATED]) + (", …" if len(labels) > TABULATED else "")
+    inline = metrics.inline
     yield f"# {metrics.name} {metrics.version}"
-    yield ""
     yield (
         f"Classifies {width}×{height} {'grey' if channels == 1 else 'colour'} pictures "
         f"into {len(labels)} classes ({named}). Architecture `{metrics.architecture}`: "
         f"{ARCHITECTURES[metrics.architecture].about}; {metrics.sizes.parameters:,} parameters; "
         f"{metrics.optimisation}: {OPTIMISATIONS[metrics.optimisation].about}."
     )
-    yield ""
-    yield _size(metrics.sizes.artefact_bytes, metrics.inline)
-
-
-def _size(artefact_bytes: int, inline: InlineSize) -> str:
-    verdict = "fits" if inline.fits else "does not fit"
-    return (
-        f"{artefact_bytes:,} bytes; {inline.characters:,} characters inline, "
-        f"so it {verdict} into a module twin ({inline.limit:,})."
+    yield (
+        f"{metrics.sizes.artefact_bytes:,} bytes; {inline.characters:,} characters inline, "
+        f"so it {'fits' if inline.fits else 'does not fit'} into a module twin ({inline.limit:,})."
     )
 
 
@@ -74,8 +68,7 @@ def _data(metrics: Metrics) -> Iterator[str]:
         f"Data: {data.name}: {data.source} ({data.why}). {data.train:,} pictures for the training, "
         f"{data.validation:,} to choose network and epoch, {data.test:,} to measure the result, once."
     )
-    yield ""
-    yield from (
+    yield "\n".join(
         f"- {line}" if not line.startswith(" ") else f"  - {line.strip()}"
         for line in dataset_lines(data.report)
     )
@@ -83,61 +76,66 @@ def _data(metrics: Metrics) -> Iterator[str]:
 
 def _accuracy(metrics: Metrics) -> Iterator[str]:
     found, name = metrics.accuracy, metrics.optimisation
-    yield "| accuracy | |"
-    yield "|---|---|"
-    yield f"| float32, before conversion | {found.float32:.2%} |"
-    yield from (f"| {name} on {runtime} | {share:.2%} |" for runtime, share in found.shipped.items())
-    yield f"| lost by {name} | {100 * found.drop:.2f} points (at most {100 * found.max_drop:.2f}) |"
-    yield f"| target | {found.target:.2%} |"
-    yield f"| expected calibration error | {100 * metrics.calibration.expected_error:.2f} points |"
-    yield ""
-    yield "| this machine, one thread | median of one picture | memory |"
-    yield "|---|---|---|"
-    for runtime, cost in metrics.cost.items():
-        yield f"| {runtime} | {cost.p50_ms:.3f} ms | {cost.memory_bytes / 1e6:.1f} MB |"
+    yield _table(
+        "accuracy |",
+        f"float32, before conversion | {found.float32:.2%}",
+        *(f"{name} on {runtime} | {share:.2%}" for runtime, share in found.shipped.items()),
+        f"lost by {name} | {100 * found.drop:.2f} points (at most {100 * found.max_drop:.2f})",
+        f"target | {found.target:.2%}",
+        f"expected calibration error | {100 * metrics.calibration.expected_error:.2f} points",
+    )
+    yield _table(
+        "this machine, one thread | median of one picture | memory",
+        *(f"{runtime} | {_cost(cost)}" for runtime, cost in metrics.cost.items()),
+    )
 
 
 def _candidates(metrics: Metrics) -> Iterator[str]:
     if len(metrics.candidates) < 2:
         return
     yield f"Measured with validation pictures; the smallest within the limits is `{metrics.architecture}`:"
-    yield ""
-    yield "| network | parameters | bytes | right | median | limits |"
-    yield "|---|---|---|---|---|---|"
-    for each in metrics.candidates:
-        verdict = "; ".join(each.failed) or "passes"
-        yield (
-            f"| {each.architecture} | {each.parameters:,} | {each.tflite_bytes:,} | {each.accuracy:.2%} "
-            f"| {each.p50_ms:.3f} ms | {verdict} |"
-        )
+    yield _table(
+        "network | parameters | bytes | right | median | limits",
+        *(
+            f"{each.architecture} | {each.parameters:,} | {each.tflite_bytes:,} | {each.accuracy:.2%} "
+            f"| {each.p50_ms:.3f} ms | {'; '.join(each.failed) or 'passes'}"
+            for each in metrics.candidates
+        ),
+    )
 
 
 def _variants(metrics: Metrics) -> Iterator[str]:
-    if not metrics.variants:
-        return
-    yield "Optimisations of the same float model, measured with validation pictures:"
-    yield ""
-    yield "| optimisation | bytes | runtime | right | median | memory |"
-    yield "|---|---|---|---|---|---|"
+    rows = []
     for each in metrics.variants:
-        begin = f"| {each.optimisation} | {each.tflite_bytes:,} |"
+        begin = f"{each.optimisation} | {each.tflite_bytes:,} |"
         for runtime, found in each.runtimes.items():
-            cost = found.cost
-            took = f"{cost.p50_ms:.3f} ms | {cost.memory_bytes / 1e6:.1f} MB"
-            yield f"{begin} {runtime} | {found.accuracy:.2%} | {took} |"
-        yield from (f"{begin} {runtime} | {why} | | |" for runtime, why in each.refused.items())
+            rows.append(f"{begin} {runtime} | {found.accuracy:.2%} | {_cost(found.cost)}")
+        rows += [f"{begin} {runtime} | {why} | |" for runtime, why in each.refused.items()]
+    if rows:
+        yield "Optimisations of the same float model, measured with validation pictures:"
+        yield _table("optimisation | bytes | runtime | right | median | memory", *rows)
+
+
+def _cost(cost: Cost) -> str:
+    return f"{cost.p50_ms:.3f} ms | {cost.memory_bytes / 1e6:.1f} MB"
+
+
+def _table(head: str, *rows: str) -> str:
+    """A Markdown table; "|" separates the cells."""
+    return "\n".join((f"| {head} |", "|---" * (head.count("|") + 1) + "|", *(f"| {row} |" for row in rows)))
 
 
 def _confusion(metrics: Metrics) -> Iterator[str]:
     labels, table = _labels(metrics), metrics.confusion
     if len(labels) <= TABULATED:
         yield f"Predicted labels (columns) of test pictures with these labels (rows), {metrics.optimisation}:"
-        yield ""
-        yield f"| | {' | '.join(labels)} |"
-        yield "|---" * (len(labels) + 1) + "|"
-        for label, row in zip(labels, table, strict=True):
-            yield f"| **{label}** | {' | '.join(str(count or '·') for count in row)} |"
-        yield ""
+        yield _table(
+            f"| {' | '.join(labels)}",
+            *(
+                f"**{label}** | {' | '.join(str(count or '·') for count in row)}"
+                for label, row in zip(labels, table, strict=True)
+            ),
+        )
     yield _mistakes(labels, table)
 
 
@@ -157,29 +155,25 @@ def _mistakes(labels: Sequence[str], table: Sequence[Sequence[int]]) -> str:
 
 
 def _plots(metrics: Metrics) -> Iterator[str]:
-    for title, name in (
-        ("Learning curve", CURVE),
-        ("Confusion", CONFUSION),
-        ("Reliability", RELIABILITY),
-        ("Mistakes with the highest confidence", MISTAKES),
-    ):
-        yield f"![{title}]({PLOTS}/{name})"
+    titles = ("Learning curve", "Confusion", "Reliability", "Mistakes with the highest confidence")
+    plots = zip(titles, PLOT_FILES, strict=True)
+    yield "\n".join(f"![{title}]({PLOTS}/{name})" for title, name in plots)
 
 
 def _made(metrics: Metrics) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in metrics.versions.items())
     yield "Made by"
-    yield ""
     yield f"    {metrics.command}"
-    yield ""
     yield (
         f"in {metrics.seconds['total']:.0f} s on {metrics.created}, seed {metrics.seed}, "
         f"epoch {metrics.history.kept} of {len(metrics.history.loss)} kept, with {versions}."
     )
-    yield ""
-    yield f"- weights sha256 `{metrics.weights_sha256}`"
-    yield f"- artefact sha256 `{metrics.artefact_sha256}`"
-    yield f"- data sha256 `{metrics.dataset.fingerprint}`"
+    digests = {
+        "weights": metrics.weights_sha256,
+        "artefact": metrics.artefact_sha256,
+        "data": metrics.dataset.fingerprint,
+    }
+    yield "\n".join(f"- {what} sha256 `{digest}`" for what, digest in digests.items())
 
 
 def _labels(metrics: Metrics) -> list[str]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.metrics_model import Calibration, History
+from inference.dataset.pictures import Pictures
+from inference.evaluate import Predictions
+from inference.metrics_model import Calibration, History, Metrics
 from twinship_training.report.results import CONFUSION, CURVE, MISTAKES, RELIABILITY
 from twinship_training.tf_import import silenced
 
@@ -24,44 +25,21 @@ LABEL_CHARACTERS: Final = 12
 DPI: Final = 120
 
 
-@dataclass(frozen=True, eq=False)
-class Mistakes:
-    """Wrong predictions, the highest confidence first: images uint8 (count, H, W, C), the others (count,)."""
-
-    images: NDArray[np.uint8]
-    truth: NDArray[np.int64]
-    predicted: NDArray[np.int64]
-    confidence: NDArray[np.float32]
+def worst(truth: NDArray[np.int64], found: Predictions) -> NDArray[np.int64]:
+    """The indices of at most SHOWN of the wrong predictions, the highest confidence first."""
+    wrong = np.flatnonzero(truth != found.labels)
+    return wrong[np.argsort(-found.confidence[wrong], kind="stable")][:SHOWN]
 
 
-def worst(
-    images: NDArray[np.uint8],
-    truth: NDArray[np.int64],
-    predicted: NDArray[np.int64],
-    confidence: NDArray[np.float32],
-) -> Mistakes:
-    """At most SHOWN of the wrong predictions, the highest confidence first."""
-    wrong = np.flatnonzero(truth != predicted)
-    index = wrong[np.argsort(-confidence[wrong], kind="stable")][:SHOWN]
-    return Mistakes(images[index], truth[index], predicted[index], confidence[index])
-
-
-def draw(
-    folder: Path,
-    labels: Sequence[str],
-    history: History,
-    confusion: Sequence[Sequence[int]],
-    reliability: Calibration,
-    mistakes: Mistakes,
-) -> None:
-    """Write four PNG files into a new folder."""
+def draw(folder: Path, metrics: Metrics, test: Pictures, found: Predictions) -> None:
+    """Write four PNG files into a new folder: from the metrics, the test pictures and their predictions."""
     folder.mkdir()
-    short = [_short(label) for label in labels]
+    labels = [_short(each.label) for each in metrics.dataset.report.classes]
     with silenced():  # at its first use matplotlib prints that it builds its font cache
-        _save(folder / CURVE, _curve(history))
-        _save(folder / CONFUSION, _confusion(short, confusion))
-        _save(folder / RELIABILITY, _reliability(reliability))
-        _save(folder / MISTAKES, _mistakes(short, mistakes))
+        _save(folder / CURVE, _curve(metrics.history))
+        _save(folder / CONFUSION, _confusion(labels, metrics.confusion))
+        _save(folder / RELIABILITY, _reliability(metrics.calibration))
+        _save(folder / MISTAKES, mistakes_figure(labels, test, found))
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -79,7 +57,7 @@ def _curve(history: History) -> Figure:
     epochs = range(1, len(history.loss) + 1)
     left = figure.subplots()
     left.plot(epochs, history.loss, "o-", color="tab:orange")
-    left.set(xlabel="epoch", xticks=_ticks(len(history.loss)))
+    left.set(xlabel="epoch", xticks=epochs[:: max(1, len(epochs) // 10)])
     left.set_ylabel("training loss", color="tab:orange")
     left.set_ylim(bottom=0)
     right = left.twinx()
@@ -88,10 +66,6 @@ def _curve(history: History) -> Figure:
     right.axvline(history.kept, color="grey", linestyle=":")
     right.set_title(f"Learning curve; epoch {history.kept} is the result", fontsize=10)
     return figure
-
-
-def _ticks(epochs: int) -> list[int]:
-    return list(range(1, epochs + 1, max(1, epochs // 10)))
 
 
 def _confusion(labels: Sequence[str], table: Sequence[Sequence[int]]) -> Figure:
@@ -123,12 +97,10 @@ def _reliability(found: Calibration) -> Figure:
     above, below = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     width = 1 / len(found.bins)
     middles = [(number + 0.5) * width for number in range(len(found.bins))]
-    filled = [(middle, each) for middle, each in zip(middles, found.bins, strict=True) if each.count]
-    above.bar([m for m, _ in filled], [each.accuracy for _, each in filled], 0.9 * width, color="tab:blue")
+    filled = [each for each in found.bins if each.count]
+    above.bar(middles, [each.accuracy for each in found.bins], 0.9 * width, color="tab:blue")
     above.plot([0, 1], [0, 1], "--", color="grey")
-    above.plot(
-        [each.confidence for _, each in filled], [each.accuracy for _, each in filled], "o", color="black"
-    )
+    above.plot([each.confidence for each in filled], [each.accuracy for each in filled], "o", color="black")
     above.set(ylabel="share of right predictions", ylim=(0, 1.05), xlim=(0, 1))
     above.set_title(
         f"Reliability; expected calibration error {100 * found.expected_error:.2f} points", fontsize=10
@@ -138,28 +110,25 @@ def _reliability(found: Calibration) -> Figure:
     return figure
 
 
-def _mistakes(labels: Sequence[str], found: Mistakes) -> Figure:
-    if not len(found.truth):
+def mistakes_figure(labels: Sequence[str], test: Pictures, found: Predictions) -> Figure:
+    """The wrong predictions of the test pictures."""
+    shown = worst(test.labels, found)
+    if not len(shown):
         figure = _figure(4, 1)
         figure.text(0.5, 0.5, "No mistakes.", ha="center", va="center")
         return figure
     columns = 5
-    rows = -(-len(found.truth) // columns)
+    rows = -(-len(shown) // columns)
     figure = _figure(7.5, 0.4 + 1.85 * rows)
     figure.suptitle("Mistakes with the highest confidence: truth → predicted (confidence)", fontsize=10)
-    for number, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
         axes.axis("off")
-        if number < len(found.truth):
-            _picture(axes, found.images[number])
-            confidence = f"{found.confidence[number]:.0%}"
-            title = f"{labels[found.truth[number]]} →\n{labels[found.predicted[number]]} ({confidence})"
-            axes.set_title(title, fontsize=7)
+    for axes, index in zip(grid, shown, strict=False):
+        axes.imshow(test.images[index].squeeze(), cmap="gray", vmin=0, vmax=255)  # colour has no map
+        truth, predicted = labels[test.labels[index]], labels[found.labels[index]]
+        axes.set_title(f"{truth} →\n{predicted} ({found.confidence[index]:.0%})", fontsize=7)
     return figure
-
-
-def _picture(axes: Any, image: NDArray[np.uint8]) -> None:
-    grey = image.shape[2] == 1
-    axes.imshow(image[:, :, 0] if grey else image, cmap="gray" if grey else None, vmin=0, vmax=255)
 
 
 def _short(label: str) -> str:

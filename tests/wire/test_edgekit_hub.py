@@ -139,6 +139,21 @@ def test_a_message_after_stop_inputs_waits_for_the_next_process(
     assert modules("b").messages.get(timeout=60)[0].body == b"after"
 
 
+def test_a_message_is_acknowledged_after_its_handler(modules: Callable[..., Module]) -> None:
+    """A message whose handler has not returned when the connection ends is delivered again."""
+    receiver, sender = modules("b"), modules("a")
+    bodies: SimpleQueue[bytes] = SimpleQueue()
+
+    def cut_at_first(message: Message, _arrival: int) -> None:
+        if bodies.empty():
+            receiver.socket.shutdown(socket.SHUT_RDWR)
+        bodies.put(message.body)
+
+    receiver.hub._inputs["y"] = cut_at_first
+    assert sender.hub.send("x", Message(b"frame", {}))
+    assert [bodies.get(timeout=60) for _ in range(2)] == [b"frame", b"frame"]
+
+
 def test_nagles_algorithm_is_off(modules: Callable[..., Module], simulated: SimulatedHub) -> None:
     """TCP_NODELAY is set on the SDK's socket, and on the next socket after a lost connection."""
     module = modules("a")

@@ -16,7 +16,7 @@ from azure.iot.device.common.transport_exceptions import TlsExchangeAuthError
 
 from edgekit.clock import mono_ns
 from edgekit.frame.message import Message
-from edgekit.hub import gateway, inputs, nagle
+from edgekit.hub import gateway, inputs, nagle, receiving
 from edgekit.hub.bounded_calls import TooManyUnanswered
 from edgekit.hub.on_wire_message import from_sdk
 from edgekit.hub.outbox import Outbox
@@ -70,9 +70,10 @@ class Hub:
     ) -> None:
         """Prepare the connection; `start` connects.
 
-        `inputs`: by input name, called with a message and its arrival (CLOCK_MONOTONIC ns) on up to four
-        threads of the SDK at once, so not in order. `on_twin`: called on one thread with the newest whole
-        twin after every connect and every desired patch. `methods`: by name, called with the payload.
+        `inputs`: by input name, called with a message and its arrival (CLOCK_MONOTONIC ns) in order, on the
+        SDK's network thread, which must not wait. edgeHub delivers a message again until its call has
+        returned. `on_twin`: called on one thread with the newest whole twin after every connect and every
+        desired patch. `methods`: by name, called with the payload.
         """
         self._inputs = dict(inputs)
         self._methods = dict(methods or {})
@@ -172,6 +173,7 @@ class Hub:
             ensure_desired_properties=False, connection_retry_interval=1
         )
         nagle.switch_off(client)
+        receiving.before_puback(client, self._take_message)
         client.on_connection_state_change = self._connection_changed  # type: ignore[assignment]
         return client
 
@@ -237,7 +239,7 @@ class Hub:
         if is_up != was_up:
             logger.info("edgeHub: %s, %d unsent", "connected" if is_up else "disconnected", self.unsent)
 
-    # Receiving, on the SDK's threads. No exception may reach the SDK.
+    # Receiving, on the SDK's threads. No exception may reach the SDK, and no input may wait.
 
     def _take_message(self, received: SdkMessage) -> None:
         arrival = mono_ns()

@@ -1,7 +1,7 @@
 """Which frames this process has received and not finished, and its counters, in a file that survives kill -9.
 
-The device SDK acknowledges a message when it receives it, so edgeHub does not deliver the frames of a killed
-process again. The next process finds their marks: frames that are not delivered within LOST_AFTER_S are
+A frame is acknowledged once it is marked here, so edgeHub does not deliver the frames of a killed process
+again. The next process finds their marks: frames that are not delivered within LOST_AFTER_S are
 `lost_in_restart`. It also sends the last counters of the killed process. So every frame is in one count.
 
 The file is memory-mapped and has a fixed size: PROCESSES records of counters, and for each of the RUNS last

@@ -31,6 +31,9 @@ for PUBACKs, stop the reconciler."""
 ROLLBACK_FRAME_S: Final = 2.0
 """How long method `rollback` waits for a frame that the previous model answers."""
 
+FIRST_TWIN_S: Final = 2.0
+"""How long the first frame of a process waits for the settings in the twin."""
+
 Report = Callable[[Mapping[str, Any]], None]
 
 
@@ -77,6 +80,7 @@ class Service:
         )
         self.path: Final = FramePath(self.reconciler, self._publisher, self._watchdog, in_hand)
         self.reports: Final = Reports(self.hub, self.path, self._publisher, self.instance, in_hand)
+        self._configured = threading.Event()  # the twin was read, or the module stops
         self._worker = threading.Thread(target=self._work, name="frames", daemon=True)
 
     def start(self) -> None:
@@ -95,6 +99,7 @@ class Service:
         # Runs in parallel, because it may take a second; it does not change the serving model.
         stopping = threading.Thread(target=self.reconciler.stop, name="models-stop", daemon=True)
         stopping.start()
+        self._configured.set()
         self.hub.stop_inputs(inputs_s)  # the closing figures would miss a frame that arrives after them
         self.path.close()
         self._worker.join(answering_s)
@@ -111,6 +116,9 @@ class Service:
         while True:
             arrival = self.path.next(self.reports.next_due())
             if arrival is not None:
+                # With the default settings the first predictions of a process might not be sent.
+                self._configured.wait(FIRST_TWIN_S)
+                self._configured.set()
                 self.path.answer(arrival)
             elif self.path.closed:
                 return
@@ -141,6 +149,7 @@ class Service:
         self.reports.schedule.latency.interval_s = telemetry.intervalSeconds
         self.reconciler.limit_latency(inference.latencyBudgetMs)
         self.path.apply(Settings(inference, telemetry))
+        self._configured.set()
         # The module reads the twin at each connect; it reports only what the twin does not hold yet.
         changed = {name: section for name, section in patch.items() if twin.reported.get(name) != section}
         if changed:

@@ -1,6 +1,7 @@
 """The whole module with its threads: start, twin, reports, direct methods, stop."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -106,6 +107,35 @@ def test_the_worker_thread_answers_the_frames(started: Module) -> None:
     assert [body["frame"]["seq"] for body in started.hub.of("predictions")] == [0, 1, 2]
     assert set(threads) == {"frames"}
     assert {body["instance"] for body in started.hub.of("predictions")} == {started.service.instance}
+
+
+def test_the_first_frames_wait_for_the_twin(module: Module) -> None:
+    """With the default settings their predictions might not be sent, although the twin asks for them."""
+    settings: list[str] = []
+
+    def infer(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        settings.append(module.service.path.settings.telemetry.predictions)
+        return brightest_band(pixels)
+
+    module.reconciler.current = running(FakeEngine(infer))
+    module.service.start()
+    module.send(0)
+    while module.service.path.waiting():  # until the worker has it
+        time.sleep(0.001)
+    module.twin(SEND_ALL)
+    module.send(1)
+    module.wait_answered(2)
+    assert settings == ["all", "all"]
+
+
+def test_frames_are_answered_if_the_twin_does_not_come(
+    module: Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After FIRST_TWIN_S the default settings apply."""
+    monkeypatch.setattr("inference.service.FIRST_TWIN_S", 0.01)
+    module.service.start()
+    module.send(0, 1)
+    module.hub.wait_for(lambda: module.service.path.counters()["answered"] == 2)
 
 
 def test_flow_reports_finished_frames(started: Module) -> None:

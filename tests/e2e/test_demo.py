@@ -88,6 +88,7 @@ def assert_no_secret_outside_its_file(folder: Path) -> None:
             assert b"PRIVATE KEY" not in data or path.stat().st_mode & 0o077 == 0, path
 
 
+@pytest.mark.long
 def test_own_pictures_in_a_deep_folder_with_a_space(twinship: Command, models: Path) -> None:
     """Without labels there is no accuracy and no failure; a broken file is skipped; deep paths work."""
     deep = twinship.folder / ("a folder " + "x" * 80) / ("y" * 110)

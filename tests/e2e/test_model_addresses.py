@@ -311,6 +311,7 @@ def check_reload(device: DownloadingDevice) -> None:
     assert device.becomes_active(version, section, whole(data)) == (S.ACTIVE, "")
 
 
+@pytest.mark.long
 def test_no_loopback_without_permission(tmp_path: Path) -> None:
     """Loopback addresses are refused in every spelling, without a request, also after a redirect."""
     own = own_address()

@@ -52,7 +52,9 @@ def test_every_statement_has_a_verdict_and_the_worst_case_decides() -> None:
     assert lines(table)[-1] == "96 statements: 1 pass, 3 fail, 1 skipped, 2 refused, 89 missing"
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
+@pytest.mark.parametrize(
+    "workers", [(), pytest.param(("-n", "2"), marks=pytest.mark.long)], ids=["alone", "xdist"]
+)
 def test_the_run_fails_until_every_statement_has_its_place(tmp_path: Path, workers: tuple[str, ...]) -> None:
     """Status 1 and `missing` with one test only, 0 when all pass or are refused; the same under xdist."""
     table = tmp_path / "table.json"

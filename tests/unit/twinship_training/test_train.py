@@ -152,6 +152,7 @@ def test_a_training_is_not_repeated(
     assert (trained.folder / "metrics.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.long
 def test_the_same_command_gives_the_same_model_in_silence(
     trained: TrainResult, settings: TrainSettings, tmp_path: Path
 ) -> None:

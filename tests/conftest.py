@@ -32,3 +32,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
         if (reason := reason_in(dict(os.environ))) is not None:
             raise pytest.UsageError(reason)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the ledger of the fuzzing in this run, and write build/fuzz.json."""
+    reports = [report for each in terminalreporter.stats.values() for report in each]
+    called = [report for report in reports if getattr(report, "when", None) == "call"]
+    found = [value for report in called for name, value in report.user_properties if name == "fuzz"]
+    if found:
+        from tests.fuzz.campaign import write_ledger
+
+        terminalreporter.section("fuzzing")
+        for line in write_ledger(found):
+            terminalreporter.write_line(line)

@@ -71,4 +71,5 @@ def _read(text: str, continuation: str) -> Key:
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    # a query is JSON text, which can hold a lone surrogate
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]

@@ -155,3 +155,11 @@ def test_a_long_query_is_refused() -> None:
         parse_query(f"SELECT * FROM devices WHERE {condition}{' OR deviceId = 1' * 100_000}")
     with pytest.raises(QueryError, match="characters, at most 8192"):
         parse_condition(condition + " OR deviceId = 1" * 100_000)
+
+
+def test_a_query_with_half_a_surrogate_pair_has_pages() -> None:
+    """JSON text can hold one, in a string or in a quoted name."""
+    text = "SELECT * FROM devices WHERE deviceId != '\ud800'"
+    found = rows(parse_query(text), [{"deviceId": "a"}, {"deviceId": "b"}])
+    first = page(text, found, None, 1)
+    assert page(text, found, first.continuation, 1).rows == [{"deviceId": "b"}]

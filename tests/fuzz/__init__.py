@@ -1,0 +1,1 @@
+"""Fuzzing: every parser of a stranger's bytes, with atheris. See CONTRIBUTING.md."""

@@ -24,7 +24,7 @@ def main() -> int:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", choices=[*TARGETS, *PLANTED])
     parser.add_argument("--seconds", type=float, default=30.0, help="duration for each target (default 30)")
-    parser.add_argument("--cases", type=int, default=0, help="fail with fewer cases (default 0)")
+    parser.add_argument("--cases", type=int, default=0, help="run on, up to four times as long, for so many")
     parser.add_argument("--seed", type=int, default=random.randrange(1, 2**32), help="default: random")
     parser.add_argument("--input", type=Path, help="run only this input, without atheris")
     asked = parser.parse_args()
@@ -35,7 +35,7 @@ def main() -> int:
         return max(_replay(name, asked.input) for name in asked.names)
     right = True
     for name in asked.names:
-        result = fuzz(name, asked.seconds, asked.seed)
+        result = fuzz(name, asked.seconds, asked.seed, asked.cases)
         print(result.line(), flush=True)
         if result.finding is not None:
             print(result.finding)

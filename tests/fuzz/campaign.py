@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tests.fuzz.planted import PLANTED
 from tests.fuzz.targets import TARGETS
 
 ROOT: Final = Path(__file__).parents[2]
@@ -22,6 +23,7 @@ LEDGER: Final = ROOT / "build" / "fuzz.json"
 
 MAX_CASE_S: Final = 1
 MAX_RSS_MB: Final = 512
+SLOWER: Final = 4.0  # a busy machine may take so many times as long for the least cases
 TIMEOUT: Final = "timeout"
 
 _CASES: Final = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
@@ -64,15 +66,17 @@ class Result:
         )
 
 
-def fuzz(target: str, seconds: float, seed: int) -> Result:
-    """Run for so many seconds, or up to the first finding.
+def fuzz(target: str, seconds: float, seed: int, least_cases: int = 0) -> Result:
+    """Run for so many seconds, or up to the first finding; on a slow machine longer, for the least cases.
 
     libFuzzer measures the time of a case by the wall clock. A case that is fast when it runs again alone was
     only waiting for a processor: it is no finding, and the run goes on.
     """
-    begun, cases, coverage, peak_rss_mb, finding = time.monotonic(), 0, 0, 0, None
-    while finding is None and (left := seconds - (time.monotonic() - begun)) > 0:
-        limits = (f"-max_total_time={max(1, round(left))}", f"-seed={(seed + cases) % 2**32 or 1}")
+    begun, elapsed, cases, coverage, peak_rss_mb, finding = time.monotonic(), 0.0, 0, 0, 0, None
+    while finding is None and (left := _left_s(seconds, elapsed, least_cases - cases)) > 0:
+        limits = [f"-max_total_time={max(1, round(left))}", f"-seed={(seed + cases) % 2**32 or 1}"]
+        if elapsed >= seconds:
+            limits.append(f"-runs={least_cases - cases}")
         ended = _run(target, *limits, *_seeds(target))
         finding = _finding(target, ended)
         cases += _last(_CASES, ended.stdout)
@@ -80,7 +84,12 @@ def fuzz(target: str, seconds: float, seed: int) -> Result:
         peak_rss_mb = max(peak_rss_mb, _last(_PEAK_RSS_MB, ended.stdout))
         if finding is not None and finding.what == TIMEOUT and not _run(target, str(finding.file)).returncode:
             finding = None
-    return Result(target, cases, time.monotonic() - begun, seed, coverage, peak_rss_mb, finding)
+        elapsed = time.monotonic() - begun
+    return Result(target, cases, elapsed, seed, coverage, peak_rss_mb, finding)
+
+
+def _left_s(seconds: float, elapsed: float, missing_cases: int) -> float:
+    return seconds - elapsed if elapsed < seconds or missing_cases <= 0 else SLOWER * seconds - elapsed
 
 
 def write_ledger(results: Iterable[Mapping[str, Any]], file: Path = LEDGER) -> list[str]:
@@ -99,7 +108,7 @@ def _seeds(target: str) -> list[str]:
 
 def _run(target: str, *options: str) -> subprocess.CompletedProcess[str]:
     FINDINGS.mkdir(parents=True, exist_ok=True)
-    max_bytes = TARGETS[target].max_bytes if target in TARGETS else 8
+    max_bytes = (TARGETS | PLANTED)[target].max_bytes
     command = [
         *(sys.executable, "-m", "tests.fuzz.process", target),
         *(f"-timeout={MAX_CASE_S}", f"-rss_limit_mb={MAX_RSS_MB}", f"-max_len={max_bytes}"),

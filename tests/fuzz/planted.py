@@ -1,4 +1,4 @@
-"""Targets with a planted defect, which shows only for the input `!`: the counter-proof of the fuzzer."""
+"""Targets with a planted defect: the counter-proof of the fuzzer. Two of them show only for the input `!`."""
 
 from __future__ import annotations
 
@@ -7,34 +7,39 @@ from typing import Final
 
 from tests.fuzz.target import Case, Promised, Target
 
-MORE_THAN_ALLOWED_BYTES: Final = 800 << 20
+KEPT_BYTES: Final = 1 << 20  # by each case of planted-memory
 
 
-def _on_mark(defect: Callable[[], object]) -> Target:
+def _target(defect: Callable[[bytes], object]) -> Target:
     def case(data: bytes) -> None:
-        if data == b"!":
-            defect()
+        defect(data)
         raise ValueError("promised")
 
     def prepare() -> tuple[Case, Promised]:
         return case, (ValueError,)
 
-    return Target(prepare, ())
+    return Target(prepare, (), max_bytes=8)
 
 
-def _hang() -> None:
-    while True:
+def _raise(data: bytes) -> None:
+    if data == b"!":
+        raise IndexError("planted")
+
+
+def _hang(data: bytes) -> None:
+    while data == b"!":
         pass
 
 
-def _hold_memory() -> None:
-    held = bytearray(MORE_THAN_ALLOWED_BYTES)
-    while held:
-        pass
+_kept: Final[list[bytes]] = []
+
+
+def _keep(data: bytes) -> None:
+    _kept.append(b"k" * KEPT_BYTES)
 
 
 PLANTED: Final = {
-    "planted-exception": _on_mark(lambda: [][0]),
-    "planted-hang": _on_mark(_hang),
-    "planted-memory": _on_mark(_hold_memory),
+    "planted-exception": _target(_raise),
+    "planted-hang": _target(_hang),
+    "planted-memory": _target(_keep),
 }

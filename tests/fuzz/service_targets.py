@@ -19,7 +19,7 @@ from unittest.mock import Mock
 
 from tests.fuzz.target import Case, Promised, check, parts, text_of
 
-FRESH_AFTER = 500  # cases
+FRESH_AFTER = 200  # cases
 MAX_TURNS = 30  # of the event loop: an answer that needs more waits for a time-out
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # SQLite on a disk takes ten times as long
 NOW = 1_700_000_000.0

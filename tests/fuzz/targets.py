@@ -11,9 +11,9 @@ TARGETS: Final[dict[str, Target]] = {
     "frame": Target(device_targets.frame, ("edgekit.frame",)),
     "batch": Target(device_targets.batch, ("edgekit.frame",)),
     "picture": Target(device_targets.picture, ("edgekit.frame", "inference.frames")),
-    "artefact": Target(device_targets.artefact, ("inference.artefact", "zipfile")),
+    "artefact": Target(device_targets.artefact, ("inference.artefact", "zipfile"), 2000),
     "section": Target(device_targets.section, ("inference.model_section",)),
-    "mqtt": Target(simulator_targets.mqtt, ("twinship.simulator.mqtt",)),
+    "mqtt": Target(simulator_targets.mqtt, ("twinship.simulator.mqtt",), 1000),
     "client": Target(service_targets.client, ("twinship.simulator.edge_hub",), 400),
     "topic": Target(simulator_targets.topic, ("twinship.simulator.edge_hub.topics",)),
     "sas": Target(simulator_targets.sas, ("twinship.simulator.sas",)),
@@ -24,7 +24,7 @@ TARGETS: Final[dict[str, Target]] = {
     "route": Target(simulator_targets.route, ("twinship.simulator.routing",), 350),
     "query": Target(simulator_targets.query, ("twinship.simulator.iot_hub.query",), 1000),
     "manifest": Target(
-        simulator_targets.manifest, ("twinship.simulator.manifest", "twinship.simulator.lint")
+        simulator_targets.manifest, ("twinship.simulator.manifest", "twinship.simulator.lint"), 2000
     ),
     "env": Target(simulator_targets.env, ("twinship.fleet.connection",)),
 }

@@ -54,7 +54,7 @@ def test_a_parser_keeps_its_promise_for_any_bytes(
     target: str, record_property: Callable[[str, object], None]
 ) -> None:
     """At least 20,000 cases in 30 s: no other exception than the promised ones, none over 1 s or 512 MB."""
-    result = fuzz(target, SECONDS, seed())
+    result = fuzz(target, SECONDS, seed(), LEAST_CASES)
     record_property("fuzz", {**asdict(result), "finding": str(result.finding or ""), "line": result.line()})
     assert result.finding is None, f"{result.line()}\n{result.finding}"
     assert result.cases >= LEAST_CASES, result.line()
@@ -65,7 +65,7 @@ def test_an_exception_that_nobody_promised_is_found_and_shown_with_its_input() -
     """The defect of the planted target shows for one input only."""
     found = fuzz("planted-exception", 20, 7).finding
     assert found is not None
-    assert "IndexError: list index out of range" in found.what
+    assert found.what.startswith("IndexError: planted\n")
     assert found.file.read_bytes() == b"!"
     assert "input: b'!'" in str(found)
 
@@ -78,7 +78,7 @@ def test_a_case_that_takes_too_much_time_or_memory_is_found(target: str, what: s
     """The limits are one second of a case and 512 MB of the process."""
     result = fuzz(target, 20, 7)
     assert result.finding is not None
-    assert (result.finding.what, result.finding.file.read_bytes()) == (what, b"!")
+    assert result.finding.what == what
     assert (result.peak_rss_mb > MAX_RSS_MB) == (what == "out-of-memory")
 
 
@@ -97,7 +97,7 @@ def test_the_command_prints_a_line_and_fails_after_a_finding() -> None:
     assert "input: b'!'" in shown
     code, shown = run("connect", "--seconds", "1", "--cases", "10")
     assert (code, "ok" in shown) == (0, True)
-    assert run("connect", "--seconds", "1", "--cases", "1000000000")[0] == 1
+    assert run("connect", "--seconds", "0.5", "--cases", "1000000000")[0] == 1
 
 
 def test_the_ledger_of_a_run_is_a_file_and_lines(tmp_path: Path) -> None:

@@ -59,6 +59,8 @@ class Connection:
 
 def read_env_file(path: Path) -> dict[str, str]:
     """Read KEY=VALUE lines; `#` comments, `export` and quotes are allowed. {} if the file does not exist."""
+    if path.is_fifo():  # to open one waits for its writer
+        raise NotConfigured(f"{path} is not a regular file; cure: name a file of settings")
     try:
         with path.open("rb") as file:
             data = file.read(MAX_ENV_BYTES + 1)

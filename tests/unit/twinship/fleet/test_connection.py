@@ -1,5 +1,6 @@
 """Finding the hub in the settings; no error shows a key."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,13 @@ def test_an_env_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(b"A=\xff\xfe")
     with pytest.raises(NotConfigured, match="cannot be read"):
         connection.read_env_file(tmp_path / "b")
+
+
+def test_an_env_file_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+    """Nobody writes into it, so a read would never end."""
+    os.mkfifo(tmp_path / ".env")
+    with pytest.raises(NotConfigured, match="not a regular file"):
+        connection.read_env_file(tmp_path / ".env")
 
 
 def test_the_device_name_has_a_default(tmp_path: Path) -> None:

@@ -287,7 +287,7 @@ def _routes() -> Files:
         "system": "FROM /messages/* WHERE {$body.b} AND $contentType = 'application/json' INTO $upstream",
         "functions": (
             'FROM /messages/* WHERE starts_with(concat(k, "\\u0041", lower(upper(k))), substring(k, 0, 1)) '
-            "AND index_of(k, '4') != length(k) AND power(2, -0.5e1) % 3 <> abs(floor(1.5)) INTO $upstream"
+            "AND index_of(k, '4') != length(k) AND power(2, -0.5e1) % 3 <> abs(floor(exp(1))) INTO $upstream"
         ),
         "operators": "FROM /messages/* WHERE ($body.t * 2 - 1) / 3 < -9 AND ((k || 'b') ?? 'c') <= 'd' " + up,
         "twin": "FROM /twinChangeNotifications WHERE twin_change_includes(properties.a) INTO $upstream",
@@ -340,7 +340,7 @@ def _manifests() -> Files:
     tag = {"version": "1.0", "platforms": {"amd64": "Dockerfile"}}
     module_json = json.dumps({"image": {"repository": "${REGISTRY}/camera", "tag": tag}})
     empty = json.dumps({"content": {"modulesContent": {"$edgeAgent": {"properties.desired": {}}}}})
-    return {"template": _joined(whole, module_json), "wrapped": _joined(empty, "{}")}
+    return {"template": _joined(whole, module_json), "wrapped": _joined(empty, "{}"), "list": b"[1]"}
 
 
 def _settings() -> Files:

@@ -12,6 +12,7 @@ import sys
 
 import atheris
 
+from tests.fuzz.mutate import mutated
 from tests.fuzz.planted import PLANTED
 from tests.fuzz.targets import TARGETS
 
@@ -35,7 +36,11 @@ def main(name: str, options: list[str]) -> None:
             signal.setitimer(signal.ITIMER_REAL, 0)
             raise
 
-    atheris.Setup([name, *options], one_input)
+    def mutate(data: bytes, max_bytes: int, seed: int) -> bytes:
+        changed = mutated(data, seed) if seed % 2 else None
+        return atheris.Mutate(data, max_bytes) if changed is None else changed[:max_bytes]
+
+    atheris.Setup([name, *options], one_input, custom_mutator=mutate)
     atheris.Fuzz()
 
 

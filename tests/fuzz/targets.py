@@ -21,7 +21,7 @@ TARGETS: Final[dict[str, Target]] = {
     "http": Target(
         service_targets.http, ("twinship.simulator.service_api", "twinship.simulator.iot_hub"), 1000
     ),
-    "route": Target(simulator_targets.route, ("twinship.simulator.routing",), 350),
+    "route": Target(simulator_targets.route, ("twinship.simulator.routing",), 300),
     "query": Target(simulator_targets.query, ("twinship.simulator.iot_hub.query",), 1000),
     "manifest": Target(
         simulator_targets.manifest, ("twinship.simulator.manifest", "twinship.simulator.lint"), 2000

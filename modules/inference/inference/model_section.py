@@ -273,7 +273,7 @@ def _chunk_errors(count: int, parts: Mapping[str, str]) -> dict[str, str]:
     errors |= {f"{path}.{name}": f"extra: count is {count}" for name in sorted(set(parts) - set(names))}
     for name in names:
         text = parts.get(name, "")
-        if len(text.encode()) > MAX_CHUNK_BYTES:
+        if len(_utf8(text)) > MAX_CHUNK_BYTES:
             errors[f"{path}.{name}"] = f"overlong: more than {MAX_CHUNK_BYTES} bytes"
         elif not _BASE64_CHARACTERS.fullmatch(text) or (text.endswith("=") and name != max(parts)):
             errors[f"{path}.{name}"] = "not base64"

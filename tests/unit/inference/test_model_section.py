@@ -128,6 +128,7 @@ def test_an_address_is_parsed() -> None:
         ({"p00": "A A="}, "00", "base64"),
         ({"p00": "AA=="}, "00", "base64"),
         ({"p01": "*"}, "01", "base64"),
+        ({"p01": "\ud800"}, "01", "base64"),
     ],
 )
 def test_each_wrong_chunk_is_named(parts: dict[str, str | None], path: str, word: str) -> None:

@@ -33,7 +33,7 @@ def _error(registry: Registry, entry: Entry) -> dict[str, Any] | None:
     try:
         identity = _identity(entry)
         mode = entry.get("importMode") or "createOrUpdate"
-        operation = _OPERATIONS.get(mode)
+        operation = _OPERATIONS.get(mode) if isinstance(mode, str) else None
         if operation is None:
             raise ArgumentInvalid(f"importMode {mode!r} is none of {', '.join(_OPERATIONS)}")
         operation(registry, identity, entry)

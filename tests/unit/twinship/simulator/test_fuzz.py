@@ -1,4 +1,7 @@
-"""Random MQTT bytes, packets and HTTP requests: each ends in an answer or a refusal."""
+"""Random MQTT bytes, packets and HTTP requests: each ends in an answer or a refusal.
+
+A thousand of each; tests/fuzz runs many more, guided by the coverage.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ import contextlib
 import http.client
 import itertools
 import json
-import os
-import random
 import tempfile
 import threading
 import time
@@ -19,7 +20,7 @@ from urllib.parse import quote
 
 import pytest
 from aiohttp import web
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.twinship.simulator.edge import Edge, into
@@ -37,29 +38,13 @@ from twinship.simulator.service_api.app import service_api
 from twinship.simulator.store import Store
 
 ADDRESS = "127.77.1.1"
-MANY = 100_000
-PARTS = 4  # so that both workers of a long run are busy
 BATCH = 10  # packets or requests of one example: the overhead of an example takes as long as ten of them
 
 
-def examples(total: int, batch: int = 1) -> pytest.MarkDecorator:
-    """A thousand, and `total` in parts in a long run; `batch`: how many each example has."""
-    count = total // PARTS // batch
-    long = [pytest.param(count, part, marks=pytest.mark.long) for part in range(1, PARTS + 1)]
-    return pytest.mark.parametrize(("count", "part"), [(1000 // batch, 0), *long])
-
-
-def explored(count: int, part: int, test: Callable[..., None]) -> Callable[[], None]:
-    """The test with this many examples and without a database; each part has its own seed.
-
-    pytest shows the printed seed when the test fails; FUZZ_SEED sets it. It is always the same on CI.
-    """
-    chosen = 0 if os.environ.get("CI") else random.randrange(2**32)
-    base = int(os.environ.get("FUZZ_SEED", chosen))
-    print(f"FUZZ_SEED={base}")  # noqa: T201
+def explored(examples: int, test: Callable[..., None]) -> Callable[..., None]:
+    """The test with so many examples and without a database, which would keep their bytes."""
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
-    bounds = settings(max_examples=count, deadline=None, database=None, suppress_health_check=slow)
-    return seed(base + part)(bounds(test))
+    return settings(max_examples=examples, database=None, suppress_health_check=slow)(test)
 
 
 def mutated(program: bytes) -> bytes:
@@ -89,8 +74,7 @@ def read(chunks: list[bytes]) -> tuple[list[Packet], bool]:
     return packets, False
 
 
-@examples(MANY)
-def test_any_bytes_are_packets_or_a_protocol_error(count: int, part: int) -> None:
+def test_any_bytes_are_packets_or_a_protocol_error() -> None:
     """No other exception; the pieces in which the bytes arrive change nothing."""
 
     @given(STREAMS, st.binary(max_size=6))
@@ -99,7 +83,7 @@ def test_any_bytes_are_packets_or_a_protocol_error(count: int, part: int) -> Non
         pieces = [stream[begin:end] for begin, end in itertools.pairwise(edges)]
         assert read(pieces) == read([stream])
 
-    explored(count, part, run)()
+    explored(1000, run)()
 
 
 @pytest.mark.parametrize("at", range(len(WIRE)))
@@ -168,8 +152,7 @@ PACKETS = st.one_of(
 )
 
 
-@examples(MANY, BATCH)
-def test_any_packet_of_a_client_is_handled(count: int, part: int) -> None:
+def test_any_packet_of_a_client_is_handled() -> None:
     """No packet of a connected module raises, and every QoS 1 publish is acknowledged."""
     with tempfile.TemporaryDirectory() as folder:
         edge = Edge(Path(folder))
@@ -185,7 +168,7 @@ def test_any_packet_of_a_client_is_handled(count: int, part: int) -> None:
             published = [each.packet_id for each in packets if isinstance(each, Publish)]
             assert client.acknowledged == published
 
-        explored(count, part, run)()
+        explored(1000 // BATCH, run)()
 
 
 @contextlib.contextmanager
@@ -253,8 +236,7 @@ SHAPES = st.recursive(JSON, lambda inner: st.dictionaries(KEYS, inner, max_size=
 CONTENTS = st.binary(max_size=60) | SHAPES.map(lambda value: json.dumps(value).encode())
 
 
-@examples(MANY, BATCH)
-def test_any_request_is_answered_without_a_server_error(count: int, part: int, tmp_path: Path) -> None:
+def test_any_request_is_answered_without_a_server_error(tmp_path: Path) -> None:
     """Status below 500, 501 (not supported) or 504 (no answer); an error is JSON with its reason."""
     token = sas.sign(KEY, HUB, int(time.time()) + 86_400, "iothubowner")
     headers = {"Authorization": token, "Content-Type": "application/json", "If-Match": "*"}
@@ -276,4 +258,4 @@ def test_any_request_is_answered_without_a_server_error(count: int, part: int, t
                 request(*each)
 
         with contextlib.closing(connection):
-            explored(count, part, run)()
+            explored(1000 // BATCH, run)()

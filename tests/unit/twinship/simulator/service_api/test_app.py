@@ -453,6 +453,7 @@ def test_a_bulk_call_tries_every_entry(service: Service) -> None:
         {"id": "edge", "importMode": "updateTwin", "properties": {"desired": {"a": 1}}},
         {"id": "old", "importMode": "deleteIfMatchETag", "eTag": "stale"},
         {"id": "old", "importMode": "explode"},
+        {"id": "old", "importMode": {"create": 1}},
         {"id": "bad", "importMode": "create", "tags": {"a": "x" * 5000}},
     ]
     answer = service.once("POST", "/devices", entries)
@@ -462,6 +463,7 @@ def test_a_bulk_call_tries_every_entry(service: Service) -> None:
     assert failed == [
         ("edge", "DeviceAlreadyExists"),
         ("old", "PreconditionFailed"),
+        ("old", "ArgumentInvalid"),
         ("old", "ArgumentInvalid"),
         ("bad", "ArgumentInvalid"),
     ]

@@ -54,6 +54,8 @@ class _Variables(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         value = self._values[name]
+        if name == "CONTAINER_REGISTRY_PASSWORD" and not self._values.get("CONTAINER_REGISTRY_USERNAME"):
+            return ""  # without a user name the manifest's credentials are left out
         refuse_placeholder(name, value)
         return value
 

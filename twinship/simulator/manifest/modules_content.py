@@ -32,6 +32,7 @@ Section = dict[str, Any]
 
 _MODULE_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _PART = re.compile(r"createOptions[0-9]*")
+_UNSET_USER = re.compile(r"|\$CONTAINER_REGISTRY_USERNAME\w*|\$\{CONTAINER_REGISTRY_USERNAME\w*\}")
 
 
 class ManifestError(ValueError):
@@ -70,6 +71,11 @@ class Deployment:
     twins: Mapping[str, Section] = field(repr=False)
     modules_content: Section = field(repr=False)  # the argument of applyConfigurationContent (ref 5.2)
 
+    @property
+    def credentials(self) -> Section:
+        """The registry credentials by name: {username, password, address}. Never print them."""
+        return registry_credentials(self.modules_content["$edgeAgent"]["properties.desired"])
+
 
 def deployment(modules_content: Mapping[str, Any], *, file: str = "modulesContent") -> Deployment:
     """Check the form of a `modulesContent` without placeholders, as IoT Hub does; raises ManifestError.
@@ -85,6 +91,29 @@ def deployment(modules_content: Mapping[str, Any], *, file: str = "modulesConten
     modules = {name: _module(reader, name, spec) for name, spec in specified.items()}
     routes = {name: _route(reader, name, r) for name, r in reader.table(hub, "routes", "'$edgeHub'").items()}
     return Deployment(modules, routes, twins, _with_split_options(reader, modules_content, agent))
+
+
+def registry_credentials(agent: Section) -> Section:
+    """The registryCredentials in the desired properties of `$edgeAgent`, {} without any."""
+    found: Any = agent
+    for key in ("runtime", "settings", "registryCredentials"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return {name: entry for name, entry in found.items() if isinstance(entry, dict)} if found else {}
+
+
+def names_a_user(entry: Section) -> bool:
+    """Whether registry credentials have a user name: empty, or an unset variable, means none are needed."""
+    return not _UNSET_USER.fullmatch(str(entry.get("username") or ""))
+
+
+def without_empty_credentials(agent: Section) -> Section:
+    """The desired properties of `$edgeAgent` without registry credentials that have no user name."""
+    found = registry_credentials(agent)
+    if all(map(names_a_user, found.values())):
+        return agent
+    kept = {name: entry for name, entry in found.items() if names_a_user(entry)}
+    settings = {**agent["runtime"]["settings"], "registryCredentials": kept}
+    return {**agent, "runtime": {**agent["runtime"], "settings": settings}}
 
 
 def joined_options(settings: Mapping[str, Any]) -> str:
@@ -209,7 +238,7 @@ def _with_split_options(reader: Reader, content: Mapping[str, Any], agent: Secti
     split = {
         group: {name: _split(reader, name, spec) for name, spec in t.items()} for group, t in groups.items()
     }
-    return {**content, "$edgeAgent": {"properties.desired": {**agent, **split}}}
+    return {**content, "$edgeAgent": {"properties.desired": {**without_empty_credentials(agent), **split}}}
 
 
 def _split(reader: Reader, module: str, spec: object) -> object:

@@ -60,3 +60,39 @@ def test_a_fault_in_the_manifest_is_a_one_line_error(tmp_path: Path) -> None:
         deploy.read_manifest(path, VARIABLES)
     with pytest.raises(BadManifest, match=r"none\.json"):
         deploy.read_manifest(tmp_path / "none.json", VARIABLES)
+
+
+def credentials(variables: dict[str, str]) -> object:
+    """The registryCredentials that a deployment with these variables sends."""
+    content = deploy.read_manifest(TEMPLATE, {**VARIABLES, **variables}).modules_content
+    settings = content["$edgeAgent"]["properties.desired"]["runtime"]["settings"]
+    return settings["registryCredentials"]
+
+
+def test_the_device_gets_the_credentials_of_the_registry() -> None:
+    """edgeAgent pulls from a private registry only with them; a password may contain any character."""
+    login = {"CONTAINER_REGISTRY_USERNAME": "puller", "CONTAINER_REGISTRY_PASSWORD": 'a"$b\\c'}
+    assert credentials(login) == {
+        "registry": {"username": "puller", "password": 'a"$b\\c', "address": "registry.example"}
+    }
+
+
+@pytest.mark.parametrize("login", [{}, {"CONTAINER_REGISTRY_USERNAME": ""}])
+def test_without_a_user_name_there_are_no_credentials(login: dict[str, str]) -> None:
+    """A block with an empty user name would make edgeAgent send an empty login to the registry."""
+    assert credentials({**login, "CONTAINER_REGISTRY_PASSWORD": "left over"}) == {}
+
+
+def test_a_user_name_without_a_password_is_refused() -> None:
+    """The literal `$CONTAINER_REGISTRY_PASSWORD` would be sent as the password."""
+    variables = {**VARIABLES, "CONTAINER_REGISTRY_USERNAME": "puller"}
+    with pytest.raises(BadManifest, match="needs CONTAINER_REGISTRY_PASSWORD; cure"):
+        deploy.deploy(FAR, TEMPLATE, variables, "twinship")
+
+
+def test_the_password_is_in_no_representation() -> None:
+    """Logs and errors that print a deployment do not contain the password."""
+    login = {"CONTAINER_REGISTRY_USERNAME": "puller", "CONTAINER_REGISTRY_PASSWORD": "sw0rdfish$HOME"}
+    deployment = deploy.read_manifest(TEMPLATE, {**VARIABLES, **login})
+    assert "sw0rdfish" not in repr(deployment)
+    assert lint.undefined(deployment) == ()

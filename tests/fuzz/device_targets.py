@@ -7,7 +7,7 @@ import struct
 import zipfile
 import zlib
 
-from tests.fuzz.target import Case, Promised, bag_of, check, json_of, parts, text_of
+from tests.fuzz.target import SEPARATOR, Case, Promised, bag_of, check, json_of, parts, text_of
 
 DECODE_BUDGET_MEGAPIXELS = 0.1  # a picture costs at most two milliseconds; the real budget has its own tests
 MAX_INFLATED_BYTES = 1 << 20
@@ -32,11 +32,13 @@ def frame() -> tuple[Case, Promised]:
 
 
 def batch() -> tuple[Case, Promised]:
-    """The body of a batch: frames that are read and packed again are the same."""
+    """The body of a batch, or headers and pictures as parts: frames read and packed again are the same."""
     from edgekit.frame import batch
     from edgekit.frame.message import MAX_BODY_BYTES, BadFrame, Message
 
     def case(data: bytes) -> None:
+        if SEPARATOR in data:
+            data = b"".join(struct.pack(">I", len(part)) + part for part in data.split(SEPARATOR))
         frames = batch.frames_of(Message(data, {}, content_type=batch.CONTENT_TYPE))
         again = batch.to_message(frames, [batch.encode(each) for each in frames])
         if len(again.body) <= MAX_BODY_BYTES:
@@ -93,7 +95,7 @@ def artefact() -> tuple[Case, Promised]:
     from inference.artefact import BadArtefact, pack, read
 
     def case(data: bytes) -> None:
-        found = data.count(b"\n----\n") == len(MEMBERS)
+        found = data.count(SEPARATOR) == len(MEMBERS)
         artefact = read(_with_trailer(data) if found else data)
         manifest, labels, probes = artefact.manifest, artefact.labels, artefact.probes
         again = read(pack(artefact.tflite, manifest, labels, probes))

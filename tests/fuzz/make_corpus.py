@@ -5,22 +5,18 @@ Each target has inputs that its parser accepts, and some that it refuses late. A
 
 from __future__ import annotations
 
-import io
 import json
-import struct
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, Final
-
-from PIL import Image
 
 from edgekit.frame import batch
 from edgekit.frame.message import RAW, Flow, Frame, FrameId
 from inference import artefact, model_section
 from tests.fuzz.campaign import CORPUS
 from tests.fuzz.device_targets import MEMBERS
+from tests.fuzz.make_pictures import pictures
 from tests.fuzz.simulator_targets import HUB, KEY
 from tests.fuzz.target import SEPARATOR
 from twinship.simulator import sas
@@ -49,7 +45,7 @@ def corpus() -> dict[str, Files]:
     return {
         "frame": _frames(),
         "batch": _batches(),
-        "picture": _pictures(),
+        "picture": pictures(),
         "artefact": _artefacts(),
         "section": _sections(),
         "mqtt": _streams(),
@@ -89,50 +85,14 @@ def _frames() -> Files:
 
 def _batches() -> Files:
     one, two, three = (batch.encode(_frame(seq)) for seq in (1, 2, 10**18))
-    return {"one": one, "three": one + two + three, "twice": one + one, "cut": (one + two)[:-5]}
-
-
-def _pictures() -> Files:
+    header = one[4 : 4 + int.from_bytes(one[:4], "big")]
     return {
-        "grey": b"\x10" + _png(0, b"\0\1\2\0\3\4", 2, 2),
-        "rgb": b"\x14" + _png(2, b"\0" + bytes(6) + b"\1" + bytes(6), 2, 2),
-        "rgba": b"\x14" + _png(6, b"\0" + bytes(8) + b"\2" + bytes(8), 2, 2),
-        "palette": b"\x14" + _png(3, b"\0\0\1\0\1\0", 2, 2, [(b"PLTE", bytes(6)), (b"tRNS", b"\0\x80")]),
-        "sixteen": b"\x10" + _png(0, b"\0\1\2\3\4", 2, 1, bits=16),
-        "one-bit": b"\x10" + _png(0, b"\0\x80\4\x40", 2, 2, bits=1),
-        "metadata": b"\x10" + _png(0, b"\0\1\2\0\3\4", 2, 2, [(b"tEXt", b"a\0b"), (b"gAMA", bytes(4))]),
-        "two-idat": b"\x10" + _png(0, b"\0\1\2\0\3\4", 2, 2, [(b"IDAT", b"")]),
-        "baseline": b"\x01" + _jpeg("L"),
-        "progressive": b"\x05" + _jpeg("RGB", progressive=True),
-        "comment": b"\x05" + _jpeg("RGB", comment=b"a comment"),
-        "declared": b"\x09\x08\x08" + _jpeg("L"),
-        "raw": b"\x06\x02\x02" + bytes(12),
+        "parts": _joined(header, bytes(12)),
+        "one": one,
+        "three": one + two + three,
+        "twice": one + one,
+        "cut": (one + two)[:-5],
     }
-
-
-def _png(
-    colours: int,
-    pixels: bytes,
-    width: int,
-    height: int,
-    more: list[tuple[bytes, bytes]] | None = None,
-    bits: int = 8,
-) -> bytes:
-    header = struct.pack(">II5B", width, height, bits, colours, 0, 0, 0)
-    chunks = [(b"IHDR", header), *(more or []), (b"IDAT", zlib.compress(pixels, 0)), (b"IEND", b"")]
-    framed = [
-        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        for kind, content in chunks
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
-
-
-def _jpeg(mode: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    Image.linear_gradient("L").resize((8, 8)).convert(mode).save(
-        buffer, "JPEG", quality=20, optimize=True, **options
-    )
-    return buffer.getvalue()
 
 
 def _artefact() -> artefact.Artefact:
@@ -287,7 +247,7 @@ def _routes() -> Files:
         "system": "FROM /messages/* WHERE {$body.b} AND $contentType = 'application/json' INTO $upstream",
         "functions": (
             'FROM /messages/* WHERE starts_with(concat(k, "\\u0041", lower(upper(k))), substring(k, 0, 1)) '
-            "AND index_of(k, '4') != length(k) AND power(2, -0.5e1) % 3 <> abs(floor(exp(1))) INTO $upstream"
+            "AND index_of(k, '4') != length(k) AND power(2, -0.5e1) % 3 <> abs(floor(exp(as_number(k)))) INTO $upstream"
         ),
         "operators": "FROM /messages/* WHERE ($body.t * 2 - 1) / 3 < -9 AND ((k || 'b') ?? 'c') <= 'd' " + up,
         "twin": "FROM /twinChangeNotifications WHERE twin_change_includes(properties.a) INTO $upstream",

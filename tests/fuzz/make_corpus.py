@@ -247,10 +247,10 @@ def _routes() -> Files:
         "system": "FROM /messages/* WHERE {$body.b} AND $contentType = 'application/json' INTO $upstream",
         "functions": (
             'FROM /messages/* WHERE starts_with(concat(k, "\\u0041", lower(upper(k))), substring(k, 0, 1)) '
-            "AND index_of(k, '4') != length(k) AND power(2, -0.5e1) % 3 <> abs(floor(exp(as_number(k)))) INTO $upstream"
+            "AND index_of(k, '4') != length(k) AND power(2, -0.5e1) % 3 <> floor(exp(as_number(k))) " + up
         ),
         "operators": "FROM /messages/* WHERE ($body.t * 2 - 1) / 3 < -9 AND ((k || 'b') ?? 'c') <= 'd' " + up,
-        "twin": "FROM /twinChangeNotifications WHERE twin_change_includes(properties.a) INTO $upstream",
+        "twin": "FROM /twinChangeNotifications WHERE twin_change_includes(tags.floor) INTO $upstream",
         "comment": "FROM /messages/* /* why */ WHERE is_string($body.s) AND true INTO $upstream",
     }
     return {name: _joined(text, "k=42&a=b", body) for name, text in texts.items()}

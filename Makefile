@@ -65,6 +65,7 @@ coverage: .venv/ready ## branch coverage of the packages without I/O by their un
 lock: .venv/ready ## renew the lock files after a change of pyproject.toml (UPGRADE=1: the newest versions)
 	@$(LOCK) --extra train --group dev pyproject.toml -o requirements.lock
 	@$(LOCK) -c requirements.lock --group build -o modules/build.lock
+	@$(LOCK) --group debug -o modules/debug.lock
 	@$(LOCK) -c requirements.lock modules/camera_sim/pyproject.toml -o modules/camera_sim/requirements.lock
 	@$(LOCK) -c requirements.lock modules/inference/pyproject.toml -o modules/inference/requirements.lock
 

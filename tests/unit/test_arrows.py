@@ -69,8 +69,8 @@ ARROWS: Mapping[str, set[str]] = {
 #: A name that stands alone is a module or an inner package; names in one tuple do not import each other.
 LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "edgekit": (
-        ("clock", "log", "cpu_affinity", "settings", "metrics"),
-        ("frame", "lifecycle"),
+        ("clock", "log", "cpu_affinity", "settings", "metrics", "health_file"),
+        ("frame", "lifecycle", "startup"),
         ("hub",),
     ),
     "inference": (

@@ -1,5 +1,9 @@
 """`python -m camera_sim`: reads the environment, builds the camera and runs it."""
 
+from edgekit import startup
+
+startup.begin("camera_sim")  # before the imports that take half a second
+
 import logging
 import os
 import sys
@@ -8,7 +12,7 @@ from camera_sim.camera import Camera
 from camera_sim.scene import Scene
 from camera_sim.settings import CameraEnvironment, SettingsError
 from camera_sim.sources import Folder
-from edgekit import cpu_affinity, log, metrics
+from edgekit import cpu_affinity, metrics
 from edgekit.lifecycle import run_module
 
 logger = logging.getLogger("camera_sim")
@@ -16,7 +20,6 @@ logger = logging.getLogger("camera_sim")
 
 def main() -> None:
     """Run until SIGTERM or SIGINT; exit with 1 if the environment is invalid."""
-    log.setup("camera_sim")
     cpu_affinity.pin_to_one_core(0, os.environ.get("MODULE_CORE"))  # inference uses the last core
     try:
         environment = CameraEnvironment.read(os.environ)

@@ -20,6 +20,7 @@ from camera_sim.settings import CameraEnvironment, CameraSettings, RateRequest
 from camera_sim.sources import Picture, Source
 from edgekit import clock
 from edgekit.frame.message import BadFrame, Flow, Frame, FrameId, Message
+from edgekit.health_file import HealthFile
 from edgekit.hub.connection import Hub, MethodAnswer, Twin
 from edgekit.settings import validate
 
@@ -63,6 +64,7 @@ class Camera:
         self._source = source
         self._run = secrets.token_hex(8)
         self._send_log = SendLog(environment.data_folder / SEND_LOG)
+        self._health_file = HealthFile(environment.health_file)
         self._hub: HubPort | None = None
         self._settings = CameraSettings()
         self._configured = False  # no frame before the first twin, which may request a send log
@@ -183,11 +185,13 @@ class Camera:
 
     def _run_frames(self) -> None:
         while True:
+            self._health_file.touch(clock.mono_ns())
             with self._changed:
                 while not self._stopping and (wait_s := self._wait_s(clock.mono_ns())) > 0:
                     if self._buffer and not self._allowed(clock.mono_ns()):
                         break  # no frame will fill the batch soon: send it
                     self._changed.wait(wait_s)
+                    self._health_file.touch(clock.mono_ns())
                     if self._status_due(clock.mono_ns()):
                         break
                 stopping = self._stopping

@@ -54,6 +54,7 @@ class CameraEnvironment:
     name: str
     folder: Path | None  # None: the drawn scene
     data_folder: Path
+    health_file: Path | None = None  # touched while the camera works; for the image's HEALTHCHECK
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "CameraEnvironment":
@@ -66,4 +67,5 @@ class CameraEnvironment:
             name=name,
             folder=None if folder in _UNSET_FOLDER else Path(folder),
             data_folder=Path(environment.get("DATA_FOLDER") or "."),
+            health_file=Path(environment["HEALTH_FILE"]) if environment.get("HEALTH_FILE") else None,
         )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from edgekit import startup
+
+startup.begin("inference")  # before the imports that take half a second
+
 import logging
 import os
 import sys
@@ -10,7 +14,7 @@ from typing import NoReturn
 
 from prometheus_client import REGISTRY
 
-from edgekit import cpu_affinity, log, metrics
+from edgekit import cpu_affinity, metrics
 from edgekit.hub.connection import Hub
 from edgekit.lifecycle import run_module
 from inference.frames import in_hand
@@ -26,7 +30,6 @@ EXIT_SETTINGS = 2
 
 def main() -> NoReturn:
     """Run until the module must stop; exits with 2 if the environment is invalid."""
-    log.setup("inference")
     # The last core, because the first one handles the interrupts of a device.
     cpu_affinity.pin_to_one_core(-1, os.environ.get("MODULE_CORE"))
     try:

@@ -8,18 +8,16 @@ model.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic
+from time import monotonic, monotonic_ns
 from typing import Final
 
+from edgekit.health_file import HealthFile
 from inference.invoke_mark import InvokeMark
 from inference.models.installer import Running
-
-log = logging.getLogger(__name__)
 
 INVOKE_BUDGETS: Final = 10
 INVOKE_FLOOR_S: Final = 5.0
@@ -84,7 +82,7 @@ class Watchdog:
         self._budget_ms = budget_ms
         self._loading = loading
         self._on_stuck = on_stuck
-        self._health_file = health_file
+        self._health_file = HealthFile(health_file)
         self._floor_s = floor_s
         self._tick_s = min(TICK_S, floor_s / 4)
         self._task: list[Running | None] | None = None  # a new list for each task
@@ -136,15 +134,6 @@ class Watchdog:
     def _run(self) -> None:
         pause = threading.Event()
         while not (reason := self.look(monotonic())):
-            self._show_life()
+            self._health_file.touch(monotonic_ns())
             pause.wait(self._tick_s)
         self._on_stuck(reason)
-
-    def _show_life(self) -> None:
-        if self._health_file is None:
-            return
-        try:
-            self._health_file.touch()
-        except OSError as error:
-            log.warning("HEALTH_FILE %s: %s; the health check will fail", self._health_file, error.strerror)
-            self._health_file = None

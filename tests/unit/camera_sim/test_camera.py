@@ -415,3 +415,17 @@ def test_a_folder_name_that_is_not_valid_text_does_not_stop_the_camera(tmp_path:
     bench.hub.wait(lambda reported: reported.get("cameraStatus", {}).get("done"))
     assert [frame.truth for frame in bench.take(2)] == ["sieben?", "sieben?"]
     bench.camera.stop(5)
+
+
+def test_a_paused_camera_still_shows_its_sign_of_life(tmp_path: Path) -> None:
+    """HEALTHCHECK in the image looks at the age of the file."""
+    file = tmp_path / "alive"
+    camera = Camera(CameraEnvironment("camera", None, tmp_path, file), Scene())
+    camera.attach(FakeHub())
+    camera.start()
+    for _ in range(2):  # at the start, and while no frame is allowed
+        deadline = clock.mono_ns() + 10_000_000_000
+        while not file.exists():
+            assert clock.mono_ns() < deadline
+        file.unlink()
+    camera.stop(5)

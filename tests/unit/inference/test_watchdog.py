@@ -245,7 +245,7 @@ def test_the_health_file_is_touched_only_while_nothing_is_stuck(tmp_path: Path) 
     assert file.stat().st_mtime_ns == touched
 
 
-@pytest.mark.parametrize("dockerfile", sorted((ROOT / "modules" / "inference").glob("Dockerfile.*")))
+@pytest.mark.parametrize("dockerfile", sorted((ROOT / "modules").glob("*/Dockerfile.*")))
 @pytest.mark.parametrize(("age_s", "status"), [(0, 0), (300, 1), (None, 1)])
 def test_the_health_check_of_the_image_looks_at_the_age_of_the_file(
     dockerfile: Path, age_s: int | None, status: int, tmp_path: Path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -65,10 +66,20 @@ def simulate_command(
     with Simulator(settings) as simulator:
         simulator.start_modules()
         for name in leave_out or ():
-            for variable, value in simulator.module_environment(name).items():
+            environment = simulator.module_environment(name)
+            for variable, value in environment.items():
                 say(f"export {variable}={shlex.quote(value)}")
+            warn(f"{name} in a container: {_docker_run(simulator.write_env_file(name), environment)} IMAGE")
         warn(f"ready: --env-file {simulator.endpoints.service_env}; Ctrl-C stops it")
         signal.pause()
+
+
+def _docker_run(env_file: Path, environment: Mapping[str, str]) -> str:
+    """The command that starts a module's image beside the simulator; the image follows."""
+    sockets = Path(environment["IOTEDGE_WORKLOADURI"].removeprefix("unix://")).parent
+    mounts = (f"{sockets}:{sockets}", f"{environment['SSL_CERT_FILE']}:{environment['SSL_CERT_FILE']}:ro")
+    options = [text for mount in mounts for text in ("--volume", mount)]
+    return shlex.join(["docker", "run", "--network", "host", "--env-file", str(env_file), *options])
 
 
 def _refuse_foreign_files(folder: Path) -> None:

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from twinship.simulator import lint
-from twinship.simulator.common.private_files import private_folder
+from twinship.simulator.common.private_files import private_folder, write_private
 from twinship.simulator.edge_agent import hub_process
 from twinship.simulator.edge_agent.edge_agent import INHERITED, Device, EdgeAgent, ModuleNotReady
 from twinship.simulator.edge_agent.hub_process import Addresses, Endpoints, HubNotReady
@@ -96,6 +96,23 @@ class Simulator:
     def module_environment(self, name: str) -> dict[str, str]:
         """The environment that a module gets, to start it by hand."""
         return self._call(self._edge_agent().environment(name))
+
+    def write_env_file(self, name: str) -> Path:
+        """Write a module's environment to `modules/<name>.env` (0600), for `docker run --env-file`.
+
+        DATA_FOLDER is left out, because an image has its own.
+        """
+        variables = {
+            key: value for key, value in self.module_environment(name).items() if key != "DATA_FOLDER"
+        }
+        for key, value in variables.items():
+            if "\n" in value:
+                raise SimulatorError(
+                    f"{name}: {key} has several lines, which docker run --env-file cannot read"
+                )
+        path = self._folder / "modules" / f"{name}.env"
+        write_private(path, "".join(f"{key}={value}\n" for key, value in variables.items()))
+        return path
 
     def states(self) -> dict[str, RunState]:
         """The state of each module that was started."""

@@ -1,7 +1,9 @@
 """The workload API (ref 1.4) for modules: trust bundle and sign, on one unix socket per module.
 
-Access to the socket is the credential: it lies in a folder that only this user can enter, and it signs only
-for its own module.
+Access to the socket is the credential, and it signs only for its own module. It lies in a folder of its own,
+in a folder that only this user can enter. Any user may use the socket itself (0666, as aziot-edged makes it):
+a container with the module's folder mounted may run as another user, and finds the socket of a restarted hub,
+which a mounted socket file would hide.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ API_VERSIONS = frozenset(
 )
 MAX_SOCKET_PATH_BYTES = 107  # sun_path has 108 bytes with the final zero
 MAX_BODY_BYTES = 64 * 1024
+SOCKET = "workload.sock"
+SOCKET_MODE = 0o666
 
 
 class SocketFolderError(Exception):
@@ -62,7 +66,7 @@ def remove_socket_folder(folder: Path) -> None:
 def socket_path(folder: Path, identity: Identity) -> Path:
     """The path of a module's socket: always the same, and short enough for a socket."""
     name = hashlib.sha256(str(identity).encode()).hexdigest()[:16]
-    return folder / f"{name}.sock"
+    return folder / name / SOCKET
 
 
 async def serve_workload(
@@ -79,6 +83,7 @@ async def serve_workload(
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     await web.UnixSite(runner, str(path)).start()
+    path.chmod(SOCKET_MODE)
     return runner
 
 
@@ -87,6 +92,8 @@ def _free_path(folder: Path, identity: Identity) -> Path:
     if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
         raise SocketFolderError(f"{path} is too long for a socket: set TMPDIR to a shorter path")
     folder.mkdir(mode=0o700, exist_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    path.parent.chmod(0o755)
     path.unlink(missing_ok=True)  # a killed hub leaves it
     return path
 
@@ -95,6 +102,7 @@ def _remove(path: Path) -> None:
     """Remove the socket file, which asyncio leaves, and the folder after the last one."""
     path.unlink(missing_ok=True)
     remove_socket_folder(path.parent)
+    remove_socket_folder(path.parent.parent)
 
 
 def workload_api(registry: Registry, identity: Identity, trust_bundle: str) -> web.Application:

@@ -120,6 +120,7 @@ def test_unsupported_routes_and_versions_are_refused_by_name(registry: Registry,
 
 def test_a_socket_left_by_a_killed_hub_is_replaced(registry: Registry, tmp_path: Path) -> None:
     """The path stays the same after a restart, because running modules use it."""
+    socket_path(tmp_path, MODULE).parent.mkdir()
     socket_path(tmp_path, MODULE).touch()
 
     async def questions(one: Ask) -> None:
@@ -136,6 +137,9 @@ def test_the_last_socket_removes_its_folder(registry: Registry, tmp_path: Path) 
     async def questions(one: Ask) -> None:
         assert (await one("GET", "/trust-bundle"))[0] == 200
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        socket = socket_path(folder, MODULE)
+        assert stat.S_IMODE(socket.stat().st_mode) == 0o666, "a container's user is another one"
+        assert stat.S_IMODE(socket.parent.stat().st_mode) == 0o755
 
     for _ in range(2):
         ask(registry, folder, questions)

@@ -279,10 +279,11 @@ def _one_line_errors(connection: Connection, target: str) -> Iterator[None]:
             "publish --print works without it"
         ) from error
     except Exception as error:  # the SDK documents few of the errors it raises
-        raise _translated(error, connection, target) from error
+        raise translated(error, connection, target) from error
 
 
-def _translated(error: Exception, connection: Connection, target: str) -> FleetError:
+def translated(error: Exception, connection: Connection, target: str) -> FleetError:
+    """The FleetError for an error of the SDK, requests or TLS."""
     response = getattr(error, "response", None)
     if isinstance(status := getattr(response, "status_code", None), int):
         return _from_status(status, _message(response), connection, target)

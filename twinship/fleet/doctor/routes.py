@@ -1,0 +1,114 @@
+"""Checks routes by edgeHub's grammar (ref 4.6), and the modules, inputs and outputs that they name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from twinship.fleet.doctor.catalogue import Finding
+from twinship.fleet.doctor.document import HUB, Document, table
+from twinship.fleet.doctor.form import SCHEMAS, minor_version
+from twinship.fleet.doctor.own_modules import OwnModule
+from twinship.simulator import lint
+
+#: edgeHub's grammar ends after the sink and does not ask for the end of the text, so it ignores the rest.
+_AFTER_SINK = re.compile(
+    r"""^(?P<route>.*\bINTO\s+(?:\$upstream|BrokeredEndpoint\s*\(\s*(?:"[^"]*"|'[^']*')\s*\)))\s+(?P<rest>\S.*)$""",
+    re.IGNORECASE | re.DOTALL,
+)
+_SOURCE = re.compile(r"\bFROM\s+(\S+)", re.IGNORECASE)
+_ENDPOINT = re.compile(r"/messages/modules/(?P<module>[^/]+)/(?:outputs/(?P<output>[^/]+)/)?")
+
+
+def check(document: Document, own: Mapping[str, OwnModule]) -> Iterator[Finding]:
+    """All findings about routes. `own`: the modules of Twinship in this deployment."""
+    hub = document.desired.get(HUB, {})
+    version = minor_version(hub.get("schemaVersion"))
+    settings = {"schemaVersion": version if version in SCHEMAS[HUB] else "1.1"}  # TW005 reports others
+    yield from _store(document, hub.get("storeAndForwardConfiguration"), settings)
+    parsed = {}
+    for name, value in table(hub.get("routes")).items():
+        route = None
+        try:
+            route = lint.parse_route(name, value, settings)
+        except lint.RouteError as error:
+            ignored = _AFTER_SINK.match(_text(value))
+            if ignored is None:
+                yield document.found("TW101", str(error), HUB, "routes", name)
+            else:
+                cause = f"route {name!r}: edgeHub ignores {ignored['rest'][:60]!r}"
+                yield document.found("TW102", cause, HUB, "routes", name)
+        except ValueError:
+            continue
+        if route is not None:
+            parsed[name] = route
+            source = _source(_text(value))
+            if _matches_nothing(source):
+                cause = f"route {name!r}: {source!r} matches no message"
+                yield document.found("TW108", cause, HUB, "routes", name)
+            else:
+                yield from _names(document, name, route, own)
+    if document.whole:
+        yield from _outputs(document, parsed, own)
+
+
+def _text(value: object) -> str:
+    return str(table(value).get("route", "")) if isinstance(value, dict) else str(value)
+
+
+def _store(document: Document, section: object, settings: Mapping[str, object]) -> Iterator[Finding]:
+    if section is None:
+        return
+    try:
+        probe = {**settings, "schemaVersion": "1.1", "storeAndForwardConfiguration": section}
+        lint.parse_route("x", "FROM /* INTO $upstream", probe)
+    except lint.RouteError as error:
+        yield document.found("TW109", str(error), HUB, "storeAndForwardConfiguration")
+
+
+def _names(
+    document: Document, name: str, route: lint.Route, own: Mapping[str, OwnModule]
+) -> Iterator[Finding]:
+    known = {module.name.casefold() for module in document.modules()}
+    source, sink = _ENDPOINT.match(route.source), route.sink.module
+    named = {module for module in (source and source["module"], sink) if module}
+    for module in sorted(named):
+        if document.whole and module.casefold() not in known:
+            cause = f"route {name!r} names module {module!r}"
+            yield document.found("TW103", cause, HUB, "routes", name)
+    folded = {module.casefold(): each for module, each in own.items()}
+    if sink and (target := folded.get(sink.casefold())) and route.sink.input not in target.inputs:
+        cause = f"route {name!r}: {sink!r} has no input {route.sink.input!r}, only {', '.join(target.inputs)}"
+        yield document.found("TW104", cause, HUB, "routes", name)
+    if source and source["output"] and (sender := folded.get(source["module"])):
+        output = source["output"]
+        if output not in map(str.lower, sender.outputs):
+            cause = f"route {name!r}: there is no output {output!r}, only {', '.join(sender.outputs)}"
+            yield document.found("TW105", cause, HUB, "routes", name)
+
+
+def _source(text: str) -> str:
+    match = _SOURCE.search(text)
+    return match[1] if match else ""
+
+
+def _matches_nothing(source: str) -> bool:
+    """Whether a `*` is not the last part alone: edgeHub compares it as a character."""
+    *parents, last = source.strip("/").split("/")
+    return any("*" in part for part in parents) or ("*" in last and last != "*")
+
+
+def _outputs(
+    document: Document, routes: Mapping[str, lint.Route], own: Mapping[str, OwnModule]
+) -> Iterator[Finding]:
+    for module, each in own.items():
+        for output in each.outputs:
+            source = f"/messages/modules/{module}/outputs/{output}"
+            if not any(lint.takes(route, source) for route in routes.values()):
+                yield document.found("TW106", f"output {output!r} of {module!r} has no route", HUB, "routes")
+        for output in each.frames:
+            source = f"/messages/modules/{module}/outputs/{output}"
+            for name, route in routes.items():
+                if route.sink.module is None and lint.takes(route, source, always=True):
+                    cause = f"route {name!r} sends {output!r} of {module!r} upstream"
+                    yield document.found("TW107", cause, HUB, "routes", name)

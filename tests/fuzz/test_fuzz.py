@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuzz import campaign
 from tests.fuzz.campaign import CORPUS, MAX_RSS_MB, ROOT, fuzz, write_ledger
 from tests.fuzz.targets import TARGETS
 
@@ -106,3 +107,26 @@ def test_the_ledger_of_a_run_is_a_file_and_lines(tmp_path: Path) -> None:
     file = tmp_path / "build" / "fuzz.json"
     assert write_ledger(results, file) == ["line of a", "line of b"]
     assert json.loads(file.read_text()) == [{"target": "a", "seed": 1}, {"target": "b", "seed": 0}]
+
+
+def test_a_case_that_only_waited_for_a_processor_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs again alone: if it is fast then, the run goes on; if it is slow again, it is found."""
+
+    def ends(*codes: int) -> Callable[..., subprocess.CompletedProcess[str]]:
+        """A process that ends with these codes in turn, where 70 is a time-out."""
+        left = iter(codes)
+
+        def run(target: str, *options: str) -> subprocess.CompletedProcess[str]:
+            code = next(left)
+            written = "SUMMARY: libFuzzer: timeout\nTest unit written to /x\n" if code else ""
+            return subprocess.CompletedProcess([], code, f"{written}stat::number_of_executed_units: 5\n")
+
+        return run
+
+    monkeypatch.setattr(campaign, "_run", ends(70, 0, *[0] * 1000))
+    result = fuzz("route", 0.001, 7, least_cases=20)
+    assert (result.finding, result.cases >= 5) == (None, True)
+    monkeypatch.setattr(campaign, "_run", ends(70, 70))
+    found = fuzz("route", 0.001, 7).finding
+    assert found is not None
+    assert found.what == "timeout"

@@ -26,30 +26,37 @@ def check(document: Document, own: Mapping[str, OwnModule]) -> Iterator[Finding]
     version = minor_version(hub.get("schemaVersion"))
     settings = {"schemaVersion": version if version in SCHEMAS[HUB] else "1.1"}  # TW005 reports others
     yield from _store(document, hub.get("storeAndForwardConfiguration"), settings)
-    parsed = {}
+    parsed: dict[str, lint.Route] = {}
+    refused = False
     for name, value in table(hub.get("routes")).items():
-        route = None
         try:
             route = lint.parse_route(name, value, settings)
         except lint.RouteError as error:
-            ignored = _AFTER_SINK.match(_text(value))
-            if ignored is None:
+            if (cut := _AFTER_SINK.match(_text(value))) is None:
                 yield document.found("TW101", str(error), HUB, "routes", name)
-            else:
-                cause = f"route {name!r}: edgeHub ignores {ignored['rest'][:60]!r}"
-                yield document.found("TW102", cause, HUB, "routes", name)
-        except ValueError:
+                refused = True
+                continue
+            cause = f"route {name!r}: edgeHub ignores {cut['rest'][:60]!r}"
+            yield document.found("TW102", cause, HUB, "routes", name)
+            route = _or_none(name, cut["route"], settings)
+        if route is None:
             continue
-        if route is not None:
-            parsed[name] = route
-            source = _source(_text(value))
-            if _matches_nothing(source):
-                cause = f"route {name!r}: {source!r} matches no message"
-                yield document.found("TW108", cause, HUB, "routes", name)
-            else:
-                yield from _names(document, name, route, own)
-    if document.whole:
+        parsed[name] = route
+        source = _source(_text(value))
+        if _matches_nothing(source):
+            cause = f"route {name!r}: {source!r} matches no message"
+            yield document.found("TW108", cause, HUB, "routes", name)
+        else:
+            yield from _names(document, name, route, own)
+    if document.whole and not refused:
         yield from _outputs(document, parsed, own)
+
+
+def _or_none(name: str, text: str, settings: Mapping[str, object]) -> lint.Route | None:
+    try:
+        return lint.parse_route(name, text, settings)
+    except lint.RouteError:
+        return None
 
 
 def _text(value: object) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from twinship.fleet.doctor.catalogue import Finding
+from twinship.fleet.doctor.catalogue import Finding, finding
 from twinship.fleet.doctor.document import AGENT, DESIRED, Document, table
 from twinship.simulator import lint
 from twinship.simulator.manifest.modules_content import split_options, without_empty_credentials
@@ -29,7 +29,8 @@ def check(document: Document) -> Iterator[Finding]:
             yield document.found(rule, f"the twin of {name!r}: {error}", name, *_keys(section, error))
         for key in ("tags", DESIRED + ".tags"):
             if key in table(document.content.get(name)):
-                yield document.found("TW206", f"{name!r} has 'tags'", name, "tags")
+                line = document.lines[*document.root, name, key]
+                yield finding("TW206", document.file, line, f"{name!r} has 'tags'")
 
 
 def _as_sent(agent: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import typer
 
 from twinship.cli import checks
 from twinship.cli.options import DOT_ENV, PATH, Json, Template, app
-from twinship.cli.show import say, say_json
+from twinship.cli.show import say, say_json, warn
 from twinship.project import chosen_manifest
 
 if TYPE_CHECKING:
@@ -64,8 +64,10 @@ def doctor_command(
     else:
         for each in report.findings:
             _show(each)
-        say(_summary(report))
+        if not report.errors:
+            say(_summary(report))
     if report.errors:
+        warn(f"twinship: {_summary(report)}")
         raise typer.Exit(1)
 
 

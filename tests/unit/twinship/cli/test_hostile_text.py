@@ -48,6 +48,14 @@ BENCHMARK = {
     "error": HOSTILE,
     "notSeen": HOSTILE,
 }
+MODULE = {"settings": {"image": HOSTILE, "createOptions": HOSTILE}, "status": HOSTILE, "env": {HOSTILE: 1}}
+MANIFEST = {
+    "modulesContent": {
+        "$edgeAgent": {"properties.desired": {"schemaVersion": HOSTILE, "modules": {HOSTILE: MODULE}}},
+        "$edgeHub": {"properties.desired": {"routes": {HOSTILE: HOSTILE, "x": f"FROM /* INTO {HOSTILE}"}}},
+        HOSTILE: {"properties.desired": {HOSTILE: HOSTILE}},
+    }
+}
 SYSTEM = {"connectionDeviceId": HOSTILE, "connectionModuleId": HOSTILE}
 PREDICTION = {
     "schema": "twinship.prediction.v1",
@@ -125,6 +133,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HostileHub:
     Path("model.tflite").write_bytes(tiny_artefact())
     report = {"schema": SCHEMA, HOSTILE: {f"{HOSTILE}_ms": 1.0}, "machine": HOSTILE}
     Path("report.json").write_text(json.dumps(report))
+    Path("manifest.json").write_text(json.dumps(MANIFEST))
     Path("devices").mkdir()
     Path("devices", f"{HOSTILE_PATH}.json").write_text("{")
     Path(HOSTILE_PATH).mkdir()
@@ -162,6 +171,8 @@ CASES: list[tuple[list[str], Prepare]] = [
     (["deploy", *TARGET], as_given),
     (["deploy", *TARGET, "--json"], as_given),
     (["deploy", "--create"], as_given),
+    (["doctor", "--template=manifest.json"], as_given),
+    (["doctor", "--template=manifest.json", "--json"], as_given),
     (["fault", HOSTILE], as_given),
     (["init", HOSTILE_PATH], as_given),
     (["keys", "new", HOSTILE], as_given),

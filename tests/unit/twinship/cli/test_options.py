@@ -13,7 +13,7 @@ from tests.models import tiny_artefact
 from tests.unit.twinship.cli.command import COMMANDS, Done, ReachedTheWork, run
 from twinship import project
 from twinship.demo import models
-from twinship.fleet import keys, monitor, service
+from twinship.fleet import doctor, keys, monitor, service
 from twinship.simulator import launcher
 from twinship.simulator.faults import client
 
@@ -29,6 +29,7 @@ BASE: Mapping[str, list[str]] = {
     "benchmark": [],
     "demo": ["--dataset=digits"],
     "deploy": ["--device=porch"],
+    "doctor": [],
     "fault": ["delay-puback", "1"],
     "init": [],
     "keys new": [],
@@ -66,6 +67,7 @@ TAKEN: Mapping[tuple[str, str], set[str]] = {
     ("deploy", "--device"): NAMES,
     ("deploy", "--env-file"): NEW_FILES,
     ("deploy", "--target-condition"): {""},
+    ("doctor", "--camera-folder"): {".", FOLDER},
     ("fault", "value"): {"-1"},  # the hub checks the range
     ("fault", "--folder"): NEW_FOLDERS,
     ("init", "folder"): NEW_FOLDERS,
@@ -113,6 +115,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     keys.new(tmp_path / "keys")
     for holder, name in (
         (client, "_request"),
+        (doctor, "examine"),
         (evaluate, "verify_file"),
         (keys, "retire"),
         (keys, "write_trusted_keys"),

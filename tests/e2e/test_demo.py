@@ -182,7 +182,7 @@ def test_after_kill_9_nothing_runs_and_the_next_demo_succeeds(twinship: Command,
 
 
 def test_the_manifest_is_the_only_source_of_modules_and_routes(twinship: Command, models: Path) -> None:
-    """With a broken route for frames nothing is answered, and the demo fails."""
+    """With a broken route for frames nothing is answered, and the demo fails before it swaps the model."""
     manifest = json.loads((ROOT / "deployment.template.json").read_text())
     routes = manifest["modulesContent"]["$edgeHub"]["properties.desired"]["routes"]
     routes["frames"]["route"] = routes["frames"]["route"].replace("outputs/frames", "outputs/elsewhere")
@@ -191,4 +191,4 @@ def test_the_manifest_is_the_only_source_of_modules_and_routes(twinship: Command
     shutil.copytree(ROOT / "modules", twinship.folder / "modules", ignore=shutil.ignore_patterns("*.pyc"))
     code, output = twinship.run(*demo_arguments(models, 20, "--template", str(template)))
     assert code == 1
-    assert "20 frames were lost" in output, output
+    assert "15 frames were lost" in output, output

@@ -154,7 +154,7 @@ def publish_command(
     ] = "models",
     valid_days: Annotated[
         float,
-        typer.Option(callback=checks.finite, min=0.001, help="Days for which the blob's address is valid."),
+        typer.Option(callback=checks.finite, min=0, help="Days for which the blob's address is valid."),
     ] = 30.0,
     deployment: Fleet = None,
     target_condition: Condition = "",

@@ -84,14 +84,14 @@ class Run:
         self.screen.step(f"simulator is up: IoT Hub {endpoints.hub_name}, edgeHub {endpoints.gateway}:8883")
         hub = connections.find({}, endpoints.service_env)
         self._patch(hub, "inference", {"inference": {"overload": "all"}, "telemetry": {"predictions": "all"}})
-        self._patch(hub, "camera_sim", {"camera": self._camera(paused=True)})
+        self._limit_frames(hub, self._before_swap, paused=True)
         simulator.start_modules()
         self.screen.step("camera_sim and inference run on the unmodified Azure SDK over TLS")
         self._publish(hub, self.data.models[0])
         watch = Watch(endpoints.upstream)
         try:
             with self.screen.frames(self.settings.frames):
-                self._patch(hub, "camera_sim", {"camera": self._camera(paused=False)})
+                self._limit_frames(hub, self._before_swap)
                 try:
                     self._wait_frames(hub, watch)
                 except KeyboardInterrupt:
@@ -103,8 +103,14 @@ class Run:
         finally:
             watch.close()
 
-    def _camera(self, *, paused: bool) -> Mapping[str, object]:
-        return {"fps": self.settings.fps, "frames": self.settings.frames, "paused": paused, "ledger": True}
+    @property
+    def _before_swap(self) -> int:
+        """Frames that do not wait for the second model, so that it has some to answer on a slow machine."""
+        return self.settings.frames - self.settings.frames // 4
+
+    def _limit_frames(self, hub: connections.Connection, frames: int, *, paused: bool = False) -> None:
+        camera = {"fps": self.settings.fps, "frames": frames, "paused": paused, "ledger": True}
+        self._patch(hub, "camera_sim", {"camera": camera})
 
     def _patch(self, hub: connections.Connection, module: str, patch: Mapping[str, object]) -> None:
         with ServiceHub(hub) as service:
@@ -144,6 +150,7 @@ class Run:
         def ship() -> None:
             try:
                 self._publish(hub, self.data.models[1])
+                self._limit_frames(hub, self.settings.frames)
             except Exception as error:
                 failures.append(error)
 

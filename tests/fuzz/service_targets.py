@@ -6,11 +6,11 @@ Each has a hub in a folder of its own, and a new one after FRESH_AFTER cases, so
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import itertools
 import json
 import logging
-import os
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -21,21 +21,24 @@ from tests.fuzz.target import Case, Promised, check, parts, text_of
 
 FRESH_AFTER = 200  # cases
 MAX_TURNS = 30  # of the event loop: an answer that needs more waits for a time-out
-MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # SQLite on a disk takes ten times as long
 NOW = 1_700_000_000.0
 
 
 class Folder:
-    """A new empty folder each time; the one before is removed."""
+    """A new empty folder each time; the one before is removed, and the last one at the end of the process."""
 
     def __init__(self) -> None:
         self._path: Path | None = None
+        atexit.register(self._remove)
 
     def renewed(self) -> Path:
-        if self._path is not None:
-            rmtree(self._path)
-        self._path = Path(mkdtemp(prefix="fuzz-", dir=MEMORY))
+        self._remove()
+        self._path = Path(mkdtemp(prefix="fuzz-"))
         return self._path
+
+    def _remove(self) -> None:
+        if self._path is not None:
+            rmtree(self._path, ignore_errors=True)
 
 
 class LoggedError(logging.Handler):

@@ -103,6 +103,8 @@ class ModuleStatus:
     def row(self) -> tuple[str, ...]:
         """One cell for each of COLUMNS."""
         runtime = f"{self.runtime} ({self.restarts} restarts)" if self.restarts else self.runtime
+        if self.connection_state == "Connected" and self.runtime == "stopped":
+            runtime = "started by somebody else"  # as after `twinship simulate --except`
         bad = [f"{section.name}: {section.description}" for section in self.sections if section.code >= 400]
         model = self.model
         if model is None:

@@ -347,7 +347,8 @@ class ModelStore:
 def disk_error(error: OSError, folder: Path) -> ModelUnavailable:
     """An error of the disk as a ModelUnavailable with one of the disk codes."""
     code = _DISK_CODES.get(error.errno or 0, "disk-error")
-    return ModelUnavailable(code, f"{folder}: {error.strerror or error}")
+    cure = f"; cure: let user {os.getuid()} write there" if code == "disk-read-only" else ""
+    return ModelUnavailable(code, f"{folder}: {error.strerror or error}{cure}")
 
 
 def _read_capped(path: Path, max_bytes: int) -> bytes | None:

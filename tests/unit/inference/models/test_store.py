@@ -243,6 +243,7 @@ def test_a_disk_error_has_its_code(
         store.save(after("a", "b"))
     assert raised.value.code == code
     assert code in CODES
+    assert ("cure: let user" in str(raised.value)) == (code == "disk-read-only")
     monkeypatch.undo()
     assert json.loads((tmp_path / "models.json").read_text())["active"]["ref"]["version"] == "a"
     assert not list(tmp_path.rglob("*.half"))

@@ -1,6 +1,7 @@
 """The status of a device, read from twins with any content."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -76,6 +77,18 @@ def test_a_device_in_one_table(hub: FakeHub) -> None:
     )
     assert all(len(row) == len(COLUMNS) for row in found.rows())
     assert found.connection_state == "Connected"
+
+
+@pytest.mark.parametrize(
+    ("connection_state", "shown"), [("Connected", "started by somebody else"), ("Disconnected", "stopped")]
+)
+def test_a_connected_module_that_edge_agent_did_not_start_is_named(
+    hub: FakeHub, connection_state: str, shown: str
+) -> None:
+    """`twinship simulate --except` leaves a module to its user; edgeAgent reports it as stopped."""
+    hub.answer("__edgeAgent", modules={"camera_sim": {"runtimeStatus": "stopped"}})
+    hub.twins["camera_sim"] = replace(hub.twins["camera_sim"], connection_state=connection_state)
+    assert read_status(hub, "hub", "twinship").rows()[0][:3] == ("camera_sim", connection_state, shown)
 
 
 def test_the_system_modules_report_on_the_deployment(hub: FakeHub) -> None:

@@ -53,7 +53,12 @@ def doctor_command(
     if env_file != DOT_ENV and not env_file.exists():
         raise checks.CannotUse(f"{env_file} does not exist", param_hint="--env")
     project = doctor.read_project(
-        chosen_manifest(template), env_file, os.environ, model=model, pictures=camera_folder
+        chosen_manifest(template),
+        env_file,
+        os.environ,
+        defaults=connection.read_env_file(DOT_ENV),  # as deploy does: --env may name only a hub
+        model=model,
+        pictures=camera_folder,
     )
     if online:
         device = connection.device_name(os.environ, env_file)
@@ -83,5 +88,5 @@ def _summary(report: Report) -> str:
     counts = Counter(each.rule.severity.value for each in report.findings)
     text = ", ".join(f"{count} {name}{'s' * (count > 1)}" for name, count in counts.items())
     if report.unset:
-        return f"{text or 'no findings'}; without an env file not checked: {', '.join(report.unset)}"
+        return f"{text or 'no findings'}; not set, so not checked: {', '.join(report.unset)}"
     return text or "no findings"

@@ -28,6 +28,17 @@ def check(project: Project) -> Iterator[Finding]:
             yield finding("TW402", place, line, str(error).partition("; cure:")[0])
 
 
+def needs_all_variables(project: Project) -> bool:
+    """Whether a variable without a value is a fault: there is an env file, and its hub is no simulator's."""
+    if project.env is None:
+        return False
+    try:
+        text = project.environment.get(connection.CONNECTION_VARIABLE, "")
+        return not connection.parse(text, None, "").loopback
+    except connection.NotConfigured:
+        return True
+
+
 def unfilled(variables: Mapping[str, str]) -> dict[str, str]:
     """The variables whose value has a placeholder of the example → what is wrong."""
     refused = {}

@@ -15,7 +15,7 @@ MAX_CLOCK_S = 300.0  # IoT Hub allows five minutes for the clocks of devices
 
 @dataclass(frozen=True)
 class Report:
-    """The findings, and the variables that were not judged because there is no env file."""
+    """The findings, and the variables without a value where that is no fault."""
 
     findings: tuple[Finding, ...]
     unset: tuple[str, ...] = ()
@@ -27,9 +27,13 @@ class Report:
 
 
 def examine(project: Project) -> Report:
-    """Check everything that the project names. Without an env file no variable counts as missing."""
+    """Check everything that the project names.
+
+    Without an env file, or with that of a simulator, no variable counts as missing.
+    """
     found = [*environment.check(project), *_hub(project.hub, project.env)]
     unset: dict[str, Finding] = {}
+    complete = environment.needs_all_variables(project)
     try:
         document = read(project.file, project.manifest, project.environment)
     except Unreadable as error:
@@ -37,10 +41,10 @@ def examine(project: Project) -> Report:
     else:
         found += _document(document, project)
         unset = dict(images.unset(document, project))
-        if project.env is not None:
+        if complete:
             found += unset.values()
     order = sorted(found, key=lambda each: (each.file != project.file, each.file, each.line, each.rule.id))
-    return Report(tuple(order), () if project.env else tuple(sorted(unset)))
+    return Report(tuple(order), () if complete else tuple(sorted(unset)))
 
 
 def _document(document: Document, project: Project) -> Iterator[Finding]:

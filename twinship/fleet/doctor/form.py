@@ -52,6 +52,7 @@ def _sections(document: Document) -> Iterator[Finding]:
     for owner, section, key in (
         (AGENT, agent, "modules"),
         (AGENT, agent, "systemModules"),
+        (AGENT, agent, "runtime"),
         (HUB, hub, "routes"),
     ):
         if not isinstance(section.get(key, {}), dict):
@@ -126,6 +127,8 @@ def _module(document: Document, module: ModuleEntry) -> Iterator[Finding]:
     if module.spec.get("restartPolicy") == "on-unhealthy":
         cause = f"edgeAgent does not restart {owner} when its health check fails"
         yield found("TW013", cause, "restartPolicy")
+    if not isinstance(module.spec.get("env", {}), dict):
+        yield found("TW003", f"'env' of {owner} is not an object", "env")
     for name, entry in table(module.spec.get("env")).items():
         if not isinstance(table(entry).get("value"), str | int | float):
             yield found("TW015", f"variable {name!r} of {owner} has no 'value'", "env", name)

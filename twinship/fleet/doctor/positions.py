@@ -30,11 +30,11 @@ def positions(text: str) -> tuple[dict[Path, int], list[Path]]:
         if piece == "\n":
             line += 1
         elif piece in "{[":
+            if opened and opened[-1] == "[":
+                lines[tuple(path)] = line
             opened.append(piece)
             path.append("" if piece == "{" else 0)
             key_is_next = piece == "{"
-            if piece == "[":
-                lines[tuple(path)] = line
         elif piece in "}]":
             opened.pop()
             path.pop()

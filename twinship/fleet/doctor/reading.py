@@ -41,11 +41,15 @@ def read_project(
     env_file: Path,
     environment: Mapping[str, str],
     *,
+    defaults: Mapping[str, str] | None = None,
     model: Path | None = None,
     pictures: Path | None = None,
 ) -> Project:
-    """Read everything around one manifest. Raises CannotExamine, NotConfigured."""
-    variables = {**read_env_file(env_file), **environment}
+    """Read everything around one manifest. Raises CannotExamine, NotConfigured.
+
+    `defaults`: variables that neither the file nor the environment sets.
+    """
+    variables = {**(defaults or {}), **read_env_file(env_file), **environment}
     return Project(
         file=str(template),
         manifest=_text(template),

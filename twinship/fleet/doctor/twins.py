@@ -46,7 +46,7 @@ def _as_sent(agent: Mapping[str, Any]) -> dict[str, Any]:
 def _split(spec: Any) -> Any:
     try:
         return {**spec, "settings": split_options(spec["settings"])}
-    except (TypeError, KeyError, ValueError):  # another rule reports it
+    except (AttributeError, TypeError, KeyError, ValueError):  # another rule reports the form
         return spec
 
 

@@ -98,7 +98,8 @@ def registry_credentials(agent: Section) -> Section:
     found: Any = agent
     for key in ("runtime", "settings", "registryCredentials"):
         found = found.get(key) if isinstance(found, dict) else None
-    return {name: entry for name, entry in found.items() if isinstance(entry, dict)} if found else {}
+    entries = found.items() if isinstance(found, dict) else ()
+    return {name: entry for name, entry in entries if isinstance(entry, dict)}
 
 
 def names_a_user(entry: Section) -> bool:

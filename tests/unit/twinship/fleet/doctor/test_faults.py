@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tests.unit.twinship.fleet.doctor.project_files import (
+    CONNECTION,
     FAULTLESS,
     LARGE_MODEL,
     TEMPLATE,
@@ -256,3 +257,13 @@ def test_without_an_env_file_variables_are_not_missing() -> None:
     report = examine(Project("deployment.template.json", TEMPLATE, modules=FAULTLESS.modules))
     assert report.findings == ()
     assert report.unset == ("CAMERA_FOLDER", "CONTAINER_REGISTRY_SERVER", "MODEL_TRUSTED_KEYS")
+
+
+def test_with_a_simulator_variables_are_not_missing() -> None:
+    """The simulator pulls no image and mounts no folder, so deploy takes a manifest with unset variables."""
+    local = {"IOTHUB_CONNECTION_STRING": CONNECTION.replace("hub.azure-devices.net", "127.0.0.1:8443")}
+    project = replace(FAULTLESS, environment=local, env=EnvFile("service.env", ""))
+    assert examine(project).findings == ()
+    assert "CAMERA_FOLDER" in examine(project).unset
+    far = replace(project, environment={"IOTHUB_CONNECTION_STRING": CONNECTION})
+    assert {each.rule.id for each in examine(far).findings} == {"TW016"}

@@ -25,7 +25,7 @@ from twinship.simulator.edge_hub.authentication import Refused, authenticate
 from twinship.simulator.edge_hub.client import Client, Shared
 from twinship.simulator.edge_hub.connections import Connections
 from twinship.simulator.edge_hub.deliveries import Delivery
-from twinship.simulator.edge_hub.methods import MethodAnswer, Methods, invoke_edge_hub
+from twinship.simulator.edge_hub.methods import MethodAnswer, MethodRequest, Methods, invoke_edge_hub
 from twinship.simulator.edge_hub.queues import MessageQueue
 from twinship.simulator.edge_hub.router import Counts, MessageRouter
 from twinship.simulator.edge_hub.sessions import Link, Sessions
@@ -142,22 +142,12 @@ class EdgeHub:
             each.link is not None and each.link.gateway == gateway for each in self._sessions.connected()
         )
 
-    async def invoke_method(
-        self,
-        target: Identity,
-        name: str,
-        payload: Any,
-        *,
-        response_timeout_s: float,
-        connect_timeout_s: float,
-    ) -> MethodAnswer:
+    async def invoke_method(self, target: Identity, call: MethodRequest) -> MethodAnswer:
         """Call a direct method; raises NotConnected, NoAnswer, for `$edgeHub` also ArgumentInvalid."""
         if target.module == EDGE_HUB and target.device in self._gateways:
-            return invoke_edge_hub(name, payload)
+            return invoke_edge_hub(call)
         self.counts.methods[target] += 1
-        return await self._shared.methods.invoke(
-            target, name, payload, response_timeout_s=response_timeout_s, connect_timeout_s=connect_timeout_s
-        )
+        return await self._shared.methods.invoke(target, call)
 
     def reconfigure(self, gateway: str, routing: Routing, max_store_bytes: int | None = None) -> None:
         """Apply an edge device's routes; connections stay as they are (ref statement 56)."""

@@ -73,6 +73,10 @@ class MethodRequest:
             connect_timeout_s=_seconds(body, "connectTimeoutInSeconds", least=0, default=0),
         )
 
+    def unanswered(self, target: str) -> str:
+        """The text of NoAnswer."""
+        return f"{target} did not answer method {self.name!r} in {self.response_timeout_s:g} s"
+
 
 @dataclass(frozen=True)
 class MethodAnswer:
@@ -94,28 +98,18 @@ class Methods:
         self._pending: dict[str, tuple[Identity, asyncio.Future[MethodAnswer]]] = {}  # by request id
         self._arrivals: dict[Identity, set[asyncio.Future[None]]] = {}
 
-    async def invoke(
-        self,
-        target: Identity,
-        name: str,
-        payload: Any,
-        *,
-        response_timeout_s: float,
-        connect_timeout_s: float,
-    ) -> MethodAnswer:
+    async def invoke(self, target: Identity, call: MethodRequest) -> MethodAnswer:
         """Call a method; raises NotConnected or NoAnswer. Calls to one target may overlap."""
-        await self._wait_for_subscription(target, connect_timeout_s)
+        await self._wait_for_subscription(target, call.connect_timeout_s)
         rid = str(uuid.uuid4())
         answer: asyncio.Future[MethodAnswer] = asyncio.get_running_loop().create_future()
         self._pending[rid] = (target, answer)
         try:
-            self._send(target, name, rid, payload)
-            async with asyncio.timeout(response_timeout_s):
+            self._send(target, call, rid)
+            async with asyncio.timeout(call.response_timeout_s):
                 return await answer
         except TimeoutError:
-            raise NoAnswer(
-                f"{target} did not answer method {name!r} in {response_timeout_s:g} s", rid
-            ) from None
+            raise NoAnswer(call.unanswered(str(target)), rid) from None
         finally:
             del self._pending[rid]
 
@@ -148,22 +142,22 @@ class Methods:
             raise _not_connected(target) from None
         await asyncio.sleep(self._connect_grace_s)
 
-    def _send(self, target: Identity, name: str, rid: str, payload: Any) -> None:
+    def _send(self, target: Identity, call: MethodRequest, rid: str) -> None:
         session = self._session(target)
-        body = json.dumps(payload, separators=(",", ":")).encode()
-        topic = topics.method_request(name, rid)
+        body = json.dumps(call.payload, separators=(",", ":")).encode()
+        topic = topics.method_request(call.name, rid)
         if session is None or session.publish(Subscription.METHODS, topic, body) is None:
             raise _not_connected(target)
 
 
-def invoke_edge_hub(name: str, payload: Any) -> MethodAnswer:
+def invoke_edge_hub(call: MethodRequest) -> MethodAnswer:
     """Call a method of `$edgeHub`. Raises ArgumentInvalid for a payload, NotConnected for an unknown method.
 
     The simulated edgeHub reads the registry itself, so it has no cache to refresh.
     """
-    if name.casefold() != REFRESH.casefold():
-        raise NotConnected(f"Method {name} is not one of $edgeHub's, which has {REFRESH}")
-    devices = payload.get("deviceIds") if isinstance(payload, dict) else None
+    if call.name.casefold() != REFRESH.casefold():
+        raise NotConnected(f"Method {call.name} is not one of $edgeHub's, which has {REFRESH}")
+    devices = call.payload.get("deviceIds") if isinstance(call.payload, dict) else None
     if not isinstance(devices, list) or not all(isinstance(device, str) for device in devices):
         raise ArgumentInvalid(f"{REFRESH} takes an object with 'deviceIds', an array of text")
     return MethodAnswer(200, None)

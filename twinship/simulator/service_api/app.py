@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -60,15 +59,7 @@ class EdgeHubMethods(Protocol):
 
     def connected(self, identity: Identity) -> bool: ...
 
-    async def invoke_method(
-        self,
-        target: Identity,
-        name: str,
-        payload: Any,
-        *,
-        response_timeout_s: float,
-        connect_timeout_s: float,
-    ) -> MethodAnswer: ...
+    async def invoke_method(self, target: Identity, call: MethodRequest) -> MethodAnswer: ...
 
 
 def service_api(registry: Registry, edge_hub: EdgeHubMethods, policies: Policies) -> web.Application:
@@ -218,18 +209,10 @@ class _Service:
         return web.json_response({"status": answer.status, "payload": answer.payload})
 
     async def _invoke(self, identity: Identity, call: MethodRequest) -> MethodAnswer:
-        invoke = (
-            partial(self._agent_calls.invoke, identity.device)
-            if identity.module == EDGE_AGENT
-            else partial(self._edge_hub.invoke_method, identity)
-        )
         try:
-            return await invoke(
-                call.name,
-                call.payload,
-                response_timeout_s=call.response_timeout_s,
-                connect_timeout_s=call.connect_timeout_s,
-            )
+            if identity.module == EDGE_AGENT:
+                return await self._agent_calls.invoke(identity.device, call)
+            return await self._edge_hub.invoke_method(identity, call)
         except NotConnected:
             text = "The operation failed because the requested device isn't online or has no method handler."
             raise ServiceError(errors.DEVICE_NOT_ONLINE, text, nested=True) from None

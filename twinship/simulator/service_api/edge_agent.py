@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from twinship.simulator.edge_hub.methods import MethodAnswer, NoAnswer, NotConnected
+from twinship.simulator.edge_hub.methods import MethodAnswer, MethodRequest, NoAnswer, NotConnected
 from twinship.simulator.identity import Identity
 from twinship.simulator.iot_hub.identity_document import ArgumentInvalid
 from twinship.simulator.iot_hub.registry import EDGE_AGENT, Registry
@@ -75,7 +75,7 @@ class EdgeAgentApi:
         call = await self.calls.fetch(device, WAIT_S)
         if call is None:
             return web.Response(status=204)
-        return web.json_response({"id": call.id, "name": call.name, "payload": call.payload})
+        return web.json_response({"id": call.id, "name": call.request.name, "payload": call.request.payload})
 
     async def answer_call(self, request: web.Request) -> web.Response:
         """A late answer is not an error."""
@@ -107,10 +107,9 @@ class EdgeAgentApi:
 
 @dataclass(frozen=True)
 class AgentCall:
-    """One direct method call. `payload` is any JSON value."""
+    """One direct method call."""
 
-    name: str
-    payload: Any = field(repr=False)
+    request: MethodRequest
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     fetched: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
 
@@ -123,28 +122,18 @@ class AgentCalls:
         self._fetching: defaultdict[str, int] = defaultdict(int)  # waiting fetch() calls of each device
         self._pending: dict[str, asyncio.Future[MethodAnswer]] = {}  # call id -> the caller's future
 
-    async def invoke(
-        self,
-        device: str,
-        name: str,
-        payload: Any,
-        *,
-        response_timeout_s: float,
-        connect_timeout_s: float,
-    ) -> MethodAnswer:
+    async def invoke(self, device: str, request: MethodRequest) -> MethodAnswer:
         """Call a method of the device's agent; raises NotConnected or NoAnswer."""
-        call = AgentCall(name, payload)
+        call = AgentCall(request)
         answer: asyncio.Future[MethodAnswer] = asyncio.get_running_loop().create_future()
         self._pending[call.id] = answer
         self._queues[device].put_nowait(call)
         try:
-            await _wait_until_fetched(call, max(connect_timeout_s, FETCHED_WITHIN_S), device)
-            async with asyncio.timeout(response_timeout_s):
+            await _wait_until_fetched(call, max(request.connect_timeout_s, FETCHED_WITHIN_S), device)
+            async with asyncio.timeout(request.response_timeout_s):
                 return await answer
         except TimeoutError:
-            raise NoAnswer(
-                f"edgeAgent did not answer {name!r} in {response_timeout_s:g} s", call.id
-            ) from None
+            raise NoAnswer(request.unanswered("edgeAgent"), call.id) from None
         finally:
             del self._pending[call.id]
             self._drop_abandoned(device)

@@ -114,13 +114,7 @@ class _Calls:
         if target.device in self._edges and target.device != self._gateway:
             raise _not_found(str(target))  # another edge device: its clients do not connect here
         try:
-            return await self._edge_hub.invoke_method(
-                target,
-                call.name,
-                call.payload,
-                response_timeout_s=call.response_timeout_s,
-                connect_timeout_s=call.connect_timeout_s,
-            )
+            return await self._edge_hub.invoke_method(target, call)
         except NoAnswer as error:
             raise NoAnswer(
                 f"Timed out waiting for device to respond to method request {error.request_id}"

@@ -49,9 +49,7 @@ def call(
     edge: Edge, name: str = "do it", payload: object = None, *, wait_s: float = 5.0, connect_s: float = 0.0
 ) -> asyncio.Task[MethodAnswer]:
     """Start a call."""
-    invocation = edge.hub.invoke_method(
-        A, name, payload, response_timeout_s=wait_s, connect_timeout_s=connect_s
-    )
+    invocation = edge.hub.invoke_method(A, MethodRequest(name, payload, wait_s, connect_s))
     return asyncio.create_task(invocation)
 
 
@@ -220,9 +218,7 @@ def test_edge_hub_answers_its_own_method(tmp_path: Path, name: str) -> None:
     async def test(edge: Edge) -> None:
         async def invoke(method: str, payload: object) -> MethodAnswer:
             target = Identity(EDGE, "$edgeHub")
-            return await edge.hub.invoke_method(
-                target, method, payload, response_timeout_s=5, connect_timeout_s=0
-            )
+            return await edge.hub.invoke_method(target, MethodRequest(method, payload, 5, 0))
 
         assert await invoke(name, {"deviceIds": ["d1", "d2"]}) == MethodAnswer(200, None)
         for payload in (None, {}, {"deviceIds": "d1"}, {"deviceIds": [1]}):

@@ -17,7 +17,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from twinship.simulator import sas
-from twinship.simulator.edge_hub.methods import MethodAnswer, NoAnswer, NotConnected
+from twinship.simulator.edge_hub.methods import MethodAnswer, MethodRequest, NoAnswer, NotConnected
 from twinship.simulator.identity import Identity
 from twinship.simulator.iot_hub.registry import Registry
 from twinship.simulator.service_api import edge_agent
@@ -41,16 +41,10 @@ class Methods:
     def connected(self, identity: Identity) -> bool:
         return identity.module == "camera"
 
-    async def invoke_method(
-        self,
-        target: Identity,
-        name: str,
-        payload: Any,
-        *,
-        response_timeout_s: float,
-        connect_timeout_s: float,
-    ) -> MethodAnswer:
-        self.calls.append((str(target), name, payload, response_timeout_s, connect_timeout_s))
+    async def invoke_method(self, target: Identity, call: MethodRequest) -> MethodAnswer:
+        self.calls.append(
+            (str(target), call.name, call.payload, call.response_timeout_s, call.connect_timeout_s)
+        )
         if isinstance(self.outcome, Exception):
             raise self.outcome
         return self.outcome

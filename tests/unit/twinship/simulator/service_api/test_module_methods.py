@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from yarl import URL
 
 from twinship.simulator import sas
-from twinship.simulator.edge_hub.methods import MethodAnswer, NoAnswer, NotConnected
+from twinship.simulator.edge_hub.methods import MethodAnswer, MethodRequest, NoAnswer, NotConnected
 from twinship.simulator.identity import Identity
 from twinship.simulator.iot_hub.registry import Registry
 from twinship.simulator.service_api.module_methods import edge_https
@@ -35,7 +35,7 @@ class Methods:
     def connected(self, identity: Identity) -> bool:
         return True
 
-    async def invoke_method(self, target: Identity, name: str, payload: Any, **_: float) -> MethodAnswer:
+    async def invoke_method(self, target: Identity, call: MethodRequest) -> MethodAnswer:
         self.targets.append(str(target))
         if isinstance(self.outcome, Exception):
             raise self.outcome

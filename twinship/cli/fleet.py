@@ -97,6 +97,9 @@ def deploy_command(
     deployment: Fleet = None,
     target_condition: Condition = "",
     priority: Annotated[int, typer.Option(min=0, help="Priority of the automatic deployment.")] = 0,
+    print_content: Annotated[
+        bool, typer.Option("--print", help="Print the content for az, without passwords, and stop.")
+    ] = False,
     env_file: EnvFile = DOT_ENV,
     as_json: Json = False,
 ) -> None:
@@ -107,6 +110,9 @@ def deploy_command(
     manifest = chosen_manifest(template)
     # --env-file may name only a hub (the simulator's service.env): the manifest's variables are in .env.
     variables = connection.read_env_file(DOT_ENV) | connection.settings(os.environ, env_file)
+    if print_content:
+        say_json(deploy.content_to_print(manifest, variables))
+        return
     if deployment is not None:
         targeting = rollout.Targeting(deployment, target_condition, priority)
         _print_roll_out(deploy.deploy_base(hub_of(env_file), manifest, variables, targeting), as_json)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from twinship.fleet.rollout import RollOut, Targeting, roll_out
 from twinship.fleet.service import NotFound, ServiceHub
 from twinship.simulator import lint
 from twinship.simulator.manifest import manifest
+from twinship.simulator.manifest.modules_content import registry_credentials
+
+LOGIN_VARIABLE = "CONTAINER_REGISTRY_PASSWORD"
 
 
 class BadManifest(FleetError):
@@ -54,7 +58,7 @@ class _Variables(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         value = self._values[name]
-        if name == "CONTAINER_REGISTRY_PASSWORD" and not self._values.get("CONTAINER_REGISTRY_USERNAME"):
+        if name == LOGIN_VARIABLE and not self._values.get("CONTAINER_REGISTRY_USERNAME"):
             return ""  # without a user name the manifest's credentials are left out
         refuse_placeholder(name, value)
         return value
@@ -129,10 +133,26 @@ def deploy_base(
         return roll_out(hub, connection.host, targeting, deployment.modules_content)
 
 
+def content_to_print(template: Path, variables: Mapping[str, str]) -> dict[str, object]:
+    """The content for `az iot edge set-modules`, as deploy sends it to a real hub, but without passwords.
+
+    Each password of a registry is replaced by `$CONTAINER_REGISTRY_PASSWORD`, for envsubst or an editor.
+    Raises BadManifest, NotConfigured.
+    """
+    content = deepcopy(_complete(template, read_manifest(template, variables)).modules_content)
+    for entry in registry_credentials(content["$edgeAgent"]["properties.desired"]).values():
+        entry["password"] = f"${LOGIN_VARIABLE}"
+    return {"modulesContent": content}
+
+
 def _deployable(connection: Connection, template: Path, variables: Mapping[str, str]) -> manifest.Deployment:
     deployment = read_manifest(template, variables)
-    undefined = lint.undefined(deployment)
-    if undefined and not connection.loopback:
+    return deployment if connection.loopback else _complete(template, deployment)
+
+
+def _complete(template: Path, deployment: manifest.Deployment) -> manifest.Deployment:
+    """The deployment, if no variable of it is undefined: a real device could not run it."""
+    if undefined := lint.undefined(deployment):
         raise BadManifest(
             f"{template.name} needs {', '.join(undefined)}; cure: set it in .env (see .env.example)"
         )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.twinship.cli.command import run
 from twinship.fleet import deploy
 from twinship.fleet.connection import Connection, NotConfigured
 from twinship.fleet.deploy import BadManifest
@@ -96,3 +97,33 @@ def test_the_password_is_in_no_representation() -> None:
     deployment = deploy.read_manifest(TEMPLATE, {**VARIABLES, **login})
     assert "sw0rdfish" not in repr(deployment)
     assert lint.undefined(deployment) == ()
+
+
+def test_print_shows_what_az_takes_and_no_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Apart from the password, it is what deploy sends; no hub is asked."""
+    login = {"CONTAINER_REGISTRY_USERNAME": "puller", "CONTAINER_REGISTRY_PASSWORD": "sw0rdfish"}
+    monkeypatch.chdir(tmp_path)
+    for name, value in {**VARIABLES, **login}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("IOTHUB_CONNECTION_STRING", raising=False)
+    done = run(capsys, monkeypatch, "deploy", "--print", f"--template={TEMPLATE}")
+    assert (done.code, done.err) == (0, "")
+    assert "sw0rdfish" not in done.out
+    sent = deploy.read_manifest(TEMPLATE, {**VARIABLES, **login}).modules_content
+    replaced = done.out.replace("$CONTAINER_REGISTRY_PASSWORD", "sw0rdfish")
+    assert json.loads(replaced) == {"modulesContent": sent}
+
+
+def test_print_refuses_an_undefined_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The printed content is for a real device, which cannot run it."""
+    monkeypatch.chdir(tmp_path)
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    done = run(capsys, monkeypatch, "deploy", "--print", f"--template={TEMPLATE}")
+    assert done.code == 1
+    assert done.out == ""
+    assert "needs CAMERA_FOLDER" in done.err

@@ -66,6 +66,8 @@ lock: .venv/ready ## renew the lock files after a change of pyproject.toml (UPGR
 	@$(LOCK) --extra train --group dev pyproject.toml -o requirements.lock
 	@$(LOCK) -c requirements.lock --group build -o modules/build.lock
 	@$(LOCK) --group debug -o modules/debug.lock
+	@$(LOCK) -c requirements.lock pyproject.toml -o twinship/requirements.lock
+	@$(LOCK) -c requirements.lock --extra train pyproject.toml -o training/requirements.lock
 	@$(LOCK) -c requirements.lock modules/camera_sim/pyproject.toml -o modules/camera_sim/requirements.lock
 	@$(LOCK) -c requirements.lock modules/inference/pyproject.toml -o modules/inference/requirements.lock
 

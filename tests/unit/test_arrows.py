@@ -95,7 +95,7 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ),
         ("iot_hub",),
         ("edge_hub", "lint"),
-        ("service_api", "workload", "metrics", "hub_options"),
+        ("service_api", "amqp", "workload", "metrics", "hub_options"),
         ("listeners", "edge_agent"),
         ("hub", "launcher"),
     ),

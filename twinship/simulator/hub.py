@@ -29,6 +29,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from twinship.simulator import hub_options
+from twinship.simulator.amqp.peer import ENTITY, Service
 from twinship.simulator.certificates import Authority
 from twinship.simulator.clock import LoopClock
 from twinship.simulator.common import log_lines
@@ -39,7 +40,9 @@ from twinship.simulator.edge_hub.settings import EdgeHubSettings
 from twinship.simulator.faults.control import control_path, serve_control
 from twinship.simulator.faults.faults import DROP_CONNECTIONS, RESTART_HUB, Faults
 from twinship.simulator.hub_options import HubError, HubOptions
+from twinship.simulator.iot_hub.event_log import EventLog
 from twinship.simulator.iot_hub.registry import Registry
+from twinship.simulator.listeners.amqp_listener import AMQP_PORT, AMQPS_PORT, Peers, serve_amqp
 from twinship.simulator.listeners.https import STOP_WITHIN_S, EdgeAddress, serve_edge_https, serve_port
 from twinship.simulator.listeners.metrics_server import serve_metrics
 from twinship.simulator.listeners.model_files import ModelFiles, serve_model_files
@@ -138,6 +141,7 @@ class _Hub:
             upstream_path=options.upstream,
             settings=settings,
             faults=self._faults,
+            events=EventLog(self._store, self._clock, retention_s=options.retention_s),
         )
         running.callback(self._edge_hub.close)
         self._sockets = socket_folder(options.folder)
@@ -161,6 +165,7 @@ class _Hub:
         running.push_async_callback(workload.close)
         key = _policy_key(self._store)
         rest_ports = await self._serve_rest(key)
+        amqp_ports = await self._serve_amqp(key)
         pages = Metrics(self._registry, self._edge_hub, options.folder)
         metrics = await serve_metrics(pages, options.edges, running)
         files = await serve_model_files(
@@ -170,8 +175,8 @@ class _Hub:
             datetime.now(UTC),
             running,
         )
-        self._write_service_env(key, files)
-        self._write_endpoints(rest_ports, edges, metrics, files)
+        self._write_service_env(key, files, amqp_ports)
+        self._write_endpoints(rest_ports, amqp_ports, edges, metrics, files)
 
     def _subscribe_to_registry(self) -> None:
         registry, edge_hub = self._registry, self._edge_hub
@@ -236,19 +241,50 @@ class _Hub:
                 logger.info("service API on port %d only: %s", options.rest_port, error)
         return ports
 
-    def _write_service_env(self, key: str, files: ModelFiles) -> None:
+    async def _serve_amqp(self, key: str) -> dict[str, int]:
+        """Serve the built-in endpoint and cloud-to-device messages; returns the ports that could be bound."""
         options = self._options
+        service = Service(
+            options.hub_address,
+            {POLICY: [key]},
+            self._clock,
+            self._store,
+            self._edge_hub.events,
+            self._edge_hub.cloud_to_device,
+            self._registry.generation,
+            options.consumer_groups,
+            created_ms=int(self._clock.wall() * 1000),
+        )
+        peers = Peers(service)
+        self._running.callback(peers.close)
+        ports = {}
+        wanted = [("amqps", AMQPS_PORT, self._authority.server_context([options.hub_address]))]
+        for name, port, context in wanted + [("amqp", AMQP_PORT, None)] * options.plain_amqp:
+            try:
+                server = await serve_amqp(peers, options.hub_address, port, context)
+            except AddressUnusable as error:  # MQTT and REST do not need it
+                logger.warning("no AMQP on port %d: %s", port, error)
+                continue
+            self._running.callback(server.close)
+            ports[name] = port
+        return ports
+
+    def _write_service_env(self, key: str, files: ModelFiles, amqp_ports: Mapping[str, int]) -> None:
+        options = self._options
+        shared_key = f"SharedAccessKeyName={POLICY};SharedAccessKey={key}"
+        events = f"Endpoint=sb://{options.hub_address}/;{shared_key};EntityPath={ENTITY}"
         write_private(
             options.folder / "service.env",
-            f"IOTHUB_CONNECTION_STRING=HostName={options.hub_address}:{options.rest_port};"
-            f"SharedAccessKeyName={POLICY};SharedAccessKey={key}\n"
-            f"REQUESTS_CA_BUNDLE={options.folder.resolve() / 'ca.pem'}\n"
+            f"IOTHUB_CONNECTION_STRING=HostName={options.hub_address}:{options.rest_port};{shared_key}\n"
+            + (f"IOTHUB_EVENTHUB_CONNECTION_STRING={events}\n" if "amqps" in amqp_ports else "")
+            + f"REQUESTS_CA_BUNDLE={options.folder.resolve() / 'ca.pem'}\n"
             f"MODEL_STORE_FOLDER={files.folder}\nMODEL_STORE_URL={files.url}\n",
         )
 
     def _write_endpoints(
         self,
         rest_ports: Sequence[int],
+        amqp_ports: Mapping[str, int],
         edges: Mapping[str, EdgeAddress],
         metrics: Mapping[str, Mapping[str, str]],
         files: ModelFiles,
@@ -261,6 +297,13 @@ class _Hub:
             "hub_address": options.hub_address,
             "rest_ports": list(rest_ports),
             "mqtt_port": MQTT_PORT,
+            "event_hub": {
+                "ports": dict(amqp_ports),
+                "endpoint": f"sb://{options.hub_address}/",
+                "entity_path": ENTITY,
+                "consumer_groups": list(options.consumer_groups),
+                "partitions": self._edge_hub.events.partitions,
+            },
             "edges": dict(options.edges),
             "https_ports": {device: each.https_port for device, each in edges.items()},
             "proxies": {device: each.proxy for device, each in edges.items() if each.proxy is not None},

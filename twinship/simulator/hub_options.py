@@ -28,6 +28,9 @@ class HubOptions:
     rest_port: int
     durability: str
     upstream: Path
+    retention_s: float  # of the built-in endpoint
+    consumer_groups: tuple[str, ...]
+    plain_amqp: bool
 
 
 def parse(arguments: Sequence[str] | None) -> tuple[HubOptions, EdgeHubSettings]:
@@ -50,6 +53,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--upstream", type=Path, help="default: upstream.jsonl in the folder")
     parser.add_argument("--hop-delay-ms", type=float, default=0.0, help="added to each delivery to a module")
+    parser.add_argument(
+        "--retention-hours", type=float, default=24.0, help="of the built-in event endpoint (default 24)"
+    )
+    parser.add_argument(
+        "--consumer-group", action="append", default=[], metavar="NAME", help="one more than $Default"
+    )
+    parser.add_argument(
+        "--plain-amqp", action="store_true", help="AMQP without TLS on port 5672 too, as emulators have it"
+    )
     return parser
 
 
@@ -61,6 +73,8 @@ def _options(parsed: argparse.Namespace) -> HubOptions:
         )
     for address in (parsed.hub_address, *edges.values()):
         check_loopback(address)
+    if not parsed.retention_hours > 0:
+        raise HubError("--retention-hours must be above 0")
     private_folder(parsed.folder)
     return HubOptions(
         folder=parsed.folder,
@@ -69,6 +83,9 @@ def _options(parsed: argparse.Namespace) -> HubOptions:
         rest_port=parsed.rest_port,
         durability=parsed.durability,
         upstream=parsed.upstream or parsed.folder / "upstream.jsonl",
+        retention_s=parsed.retention_hours * 3600,
+        consumer_groups=("$Default", *parsed.consumer_group),
+        plain_amqp=parsed.plain_amqp,
     )
 
 

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 Durability: TypeAlias = Literal["normal", "full"]
 DURABILITIES: Final[tuple[str, ...]] = get_args(Durability)
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 # A second connection, in a thread, copies the log back without blocking writers.
 CHECKPOINT_BYTES: Final = 4 << 20
 # Under constant load the thread never catches up, so above this size the writer itself copies the log back.
@@ -53,7 +53,15 @@ ALTER TABLE messages RENAME TO messages_1;
 INSERT INTO messages SELECT seq, seq, queue, priority, expires, head, body FROM messages_1;
 DROP TABLE messages_1;
 """
-_TO_SCHEMA: Final = {0: _DOCUMENTS + _MESSAGES, 1: _FROM_1}  # from the version that a file has
+_EVENTS: Final = """
+CREATE TABLE events (id INTEGER PRIMARY KEY, enqueued_ms INTEGER NOT NULL, head TEXT NOT NULL,
+                     body BLOB NOT NULL);
+"""
+_TO_SCHEMA: Final = {
+    0: _DOCUMENTS + _MESSAGES + _EVENTS,
+    1: _FROM_1 + _EVENTS,
+    2: _EVENTS,
+}  # from the version that a file has
 _JSON: Final = json.JSONEncoder(
     separators=(",", ":"), allow_nan=False
 )  # dumps() makes an encoder for each call
@@ -153,6 +161,41 @@ class Store:
         if row is None:
             raise KeyError(slot)
         return bytes(row[0])
+
+    def add_event(self, event_id: int, enqueued_ms: int, head: str, body: bytes) -> None:
+        """Store a message of the event log; its caller chooses ids that increase."""
+        self._write("INSERT INTO events VALUES (?, ?, ?, ?)", (event_id, enqueued_ms, head, body), len(body))
+
+    def events(self, first_id: int, last_id: int) -> list[tuple[int, int, str, bytes]]:
+        """Id, time, head and body of the events with these ids, in order."""
+        rows = "SELECT id, enqueued_ms, head, body FROM events WHERE id BETWEEN ? AND ? ORDER BY id"
+        return self._db.execute(rows, (first_id, last_id)).fetchall()
+
+    def event_time(self, event_id: int) -> int | None:
+        """When an event was enqueued, in milliseconds; None: it is not stored."""
+        row = self._db.execute("SELECT enqueued_ms FROM events WHERE id = ?", (event_id,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def event_ids(self, first_id: int, last_id: int) -> tuple[int, int] | None:
+        """The lowest and the highest stored id in this range; None: there is none."""
+        ends = "SELECT {}(id) FROM events WHERE id BETWEEN ? AND ?"  # one of each: SQLite then reads one row
+        low, high = (
+            self._db.execute(ends.format(end), (first_id, last_id)).fetchone()[0] for end in ("min", "max")
+        )
+        return None if low is None else (low, high)
+
+    def remove_events(self, first_id: int, last_id: int) -> None:
+        """Remove the events with these ids."""
+        self._write("DELETE FROM events WHERE id BETWEEN ? AND ?", (first_id, last_id), 0)
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the file that hold content."""
+        pages, free, size = (
+            self._db.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Run a callback when everything written so far is on disk; at once if it already is."""

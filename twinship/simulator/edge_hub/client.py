@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, ClassVar, Final
 
 from twinship.simulator.edge_hub import topics
+from twinship.simulator.edge_hub.cloud_to_device import CloudToDevice
 from twinship.simulator.edge_hub.connections import Connections
 from twinship.simulator.edge_hub.methods import Methods
 from twinship.simulator.edge_hub.router import MessageRouter
@@ -62,6 +63,7 @@ class Shared:
     late_pubacks: DelayQueue
     late_twins: DelayQueue
     connections: Connections
+    cloud_to_device: CloudToDevice
 
 
 class Client:
@@ -186,6 +188,7 @@ class Client:
     def serve(self) -> None:
         """Send the client the messages and method calls that waited for it, as its subscriptions allow."""
         self._shared.router.delivery(self.identity).pump()
+        self._shared.cloud_to_device.pump(self.identity)
         if self.session.ready_for(Subscription.METHODS):
             self._shared.methods.subscribed(self.identity)
 

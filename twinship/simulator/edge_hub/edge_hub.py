@@ -23,6 +23,7 @@ from twinship.simulator.clock import Clock
 from twinship.simulator.edge_hub import topics, upstream
 from twinship.simulator.edge_hub.authentication import Refused, authenticate
 from twinship.simulator.edge_hub.client import Client, Shared
+from twinship.simulator.edge_hub.cloud_to_device import CloudToDevice
 from twinship.simulator.edge_hub.connections import Connections
 from twinship.simulator.edge_hub.deliveries import Delivery
 from twinship.simulator.edge_hub.methods import MethodAnswer, MethodRequest, Methods, invoke_edge_hub
@@ -35,6 +36,7 @@ from twinship.simulator.edge_hub.upstream import UpstreamFile
 from twinship.simulator.faults.faults import CUT_UPSTREAM, DELAY_PUBACK, EXPIRE_TOKENS, LATE_TWIN, Faults
 from twinship.simulator.faults.shaping import DelayQueue
 from twinship.simulator.identity import Identity
+from twinship.simulator.iot_hub.event_log import EventLog
 from twinship.simulator.iot_hub.registry import EDGE_AGENT, EDGE_HUB, Registry
 from twinship.simulator.mqtt.packets import NOT_AUTHORIZED, SERVER_UNAVAILABLE, Connack, Connect
 from twinship.simulator.routing.routes import Routing
@@ -55,6 +57,7 @@ class EdgeHub:
         upstream_path: Path,
         settings: EdgeHubSettings,
         faults: Faults | None = None,
+        events: EventLog | None = None,
     ) -> None:
         store = registry.store
         self.dropped: Counter[str] = Counter()
@@ -65,12 +68,14 @@ class EdgeHub:
         self._settings = settings
         self._sessions = Sessions(store)
         queue = MessageQueue(upstream.QUEUE, store, partial(self._count, "ttl_expiry"))
-        self._upstream = UpstreamFile(upstream_path, queue, store, clock)
+        self.events = events or EventLog(store, clock)
+        self._upstream = UpstreamFile(upstream_path, queue, store, clock, self.events)
         router = MessageRouter(
             store, clock, settings, self._upstream, self._sessions.get, self.dropped, self._faults
         )
         methods = Methods(self._sessions.get, settings.method_connect_grace_s)
         self.connections = Connections(registry, clock)
+        self.cloud_to_device = CloudToDevice(store, clock, self._sessions.get, registry.generation)
         late_pubacks, late_twins = DelayQueue(clock), DelayQueue(clock)
         self._shared = Shared(
             store,
@@ -82,10 +87,13 @@ class EdgeHub:
             late_pubacks,
             late_twins,
             self.connections,
+            self.cloud_to_device,
         )
         self._faults.on_change.append(self._faults_changed)
         self._restore(queue)
         self._upstream.start()
+        self.events.start()
+        self.cloud_to_device.start()
         for gateway in gateways:
             self.connections.start(gateway)
         self._sweep_later()
@@ -167,6 +175,7 @@ class EdgeHub:
         """Close the connection of a removed identity and forget its session."""
         self.revoke(identity)
         self._sessions.remove(identity)
+        self.cloud_to_device.removed(identity)
 
     def counters(self) -> dict[str, Any]:
         """Counters since the start of the process, and the number of connected clients."""

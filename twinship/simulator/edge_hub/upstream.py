@@ -1,7 +1,7 @@
-"""Writes the messages for the cloud to a file: one JSON line for each, as IoT Hub stores them (ref 6).
+"""Moves messages for the cloud to the event log, and writes a JSON line for each to a file (ref 6).
 
 A message waits in a stored queue. After its commit and before the sender's PUBACK its line is appended to the
-file, then it is removed from the queue. The transaction that removes it also stores the length of the file.
+file, then it moves from the queue to the event log. That transaction also stores the length of the file.
 So after a kill the lines beyond the stored length are the first messages of the queue: start() counts them
 instead of writing them twice, and cuts off an incomplete last line.
 """
@@ -21,6 +21,7 @@ from typing import Final, NoReturn
 from twinship.simulator.clock import Alarm, Clock
 from twinship.simulator.common.private_files import open_private
 from twinship.simulator.edge_hub.queues import MessageQueue, QueuedMessage
+from twinship.simulator.iot_hub.event_log import EventLog
 from twinship.simulator.routing.message import RoutedMessage
 from twinship.simulator.store import Store
 
@@ -50,8 +51,9 @@ _SYSTEM: Final = {
 class UpstreamFile:
     """The stored queue of messages for the cloud, and the file that its lines go to."""
 
-    def __init__(self, path: Path, queue: MessageQueue, store: Store, clock: Clock) -> None:
+    def __init__(self, path: Path, queue: MessageQueue, store: Store, clock: Clock, log: EventLog) -> None:
         self.path = path
+        self._log = log
         self.queue = queue
         self._store = store
         self._clock = clock
@@ -103,16 +105,19 @@ class UpstreamFile:
         return batch
 
     def _append(self, batch: list[QueuedMessage]) -> None:
-        enqueued = _iso(self._clock.wall())
+        enqueued_ms = int(self._clock.wall() * 1000)
+        enqueued = _iso(enqueued_ms)
         text = b"".join(line(enqueued, waiting.head, waiting.body or b"") for waiting in batch)
         if (written := os.pwrite(self._file, text, self._bytes)) != len(text):
             raise OSError(f"wrote only {written} of {len(text)} bytes")
         self._bytes += len(text)
-        self._remove(batch)
+        self._move(batch, [enqueued_ms] * len(batch))
 
-    def _remove(self, batch: list[QueuedMessage]) -> None:
+    def _move(self, batch: list[QueuedMessage], enqueued_ms: list[int]) -> None:
+        """Move messages from the queue to the event log, and store the length of the file with that."""
         self._store.put(DOCUMENTS, self.path.name, self._bytes)
-        for waiting in batch:
+        for waiting, at_ms in zip(batch, enqueued_ms, strict=True):
+            self._log.append(at_ms, waiting.head, waiting.body or b"")
             self.queue.remove(waiting)
 
     def _put_back(self, batch: list[QueuedMessage], error: OSError) -> None:
@@ -138,12 +143,19 @@ class UpstreamFile:
                 length = self._bytes
         tail = os.pread(self._file, length - self._bytes, self._bytes)
         whole = tail.rfind(b"\n") + 1
-        written = tail[:whole].count(b"\n")
-        batch = [self.queue.take() for _ in range(written) if self.queue.peek(float("-inf")) is not None]
+        written = tail[:whole].splitlines()
+        batch = [(each, self.queue.take()) for each in written if self.queue.peek(float("-inf")) is not None]
         self._bytes += whole
         if self._bytes < length:  # not true of a device file, which cannot be truncated
             os.ftruncate(self._file, self._bytes)
-        self._remove(batch)
+        self._move([waiting for _, waiting in batch], [self._enqueued_ms(each) for each, _ in batch])
+
+    def _enqueued_ms(self, written: bytes) -> int:
+        """The time in a line of the file."""
+        try:
+            return round(datetime.fromisoformat(json.loads(written)["EnqueuedTimeUtc"]).timestamp() * 1000)
+        except (ValueError, KeyError, TypeError):  # somebody edited the file
+            return int(self._clock.wall() * 1000)
 
 
 def stored_head(message: RoutedMessage) -> str:
@@ -196,5 +208,7 @@ def _declares_json(system: Mapping[str, str]) -> bool:
     )
 
 
-def _iso(wall: float) -> str:
-    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _iso(wall_ms: int) -> str:
+    return (
+        datetime.fromtimestamp(wall_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )

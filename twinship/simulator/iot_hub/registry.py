@@ -88,6 +88,11 @@ class Registry:
         except KeyError:
             raise NotFound(_missing(identity, self._documents)) from None
 
+    def generation(self, identity: Identity) -> str | None:
+        """The generation id of an identity, which is new after each creation; None: it does not exist."""
+        document = self._documents.get(identity)
+        return None if document is None else document.generation_id
+
     def devices(self) -> list[IdentityDocument]:
         """All devices, by name."""
         return [self._documents[identity] for identity in sorted(self._documents) if identity.module is None]

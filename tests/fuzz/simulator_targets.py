@@ -84,7 +84,7 @@ def connect() -> tuple[Case, Promised]:
 
 def route() -> tuple[Case, Promised]:
     """The text of a route, then properties and body of a message: a condition raises for no message."""
-    from twinship.simulator.routing.lexer import ConditionError
+    from twinship.simulator.common.tokens import ExpressionError
     from twinship.simulator.routing.message import RoutedMessage
     from twinship.simulator.routing.routes import Routing, parse_route
 
@@ -98,7 +98,7 @@ def route() -> tuple[Case, Promised]:
         if route.condition is not None:  # also if the source is another
             route.condition(message)
 
-    return case, (ConditionError,)
+    return case, (ExpressionError,)
 
 
 def query() -> tuple[Case, Promised]:

@@ -5,8 +5,8 @@ Types are checked during compilation, as edgeHub does. AND, OR and NOT have thre
 
 from __future__ import annotations
 
+from twinship.simulator.common.tokens import ExpressionError, Token
 from twinship.simulator.routing.functions import ARITHMETIC, COMPARISONS, Type, compare, fits
-from twinship.simulator.routing.lexer import ConditionError, Kind, Token
 from twinship.simulator.routing.message import UNDEFINED, RoutedMessage, Value
 from twinship.simulator.routing.terms import Evaluate, Term, call, combined, constant, first_defined
 
@@ -14,7 +14,7 @@ _LOGICAL = (Type.BOOL, Type.UNDEFINED)
 
 
 def negated(token: Token, operand: Term) -> Term:
-    """`- operand`; raises ConditionError unless the operand is a number."""
+    """`- operand`; raises ExpressionError unless the operand is a number."""
     if operand.type is not Type.NUMBER:
         raise _mismatch(token, "a number", operand)
     read = operand.evaluate
@@ -27,7 +27,7 @@ def negated(token: Token, operand: Term) -> Term:
 
 
 def inverted(token: Token, operand: Term) -> Term:
-    """`NOT operand`; raises ConditionError unless it can be a boolean. NOT null is true."""
+    """`NOT operand`; raises ExpressionError unless it can be a boolean. NOT null is true."""
     if operand.type is Type.NULL:
         return constant(Type.BOOL, True)
     if not fits(Type.BOOL, operand.type):
@@ -42,11 +42,11 @@ def inverted(token: Token, operand: Term) -> Term:
 
 
 def binary(operator: Token, left: Term, right: Term) -> Term:
-    """`left operator right`; raises ConditionError if the types do not fit."""
+    """`left operator right`; raises ExpressionError if the types do not fit."""
     text = operator.text
-    if operator.kind is Kind.AND:
+    if operator.key == "and":
         return _and(operator, left, right)
-    if operator.kind is Kind.OR:
+    if operator.key == "or":
         return _or(operator, left, right)
     if text in ARITHMETIC:
         return _arithmetic(operator, left, right)
@@ -134,17 +134,17 @@ def _strict(left: Evaluate, right: Evaluate, decides: bool) -> Evaluate:
     return evaluate
 
 
-def _mismatch(token: Token, wanted: str, operand: Term) -> ConditionError:
-    return ConditionError(token.column, f"{token.text} takes {wanted}, found: {operand.type.value}")
+def _mismatch(token: Token, wanted: str, operand: Term) -> ExpressionError:
+    return ExpressionError(token.column, f"{token.text} takes {wanted}, found: {operand.type.value}")
 
 
-def _pair_mismatch(operator: Token, left: Term, right: Term) -> ConditionError:
+def _pair_mismatch(operator: Token, left: Term, right: Term) -> ExpressionError:
     reason = f"{operator.text} does not take {left.type.value} and {right.type.value}"
     types = {left.type, right.type}
     if types == {Type.STRING, Type.NUMBER}:
         reason += "; a property is always a string, as_number(...) makes it a number"
-    elif right.type is Type.ANY and operator.kind in (Kind.AND, Kind.OR):
+    elif right.type is Type.ANY and operator.key in ("and", "or"):
         reason += "; put the body value on the left, or compare it: $body.x = true"
     elif operator.text == "%":
         reason += "; as_number(...) makes a body value a number"
-    return ConditionError(operator.column, reason)
+    return ExpressionError(operator.column, reason)

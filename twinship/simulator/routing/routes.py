@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from twinship.simulator.routing.condition import Predicate, parse_condition
-from twinship.simulator.routing.lexer import ConditionError, Kind, Token, tokenise
+from twinship.simulator.common.tokens import ExpressionError, Kind, tokenise
+from twinship.simulator.routing.condition import ConditionParser, Predicate
+from twinship.simulator.routing.lexer import RULES
 from twinship.simulator.routing.message import RoutedMessage
 
 LOWEST_PRIORITY = 2_000_000_000  # of a route without a priority (ref 4.7)
@@ -98,7 +99,7 @@ class Routing:
                 if route is not None:
                     _check_module(route.sink.module, known_modules)
                     compiled.append(route)
-            except (ConditionError, _BadRoute) as error:
+            except (ExpressionError, _BadRoute) as error:
                 raise RouteError(f"route {name!r}: {error}") from None
         return cls(compiled)
 
@@ -119,22 +120,18 @@ class Routing:
 
 
 def parse_route(name: str, text: str, priority: int = LOWEST_PRIORITY, ttl_s: float | None = None) -> Route:
-    """Compile `[SELECT *] FROM <source> [WHERE <condition>] INTO <sink>`; raises ConditionError."""
-    tokens = tokenise(text)
-    at = 0
-    if tokens[at].kind is Kind.SELECT:
-        _expect(tokens[at + 1], tokens[at + 1].text == "*", "'*' after SELECT")
-        at += 2
-    _expect(tokens[at], tokens[at].kind is Kind.FROM, "FROM")
-    source, at = _source(tokens, at + 1)
-    condition = None
-    if tokens[at].kind is Kind.WHERE:
-        twin_source = source == TWIN_SOURCE
-        condition, at = parse_condition(tokens, at + 1, twin_source=twin_source)
-    wanted = "WHERE or INTO" if condition is None else "an operator or INTO"
-    _expect(tokens[at], tokens[at].kind is Kind.INTO, wanted)
-    module, input_name, at = _sink(tokens, at + 1)
-    _expect(tokens[at], tokens[at].kind is Kind.END, "nothing after the sink")
+    """Compile `[SELECT *] FROM <source> [WHERE <condition>] INTO <sink>`; raises ExpressionError."""
+    parser = _RouteParser(tokenise(text, RULES))
+    if parser.found("select"):
+        parser.expect("*", "'*' after SELECT")
+    parser.expect("from", "FROM")
+    source = parser.source()
+    condition, wanted = None, "WHERE or INTO"
+    if parser.found("where"):
+        condition, wanted = parser.predicate(twin_source=source == TWIN_SOURCE), "an operator or INTO"
+    parser.expect("into", wanted)
+    module, input_name = parser.sink()
+    parser.end("nothing after the sink")
     return Route(name, source, condition, Sink(module, input_name, priority, ttl_s))
 
 
@@ -156,38 +153,34 @@ class _BadRoute(Exception):
     """The object of a route is invalid, apart from its text."""
 
 
-def _source(tokens: Sequence[Token], at: int) -> tuple[str, int]:
-    """The prefix of the sources that match, and the index after the path."""
-    _expect(tokens[at], tokens[at].text == "/", "a source such as /messages/*")
-    path = ""
-    while tokens[at].text == "/":
-        item = tokens[at + 1]
-        _expect(item, item.kind is Kind.NAME or item.text == "*", "a name or '*' in the source")
-        path += "/" + item.text
-        at += 2
-    return _closed(path.rstrip("*")), at
+class _RouteParser(ConditionParser):
+    def source(self) -> str:
+        """The prefix of the sources that match."""
+        if self.next.key != "/":
+            raise self.next.instead_of("a source such as /messages/*")
+        path = ""
+        while self.found("/"):
+            item = self.take()
+            if item.kind is not Kind.NAME and item.key != "*":
+                raise item.instead_of("a name or '*' in the source")
+            path += "/" + item.text
+        return _closed(path.rstrip("*"))
 
-
-def _sink(tokens: Sequence[Token], at: int) -> tuple[str | None, str, int]:
-    """Module, input and the index after the sink; `$upstream` is (None, "")."""
-    first = tokens[at]
-    if first.kind is Kind.SYSTEM:
-        _expect(first, first.text.lower() == UPSTREAM, f"{UPSTREAM} or BrokeredEndpoint(...)")
-        return None, "", at + 1
-    _expect(first, first.text.lower() == "brokeredendpoint", f"{UPSTREAM} or BrokeredEndpoint(...)")
-    opening, address, closing = (*tokens[at + 1 : at + 4], tokens[-1], tokens[-1], tokens[-1])[:3]
-    _expect(opening, opening.text == "(", "'('")
-    _expect(address, address.kind is Kind.STRING, "an address in quotes")
-    _expect(closing, closing.text == ")", "')'")
-    segments = address.text[1:-1].strip().removeprefix("/").removesuffix("/").split("/")
-    right = len(segments) == 4 and all(segments) and (segments[0], segments[2]) == ("modules", "inputs")
-    _expect(address, right, "an address like /modules/<module>/inputs/<input>")
-    return segments[1], segments[3], at + 4
-
-
-def _expect(token: Token, right: bool, wanted: str) -> None:
-    if not right:
-        raise ConditionError(token.column, f"expected {wanted}, found {token}")
+    def sink(self) -> tuple[str | None, str]:
+        """Module and input; `$upstream` is (None, "")."""
+        if self.next.text.lower() == UPSTREAM:
+            self.take()
+            return None, ""
+        self.expect("brokeredendpoint", f"{UPSTREAM} or BrokeredEndpoint(...)")
+        self.expect("(")
+        address = self.take()
+        if address.kind is not Kind.STRING:
+            raise address.instead_of("an address in quotes")
+        self.expect(")")
+        segments = address.text[1:-1].strip().removeprefix("/").removesuffix("/").split("/")
+        if len(segments) != 4 or not all(segments) or (segments[0], segments[2]) != ("modules", "inputs"):
+            raise address.instead_of("an address like /modules/<module>/inputs/<input>")
+        return segments[1], segments[3]
 
 
 def _closed(path: str) -> str:

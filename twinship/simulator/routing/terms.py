@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from twinship.simulator.common.tokens import ExpressionError, Kind, Token
 from twinship.simulator.routing.functions import FUNCTIONS, INQUIRIES, Function, Type
-from twinship.simulator.routing.lexer import ConditionError, Kind, Token, unquote
+from twinship.simulator.routing.lexer import unquote
 from twinship.simulator.routing.message import UNDEFINED, JsonPath, RoutedMessage, Value, parse_path
 
 Evaluate = Callable[[RoutedMessage], Value]
@@ -30,10 +31,10 @@ class Term:
 
 
 def combined(token: Token, type_: Type, evaluate: Evaluate, *parts: Term) -> Term:
-    """A term over other terms; raises ConditionError at `token` if the closures get too deep."""
+    """A term over other terms; raises ExpressionError at `token` if the closures get too deep."""
     depth = 1 + max(part.depth for part in parts)
     if depth > MAX_DEPTH:
-        raise ConditionError(token.column, f"more than {MAX_DEPTH} operations in a chain")
+        raise ExpressionError(token.column, f"more than {MAX_DEPTH} operations in a chain")
     return Term(type_, evaluate, depth)
 
 
@@ -43,25 +44,27 @@ def constant(type_: Type, value: Value) -> Term:
 
 
 _UNDEFINED = constant(Type.UNDEFINED, UNDEFINED)
+_CONSTANTS = {
+    "true": constant(Type.BOOL, True),
+    "false": constant(Type.BOOL, False),
+    "null": constant(Type.NULL, None),
+    "undefined": _UNDEFINED,
+}
 
 
 def literal(token: Token) -> Term:
-    """The value of a literal; raises ConditionError if the token is not a literal."""
+    """The value of a literal; raises ExpressionError if the token is not a literal."""
     text = token.text
     match token.kind:
         case Kind.STRING:
             return constant(Type.STRING, unquote(text))
-        case Kind.INTEGER | Kind.REAL:
+        case Kind.NUMBER:
             return _decimal(text)
         case Kind.HEX:
             return _hex(text)
-        case Kind.TRUE | Kind.FALSE:
-            return constant(Type.BOOL, token.kind is Kind.TRUE)
-        case Kind.NULL:
-            return constant(Type.NULL, None)
-        case Kind.UNDEFINED:
-            return _UNDEFINED
-    raise ConditionError(token.column, f"expected a value, found {token}")
+        case Kind.WORD if text in _CONSTANTS:
+            return _CONSTANTS[text]
+    raise token.instead_of("a value")
 
 
 def _decimal(text: str) -> Term:
@@ -122,7 +125,7 @@ def system_name(token: Token) -> Term:
 
 
 def body_value(token: Token) -> Term | None:
-    """`$body.<path>`, None for any other `$name`; raises ConditionError for a bad path."""
+    """`$body.<path>`, None for any other `$name`; raises ExpressionError for a bad path."""
     if not token.text.lower().startswith(_BODY):
         return None
     path = _path(token, token.text[len(_BODY) :])
@@ -133,7 +136,7 @@ def _path(token: Token, text: str) -> JsonPath:
     try:
         return parse_path(text)
     except ValueError as error:
-        raise ConditionError(token.column, str(error)) from None
+        raise ExpressionError(token.column, str(error)) from None
 
 
 def first_defined(left: Evaluate, right: Evaluate) -> Evaluate:
@@ -147,18 +150,18 @@ def first_defined(left: Evaluate, right: Evaluate) -> Evaluate:
 
 
 def call(name: Token, function: str, arguments: Sequence[Term]) -> Term:
-    """A function call; raises ConditionError if no signature accepts these types."""
+    """A function call; raises ExpressionError if no signature accepts these types."""
     given = tuple(argument.type for argument in arguments)
     if function in INQUIRIES:
         if len(given) != 1:
-            raise ConditionError(name.column, f"{name.text} takes one value, found {len(given)}")
+            raise ExpressionError(name.column, f"{name.text} takes one value, found {len(given)}")
         inquire, known, read = INQUIRIES[function], given[0], arguments[0].evaluate
         return combined(name, Type.BOOL, lambda message: inquire(read(message), known), arguments[0])
     signatures = [signature for signature in FUNCTIONS[function] if signature.accepts(given)]
     if not signatures:
         wanted = " or ".join(map(str, FUNCTIONS[function]))
         found = ", ".join(kind.value for kind in given)
-        raise ConditionError(name.column, f"{name.text} takes {wanted}, found ({found})")
+        raise ExpressionError(name.column, f"{name.text} takes {wanted}, found ({found})")
     evaluate = _apply(signatures, [argument.evaluate for argument in arguments])
     return combined(name, signatures[0].gives, evaluate, *arguments)
 
@@ -186,6 +189,6 @@ def _python_types(signature: Function, count: int) -> list[type]:
 def twin_change(token: Token) -> Term:
     """twin_change_includes, whose argument is a path into the notification and not a value."""
     if token.kind is not Kind.NAME or not token.text.lower().startswith(_TWIN_PREFIXES):
-        raise ConditionError(token.column, f"expected a path below {', '.join(_TWIN_PREFIXES)}")
+        raise ExpressionError(token.column, f"expected a path below {', '.join(_TWIN_PREFIXES)}")
     path = _path(token, token.text)
     return Term(Type.BOOL, lambda message: message.body_has(path))

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twinship.simulator.routing.condition import ConditionError, compile_condition
+from twinship.simulator.common.tokens import ExpressionError
+from twinship.simulator.routing.condition import compile_condition
 from twinship.simulator.routing.functions import FUNCTIONS, INQUIRIES
 from twinship.simulator.routing.message import RoutedMessage
 
@@ -272,7 +273,7 @@ def test_conditions_that_are_not_true(condition: str) -> None:
 @pytest.mark.parametrize("condition", lines(REFUSED))
 def test_refused_conditions(condition: str) -> None:
     """A condition that edgeHub refuses for its types or grammar does not compile."""
-    with pytest.raises(ConditionError):
+    with pytest.raises(ExpressionError):
         compile_condition(condition)
 
 
@@ -453,7 +454,7 @@ def test_a_function_without_a_result_is_undefined(call: str) -> None:
 @pytest.mark.parametrize("call", lines(REFUSED_CALLS))
 def test_a_call_without_a_matching_signature_is_refused(call: str) -> None:
     """Number and types of the arguments are checked at compile time."""
-    with pytest.raises(ConditionError):
+    with pytest.raises(ExpressionError):
         compile_condition(f"is_defined({call})")
 
 
@@ -487,7 +488,7 @@ def test_twin_change_includes(condition: str, expected: bool) -> None:
 )
 def test_twin_change_includes_takes_one_path_below_a_section(argument: str) -> None:
     """Reported, desired or tags: a notification has no other sections."""
-    with pytest.raises(ConditionError):
+    with pytest.raises(ExpressionError):
         compile_condition(f"twin_change_includes({argument})", twin_source=True)
 
 
@@ -505,7 +506,7 @@ def test_twin_change_includes_takes_one_path_below_a_section(argument: str) -> N
 )
 def test_a_refusal_names_the_column_and_the_remedy(condition: str, column: int, reason: str) -> None:
     """The message tells the user how to correct the route."""
-    with pytest.raises(ConditionError, match=reason) as refused:
+    with pytest.raises(ExpressionError, match=reason) as refused:
         compile_condition(condition)
     assert refused.value.column == column
 
@@ -532,7 +533,7 @@ def test_an_empty_condition_is_never_true() -> None:
 )
 def test_deep_nesting_is_refused(condition: str) -> None:
     """A route of 4 KB could nest deeper than Python's recursion limit."""
-    with pytest.raises(ConditionError, match="nested deeper"):
+    with pytest.raises(ExpressionError, match="nested deeper"):
         compile_condition(condition)
 
 
@@ -540,7 +541,7 @@ def test_the_length_of_a_chain_is_limited() -> None:
     """199 ORs compile and run; 800 would need 800 nested closures."""
     assert not holds(" or ".join(["false"] * 200))
     assert holds(" or ".join(["false"] * 199 + ["true"]))
-    with pytest.raises(ConditionError, match="in a chain"):
+    with pytest.raises(ExpressionError, match="in a chain"):
         compile_condition(" or ".join(["false"] * 800))
 
 
@@ -576,7 +577,7 @@ def test_a_compiled_condition_never_raises(condition: str, message: RoutedMessag
     """It returns true or false for every message."""
     try:
         predicate = compile_condition(condition)
-    except ConditionError:
+    except ExpressionError:
         return
     assert predicate(message) in (True, False)
 
@@ -586,7 +587,7 @@ def test_random_text_raises_only_condition_errors(text: str) -> None:
     """Random text is refused or compiles."""
     try:
         compile_condition(text)
-    except ConditionError as error:
+    except ExpressionError as error:
         column = error.column
     else:
         return

@@ -46,10 +46,12 @@ def parse_route(name: str, value: object, edge_hub: Mapping[str, Any]) -> Route 
 def takes(route: Route, source: str, *, always: bool = False) -> bool:
     """Whether the route takes messages of this source, as `/messages/modules/m/outputs/o`.
 
-    `always`: only if it takes a message without properties and body too, so not for most conditions.
+    `always`: only if it takes a message of a module that has neither application properties nor a body.
     """
     if always:
-        return bool(Routing((route,)).match(RoutedMessage(source, {}, {}, b"")))
+        *_, module, _, output = source.split("/")
+        system = {"connectionModuleId": module, "outputName": output}
+        return bool(Routing((route,)).match(RoutedMessage(source, {}, system, b"")))
     return (source.lower() + "/").startswith(route.source)
 
 

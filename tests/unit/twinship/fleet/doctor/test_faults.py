@@ -267,3 +267,22 @@ def test_with_a_simulator_variables_are_not_missing() -> None:
     assert "CAMERA_FOLDER" in examine(project).unset
     far = replace(project, environment={"IOTHUB_CONNECTION_STRING": CONNECTION})
     assert {each.rule.id for each in examine(far).findings} == {"TW016"}
+
+
+@pytest.mark.parametrize(
+    "condition", ["kind = 'alarm'", "NOT is_defined($connectionModuleId)", "$outputName = 'predictions'"]
+)
+def test_a_condition_that_frames_do_not_meet_keeps_them_on_the_device(condition: str) -> None:
+    """The counter-proof of TW107: a route from all sources is fine if its condition excludes frames."""
+    route = f'"x": "FROM /messages/* WHERE {condition} INTO $upstream",\n'
+    assert examine(replace(FAULTLESS, manifest=planted([(ROUTES, ROUTES + route)]))).findings == ()
+
+
+@pytest.mark.parametrize(("characters", "rules"), [(100, set()), (5000, {"TW031"})])
+def test_options_in_parts_are_joined_before_they_are_measured(characters: int, rules: set[str]) -> None:
+    """A generated manifest has createOptions as text in parts, which only together are JSON."""
+    text = json.dumps({"Labels": {"x": "y" * characters}})
+    middle = len(text) // 2
+    parts = json.dumps({"createOptions": text[:middle], "createOptions01": text[middle:]})[1:-1]
+    found = examine(replace(FAULTLESS, manifest=planted([('"createOptions": {}', parts)]))).findings
+    assert {each.rule.id for each in found} == rules

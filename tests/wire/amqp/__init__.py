@@ -1,0 +1,1 @@
+"""Unmodified AMQP clients of others against the real hub process."""

@@ -19,7 +19,7 @@ from twinship.simulator.store import Store
 
 logger = logging.getLogger(__name__)
 
-PARTITIONS: Final = 4
+PARTITIONS: Final = 2  # as a free hub has: azure-eventhub waits 0.2 s for each partition without news
 RETENTION_S: Final = 86_400.0
 MAX_STORE_BYTES: Final = 1 << 30  # above this the oldest messages end before their time
 CHECK_EVERY_S: Final = 10.0

@@ -103,7 +103,8 @@ def route() -> tuple[Case, Promised]:
 
 def query() -> tuple[Case, Promised]:
     """A twin query and a continuation: the pages together are the rows."""
-    from twinship.simulator.iot_hub.query.language import QueryError, parse_query
+    from twinship.simulator.common.tokens import ExpressionError
+    from twinship.simulator.iot_hub.query.language import parse_query
     from twinship.simulator.iot_hub.query.rows import ContinuationInvalid, page, rows
 
     tags: tuple[dict[str, Any], ...] = (
@@ -125,7 +126,7 @@ def query() -> tuple[Case, Promised]:
         check([*first.rows, *rest] == [row for _, row in found], "pages lose or repeat rows")
         page(text, found, continuation or None, 2)
 
-    return case, (QueryError, ContinuationInvalid)
+    return case, (ExpressionError, ContinuationInvalid)
 
 
 def manifest() -> tuple[Case, Promised]:

@@ -7,6 +7,7 @@ from typing import Final
 from tests.fuzz import device_targets, service_targets, simulator_targets
 from tests.fuzz.target import Target
 
+_TOKENS: Final = "twinship.simulator.common.tokens"
 TARGETS: Final[dict[str, Target]] = {
     "frame": Target(device_targets.frame, ("edgekit.frame",)),
     "batch": Target(device_targets.batch, ("edgekit.frame",)),
@@ -21,8 +22,8 @@ TARGETS: Final[dict[str, Target]] = {
     "http": Target(
         service_targets.http, ("twinship.simulator.service_api", "twinship.simulator.iot_hub"), 1000
     ),
-    "route": Target(simulator_targets.route, ("twinship.simulator.routing",), 300),
-    "query": Target(simulator_targets.query, ("twinship.simulator.iot_hub.query",), 1000),
+    "route": Target(simulator_targets.route, ("twinship.simulator.routing", _TOKENS), 300),
+    "query": Target(simulator_targets.query, ("twinship.simulator.iot_hub.query", _TOKENS), 1000),
     "manifest": Target(
         simulator_targets.manifest, ("twinship.simulator.manifest", "twinship.simulator.lint"), 2000
     ),

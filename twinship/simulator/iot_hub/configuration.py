@@ -48,7 +48,7 @@ class Configuration:
 
     @classmethod
     def from_body(cls, id: str, body: Section, now: float) -> Configuration:
-        """A new configuration; raises ArgumentInvalid, ConfigurationInvalid, QueryError, Unsupported."""
+        """A new configuration; raises ArgumentInvalid, ConfigurationInvalid, ExpressionError, Unsupported."""
         if not _ID.fullmatch(id):
             raise ArgumentInvalid(
                 f"{id!r} is not a configuration id: lower-case letters, digits, -:+%_#*?!(),=@;$'"
@@ -102,7 +102,7 @@ class Configuration:
 
 
 def compile_target(condition: str) -> Evaluate:
-    """Compile a target condition: `*` targets every edge device, an empty text none. Raises QueryError."""
+    """Compile a target condition: `*` means every edge device, an empty text none. Raises ExpressionError."""
     if condition in ("", EVERYWHERE):
         return constant(condition == EVERYWHERE)
     return parse_condition(condition)

@@ -8,10 +8,11 @@ from typing import Any
 
 from aiohttp import web
 
+from twinship.simulator.common.tokens import ExpressionError
 from twinship.simulator.iot_hub.configuration import Configuration, compile_target
 from twinship.simulator.iot_hub.deployments import MOST_CONFIGURATIONS, Deployments
 from twinship.simulator.iot_hub.identity_document import ArgumentInvalid
-from twinship.simulator.iot_hub.query.language import QueryError, parse_query
+from twinship.simulator.iot_hub.query.language import parse_query
 from twinship.simulator.iot_hub.twin_views import TwinViews
 from twinship.simulator.service_api.bulk import etag_of
 from twinship.simulator.service_api.requests import json_object, whole_number
@@ -70,7 +71,7 @@ class ConfigurationsApi:
         errors = {name: error for name, text in queries.items() if (error := _error(parse_query, text))}
         condition = _error(compile_target, body.get("targetCondition") or "")
         return web.json_response(
-            {"targetConditionError": condition or None, "customMetricQueryErrors": errors}
+            {"targetConditionError": condition or None, "customMetricExpressionErrors": errors}
         )
 
     def _shown(self, configuration: Configuration) -> dict[str, Any]:
@@ -112,7 +113,7 @@ def _error(compile: Callable[[str], object], text: object) -> str:
         return "must be text"
     try:
         compile(text)
-    except QueryError as error:
+    except ExpressionError as error:
         return str(error)
     return ""
 

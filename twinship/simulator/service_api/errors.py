@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from twinship.simulator.common.tokens import ExpressionError
 from twinship.simulator.iot_hub.configuration import ConfigurationInvalid
 from twinship.simulator.iot_hub.deployments import ConfigurationChanged, ConfigurationExists, NoConfiguration
 from twinship.simulator.iot_hub.identity_document import ArgumentInvalid, Unsupported
-from twinship.simulator.iot_hub.query.language import QueryError
 from twinship.simulator.iot_hub.query.rows import ContinuationInvalid
 from twinship.simulator.iot_hub.registry import (
     AlreadyExists,
@@ -59,7 +59,7 @@ _KINDS: dict[type[Exception], Kind] = {
     ConfigurationInvalid: INVALID_CONTENT,
     SystemModule: Kind(403, 403010, "SystemModuleModifyUnauthorizedAccess"),
     ArgumentInvalid: ARGUMENT_INVALID,
-    QueryError: ARGUMENT_INVALID,
+    ExpressionError: ARGUMENT_INVALID,
     ContinuationInvalid: ARGUMENT_INVALID,
     TwinRefused: ARGUMENT_INVALID,
     SasRefused: UNAUTHORIZED,

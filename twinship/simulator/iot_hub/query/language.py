@@ -15,30 +15,36 @@ undefined
 >>> parse_query("SELECT TOP 3 * FROM devices")
 Traceback (most recent call last):
     ...
-twinship.simulator.iot_hub.query.lexer.QueryError: column 8: TOP is not in this simulator; \
+twinship.simulator.common.tokens.ExpressionError: column 8: TOP is not in this simulator; \
 SELECT takes *, paths, or COUNT() alone
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
+from twinship.simulator.common.tokens import Cursor, ExpressionError, Kind, Token, compiled, tokenise
 from twinship.simulator.iot_hub.query import terms
-from twinship.simulator.iot_hub.query.lexer import Kind, QueryError, Token, segments, tokenise, unquote
-from twinship.simulator.iot_hub.query.terms import Evaluate
+from twinship.simulator.iot_hub.query.terms import QUOTED, Evaluate, segments
 
-__all__ = ["Query", "QueryError", "parse_condition", "parse_query"]
-
-MAX_NESTING: Final = 50  # keeps parsing far from Python's recursion limit
 MODULES: Final = "devices.modules"
 COUNT: Final = "$1"  # IoT Hub's name of the first column when the query gives it none
 _SOURCES: Final = ("devices", MODULES)
 _COMPARISONS: Final = ("=", "!=", "<>", "<", "<=", ">", ">=")
-_WORDS: Final = {"true": True, "false": False, "null": None}
-
-Parsed = TypeVar("Parsed")
+_CONSTANTS: Final = {"true": True, "false": False, "null": None}
+_PLAIN: Final = r"[^\W\d][\w$-]*|\$[\w$-]*"
+# Key words are names, because a tag may have the same name.
+_RULES: Final = compiled(
+    (Kind.SPACE, r"\s+"),
+    (Kind.STRING, r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""),
+    (Kind.UNTERMINATED, r"""'(?:[^'\\]|\\.)*|"(?:[^"\\]|\\.)*"""),
+    (Kind.NUMBER, r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?![\w.])"),
+    (Kind.NAME, rf"(?:{_PLAIN}|{QUOTED})(?:\.(?:[\w$-]+|{QUOTED}))*"),
+    (Kind.SYMBOL, r"!=|<>|<=|>=|[=<>()\[\],*]"),
+)
 
 
 @dataclass(frozen=True)
@@ -52,63 +58,30 @@ class Query:
 
 
 def parse_query(text: str) -> Query:
-    """Compile a query; raises QueryError."""
-    parser = _Parser(tokenise(text))
+    """Compile a query; raises ExpressionError."""
+    parser = _Parser(tokenise(text, _RULES))
     query = parser.query()
     parser.end()
     return query
 
 
 def parse_condition(text: str) -> Evaluate:
-    """Compile a condition that stands alone; raises QueryError."""
-    parser = _Parser(tokenise(text))
+    """Compile a condition that stands alone; raises ExpressionError."""
+    parser = _Parser(tokenise(text, _RULES))
     condition = parser.condition()
     parser.end()
     return condition
 
 
-class _Parser:
+class _Parser(Cursor):
     """Recursive descent; one method a rule."""
 
-    def __init__(self, tokens: list[Token]) -> None:
-        self.tokens = tokens
-        self.at = 0
-        self.nesting = 0
-
-    @property
-    def next(self) -> Token:
-        return self.tokens[self.at]
-
-    def take(self) -> Token:
-        token = self.next
-        if token.kind is not Kind.END:
-            self.at += 1
-        return token
-
-    def found(self, *wanted: str) -> bool:
-        """Take the next token if it is one of these key words or symbols."""
-        token = self.next
-        here = token.word in wanted or (token.kind is Kind.SYMBOL and token.text in wanted)
-        self.at += here
-        return here
-
-    def expect(self, wanted: str) -> None:
-        if not self.found(wanted):
-            raise QueryError(self.next.column, f"expected {wanted.upper()!r}, found {self.next}")
-
-    def end(self) -> None:
-        if self.next.word == "order":
-            raise QueryError(self.next.column, "IoT Hub's queries have no ORDER BY")
-        if self.next.word == "group":
+    def end(self, described: str = "the end") -> None:
+        if self.next.key == "order":
+            raise ExpressionError(self.next.column, "IoT Hub's queries have no ORDER BY")
+        if self.next.key == "group":
             raise _not_supported(self.next, "GROUP BY")
-        if self.next.kind is not Kind.END:
-            raise QueryError(self.next.column, f"expected the end, found {self.next}")
-
-    def listed(self, one: Callable[[], Parsed]) -> list[Parsed]:
-        items = [one()]
-        while self.found(","):
-            items.append(one())
-        return items
+        super().end(described)
 
     # the query
 
@@ -124,14 +97,14 @@ class _Parser:
         """The columns by name, or the name of COUNT(); neither for `*`."""
         if self.found("*"):
             return None, None
-        if self.next.word == "top":
+        if self.next.key == "top":
             raise _not_supported(self.next, "TOP")
-        if self.next.word == "count":
+        if self.next.key == "count":
             return {}, self.count()
         columns: dict[str, Evaluate] = {}
         for column, name, value in self.listed(self.column):
             if name in columns:
-                raise QueryError(column, f"two columns are called {name!r}; name one with AS")
+                raise ExpressionError(column, f"two columns are called {name!r}; name one with AS")
             columns[name] = value
         return columns, None
 
@@ -143,14 +116,14 @@ class _Parser:
         if not self.found(")"):
             raise _not_supported(token, "COUNT() of a path")
         name = self.alias() or COUNT
-        if self.next.text == ",":
+        if self.next.key == ",":
             raise _not_supported(self.next, "COUNT() beside another column")
         return name
 
     def column(self) -> tuple[int, str, Evaluate]:
         """Where a column stands in the text, its name, and how to read it from a twin."""
         token = self.name()
-        if self.next.text == "(":
+        if self.next.key == "(":
             raise _not_supported(token, f"{token.text.upper()}() as a column")
         path = terms.path_of(token)
         return token.column, self.alias() or path[-1], terms.value_at(path)
@@ -160,16 +133,16 @@ class _Parser:
 
     def source(self) -> str:
         token = self.take()
-        if token.word == "devices.jobs":
-            raise QueryError(token.column, "devices.jobs is not in this simulator, it has no jobs")
-        if token.word not in _SOURCES:
-            raise QueryError(token.column, f"expected {' or '.join(_SOURCES)}, found {token}")
-        return token.word
+        if token.key == "devices.jobs":
+            raise ExpressionError(token.column, "devices.jobs is not in this simulator, it has no jobs")
+        if token.key not in _SOURCES:
+            raise token.instead_of(" or ".join(_SOURCES))
+        return token.key
 
     def name(self) -> Token:
         token = self.take()
         if token.kind is not Kind.NAME:
-            raise QueryError(token.column, f"expected a name, found {token}")
+            raise token.instead_of("a name")
         return token
 
     # conditions
@@ -195,7 +168,7 @@ class _Parser:
 
     def compared(self) -> Evaluate:
         left = self.operand()
-        symbol = self.next.text
+        symbol = self.next.key
         if self.found(*_COMPARISONS):
             return terms.comparison(symbol, left, self.operand())
         if self.found("in"):
@@ -205,12 +178,8 @@ class _Parser:
         return left
 
     def operand(self) -> Evaluate:
-        self.nesting += 1
-        if self.nesting > MAX_NESTING:
-            raise QueryError(self.next.column, f"nested deeper than {MAX_NESTING}")
-        found = self.value()
-        self.nesting -= 1
-        return found
+        with self.nested():
+            return self.value()
 
     def value(self) -> Evaluate:
         if self.found("("):
@@ -218,16 +187,13 @@ class _Parser:
             self.expect(")")
             return inner
         token = self.take()
-        if token.kind is not Kind.NAME or token.word in _WORDS:
+        if token.kind is not Kind.NAME or token.key in _CONSTANTS:
             return terms.constant(_literal(token))
         if self.found("("):
-            return terms.call(token, self.arguments())
+            arguments = [] if self.next.key == ")" else self.listed(self.operand)
+            self.expect(")")
+            return terms.call(token, arguments)
         return terms.value_at(terms.path_of(token))
-
-    def arguments(self) -> list[Evaluate]:
-        found = [] if self.next.text == ")" else self.listed(self.operand)
-        self.expect(")")
-        return found
 
     def members(self) -> list[Any]:
         self.expect("[")
@@ -238,15 +204,16 @@ class _Parser:
 
 def _literal(token: Token) -> Any:
     if token.kind is Kind.STRING:
-        return unquote(token.text)
+        # a backslash keeps the next character as it is
+        return re.sub(r"\\(.)", r"\1", token.text[1:-1], flags=re.DOTALL)
     if token.kind is Kind.NUMBER:
         return float(token.text)  # equals the same number of a twin, whole or not
-    if token.word in _WORDS:
-        return _WORDS[token.word]
-    raise QueryError(token.column, f"expected a value, found {token}")
+    if token.key in _CONSTANTS:
+        return _CONSTANTS[token.key]
+    raise token.instead_of("a value")
 
 
-def _not_supported(token: Token, what: str) -> QueryError:
-    return QueryError(
+def _not_supported(token: Token, what: str) -> ExpressionError:
+    return ExpressionError(
         token.column, f"{what} is not in this simulator; SELECT takes *, paths, or COUNT() alone"
     )

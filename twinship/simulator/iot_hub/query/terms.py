@@ -7,10 +7,11 @@ matches only when the condition is true.
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from twinship.simulator.iot_hub.query.lexer import QueryError, Token, segments
+from twinship.simulator.common.tokens import ExpressionError, Token
 
 Evaluate = Callable[[Mapping[str, Any]], Any]
 
@@ -43,11 +44,23 @@ _ORDER: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
 }
 
 
+#: A segment of a path that is no plain name: configurations.[[my-id]].status
+QUOTED: Final = r"\[\[[^\[\]]+\]\]"
+_SEGMENT: Final = re.compile(rf"({QUOTED})|([^.]+)")
+
+
+def segments(path: str) -> tuple[str, ...]:
+    """The names in the text of a path: `a.[[b c]].d` is a, b c, d."""
+    return tuple(quoted[2:-2] if quoted else plain for quoted, plain in _SEGMENT.findall(path))
+
+
 def path_of(token: Token) -> tuple[str, ...]:
-    """The path that a name stands for; raises QueryError when its first part is not an attribute of twins."""
+    """The path that a name stands for; its first part must be an attribute of twins, else ExpressionError."""
     first, *rest = segments(token.text)
     if first.lower() not in ATTRIBUTES:
-        raise QueryError(token.column, f"a twin has no {first!r}; it has {', '.join(ATTRIBUTES.values())}")
+        raise ExpressionError(
+            token.column, f"a twin has no {first!r}; it has {', '.join(ATTRIBUTES.values())}"
+        )
     return ATTRIBUTES[first.lower()], *rest
 
 
@@ -135,14 +148,14 @@ def _decided(terms: Sequence[Evaluate], *, by: bool) -> Evaluate:
 
 
 def call(name: Token, arguments: Sequence[Evaluate]) -> Evaluate:
-    """A function call; raises QueryError for an unknown function or a wrong number of arguments."""
-    takes, function = FUNCTIONS.get(name.word, (0, None))
+    """A function call; raises ExpressionError for an unknown function or a wrong number of arguments."""
+    takes, function = FUNCTIONS.get(name.key, (0, None))
     if function is None:
-        raise QueryError(
+        raise ExpressionError(
             name.column, f"there is no function {name.text!r}; the functions are {', '.join(FUNCTIONS)}"
         )
     if len(arguments) != takes:
-        raise QueryError(
+        raise ExpressionError(
             name.column, f"{name.text} takes {takes} value{'s'[: takes - 1]}, found {len(arguments)}"
         )
     return lambda twin: function(*[argument(twin) for argument in arguments])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from twinship.simulator.common.tokens import ExpressionError
 from twinship.simulator.identity import Identity
 from twinship.simulator.iot_hub.configuration import ConfigurationInvalid, merged
 from twinship.simulator.iot_hub.deployments import (
@@ -18,7 +19,6 @@ from twinship.simulator.iot_hub.deployments import (
     NoConfiguration,
 )
 from twinship.simulator.iot_hub.identity_document import ArgumentInvalid, Unsupported
-from twinship.simulator.iot_hub.query.language import QueryError
 from twinship.simulator.iot_hub.registry import EDGE_AGENT, EDGE_HUB, Registry
 from twinship.simulator.store import Store
 
@@ -195,8 +195,8 @@ def test_the_same_id_may_be_another_configuration(world: World) -> None:
         ("x", {"priority": True}, ArgumentInvalid, "priority"),
         ("x", {"labels": {"a": 1}}, ArgumentInvalid, "labels"),
         ("x", {"targetCondition": 5}, ArgumentInvalid, "targetCondition"),
-        ("x", {"targetCondition": "tag.x = 1"}, QueryError, "column 1: a twin has no 'tag'"),
-        ("x", {"metrics": {"queries": {"m": "SELECT"}}}, QueryError, "column 7"),
+        ("x", {"targetCondition": "tag.x = 1"}, ExpressionError, "column 1: a twin has no 'tag'"),
+        ("x", {"metrics": {"queries": {"m": "SELECT"}}}, ExpressionError, "column 7"),
         ("x", {"content": {"modulesContent": {"a": {"x": 1}}}}, ConfigurationInvalid, "'x' of 'a'"),
         ("x", {"content": {"modulesContent": {"a": []}}}, ConfigurationInvalid, "must be an object"),
         (

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from twinship.simulator.iot_hub.query.language import QueryError, parse_condition, parse_query
+from twinship.simulator.common.tokens import ExpressionError
+from twinship.simulator.iot_hub.query.language import parse_condition, parse_query
 from twinship.simulator.iot_hub.query.rows import ContinuationInvalid, page, rows
 
 TWINS: list[dict[str, Any]] = [
@@ -113,7 +114,7 @@ def test_select_returns_columns_or_the_count(query: str, expected: Any) -> None:
 )
 def test_a_bad_query_is_refused_with_its_column(query: str, column: int, reason: str) -> None:
     """The reason names the word at fault and the column gives its position."""
-    with pytest.raises(QueryError) as refused:
+    with pytest.raises(ExpressionError) as refused:
         parse_query(query)
     assert refused.value.column == column
     assert reason in refused.value.reason
@@ -151,9 +152,9 @@ def test_a_long_query_is_refused() -> None:
     """Before it is read: 100,000 ORs took seconds in the hub's event loop."""
     condition = "status = 'a'"
     assert found(f"SELECT * FROM devices WHERE {condition}{' OR deviceId = 1' * 500}") == []
-    with pytest.raises(QueryError, match="characters, at most 8192"):
+    with pytest.raises(ExpressionError, match="characters, at most 8192"):
         parse_query(f"SELECT * FROM devices WHERE {condition}{' OR deviceId = 1' * 100_000}")
-    with pytest.raises(QueryError, match="characters, at most 8192"):
+    with pytest.raises(ExpressionError, match="characters, at most 8192"):
         parse_condition(condition + " OR deviceId = 1" * 100_000)
 
 

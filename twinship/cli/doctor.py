@@ -45,7 +45,7 @@ def doctor_command(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Check manifest, .env, routes, twins, images and model before you deploy; exit code 1 on errors."""
+    """Check manifest, .env, routes, images and hub before you deploy."""
     from dataclasses import replace
 
     from twinship.fleet import connection, doctor

@@ -111,7 +111,7 @@ def deploy_command(
     # --env-file may name only a hub (the simulator's service.env): the manifest's variables are in .env.
     variables = connection.read_env_file(DOT_ENV) | connection.settings(os.environ, env_file)
     if print_content:
-        say_json(deploy.content_to_print(manifest, variables))
+        say_json(deploy.content_without_passwords(manifest, variables))
         return
     if deployment is not None:
         targeting = rollout.Targeting(deployment, target_condition, priority)

@@ -133,7 +133,7 @@ def deploy_base(
         return roll_out(hub, connection.host, targeting, deployment.modules_content)
 
 
-def content_to_print(template: Path, variables: Mapping[str, str]) -> dict[str, object]:
+def content_without_passwords(template: Path, variables: Mapping[str, str]) -> dict[str, object]:
     """The content for `az iot edge set-modules`, as deploy sends it to a real hub, but without passwords.
 
     Each password of a registry is replaced by `$CONTAINER_REGISTRY_PASSWORD`, for envsubst or an editor.

@@ -291,7 +291,6 @@ _ALL = [
             "TW302",
             "The model does not fit into the twin",
             "Publish it with --store blob, or with --url.",
-            "Azure/iotedge#5921",
         ),
         (
             "TW306",

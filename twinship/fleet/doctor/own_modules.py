@@ -16,7 +16,7 @@ from twinship.simulator import lint
 MAX_DESIRED_BYTES = 32_768
 MAX_BODY_BYTES = 258_048  # of a frame message (ref 4.8)
 _SECONDS_OF_A_DAY = 86_400
-#: Messages of a unit in a day (IoT Hub's quotas and throttling).
+#: Messages of a unit in a day (DOC:iot-hub/iot-hub-devguide-quotas-throttling.md).
 _QUOTAS = {
     "F1": 8_000,
     "B1": 400_000,

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from twinship.simulator.iot_hub.twin import TwinRefused, validate_desired
+from twinship.simulator.iot_hub.twin_limits import TwinRefused, validate_desired
 from twinship.simulator.manifest import placeholders
 from twinship.simulator.manifest.manifest import Deployment
 from twinship.simulator.routing.message import RoutedMessage

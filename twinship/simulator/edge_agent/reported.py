@@ -5,11 +5,10 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
+from twinship.simulator.common.times import iso_time
 from twinship.simulator.edge_agent.supervisor import RunState
-from twinship.simulator.iot_hub.identity_document import NEVER
 from twinship.simulator.manifest.manifest import LAST_IN_ORDER, Module
 
 VERSION = "1.6.0"  # the edgeAgent version whose format this is
@@ -65,10 +64,10 @@ def _run(state: RunState) -> dict[str, Any]:
         "runtimeStatus": state.runtime_status,
         "exitCode": state.exit_code,
         "statusDescription": _description(state),
-        "lastStartTimeUtc": _time(state.started),
-        "lastExitTimeUtc": _time(state.exited),
+        "lastStartTimeUtc": iso_time(state.started, "milliseconds"),
+        "lastExitTimeUtc": iso_time(state.exited, "milliseconds"),
         "restartCount": state.restart_count,
-        "lastRestartTimeUtc": _time(state.restarted),
+        "lastRestartTimeUtc": iso_time(state.restarted, "milliseconds"),
     }
 
 
@@ -76,9 +75,3 @@ def _description(state: RunState) -> str:
     if state.started is None:
         return "not started"
     return "running" if state.runtime_status == "running" else f"exited ({state.exit_code})"
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return NEVER
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -26,7 +26,7 @@ from twinship.simulator.faults.faults import DELAY_PUBACK, LATE_TWIN, Faults
 from twinship.simulator.faults.shaping import DelayQueue
 from twinship.simulator.identity import Identity
 from twinship.simulator.iot_hub.registry import NotFound, Registry
-from twinship.simulator.iot_hub.twin import TwinRefused
+from twinship.simulator.iot_hub.twin_limits import TwinRefused
 from twinship.simulator.mqtt.packets import (
     Disconnect,
     Packet,

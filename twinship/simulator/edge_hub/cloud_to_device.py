@@ -10,11 +10,11 @@ import base64
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
 from twinship.simulator.clock import Clock
+from twinship.simulator.common.times import iso_time
 from twinship.simulator.edge_hub import topics
 from twinship.simulator.edge_hub.sessions import Link, Session
 from twinship.simulator.edge_hub.topics import Subscription
@@ -175,7 +175,7 @@ class CloudToDevice:
         key = self._key()
         self._feedback[key] = {
             "originalMessageId": message.system.get("messageId", ""),
-            "enqueuedTimeUtc": _iso(self._clock.wall()),
+            "enqueuedTimeUtc": iso_time(self._clock.wall()),
             "statusCode": outcome,
             "description": outcome,
             "deviceId": message.device,
@@ -219,7 +219,3 @@ class CloudToDevice:
                 "deliveries": message.deliveries,
             },
         )
-
-
-def _iso(wall: float) -> str:
-    return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

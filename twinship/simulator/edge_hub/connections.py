@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from twinship.simulator.clock import Alarm, Clock
+from twinship.simulator.common.times import iso_time
 from twinship.simulator.identity import Identity
 from twinship.simulator.iot_hub.registry import EDGE_HUB, NotFound, Registry
-from twinship.simulator.iot_hub.twin import TwinRefused
+from twinship.simulator.iot_hub.twin_limits import TwinRefused
 from twinship.simulator.store import StorageFailed
 
 logger = logging.getLogger(__name__)
@@ -92,8 +92,7 @@ class Connections:
         return clients if isinstance(clients, dict) else {}
 
     def _now(self) -> str:
-        stamp = datetime.fromtimestamp(self._clock.wall(), UTC).isoformat(timespec="milliseconds")
-        return stamp.replace("+00:00", "Z")
+        return iso_time(self._clock.wall(), "milliseconds")
 
 
 def _name(identity: Identity) -> str:

@@ -14,12 +14,13 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Final, NoReturn
 
 from twinship.simulator.clock import Alarm, Clock
 from twinship.simulator.common.private_files import open_private
+from twinship.simulator.common.times import iso_time
 from twinship.simulator.edge_hub.queues import MessageQueue, QueuedMessage
 from twinship.simulator.iot_hub.event_log import EventLog
 from twinship.simulator.routing.message import RoutedMessage
@@ -106,7 +107,7 @@ class UpstreamFile:
 
     def _append(self, batch: list[QueuedMessage]) -> None:
         enqueued_ms = int(self._clock.wall() * 1000)
-        enqueued = _iso(enqueued_ms)
+        enqueued = iso_time(enqueued_ms / 1000, "milliseconds")
         text = b"".join(line(enqueued, waiting.head, waiting.body or b"") for waiting in batch)
         if (written := os.pwrite(self._file, text, self._bytes)) != len(text):
             raise OSError(f"wrote only {written} of {len(text)} bytes")
@@ -205,10 +206,4 @@ def _declares_json(system: Mapping[str, str]) -> bool:
     return (
         system.get("contentType", "").lower() == "application/json"
         and system.get("contentEncoding", "").lower() == "utf-8"
-    )
-
-
-def _iso(wall_ms: int) -> str:
-    return (
-        datetime.fromtimestamp(wall_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     )

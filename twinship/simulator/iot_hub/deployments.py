@@ -18,7 +18,7 @@ from twinship.simulator.iot_hub.configuration import merged as merged_content
 from twinship.simulator.iot_hub.identity_document import ArgumentInvalid
 from twinship.simulator.iot_hub.query.terms import Evaluate
 from twinship.simulator.iot_hub.registry import EDGE_AGENT, InvalidConfiguration, Registry
-from twinship.simulator.iot_hub.twin import TwinRefused
+from twinship.simulator.iot_hub.twin_limits import TwinRefused
 
 logger = logging.getLogger(__name__)
 

@@ -7,13 +7,12 @@ import binascii
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
+from twinship.simulator.common.times import NEVER, iso_time
 from twinship.simulator.identity import Identity
 
 KEY_BYTES = 64
-NEVER = "0001-01-01T00:00:00Z"  # IoT Hub's time of an event that has not happened yet (ref 5.3)
 MIN_KEY_BYTES, MAX_KEY_BYTES = 16, 64
 MAX_REASON_CHARACTERS = 128
 
@@ -94,7 +93,7 @@ class IdentityDocument:
             "deviceEtag": self.etag,
             "status": self.status,
             "statusReason": self.status_reason,
-            "statusUpdateTime": _time(self.status_updated),
+            "statusUpdateTime": iso_time(self.status_updated),
             "connectionState": _connection_state(connected),
             "lastActivityTime": NEVER,
             "cloudToDeviceMessageCount": 0,
@@ -127,19 +126,13 @@ class IdentityDocument:
         return {
             "status": self.status,
             "statusReason": self.status_reason,
-            "statusUpdatedTime": _time(self.status_updated),
+            "statusUpdatedTime": iso_time(self.status_updated),
             "capabilities": {"iotEdge": self.edge},
         }
 
 
 def _connection_state(connected: bool) -> str:
     return "Connected" if connected else "Disconnected"
-
-
-def _time(seconds: float | None) -> str:
-    return (
-        NEVER if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    )
 
 
 def _key() -> str:

@@ -175,28 +175,15 @@ class Registry:
         desired: Section | None = None,
         tags: Section | None = None,
         if_match: str | None = None,
+        replace: bool = False,
     ) -> TwinDocument:
-        """Merge into desired properties and tags, in one step. Raises PreconditionFailed, TwinRefused."""
-        before = self.twin(identity)
-        _check_etag(identity, before.etag, if_match)
-        document, delivered = before.patch_service(self.now(), desired=desired, tags=tags)
-        return self._changed(identity, document, delivered)
-
-    def replace_twin(
-        self,
-        identity: Identity,
-        *,
-        desired: Section | None = None,
-        tags: Section | None = None,
-        if_match: str | None = None,
-    ) -> TwinDocument:
-        """Replace desired properties and tags where given, in one step.
+        """Merge into desired properties and tags, or `replace` those given, in one step.
 
         Raises PreconditionFailed, TwinRefused.
         """
         before = self.twin(identity)
         _check_etag(identity, before.etag, if_match)
-        document, delivered = before.replace_service(self.now(), desired=desired, tags=tags)
+        document, delivered = before.patch_service(self.now(), desired=desired, tags=tags, replace=replace)
         return self._changed(identity, document, delivered)
 
     # deployments
@@ -220,8 +207,8 @@ class Registry:
                 f"modulesContent names {unknown[0]!r}, which is not a module of {device!r}"
             )
         twins = {
-            Identity(device, name): self._twins.get(Identity(device, name), TwinDocument()).replace_service(
-                self.now(), desired=entry["properties.desired"]
+            Identity(device, name): self._twins.get(Identity(device, name), TwinDocument()).patch_service(
+                self.now(), desired=entry["properties.desired"], replace=True
             )
             for name, entry in content.items()
         }

@@ -16,10 +16,11 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from dataclasses import replace as changed
 from typing import Any
 
+from twinship.simulator.common.times import NEVER, iso_time
 from twinship.simulator.identity import Identity
 from twinship.simulator.iot_hub.twin_limits import (
     TwinRefused,
@@ -29,18 +30,7 @@ from twinship.simulator.iot_hub.twin_limits import (
     validate_tags,
 )
 
-__all__ = [
-    "TwinDocument",
-    "TwinRefused",
-    "changes",
-    "merge",
-    "validate_desired",
-    "validate_reported",
-    "validate_tags",
-]
-
 Section = Mapping[str, Any]
-_NEVER = "0001-01-01T00:00:00Z"  # IoT Hub's time before the first change
 
 
 def merge(document: Section, patch: Section) -> dict[str, Any]:
@@ -99,31 +89,26 @@ class TwinDocument:
         return base64.b64encode(self.service_changes.to_bytes(8, "big")).decode("ascii")
 
     def patch_service(
-        self, now: float, *, desired: Section | None = None, tags: Section | None = None
+        self,
+        now: float,
+        *,
+        desired: Section | None = None,
+        tags: Section | None = None,
+        replace: bool = False,
     ) -> tuple[TwinDocument, dict[str, Any] | None]:
         """Apply one PATCH of the service: both sections or neither, one step of version and etag.
 
-        Also returns the patch to deliver (with `$version`), None if desired is None. Raises TwinRefused.
+        `replace`: it is a PUT, and a given section replaces the old one. Also returns the patch to deliver
+        (with `$version`), None if desired is None. Raises TwinRefused.
         """
         document, delivered = self, None
         if tags is not None:
-            document = document._with_tags(tags, self.tags)
+            document = document._with_tags(tags, {} if replace else self.tags)
         if desired is not None:
-            patch = _plain(desired)
-            document = document._with_desired(patch, self.desired, now)
+            given = _plain(desired)
+            document = document._with_desired(given, {} if replace else self.desired, now)
+            patch = changes(self.desired, document.desired) if replace else given
             delivered = {**patch, "$version": document.desired_version}
-        return document._changed_by_service(), delivered
-
-    def replace_service(
-        self, now: float, *, desired: Section | None = None, tags: Section | None = None
-    ) -> tuple[TwinDocument, dict[str, Any] | None]:
-        """Apply one PUT of the service: as patch_service, but a given section replaces the old one."""
-        document, delivered = self, None
-        if tags is not None:
-            document = document._with_tags(tags, {})
-        if desired is not None:
-            document = document._with_desired(_plain(desired), {}, now)
-            delivered = {**changes(self.desired, document.desired), "$version": document.desired_version}
         return document._changed_by_service(), delivered
 
     def patch_reported(self, patch: Section, now: float) -> TwinDocument:
@@ -131,11 +116,13 @@ class TwinDocument:
         validate_reported(patch)
         reported = merge(self.reported, patch)
         validate_reported_whole(reported)
-        return replace(
+        return changed(
             self,
             reported=reported,
             reported_version=self.reported_version + 1,
-            reported_metadata=_stamped(self.reported_metadata, reported, patch, {"$lastUpdated": _iso(now)}),
+            reported_metadata=_stamped(
+                self.reported_metadata, reported, patch, {"$lastUpdated": iso_time(now)}
+            ),
             version=self.version + 1,
         )
 
@@ -177,16 +164,16 @@ class TwinDocument:
         validate_tags(patch)
         tags = merge(before, patch)
         validate_tags(tags)
-        return replace(self, tags=tags)
+        return changed(self, tags=tags)
 
     def _with_desired(self, given: Section, before: Section, now: float) -> TwinDocument:
         validate_desired(given)
         desired = merge(before, given)
         validate_desired(desired)
         version = self.desired_version + 1
-        stamp = {"$lastUpdated": _iso(now), "$lastUpdatedVersion": version}
+        stamp = {"$lastUpdated": iso_time(now), "$lastUpdatedVersion": version}
         old = self.desired_metadata if before else {}
-        return replace(
+        return changed(
             self,
             desired=desired,
             desired_version=version,
@@ -194,7 +181,7 @@ class TwinDocument:
         )
 
     def _changed_by_service(self) -> TwinDocument:
-        return replace(self, version=self.version + 1, service_changes=self.service_changes + 1)
+        return changed(self, version=self.version + 1, service_changes=self.service_changes + 1)
 
 
 def _plain(section: object) -> dict[str, Any]:
@@ -220,8 +207,4 @@ def _stamped(old: Section, after: Section, patch: Section, stamp: Section) -> di
 
 
 def _with_metadata(section: Section, metadata: Section, version: int) -> dict[str, Any]:
-    return {**section, "$metadata": metadata or {"$lastUpdated": _NEVER}, "$version": version}
-
-
-def _iso(now: float) -> str:
-    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return {**section, "$metadata": metadata or {"$lastUpdated": NEVER}, "$version": version}

@@ -21,10 +21,9 @@ from twinship.simulator.iot_hub.configuration import check_content
 from twinship.simulator.iot_hub.deployments import Deployments
 from twinship.simulator.iot_hub.identity_document import ArgumentInvalid, Unsupported
 from twinship.simulator.iot_hub.registry import EDGE_AGENT, Registry
-from twinship.simulator.iot_hub.twin import TwinDocument
 from twinship.simulator.iot_hub.twin_views import TwinViews
 from twinship.simulator.service_api import errors
-from twinship.simulator.service_api.bulk import apply_bulk, etag_of
+from twinship.simulator.service_api.bulk import apply_bulk
 from twinship.simulator.service_api.configurations import ConfigurationsApi
 from twinship.simulator.service_api.edge_agent import AgentCalls, EdgeAgentApi
 from twinship.simulator.service_api.errors import ServiceError
@@ -36,7 +35,15 @@ from twinship.simulator.service_api.middleware import (
     respond_after_commit,
 )
 from twinship.simulator.service_api.queries import QueryApi
-from twinship.simulator.service_api.requests import json_array, json_object, path_identity, whole_number
+from twinship.simulator.service_api.requests import (
+    Route,
+    if_match,
+    json_array,
+    json_object,
+    path_identity,
+    twin_sections,
+    whole_number,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +108,7 @@ class _Service:
         self._views = views
         self._deployments = deployments
 
-    def routes(self) -> list[tuple[str, str, Callable[[web.Request], Awaitable[web.Response]]]]:
+    def routes(self) -> list[Route]:
         device, module = "/devices/{device}", "/devices/{device}/modules/{module}"
         device_twin, module_twin = "/twins/{device}", "/twins/{device}/modules/{module}"
         return [
@@ -168,34 +175,29 @@ class _Service:
     async def put_identity(self, request: web.Request) -> web.Response:
         """Create; with If-Match, update. Always 200: the SDK accepts nothing else for a device (ref 5.2)."""
         identity, body = path_identity(request), await json_object(request)
-        if_match = etag_of(request.headers.get("If-Match"))
         _check_names(identity, body)
-        if if_match is None:
+        if (etag := if_match(request)) is None:
             self._registry.create(identity, body)
         else:
-            self._registry.update(identity, body, if_match=if_match)
+            self._registry.update(identity, body, if_match=etag)
         return web.json_response(self._shown(identity))
 
     async def delete_identity(self, request: web.Request) -> web.Response:
-        self._registry.delete(path_identity(request), if_match=etag_of(request.headers.get("If-Match")))
+        self._registry.delete(path_identity(request), if_match=if_match(request))
         return web.Response(status=204)
 
     async def get_twin(self, request: web.Request) -> web.Response:
         return web.json_response(self._views.of(path_identity(request)))
 
     async def patch_twin(self, request: web.Request) -> web.Response:
-        return await self._write_twin(request, self._registry.patch_twin)
+        return await self._write_twin(request, replace=False)
 
     async def put_twin(self, request: web.Request) -> web.Response:
-        return await self._write_twin(request, self._registry.replace_twin)
+        return await self._write_twin(request, replace=True)
 
-    async def _write_twin(self, request: web.Request, write: Callable[..., TwinDocument]) -> web.Response:
-        identity, body = path_identity(request), await json_object(request)
-        properties = body.get("properties") or {}
-        if not isinstance(properties, dict):
-            raise ArgumentInvalid("properties must be an object")
-        if_match = etag_of(request.headers.get("If-Match"))
-        write(identity, desired=properties.get("desired"), tags=body.get("tags"), if_match=if_match)
+    async def _write_twin(self, request: web.Request, *, replace: bool) -> web.Response:
+        identity, sections = path_identity(request), twin_sections(await json_object(request))
+        self._registry.patch_twin(identity, **sections, if_match=if_match(request), replace=replace)
         return web.json_response(self._views.of(identity))
 
     async def invoke_method(self, request: web.Request) -> web.Response:

@@ -10,6 +10,7 @@ from twinship.simulator.iot_hub.identity_document import ArgumentInvalid
 from twinship.simulator.iot_hub.registry import NotFound, Registry
 from twinship.simulator.iot_hub.twin import TwinDocument
 from twinship.simulator.service_api.errors import service_error
+from twinship.simulator.service_api.requests import etag_of, twin_sections
 
 MAX_ENTRIES = 100
 
@@ -22,11 +23,6 @@ def apply_bulk(registry: Registry, entries: Sequence[Any]) -> dict[str, Any]:
         raise ArgumentInvalid(f"the body must be an array of at most {MAX_ENTRIES} objects")
     errors = [error for entry in entries if (error := _error(registry, entry)) is not None]
     return {"isSuccessful": not errors, "errors": errors, "warnings": []}
-
-
-def etag_of(text: object) -> str | None:
-    """An etag without quotes; the SDK sends it with and without them (ref 5.1)."""
-    return text.strip().removeprefix('"').removesuffix('"') if isinstance(text, str) else None
 
 
 def _error(registry: Registry, entry: Entry) -> dict[str, Any] | None:
@@ -57,18 +53,9 @@ def _identity(entry: Entry) -> Identity:
 
 
 def _create(registry: Registry, identity: Identity, entry: Entry) -> None:
-    desired, tags = _sections(entry)
-    TwinDocument().patch_service(registry.now(), desired=desired, tags=tags)  # validates before creating
+    TwinDocument().patch_service(registry.now(), **twin_sections(entry))  # validates before creating
     registry.create(identity, entry)
-    _twin(registry, identity, entry, if_match=None)
-
-
-def _update(registry: Registry, identity: Identity, entry: Entry) -> None:
-    registry.update(identity, entry)
-
-
-def _update_if_match(registry: Registry, identity: Identity, entry: Entry) -> None:
-    registry.update(identity, entry, if_match=etag_of(entry.get("eTag")))
+    _write_twin(registry, identity, entry, None)
 
 
 def _create_or_update(registry: Registry, identity: Identity, entry: Entry) -> None:
@@ -77,45 +64,30 @@ def _create_or_update(registry: Registry, identity: Identity, entry: Entry) -> N
     except NotFound:
         _create(registry, identity, entry)
     else:
-        _update(registry, identity, entry)
+        registry.update(identity, entry)
 
 
-def _delete(registry: Registry, identity: Identity, entry: Entry) -> None:
-    registry.delete(identity)
+def _write_twin(registry: Registry, identity: Identity, entry: Entry, if_match: str | None) -> None:
+    sections = twin_sections(entry)
+    if any(section is not None for section in sections.values()):
+        registry.patch_twin(identity, **sections, if_match=if_match)
 
 
-def _delete_if_match(registry: Registry, identity: Identity, entry: Entry) -> None:
-    registry.delete(identity, if_match=etag_of(entry.get("eTag")))
+def _etag(entry: Entry) -> str | None:
+    return etag_of(entry.get("eTag"))
 
 
-def _update_twin(registry: Registry, identity: Identity, entry: Entry) -> None:
-    _twin(registry, identity, entry, if_match=None)
-
-
-def _update_twin_if_match(registry: Registry, identity: Identity, entry: Entry) -> None:
-    _twin(registry, identity, entry, if_match=etag_of(entry.get("twinETag")))
-
-
-def _twin(registry: Registry, identity: Identity, entry: Entry, *, if_match: str | None) -> None:
-    desired, tags = _sections(entry)
-    if desired is not None or tags is not None:
-        registry.patch_twin(identity, desired=desired, tags=tags, if_match=if_match)
-
-
-def _sections(entry: Entry) -> tuple[Any, Any]:
-    properties = entry.get("properties") or {}
-    if not isinstance(properties, Mapping):
-        raise ArgumentInvalid("properties must be an object")
-    return properties.get("desired"), entry.get("tags")
-
-
-_OPERATIONS: dict[str, Callable[[Registry, Identity, Entry], None]] = {
+_OPERATIONS: dict[str, Callable[[Registry, Identity, Entry], object]] = {
     "create": _create,
-    "update": _update,
-    "updateIfMatchETag": _update_if_match,
+    "update": lambda registry, identity, entry: registry.update(identity, entry),
+    "updateIfMatchETag": lambda registry, identity, entry: registry.update(
+        identity, entry, if_match=_etag(entry)
+    ),
     "createOrUpdate": _create_or_update,
-    "delete": _delete,
-    "deleteIfMatchETag": _delete_if_match,
-    "updateTwin": _update_twin,
-    "updateTwinIfMatchETag": _update_twin_if_match,
+    "delete": lambda registry, identity, _: registry.delete(identity),
+    "deleteIfMatchETag": lambda registry, identity, entry: registry.delete(identity, if_match=_etag(entry)),
+    "updateTwin": lambda registry, identity, entry: _write_twin(registry, identity, entry, None),
+    "updateTwinIfMatchETag": lambda registry, identity, entry: _write_twin(
+        registry, identity, entry, etag_of(entry.get("twinETag"))
+    ),
 }

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import web
 
+from twinship.simulator.common.times import iso_time
 from twinship.simulator.common.tokens import ExpressionError
 from twinship.simulator.iot_hub.configuration import Configuration, compile_target
 from twinship.simulator.iot_hub.deployments import MOST_CONFIGURATIONS, Deployments
 from twinship.simulator.iot_hub.identity_document import ArgumentInvalid
 from twinship.simulator.iot_hub.query.language import parse_query
 from twinship.simulator.iot_hub.twin_views import TwinViews
-from twinship.simulator.service_api.bulk import etag_of
-from twinship.simulator.service_api.requests import json_object, whole_number
+from twinship.simulator.service_api.requests import Route, if_match, json_object, whole_number
 
 
 class ConfigurationsApi:
@@ -25,7 +24,7 @@ class ConfigurationsApi:
         self._deployments = deployments
         self._views = views
 
-    def routes(self) -> list[tuple[str, str, Callable[[web.Request], Awaitable[web.Response]]]]:
+    def routes(self) -> list[Route]:
         """Method, path and handler of each route."""
         one = "/configurations/{configuration}"
         return [
@@ -50,16 +49,15 @@ class ConfigurationsApi:
         id, body = _id(request), await json_object(request)
         if body.get("id", id) != id:
             raise ArgumentInvalid(f"the body has another configuration id than the address, {id!r}")
-        if_match = etag_of(request.headers.get("If-Match"))
-        if if_match is None:
+        if (etag := if_match(request)) is None:
             configuration = self._deployments.create(id, body)
         else:
-            configuration = self._deployments.update(id, body, if_match=if_match)
+            configuration = self._deployments.update(id, body, if_match=etag)
         return web.json_response(self._shown(configuration))
 
     async def delete(self, request: web.Request) -> web.Response:
         """Delete; If-Match is optional."""
-        self._deployments.delete(_id(request), if_match=etag_of(request.headers.get("If-Match")))
+        self._deployments.delete(_id(request), if_match=if_match(request))
         return web.Response(status=204)
 
     async def test_queries(self, request: web.Request) -> web.Response:
@@ -81,8 +79,8 @@ class ConfigurationsApi:
             "labels": dict(configuration.labels),
             "content": {"modulesContent": configuration.content},
             "targetCondition": configuration.target_condition,
-            "createdTimeUtc": _time(configuration.created),
-            "lastUpdatedTimeUtc": _time(configuration.updated),
+            "createdTimeUtc": iso_time(configuration.created),
+            "lastUpdatedTimeUtc": iso_time(configuration.updated),
             "priority": configuration.priority,
             "systemMetrics": self._counted(_system_queries(configuration)),
             "metrics": self._counted(configuration.metrics),
@@ -120,7 +118,3 @@ def _error(compile: Callable[[str], object], text: object) -> str:
 
 def _id(request: web.Request) -> str:
     return request.match_info["configuration"]
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

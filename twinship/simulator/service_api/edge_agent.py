@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import uuid
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ from twinship.simulator.edge_hub.methods import MethodAnswer, MethodRequest, NoA
 from twinship.simulator.identity import Identity
 from twinship.simulator.iot_hub.identity_document import ArgumentInvalid
 from twinship.simulator.iot_hub.registry import EDGE_AGENT, Registry
-from twinship.simulator.service_api.requests import json_object, whole_number
+from twinship.simulator.service_api.requests import Route, json_object, whole_number
 
 WAIT_S: Final = 30.0
 FETCHED_WITHIN_S: Final = 2.0  # the agent fetches again as soon as it has a response
@@ -42,7 +42,7 @@ class EdgeAgentApi:
         self._waiting: set[asyncio.Event] = set()
         registry.on_desired.append(self._desired_changed)
 
-    def routes(self) -> list[tuple[str, str, Callable[[web.Request], Awaitable[web.Response]]]]:
+    def routes(self) -> list[Route]:
         """Method, path and handler of each route."""
         return [
             ("GET", "/edge-agent/{device}", self.desired),

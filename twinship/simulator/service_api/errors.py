@@ -20,7 +20,7 @@ from twinship.simulator.iot_hub.registry import (
     PreconditionFailed,
     SystemModule,
 )
-from twinship.simulator.iot_hub.twin import TwinRefused
+from twinship.simulator.iot_hub.twin_limits import TwinRefused
 from twinship.simulator.sas import SasRefused
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -11,7 +10,7 @@ from twinship.simulator.iot_hub.identity_document import ArgumentInvalid
 from twinship.simulator.iot_hub.query.language import parse_query
 from twinship.simulator.iot_hub.query.rows import page
 from twinship.simulator.iot_hub.twin_views import TwinViews
-from twinship.simulator.service_api.requests import json_object
+from twinship.simulator.service_api.requests import Route, json_object
 
 DEFAULT_ROWS = 100
 MOST_ROWS = 1000
@@ -23,7 +22,7 @@ class QueryApi:
     def __init__(self, views: TwinViews) -> None:
         self._views = views
 
-    def routes(self) -> list[tuple[str, str, Callable[[web.Request], Awaitable[web.Response]]]]:
+    def routes(self) -> list[Route]:
         """Method, path and handler of each route."""
         return [
             ("POST", "/devices/query", self.query),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -14,6 +15,8 @@ from twinship.simulator.iot_hub.identity_document import ArgumentInvalid
 
 BODY_WITHIN_S = 30.0
 
+Route = tuple[str, str, Callable[[web.Request], Awaitable[web.Response]]]  # method, path, handler
+
 
 def path_identity(request: web.Request) -> Identity:
     """The device or module in the path; raises ArgumentInvalid."""
@@ -21,6 +24,24 @@ def path_identity(request: web.Request) -> Identity:
         return Identity(request.match_info["device"], request.match_info.get("module"))
     except ValueError as error:
         raise ArgumentInvalid(str(error)) from None
+
+
+def if_match(request: web.Request) -> str | None:
+    """The etag in the header If-Match."""
+    return etag_of(request.headers.get("If-Match"))
+
+
+def etag_of(text: object) -> str | None:
+    """An etag without quotes; the SDK sends it with and without them (ref 5.1)."""
+    return text.strip().removeprefix('"').removesuffix('"') if isinstance(text, str) else None
+
+
+def twin_sections(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The `desired` and `tags` that a body has for a twin; raises ArgumentInvalid."""
+    properties = body.get("properties") or {}
+    if not isinstance(properties, Mapping):
+        raise ArgumentInvalid("properties must be an object")
+    return {"desired": properties.get("desired"), "tags": body.get("tags")}
 
 
 async def json_object(request: web.Request) -> dict[str, Any]:

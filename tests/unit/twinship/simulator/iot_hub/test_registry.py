@@ -20,7 +20,7 @@ from twinship.simulator.iot_hub.registry import (
     Registry,
     SystemModule,
 )
-from twinship.simulator.iot_hub.twin import TwinRefused
+from twinship.simulator.iot_hub.twin_limits import TwinRefused
 from twinship.simulator.store import Store
 
 EDGE = Identity("edge")
@@ -158,7 +158,7 @@ def test_twin_changes_are_delivered_with_their_version(registry: Registry) -> No
     delivered: list[tuple[Identity, Mapping[str, Any]]] = []
     registry.on_desired.append(lambda identity, patch: delivered.append((identity, patch)))
     registry.patch_twin(EDGE, desired={"a": 1, "b": 2})
-    registry.replace_twin(EDGE, desired={"b": 3})
+    registry.patch_twin(EDGE, desired={"b": 3}, replace=True)
     registry.patch_twin(EDGE, tags={"floor": 1})
     assert delivered == [(EDGE, {"a": 1, "b": 2, "$version": 2}), (EDGE, {"a": None, "b": 3, "$version": 3})]
     assert registry.twin(EDGE).desired == {"b": 3}

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twinship.simulator.identity import Identity
-from twinship.simulator.iot_hub.twin import TwinDocument, TwinRefused, changes, merge
+from twinship.simulator.iot_hub.twin import TwinDocument, changes, merge
+from twinship.simulator.iot_hub.twin_limits import TwinRefused
 
 NOW = 1_700_000_000.0
 STAMP = "2023-11-14T22:13:20.000000Z"
@@ -109,7 +110,7 @@ def test_a_delivered_patch_keeps_its_nulls() -> None:
 def test_replace_removes_names_that_it_does_not_contain() -> None:
     """A PUT delivers the changes, with null for each removed name (statement 81)."""
     twin, _ = TwinDocument().patch_service(NOW, desired={"keep": 1, "drop": 2, "in": {"x": 1, "y": 2}})
-    twin, delivered = twin.replace_service(NOW, desired={"keep": 1, "in": {"x": 3}, "new": 4})
+    twin, delivered = twin.patch_service(NOW, desired={"keep": 1, "in": {"x": 3}, "new": 4}, replace=True)
     assert delivered == {"drop": None, "in": {"x": 3, "y": None}, "new": 4, "$version": 3}
     assert twin.desired == {"keep": 1, "in": {"x": 3}, "new": 4}
 
@@ -118,7 +119,9 @@ def test_a_whole_twin_may_be_sent_back() -> None:
     """$version and $metadata of a twin that was read are ignored."""
     twin, _ = TwinDocument().patch_service(NOW, desired={"a": 1})
     read = twin.for_service(Identity("d", "m"))
-    twin, delivered = twin.replace_service(NOW, desired=read["properties"]["desired"], tags=read["tags"])
+    twin, delivered = twin.patch_service(
+        NOW, desired=read["properties"]["desired"], tags=read["tags"], replace=True
+    )
     assert twin.desired == {"a": 1}
     assert delivered == {"$version": 3}
 
@@ -150,7 +153,7 @@ def test_the_whole_of_desired_stays_within_32_kb(replace: bool) -> None:
     too_much = {"h": "x" * 4096}
     whole = {**twin.desired, **too_much}
     with pytest.raises(TwinRefused, match="32776 bytes, 32768 allowed"):
-        twin.replace_service(NOW, desired=whole) if replace else twin.patch_service(NOW, desired=too_much)
+        twin.patch_service(NOW, desired=whole if replace else too_much, replace=replace)
 
 
 def test_the_whole_of_reported_stays_within_32_kb() -> None:
@@ -169,7 +172,7 @@ def test_tags_have_8_kb() -> None:
     assert twin.patch_service(NOW, tags={"b": "x" * 4094})[0].tags["b"]
     with pytest.raises(TwinRefused, match="tags has 8193 bytes, 8192 allowed"):
         twin.patch_service(NOW, tags={"b": "x" * 4095})
-    assert twin.replace_service(NOW, tags={"b": "x" * 4095})[0].tags == {"b": "x" * 4095}
+    assert twin.patch_service(NOW, tags={"b": "x" * 4095}, replace=True)[0].tags == {"b": "x" * 4095}
 
 
 def test_reported_merges_and_null_removes() -> None:
@@ -248,9 +251,9 @@ def test_the_services_view() -> None:
 changing = st.sampled_from(
     [
         lambda twin, now, section: twin.patch_service(now, desired=section)[0],
-        lambda twin, now, section: twin.replace_service(now, desired=section)[0],
+        lambda twin, now, section: twin.patch_service(now, desired=section, replace=True)[0],
         lambda twin, now, section: twin.patch_service(now, tags=section)[0],
-        lambda twin, now, section: twin.replace_service(now, tags=section)[0],
+        lambda twin, now, section: twin.patch_service(now, tags=section, replace=True)[0],
         lambda twin, now, section: twin.patch_reported(section, now),
     ]
 )

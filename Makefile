@@ -13,7 +13,7 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 	$(addprefix --no-emit-package ,twinship twinship-training edgekit camera-sim inference)
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo bench test test-long unit e2e conformance check coverage lock wheels clean
+.PHONY: help setup demo bench test test-long test-containers unit e2e conformance check coverage lock wheels clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -43,6 +43,9 @@ test: .venv/ready check ## every check and every test that takes under ten minut
 
 test-long: .venv/ready ## the tests that take longer
 	@$(PYTEST) -m long tests
+
+test-containers: .venv/ready ## the images in a Docker engine, installed and started where this may be done
+	@tests/tools/containers.sh
 
 unit: .venv/ready ## the unit tests only
 	@$(PYTEST) -q -m 'not long' tests/unit

@@ -132,7 +132,9 @@ def query() -> tuple[Case, Promised]:
 def manifest() -> tuple[Case, Promised]:
     """A deployment template, expanded and linted as `twinship deploy` does."""
     from twinship.simulator import lint
-    from twinship.simulator.manifest.manifest import ManifestError, ModuleJson, expand, module_json
+    from twinship.simulator.manifest.manifest import expand, module_json
+    from twinship.simulator.manifest.modules_content import ManifestError
+    from twinship.simulator.manifest.placeholders import ModuleJson
 
     modules = {"camera_sim": ModuleJson("$REGISTRY/camera_sim", "1.0", ("amd64", "arm64v8"))}
     environment = {"REGISTRY": "localhost:5000", "QUOTE": '"\\', "NUMBER": "3"}

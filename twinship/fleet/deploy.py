@@ -16,7 +16,7 @@ from twinship.fleet.rollout import RollOut, Targeting, roll_out
 from twinship.fleet.service import NotFound, ServiceHub
 from twinship.simulator import lint
 from twinship.simulator.manifest import manifest
-from twinship.simulator.manifest.modules_content import registry_credentials
+from twinship.simulator.manifest.modules_content import Deployment, ManifestError, registry_credentials
 
 LOGIN_VARIABLE = "CONTAINER_REGISTRY_PASSWORD"
 
@@ -70,11 +70,11 @@ class _Variables(Mapping[str, str]):
         return len(self._values)
 
 
-def read_manifest(template: Path, variables: Mapping[str, str]) -> manifest.Deployment:
+def read_manifest(template: Path, variables: Mapping[str, str]) -> Deployment:
     """Expand the template, with the modules/*/module.json beside it. Raises BadManifest, NotConfigured."""
     try:
         deployment = manifest.load(template, _Variables(variables))
-    except manifest.ManifestError as error:
+    except ManifestError as error:
         raise BadManifest(str(error)) from error
     for found in lint.errors(deployment):
         raise BadManifest(f"{template.name}: {found}")
@@ -145,12 +145,12 @@ def content_without_passwords(template: Path, variables: Mapping[str, str]) -> d
     return {"modulesContent": content}
 
 
-def _deployable(connection: Connection, template: Path, variables: Mapping[str, str]) -> manifest.Deployment:
+def _deployable(connection: Connection, template: Path, variables: Mapping[str, str]) -> Deployment:
     deployment = read_manifest(template, variables)
     return deployment if connection.loopback else _complete(template, deployment)
 
 
-def _complete(template: Path, deployment: manifest.Deployment) -> manifest.Deployment:
+def _complete(template: Path, deployment: Deployment) -> Deployment:
     """The deployment, if no variable of it is undefined: a real device could not run it."""
     if undefined := lint.undefined(deployment):
         raise BadManifest(
@@ -159,7 +159,7 @@ def _complete(template: Path, deployment: manifest.Deployment) -> manifest.Deplo
     return deployment
 
 
-def _loses_model(deployment: manifest.Deployment, hub: ServiceHub, device: str, module: str) -> bool:
+def _loses_model(deployment: Deployment, hub: ServiceHub, device: str, module: str) -> bool:
     in_manifest = "model" in deployment.twins.get(module, {})
     return not in_manifest and "model" in hub.module_twin(device, module).desired
 

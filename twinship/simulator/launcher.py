@@ -27,7 +27,8 @@ from twinship.simulator.edge_agent.processes import FolderInUse, ProcessRecord, 
 from twinship.simulator.edge_agent.service_client import ConnectionString, ServiceClient, ServiceRefused
 from twinship.simulator.edge_agent.supervisor import RunState, Supervised
 from twinship.simulator.loopback import NoAddress
-from twinship.simulator.manifest.manifest import Deployment, ManifestError, load
+from twinship.simulator.manifest.manifest import load
+from twinship.simulator.manifest.modules_content import Deployment, ManifestError
 from twinship.simulator.workload.workload import SocketFolderError, socket_folder
 
 __all__ = ["Addresses", "Endpoints", "Simulator", "SimulatorError", "SimulatorSettings"]

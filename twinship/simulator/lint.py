@@ -11,7 +11,7 @@ from typing import Any
 
 from twinship.simulator.iot_hub.twin_limits import TwinRefused, validate_desired
 from twinship.simulator.manifest import placeholders
-from twinship.simulator.manifest.manifest import Deployment
+from twinship.simulator.manifest.modules_content import Deployment
 from twinship.simulator.routing.message import RoutedMessage
 from twinship.simulator.routing.routes import Route, RouteError, Routing
 

@@ -12,7 +12,7 @@ from twinship.fleet.doctor.catalogue import Finding, finding
 from twinship.fleet.doctor.document import AGENT, Document, ModuleEntry, table
 from twinship.fleet.doctor.project import Project
 from twinship.simulator.manifest import manifest, placeholders
-from twinship.simulator.manifest.modules_content import names_a_user, registry_credentials
+from twinship.simulator.manifest.modules_content import ManifestError, names_a_user, registry_credentials
 
 PLATFORMS = ("amd64", "arm64v8", "arm32v7")
 _REFERENCE = re.compile(
@@ -72,13 +72,13 @@ def expanded_image(module: ModuleEntry, project: Project) -> Image | None:
         return None
 
 
-def module_files(project: Project) -> dict[str, manifest.ModuleJson]:
+def module_files(project: Project) -> dict[str, placeholders.ModuleJson]:
     """The readable module.json files by folder."""
     found = {}
     for name, text in project.modules.items():
         try:
             found[name] = manifest.module_json(text, project.environment)
-        except manifest.ManifestError:
+        except ManifestError:
             continue
     return found
 

@@ -28,7 +28,7 @@ from twinship.simulator.edge_agent.reported import LastDesired, reported
 from twinship.simulator.edge_agent.service_client import ServiceClient, ServiceRefused
 from twinship.simulator.edge_agent.supervisor import Program, RunState, Supervised
 from twinship.simulator.identity import Identity
-from twinship.simulator.manifest.manifest import Deployment, ManifestError, Module, deployment
+from twinship.simulator.manifest.modules_content import Deployment, ManifestError, Module, deployment
 from twinship.simulator.workload.workload import API_VERSION, socket_path
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import Any
 
 from twinship.simulator.common.times import iso_time
 from twinship.simulator.edge_agent.supervisor import RunState
-from twinship.simulator.manifest.manifest import LAST_IN_ORDER, Module
+from twinship.simulator.manifest.modules_content import LAST_IN_ORDER, Module
 
 VERSION = "1.6.0"  # the edgeAgent version whose format this is
 SCHEMA_VERSION = "1.1"

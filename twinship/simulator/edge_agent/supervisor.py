@@ -19,7 +19,7 @@ from typing import Final, Literal
 
 from twinship.simulator.edge_agent.processes import ProcessId, ProcessRecord, dying_with_parent, kill_group
 from twinship.simulator.edge_agent.rotated_log import RotatedLog
-from twinship.simulator.manifest.manifest import RestartPolicy
+from twinship.simulator.manifest.modules_content import RestartPolicy
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 from twinship.simulator.iot_hub.identity_document import ArgumentInvalid, Unsupported
 from twinship.simulator.iot_hub.query.language import parse_condition, parse_query
 from twinship.simulator.iot_hub.query.terms import Evaluate, constant
-from twinship.simulator.manifest.manifest import SYSTEM_MODULES, ManifestError, deployment
+from twinship.simulator.manifest.modules_content import SYSTEM_MODULES, ManifestError, deployment
 
 EVERYWHERE: Final = "*"
 WHOLE: Final = "properties.desired"

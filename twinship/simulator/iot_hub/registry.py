@@ -11,7 +11,7 @@ from typing import Any
 from twinship.simulator.identity import Identity
 from twinship.simulator.iot_hub.identity_document import ArgumentInvalid, IdentityDocument
 from twinship.simulator.iot_hub.twin import TwinDocument
-from twinship.simulator.manifest.manifest import ManifestError, deployment
+from twinship.simulator.manifest.modules_content import ManifestError, deployment
 from twinship.simulator.store import Store
 
 EDGE_AGENT, EDGE_HUB = "$edgeAgent", "$edgeHub"

@@ -12,32 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from twinship.simulator.manifest.modules_content import (
-    LAST_IN_ORDER,
-    SYSTEM_MODULES,
     Deployment,
     ManifestError,
     Module,
     Reader,
-    RestartPolicy,
     Route,
     Section,
     deployment,
 )
 from twinship.simulator.manifest.placeholders import ModuleJson, substitute, with_images
-
-__all__ = [
-    "LAST_IN_ORDER",
-    "SYSTEM_MODULES",
-    "Deployment",
-    "ManifestError",
-    "Module",
-    "ModuleJson",
-    "RestartPolicy",
-    "Route",
-    "deployment",
-    "expand",
-    "load",
-]
 
 MAX_BYTES = 1_048_576  # IoT Hub takes far smaller deployments
 TEMPLATE_NAME = "deployment.template.json"

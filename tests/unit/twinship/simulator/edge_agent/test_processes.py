@@ -37,7 +37,7 @@ from twinship.simulator.edge_agent.supervisor import (
     quick_exits_after,
 )
 from twinship.simulator.loopback import NoAddress, free_addresses, holder, is_free
-from twinship.simulator.manifest.manifest import RestartPolicy
+from twinship.simulator.manifest.modules_content import RestartPolicy
 
 SLEEP = "import time; print('up', flush=True); time.sleep(60)"
 

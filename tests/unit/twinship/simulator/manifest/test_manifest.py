@@ -10,8 +10,14 @@ from typing import Any
 import pytest
 
 from twinship.simulator import lint
-from twinship.simulator.manifest.manifest import ManifestError, ModuleJson, deployment, expand, load
-from twinship.simulator.manifest.modules_content import joined_options, split_options
+from twinship.simulator.manifest.manifest import expand, load
+from twinship.simulator.manifest.modules_content import (
+    ManifestError,
+    deployment,
+    joined_options,
+    split_options,
+)
+from twinship.simulator.manifest.placeholders import ModuleJson
 
 REPOSITORY = Path(__file__).parents[5]
 MODULES = {"camera": ModuleJson("$REGISTRY/Camera", "1.2.0", ("amd64", "arm64v8", "amd64.debug"))}

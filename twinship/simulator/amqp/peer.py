@@ -42,7 +42,7 @@ from twinship.simulator.store import Store
 logger = logging.getLogger(__name__)
 
 ENTITY: Final = "iothub-ehub-simulator"  # the Event Hub-compatible name
-RIGHT_WITHIN_S: Final = 30.0  # a stranger's connection ends after this
+RIGHT_WITHIN_S: Final = 30.0  # a connection without a valid token ends after this
 MAX_REFUSALS: Final = 5  # of links and tokens, then the connection ends
 MAX_RESPONSES: Final = 16  # without credit to send them
 CHECK_RIGHTS_S: Final = 5.0
@@ -143,7 +143,9 @@ class Peer:
         """Do what is due; returns in how many seconds to call again."""
         now = self._service.clock.mono()
         next_at, events = self.connection.tick(now)
-        if not self.closed and not self.access.any:
+        if self.access.any:
+            self._stranger_until = now + RIGHT_WITHIN_S  # to put a new token after the last has expired
+        elif not self.closed:
             if now >= self._stranger_until:
                 self.connection.close(
                     AmqpError("amqp:unauthorized-access", f"no valid token within {RIGHT_WITHIN_S:g} s")

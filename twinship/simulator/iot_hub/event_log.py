@@ -153,7 +153,7 @@ class EventLog:
         self._store.remove_events(_id(partition, first), _id(partition, end - 1))
         self._store.put(DOCUMENTS, str(partition), end - 1)
         self._first[partition] = end
-        return end < due
+        return end < due or self._store.used_bytes > MAX_STORE_BYTES
 
 
 def _id(partition: int, sequence: int) -> int:

@@ -103,13 +103,13 @@ make_base() {
     docker image inspect "$BASE" >/dev/null 2>&1 && return
     "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || leave "a base needs wheels for Python 3.11"
     say "downloading the locked packages"
-    rm -rf "$cache/base" && mkdir -p "$wheels" "$cache/base/etc"
+    mkdir -p "$wheels" "$cache/base/etc"
     for lock in modules/*.lock modules/*/requirements.lock twinship/requirements.lock; do
         "$python" -m pip download --quiet --no-deps --require-hashes --dest "$wheels" --requirement "$lock" 2>/dev/null
     done
     printf '[global]\nno-index = true\nfind-links = /srv/wheels\n' >"$cache/base/etc/pip.conf"
     cp "$cache/bookworm.tar" "$cache/base.tar"
-    tar -C "$cache/base" -rf "$cache/base.tar" --owner=0 --group=0 ./srv ./etc/pip.conf
+    tar -C "$cache/base" -rf "$cache/base.tar" --owner=0 --group=0 ./srv/wheels ./etc/pip.conf
     docker import --change 'CMD ["python3"]' "$cache/base.tar" "$BASE" >/dev/null
     rm -rf "$cache/base.tar" "$cache/base"
 }

@@ -76,10 +76,11 @@ def test_every_image_installs_from_its_lock_and_ours_from_no_index(module: str) 
     for path in (ROOT / "modules" / module).glob("Dockerfile.*"):
         text = path.read_text().replace("\\\n", " ")
         for command in re.findall(r"pip (?:install|wheel) [^&\n]*", text):
-            hashed = "--require-hashes" in command and ".lock" in command
+            hashed = "--require-hashes" in command and re.search(r"-r (\w+\.lock|pypi\.txt)", command)
             ours = "--no-index" in command and "--no-deps" in command
-            piwheels = path.suffix == ".arm32v7" and "--no-deps" in command and "versions.txt" in command
+            piwheels = path.suffix == ".arm32v7" and "--no-deps" in command and "piwheels.txt" in command
             assert hashed or ours or piwheels, f"{path.name}: {command}"
+            assert "--extra-index-url" not in command
 
 
 def test_the_lock_covers_every_supported_python() -> None:

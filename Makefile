@@ -13,7 +13,7 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 	$(addprefix --no-emit-package ,twinship twinship-training edgekit camera-sim inference)
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo bench test test-long test-containers unit e2e conformance check coverage lock wheels clean
+.PHONY: help setup demo bench test test-long test-containers images pin-base unit e2e conformance check coverage lock wheels clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -46,6 +46,13 @@ test-long: .venv/ready ## the tests that take longer
 
 test-containers: .venv/ready ## the images in a Docker engine, installed and started where this may be done
 	@tests/tools/containers.sh
+
+images: .venv/ready ## both modules' images for amd64, and their bills of materials in build/images/ (BASE=)
+	@docker compose build inference camera_sim
+	@for module in inference camera_sim; do $(PY) -m tests.tools.sbom $$module:$$(cat VERSION)-amd64 build/images/$$module.cdx.json; done
+
+pin-base: .venv/ready ## write the digest of the base image, as its registry has it now, into every Dockerfile
+	@$(PY) -m tests.tools.pin_base
 
 unit: .venv/ready ## the unit tests only
 	@$(PYTEST) -q -m 'not long' tests/unit

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twinship.cli import checks
-from twinship.cli.options import DOT_ENV, PATH, Json, Template, app
+from twinship.cli.options import DOT_ENV, Json, Template, app, path_option
 from twinship.cli.show import say, say_json, warn
 from twinship.project import chosen_manifest
 
@@ -22,24 +22,17 @@ def doctor_command(
     template: Template = None,
     env_file: Annotated[
         Path,
-        typer.Option(
+        path_option(
+            checks.file_to_read(checks.MAX_TEXT_BYTES, optional=True),
+            "File of KEY=VALUE lines.",
             "--env",
             "--env-file",
-            parser=checks.file_to_read(checks.MAX_TEXT_BYTES, optional=True),
-            metavar=PATH,
-            help="File of KEY=VALUE lines.",
         ),
     ] = DOT_ENV,
     model: Annotated[
-        Path | None,
-        typer.Option(
-            parser=checks.file_to_read(checks.MAX_MODEL_BYTES), metavar=PATH, help="Artefact to publish."
-        ),
+        Path | None, path_option(checks.file_to_read(checks.MAX_MODEL_BYTES), "Artefact to publish.")
     ] = None,
-    camera_folder: Annotated[
-        Path | None,
-        typer.Option(parser=checks.folder_of_files, metavar=PATH, help="Folder of pictures."),
-    ] = None,
+    camera_folder: Annotated[Path | None, path_option(checks.folder_of_files, "Folder of pictures.")] = None,
     online: Annotated[
         bool, typer.Option("--online", help="Also ask the hub: reachable, clock, rights, device.")
     ] = False,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from twinship.cli import checks
-from twinship.cli.options import BUILD, PATH, Dataset, Json, app
+from twinship.cli.options import BUILD, DEMO_MODELS, Dataset, Json, app, path_option
 from twinship.cli.show import draw, plain, progress, say, say_json, warn
 
 DEVICES = Path("devices")
@@ -23,13 +23,10 @@ def bench_command(
         ),
     ] = None,
     dataset: Dataset = "auto",
-    folder: Annotated[
-        Path, typer.Option(parser=checks.folder_to_write, metavar=PATH, help="Folder of the report.")
-    ] = BUILD / "bench",
+    folder: Annotated[Path, path_option(checks.folder_to_write, "Folder of the report.")] = BUILD / "bench",
     models: Annotated[
-        Path,
-        typer.Option(parser=checks.folder_to_write, metavar=PATH, help="Folder of the two trained models."),
-    ] = BUILD / "demo-models",
+        Path, path_option(checks.folder_to_write, "Folder of the two trained models.")
+    ] = DEMO_MODELS,
     as_json: Json = False,
 ) -> None:
     """Measure the real path, or compare two reports."""
@@ -102,15 +99,11 @@ def advise_command(
         float, typer.Option(callback=checks.finite, help="Lowest accepted accuracy, a share of 1.")
     ] = 0.0,
     cost: Annotated[bool, typer.Option("--cost", help="Show units of each IoT Hub tier; no prices.")] = False,
-    build: Annotated[
-        Path, typer.Option(parser=checks.folder_to_read, metavar=PATH, help="Folder with trained models.")
-    ] = BUILD,
+    build: Annotated[Path, path_option(checks.folder_to_read, "Folder with trained models.")] = BUILD,
     devices: Annotated[
         Path,
-        typer.Option(
-            parser=checks.folder_to_read,
-            metavar=PATH,
-            help="Folder with results of `twinship benchmark --out`, besides Twinship's.",
+        path_option(
+            checks.folder_to_read, "Folder with results of `twinship benchmark --out`, besides Twinship's."
         ),
     ] = DEVICES,
     as_json: Json = False,

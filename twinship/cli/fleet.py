@@ -11,9 +11,8 @@ import typer
 
 from twinship.cli import checks
 from twinship.cli.options import (
-    BUILD,
     DOT_ENV,
-    PATH,
+    SIMULATOR,
     Condition,
     Device,
     EnvFile,
@@ -26,6 +25,7 @@ from twinship.cli.options import (
     choice_of,
     device_of,
     hub_of,
+    path_option,
     refuse_condition_alone,
 )
 from twinship.cli.show import draw, plain, say, say_json, warn
@@ -51,12 +51,7 @@ def keys_new() -> None:
 def keys_show(
     env_file: Annotated[
         Path | None,
-        typer.Option(
-            "--env-file",
-            parser=checks.file_to_write,
-            metavar=PATH,
-            help="Also write MODEL_TRUSTED_KEYS into this file.",
-        ),
+        path_option(checks.file_to_write, "Also write MODEL_TRUSTED_KEYS into this file.", "--env-file"),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -274,10 +269,7 @@ def benchmark_command(
         ),
     ] = 10.0,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            parser=checks.file_to_write, metavar=PATH, help="Write the figures to this file, as JSON."
-        ),
+        Path | None, path_option(checks.file_to_write, "Write the figures to this file, as JSON.")
     ] = None,
     env_file: EnvFile = DOT_ENV,
     as_json: Json = False,
@@ -311,9 +303,8 @@ def benchmark_command(
 @app.command("monitor")
 def monitor_command(
     upstream: Annotated[
-        Path,
-        typer.Option(parser=checks.file_to_follow, metavar=PATH, help="The simulator's upstream.jsonl."),
-    ] = BUILD / "simulator" / "upstream.jsonl",
+        Path, path_option(checks.file_to_follow, "The simulator's upstream.jsonl.")
+    ] = SIMULATOR / "upstream.jsonl",
     from_start: Annotated[
         bool, typer.Option("--from-start", help="Also print the messages that are already there.")
     ] = False,

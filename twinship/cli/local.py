@@ -14,14 +14,16 @@ import typer
 from twinship.cli import checks
 from twinship.cli.options import (
     BUILD,
+    DEMO_MODELS,
     DOT_ENV,
     EXIT_INTERRUPTED,
-    PATH,
+    SIMULATOR,
     Dataset,
     EnvFile,
     Json,
     Template,
     app,
+    path_option,
 )
 from twinship.cli.show import draw, progress, say, say_json, warn
 from twinship.project import chosen_manifest
@@ -31,13 +33,8 @@ from twinship.project import chosen_manifest
 def simulate_command(
     template: Template = None,
     folder: Annotated[
-        Path,
-        typer.Option(
-            parser=checks.folder_to_write,
-            metavar=PATH,
-            help="Folder for state, logs, certificates and upstream.jsonl.",
-        ),
-    ] = BUILD / "simulator",
+        Path, path_option(checks.folder_to_write, "Folder for state, logs, certificates and upstream.jsonl.")
+    ] = SIMULATOR,
     leave_out: Annotated[
         list[str] | None,
         typer.Option(
@@ -97,9 +94,8 @@ def fault_command(
     ] = None,
     value: Annotated[str | None, typer.Argument(help="A number, or off.")] = None,
     folder: Annotated[
-        Path,
-        typer.Option(parser=checks.folder_to_read, metavar=PATH, help="Folder of the running simulator."),
-    ] = BUILD / "simulator",
+        Path, path_option(checks.folder_to_read, "Folder of the running simulator.")
+    ] = SIMULATOR,
     as_json: Json = False,
 ) -> None:
     """List the faults of the simulator, or switch one on or off."""
@@ -126,20 +122,14 @@ def demo_command(
     frames: Annotated[int, typer.Option(help="Number of frames; 0: until Ctrl-C.", min=0)] = 300,
     fps: Annotated[float, typer.Option(callback=checks.finite, help="Frames per second.")] = 10.0,
     camera_folder: Annotated[
-        Path | None,
-        typer.Option(parser=checks.folder_of_files, metavar=PATH, help="Folder with your own pictures."),
+        Path | None, path_option(checks.folder_of_files, "Folder with your own pictures.")
     ] = None,
     dataset: Dataset = "auto",
     template: Template = None,
     folder: Annotated[
-        Path,
-        typer.Option(
-            parser=checks.folder_to_write, metavar=PATH, help="Folder for the results; emptied at start."
-        ),
+        Path, path_option(checks.folder_to_write, "Folder for the results; emptied at start.")
     ] = BUILD / "demo",
-    models: Annotated[
-        Path, typer.Option(parser=checks.folder_to_write, metavar=PATH, help="Folder for the two models.")
-    ] = BUILD / "demo-models",
+    models: Annotated[Path, path_option(checks.folder_to_write, "Folder for the two models.")] = DEMO_MODELS,
     as_json: Json = False,
 ) -> None:
     """Train two models, ship them by twin, account for every frame."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twinship.cli import checks
-from twinship.cli.options import BUILD, PATH, Dataset, Json, app
+from twinship.cli.options import BUILD, Dataset, Json, app, path_option
 from twinship.cli.show import draw, plain, progress, say, say_json, warn
 
 if TYPE_CHECKING:
@@ -41,9 +41,7 @@ def train_command(
     seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
     name: Annotated[str | None, typer.Option(help="Name of the model [from the data set].")] = None,
     version: Annotated[str, typer.Option(help="Version of the model.")] = "1.0.0",
-    out: Annotated[
-        Path, typer.Option(parser=checks.folder_to_write, metavar=PATH, help="Folder for the results.")
-    ] = BUILD / "model",
+    out: Annotated[Path, path_option(checks.folder_to_write, "Folder for the results.")] = BUILD / "model",
     min_accuracy: Annotated[
         float | None,
         typer.Option(

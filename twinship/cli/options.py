@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 BUILD = Path("build")
+SIMULATOR = BUILD / "simulator"
+DEMO_MODELS = BUILD / "demo-models"
 Choice = TypeVar("Choice", bound=StrEnum)
 DOT_ENV = Path(".env")
 
@@ -28,13 +31,19 @@ app = typer.Typer(
 )
 
 PATH = "<path>"
+
+
+def path_option(check: Callable[[str | Path], Path | None], help: str, *names: str) -> Any:
+    """An option for a path; `names` replace the name of the parameter."""
+    return typer.Option(*names, parser=check, metavar=PATH, help=help)
+
+
 EnvFile = Annotated[
     Path,
-    typer.Option(
+    path_option(
+        checks.file_to_read(checks.MAX_TEXT_BYTES, optional=True),
+        "File of KEY=VALUE lines: .env or the simulator's service.env.",
         "--env-file",
-        parser=checks.file_to_read(checks.MAX_TEXT_BYTES, optional=True),
-        metavar=PATH,
-        help="File of KEY=VALUE lines: .env or the simulator's service.env.",
     ),
 ]
 Device = Annotated[

@@ -1,7 +1,7 @@
 """Pin the base of every Dockerfile to the digest that its registry has now: `python -m tests.tools.pin_base`.
 
-`ARG BASE=python:3.11-slim-bookworm` becomes `…@sha256:…`; a digest that is already there is renewed. It is the
-digest of the image's index (OCI Distribution Specification 1.1, "pulling manifests").
+`ARG BASE=python:3.11-slim-bookworm` becomes `…@sha256:…`; an older digest is renewed. It is the digest of the
+image's index (OCI Distribution Specification 1.1, "pulling manifests").
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Write the software bill of materials of an image: `python -m tests.tools.sbom IMAGE FILE`.
 
-CycloneDX 1.5 JSON (https://cyclonedx.org/docs/1.5/json/): the Python distributions that the image has, with the
-versions and licences of their metadata. Debian's packages come from the base, which has a list of its own.
+CycloneDX 1.5 JSON (https://cyclonedx.org/docs/1.5/json/): the image's Python distributions, with the versions
+and licences of their metadata. Debian's packages come from the base, which has a list of its own.
 """
 
 from __future__ import annotations

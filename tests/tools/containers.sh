@@ -98,15 +98,15 @@ debian() {
 make_base() {
     debian
     local wheels=$cache/base/srv/wheels digest
-    digest=$(cat modules/*.lock modules/*/requirements.lock twinship/requirements.lock | sha256sum | cut -c1-12)
+    local locks=(modules/*.lock modules/*/requirements.lock twinship/requirements.lock)
+    digest=$(cat "${locks[@]}" | sha256sum | cut -c1-12)
     export BASE=twinship-base:$digest
     docker image inspect "$BASE" >/dev/null 2>&1 && return
     "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || leave "a base needs wheels for Python 3.11"
     say "downloading the locked packages"
     mkdir -p "$wheels" "$cache/base/etc"
-    for lock in modules/*.lock modules/*/requirements.lock twinship/requirements.lock; do
-        "$python" -m pip download --quiet --no-deps --require-hashes --dest "$wheels" --requirement "$lock" 2>/dev/null
-    done
+    "$python" -m pip download --quiet --no-deps --require-hashes --dest "$wheels" "${locks[@]/#/--requirement=}" \
+        2>"$cache/pip.log" || { tail -3 "$cache/pip.log" >&2; return 1; }
     printf '[global]\nno-index = true\nfind-links = /srv/wheels\n' >"$cache/base/etc/pip.conf"
     cp "$cache/bookworm.tar" "$cache/base.tar"
     tar -C "$cache/base" -rf "$cache/base.tar" --owner=0 --group=0 ./srv/wheels ./etc/pip.conf

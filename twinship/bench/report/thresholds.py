@@ -74,17 +74,15 @@ THRESHOLDS: Final = (
 class Result:
     """A figure against its threshold. `verdict`: goal, met, missed or not measured."""
 
-    name: str
+    threshold: Threshold
     value: float | None
-    unit: str
-    must: float
-    goal: float | None
-    more_is_better: bool
     verdict: str
 
     def to_json(self) -> dict[str, Any]:
         """The entry in the report."""
-        return asdict(self)
+        threshold = asdict(self.threshold)
+        shown = {name: threshold[name] for name in ("name", "unit", "must", "goal", "more_is_better")}
+        return {**shown, "value": self.value, "verdict": self.verdict}
 
 
 def results(report: Mapping[str, Any]) -> list[Result]:
@@ -122,15 +120,7 @@ def _result(threshold: Threshold, value: float | None) -> Result:
         verdict = "met" if _reaches(threshold, value, threshold.must) else "missed"
         if threshold.goal is not None and _reaches(threshold, value, threshold.goal):
             verdict = "goal"
-    return Result(
-        threshold.name,
-        value,
-        threshold.unit,
-        threshold.must,
-        threshold.goal,
-        threshold.more_is_better,
-        verdict,
-    )
+    return Result(threshold, value, verdict)
 
 
 def _reaches(threshold: Threshold, value: float, bound: float) -> bool:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from twinship.bench import BenchFailed
 from twinship.bench.rig.rig import DEVICE, VERDICT_S, Rig
@@ -25,6 +25,18 @@ MODULE: Final = "inference"
 REPORT_S: Final = 0.1  # the module's report reaches the twin about as late as its first answer
 AGAIN_S: Final = 0.25  # between two reads after that: for a late report, and until probation ends
 FALLBACK_S: Final = 2.0  # a model that answers nothing is refused: only the twin says so
+
+
+def steady_camera(fps: float) -> Mapping[str, Mapping[str, Any]]:
+    """Desired properties for swaps: no frame is dropped, all are logged, and the camera waits."""
+    return {
+        MODULE: {
+            # A generous budget: a busy machine must not end a probation.
+            "inference": {"overload": "all", "latencyBudgetMs": 1000},
+            "telemetry": {"predictions": "all", "intervalSeconds": 1},
+        },
+        "camera_sim": {"camera": {"fps": fps, "ledger": True, "paused": True}},
+    }
 
 
 class Operator:

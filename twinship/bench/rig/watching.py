@@ -64,19 +64,15 @@ class Peaks:
     memory_mb: dict[str, float] = field(default_factory=dict)  # module → resident
 
 
-class PeakSampler:
-    """Samples on a thread while it is entered, and once at the beginning."""
+class Ticker:
+    """Calls `tick` on a thread every `every_s` seconds while it is entered."""
 
-    EVERY_S: Final = 0.2
-
-    def __init__(self, rig: Rig) -> None:
-        self.peaks = Peaks()
-        self._rig = rig
+    def __init__(self, every_s: float) -> None:
+        self._tick_s = every_s
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="peak-sampler", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=type(self).__name__, daemon=True)
 
     def __enter__(self) -> Self:
-        self._sample()
         self._thread.start()
         return self
 
@@ -85,10 +81,26 @@ class PeakSampler:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(self.EVERY_S):
-            self._sample()
+        while not self._stop.wait(self._tick_s):
+            self.tick()
 
-    def _sample(self) -> None:
+    def tick(self) -> None:
+        """What a subclass does each time."""
+        raise NotImplementedError
+
+
+class PeakSampler(Ticker):
+    """Samples while it is entered, and once at the beginning."""
+
+    EVERY_S: Final = 0.2
+
+    def __init__(self, rig: Rig) -> None:
+        super().__init__(self.EVERY_S)
+        self.peaks = Peaks()
+        self._rig = rig
+        self.tick()
+
+    def tick(self) -> None:
         peaks = self.peaks
         peaks.queue = max(peaks.queue, queued(metrics_page(self._rig.simulator_folder), "inference"))
         for module, state in self._rig.simulator.states().items():

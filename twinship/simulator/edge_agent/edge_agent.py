@@ -79,7 +79,7 @@ class EdgeAgent:
         self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._answers: set[asyncio.Task[None]] = set()
-        self.log_search = LogSearch()
+        self._log_search = LogSearch()
 
     async def apply(self, manifest: Deployment) -> None:
         """Create the edge device if it does not exist, and apply the manifest to it."""
@@ -167,23 +167,15 @@ class EdgeAgent:
         """Report again, because the hub's state is part of the report."""
         self._changed.set()
 
-    @property
-    def hub_name(self) -> str:
-        """The IoT Hub's name."""
-        return self._device.endpoints.hub_name
+    async def _search_logs(self, payload: Any) -> list[Any]:
+        """Search the logs of the modules and of edgeHub; raises PayloadInvalid."""
+        device = self._device
+        folder, hub = device.folder / "logs", device.endpoints.hub_name
+        logs = {name: folder / f"{name}.log" for name in self._modules}
+        logs[EDGE_HUB_MODULE] = folder / "hub.log"
+        return await self._log_search.run(payload, time.time(), logs, hub=hub, device=device.name)
 
-    @property
-    def device_name(self) -> str:
-        """The edge device's name."""
-        return self._device.name
-
-    def logs(self) -> dict[str, Path]:
-        """The path of each module's log and of edgeHub's. A log exists after the first start."""
-        folder = self._device.folder / "logs"
-        modules = {name: folder / f"{name}.log" for name in self._modules}
-        return {EDGE_HUB_MODULE: folder / "hub.log", **modules}
-
-    async def restart(self, name: str) -> None:
+    async def _restart(self, name: str) -> None:
         """Restart a running module; raises NotRestarted."""
         if name in SYSTEM_MODULES:
             raise NotRestarted(f"this simulator cannot restart {name} by a method")
@@ -271,7 +263,9 @@ class EdgeAgent:
             task.add_done_callback(self._answers.discard)
 
     async def _answer(self, call: dict[str, Any]) -> None:
-        result = await methods.answer(self, call["name"], call["payload"])
+        result = await methods.answer(
+            call["name"], call["payload"], search=self._search_logs, restart=self._restart
+        )
         path = ("edge-agent", self._device.name, "methods", call["id"])
         try:
             body = {"status": result.status, "payload": result.payload}

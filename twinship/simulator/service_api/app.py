@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -93,65 +94,47 @@ def service_api(registry: Registry, edge_hub: EdgeHubMethods, policies: Policies
     return application
 
 
+@dataclass(frozen=True)
 class _Service:
-    def __init__(
-        self,
-        registry: Registry,
-        edge_hub: EdgeHubMethods,
-        agent_calls: AgentCalls,
-        views: TwinViews,
-        deployments: Deployments,
-    ) -> None:
-        self._registry = registry
-        self._edge_hub = edge_hub
-        self._agent_calls = agent_calls
-        self._views = views
-        self._deployments = deployments
+    registry: Registry
+    edge_hub: EdgeHubMethods
+    agent_calls: AgentCalls
+    views: TwinViews
+    deployments: Deployments
 
     def routes(self) -> list[Route]:
-        device, module = "/devices/{device}", "/devices/{device}/modules/{module}"
-        device_twin, module_twin = "/twins/{device}", "/twins/{device}/modules/{module}"
-        return [
+        routes: list[Route] = [
             ("GET", "/devices", self.get_devices),
             ("POST", "/devices", self.bulk),
-            ("GET", f"{device}/modules", self.get_modules),
-            ("POST", f"{device}/applyConfigurationContent", self.apply_configuration),
-            *(
-                (method, path, handler)
-                for path in (device, module)
-                for method, handler in (
-                    ("GET", self.get_identity),
-                    ("PUT", self.put_identity),
-                    ("DELETE", self.delete_identity),
-                )
-            ),
-            *(
-                (method, path, handler)
-                for path in (device_twin, module_twin)
-                for method, handler in (
-                    ("GET", self.get_twin),
-                    ("PATCH", self.patch_twin),
-                    ("PUT", self.put_twin),
-                )
-            ),
-            ("POST", f"{device_twin}/methods", self.invoke_method),
-            ("POST", f"{module_twin}/methods", self.invoke_method),
+            ("GET", "/devices/{device}/modules", self.get_modules),
+            ("POST", "/devices/{device}/applyConfigurationContent", self.apply_configuration),
         ]
+        for path in ("{device}", "{device}/modules/{module}"):
+            routes += [
+                ("GET", f"/devices/{path}", self.get_identity),
+                ("PUT", f"/devices/{path}", self.put_identity),
+                ("DELETE", f"/devices/{path}", self.delete_identity),
+                ("GET", f"/twins/{path}", self.get_twin),
+                ("PATCH", f"/twins/{path}", self.patch_twin),
+                ("PUT", f"/twins/{path}", self.put_twin),
+                ("POST", f"/twins/{path}/methods", self.invoke_method),
+            ]
+        return routes
 
     async def get_devices(self, request: web.Request) -> web.Response:
         top = whole_number(request, "top", default=MOST_DEVICES)
         if not 0 < top <= MOST_DEVICES:
             raise ArgumentInvalid(f"top must be 1 to {MOST_DEVICES}")
-        devices = self._registry.devices()[:top]
+        devices = self.registry.devices()[:top]
         return web.json_response([self._shown(document.identity) for document in devices])
 
     async def bulk(self, request: web.Request) -> web.Response:
         entries = await json_array(request)
-        result = apply_bulk(self._registry, entries)
+        result = apply_bulk(self.registry, entries)
         return web.json_response(result, status=200 if result["isSuccessful"] else 400)
 
     async def get_modules(self, request: web.Request) -> web.Response:
-        modules = self._registry.modules(path_identity(request).device)
+        modules = self.registry.modules(path_identity(request).device)
         return web.json_response([self._shown(document.identity) for document in modules])
 
     async def apply_configuration(self, request: web.Request) -> web.Response:
@@ -159,14 +142,14 @@ class _Service:
         if not isinstance(content, dict):
             raise ArgumentInvalid("the body has no 'modulesContent' object")
         device = path_identity(request).device
-        if self._deployments.governs(device):  # automatic deployments win and would overwrite it
+        if self.deployments.governs(device):  # automatic deployments win and would overwrite it
             check_content(content)
             logger.warning(
                 "%s: this deployment has no effect, because automatic deployments target the device",
                 device,
             )
         else:
-            self._registry.apply_configuration(device, content)
+            self.registry.apply_configuration(device, content)
         return web.Response(status=204)
 
     async def get_identity(self, request: web.Request) -> web.Response:
@@ -177,17 +160,17 @@ class _Service:
         identity, body = path_identity(request), await json_object(request)
         _check_names(identity, body)
         if (etag := if_match(request)) is None:
-            self._registry.create(identity, body)
+            self.registry.create(identity, body)
         else:
-            self._registry.update(identity, body, if_match=etag)
+            self.registry.update(identity, body, if_match=etag)
         return web.json_response(self._shown(identity))
 
     async def delete_identity(self, request: web.Request) -> web.Response:
-        self._registry.delete(path_identity(request), if_match=if_match(request))
+        self.registry.delete(path_identity(request), if_match=if_match(request))
         return web.Response(status=204)
 
     async def get_twin(self, request: web.Request) -> web.Response:
-        return web.json_response(self._views.of(path_identity(request)))
+        return web.json_response(self.views.of(path_identity(request)))
 
     async def patch_twin(self, request: web.Request) -> web.Response:
         return await self._write_twin(request, replace=False)
@@ -197,12 +180,12 @@ class _Service:
 
     async def _write_twin(self, request: web.Request, *, replace: bool) -> web.Response:
         identity, sections = path_identity(request), twin_sections(await json_object(request))
-        self._registry.patch_twin(identity, **sections, if_match=if_match(request), replace=replace)
-        return web.json_response(self._views.of(identity))
+        self.registry.patch_twin(identity, **sections, if_match=if_match(request), replace=replace)
+        return web.json_response(self.views.of(identity))
 
     async def invoke_method(self, request: web.Request) -> web.Response:
         identity = path_identity(request)
-        self._registry.get(identity)
+        self.registry.get(identity)
         try:
             call = MethodRequest.parse(await json_object(request))
         except MethodRequestInvalid as error:
@@ -213,8 +196,8 @@ class _Service:
     async def _invoke(self, identity: Identity, call: MethodRequest) -> MethodAnswer:
         try:
             if identity.module == EDGE_AGENT:
-                return await self._agent_calls.invoke(identity.device, call)
-            return await self._edge_hub.invoke_method(identity, call)
+                return await self.agent_calls.invoke(identity.device, call)
+            return await self.edge_hub.invoke_method(identity, call)
         except NotConnected:
             text = "The operation failed because the requested device isn't online or has no method handler."
             raise ServiceError(errors.DEVICE_NOT_ONLINE, text, nested=True) from None
@@ -223,7 +206,7 @@ class _Service:
             raise ServiceError(errors.GATEWAY_TIMEOUT, text, nested=True) from None
 
     def _shown(self, identity: Identity) -> dict[str, Any]:
-        return self._registry.get(identity).for_service(connected=self._edge_hub.connected(identity))
+        return self.registry.get(identity).for_service(connected=self.edge_hub.connected(identity))
 
 
 def _check_names(identity: Identity, body: Mapping[str, Any]) -> None:

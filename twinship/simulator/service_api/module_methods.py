@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_plus
 
@@ -66,14 +67,12 @@ def edge_https(
     return application
 
 
+@dataclass(frozen=True)
 class _Calls:
-    def __init__(
-        self, registry: Registry, edge_hub: EdgeHubMethods, gateway: str, edges: Mapping[str, str]
-    ) -> None:
-        self._registry = registry
-        self._edge_hub = edge_hub
-        self._gateway = gateway
-        self._edges = edges
+    registry: Registry
+    edge_hub: EdgeHubMethods
+    gateway: str
+    edges: Mapping[str, str]
 
     async def invoke(self, request: web.Request) -> web.Response:
         """200 with the status of the module in the body, or an error with one sentence."""
@@ -95,7 +94,7 @@ class _Calls:
         device, slash, module = request.headers.get(CALLER_HEADER, "").partition("/")
         if not (device and slash and module):
             raise CallerUnnamed(f"Invalid header value for {CALLER_HEADER}")
-        if device != self._gateway:
+        if device != self.gateway:
             raise CallerRefused("Only modules on the same device can invoke DirectMethods")
         try:
             caller = Identity(device, module)
@@ -104,17 +103,17 @@ class _Calls:
         check_token(
             caller,
             request.headers.get("Authorization", ""),
-            keys=self._registry.keys,
-            hosts=(self._registry.hub_name, self._edges[self._gateway]),
-            now=self._registry.now(),
+            keys=self.registry.keys,
+            hosts=(self.registry.hub_name, self.edges[self.gateway]),
+            now=self.registry.now(),
         )
         return caller
 
     async def _invoke(self, target: Identity, call: MethodRequest) -> MethodAnswer:
-        if target.device in self._edges and target.device != self._gateway:
+        if target.device in self.edges and target.device != self.gateway:
             raise _not_found(str(target))  # another edge device: its clients do not connect here
         try:
-            return await self._edge_hub.invoke_method(target, call)
+            return await self.edge_hub.invoke_method(target, call)
         except NoAnswer as error:
             raise NoAnswer(
                 f"Timed out waiting for device to respond to method request {error.request_id}"

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from twinship.bench import BenchFailed
 from twinship.bench.catalogue import Bench
-from twinship.bench.rig.operator import MODULE, Operator
+from twinship.bench.rig.operator import MODULE, Operator, steady_camera
 from twinship.bench.rig.rig import DEVICE, Rig, RigSettings
 from twinship.demo.report import Answer, FrameKey, Sent, Upstream, percentile, summarise
 from twinship.demo.watch import Watch
@@ -58,14 +58,7 @@ def measure(bench: Bench) -> Mapping[str, Any]:
 
 def measured(bench: Bench, settings: SwapSettings) -> dict[str, Any]:
     """The figures. Raises BenchFailed when a model is refused or no more frames are answered."""
-    desired: dict[str, dict[str, Any]] = {
-        MODULE: {
-            # A generous budget: a busy machine must not end a probation.
-            "inference": {"overload": "all", "latencyBudgetMs": 1000},
-            "telemetry": {"predictions": "all", "intervalSeconds": 1},
-        },
-        "camera_sim": {"camera": {"fps": settings.fps, "ledger": True, "paused": True}},
-    }
+    desired = steady_camera(settings.fps)
     timeline = Timeline()
     with Rig(RigSettings(bench.folder / "rig", bench.pictures, desired)) as rig:
         rig.start()

@@ -13,7 +13,7 @@ from typing import Final, Self
 from twinship.bench import BenchFailed
 from twinship.bench.rig.memory import child_pid, usage
 from twinship.bench.rig.rig import MODULES, Rig
-from twinship.bench.rig.watching import expired, metrics_page
+from twinship.bench.rig.watching import Ticker, expired, metrics_page
 from twinship.bench.scenarios.soak.account import RestartedCounter
 from twinship.bench.scenarios.soak.flat import Sample
 
@@ -22,26 +22,18 @@ EXPIRED_S: Final = 1.0  # between two looks at the hub's counter
 _CAPTURED: Final = re.compile(rb'"captured":\s*(\d+)')  # once in each prediction, alone or in a batch
 
 
-class Observer:
+class Observer(Ticker):
     """Samples on a thread while it is entered. The thread alone writes, other threads read."""
 
     def __init__(self, rig: Rig, every_s: float) -> None:
+        super().__init__(min(EXPIRED_S, every_s))
         self.samples: dict[str, list[Sample]] = {name: [] for name in (HUB, *MODULES)}
         self._expired = RestartedCounter()
         self._rig = rig
         self._every_s = every_s
         self._began = time.monotonic()
         self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+        self._due_s = 0.0
 
     @property
     def elapsed_s(self) -> float:
@@ -55,13 +47,11 @@ class Observer:
                 self._expired.see(expired(metrics_page(self._rig.simulator_folder)))
             return self._expired.total
 
-    def _run(self) -> None:
-        due_s = 0.0
-        while not self._stop.wait(min(EXPIRED_S, self._every_s)):
-            self.expired()
-            if self.elapsed_s >= due_s:
-                due_s = self.elapsed_s + self._every_s
-                self._sample()
+    def tick(self) -> None:
+        self.expired()
+        if self.elapsed_s >= self._due_s:
+            self._due_s = self.elapsed_s + self._every_s
+            self._sample()
 
     def _sample(self) -> None:
         for name, pid in self._pids().items():

@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 
 from twinship.bench import BenchFailed
 from twinship.bench.catalogue import Bench
+from twinship.bench.rig.operator import steady_camera
 from twinship.bench.rig.rig import Rig, RigSettings
 from twinship.bench.rig.waiting import until
 from twinship.bench.rig.watching import metrics_page, queued
@@ -92,14 +93,7 @@ def scale(environment: Mapping[str, str] = os.environ) -> float:
 
 def run(bench: Bench, extent: Extent) -> dict[str, Any]:
     """The figures alone."""
-    desired: dict[str, dict[str, Any]] = {
-        "inference": {
-            "inference": {"overload": "all", "latencyBudgetMs": 1000},
-            "telemetry": {"predictions": "all", "intervalSeconds": 1},
-        },
-        "camera_sim": {"camera": {"fps": FPS, "ledger": True, "paused": True}},
-    }
-    with Rig(RigSettings(bench.folder / "rig", bench.pictures, desired)) as rig:
+    with Rig(RigSettings(bench.folder / "rig", bench.pictures, steady_camera(FPS))) as rig:
         rig.start()
         rig.publish(bench.models[0])
         with Observer(rig, extent.sample_every_s) as observer:

@@ -24,7 +24,7 @@ def report(single_ms: float, floor_ms: float, **more: Any) -> dict[str, Any]:
 
 def of(name: str, found: list[Result]) -> Result:
     """The result with this name."""
-    return next(each for each in found if each.name == name)
+    return next(each for each in found if each.threshold.name == name)
 
 
 @pytest.mark.parametrize(

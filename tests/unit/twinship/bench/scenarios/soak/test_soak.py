@@ -72,7 +72,7 @@ def test_a_failed_swap_is_named() -> None:
 
 def verdicts(figures: dict[str, Any]) -> set[str]:
     """The verdicts of the soak's thresholds."""
-    return {each.verdict for each in results({"soak": figures}) if each.name.startswith("soak: ")}
+    return {each.verdict for each in results({"soak": figures}) if each.threshold.name.startswith("soak: ")}
 
 
 def test_answers_are_counted_as_they_arrive(tmp_path: Path) -> None:

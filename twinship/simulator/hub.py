@@ -43,6 +43,7 @@ from twinship.simulator.hub_options import HubError, HubOptions
 from twinship.simulator.iot_hub.event_log import EventLog
 from twinship.simulator.iot_hub.registry import Registry
 from twinship.simulator.listeners.amqp_listener import AMQP_PORT, AMQPS_PORT, Peers, serve_amqp
+from twinship.simulator.listeners.amqp_websocket import amqp_over_websockets
 from twinship.simulator.listeners.https import STOP_WITHIN_S, EdgeAddress, serve_edge_https, serve_port
 from twinship.simulator.listeners.metrics_server import serve_metrics
 from twinship.simulator.listeners.model_files import ModelFiles, serve_model_files
@@ -164,8 +165,9 @@ class _Hub:
         await workload.start()
         running.push_async_callback(workload.close)
         key = _policy_key(self._store)
-        rest_ports = await self._serve_rest(key)
-        amqp_ports = await self._serve_amqp(key)
+        peers = self._amqp_peers(key)
+        rest_ports = await self._serve_rest(key, peers)
+        amqp_ports = await self._serve_amqp(peers)
         pages = Metrics(self._registry, self._edge_hub, options.folder)
         metrics = await serve_metrics(pages, options.edges, running)
         files = await serve_model_files(
@@ -223,10 +225,11 @@ class _Hub:
         runner = await serve_control(self._sockets, self._faults, acts, counters)
         self._running.push_async_callback(runner.cleanup)
 
-    async def _serve_rest(self, key: str) -> list[int]:
+    async def _serve_rest(self, key: str, peers: Peers) -> list[int]:
         """Serve the service API; returns its ports, with 443 if this user may bind it."""
         options = self._options
         application = service_api(self._registry, self._edge_hub, {POLICY: [key]})
+        application.middlewares.insert(0, amqp_over_websockets(peers))
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=STOP_WITHIN_S)
         await runner.setup()
         self._running.push_async_callback(runner.cleanup)
@@ -241,27 +244,29 @@ class _Hub:
                 logger.info("service API on port %d only: %s", options.rest_port, error)
         return ports
 
-    async def _serve_amqp(self, key: str) -> dict[str, int]:
-        """Serve the built-in endpoint and cloud-to-device messages; returns the ports that could be bound."""
-        options = self._options
+    def _amqp_peers(self, key: str) -> Peers:
         service = Service(
-            options.hub_address,
+            self._options.hub_address,
             {POLICY: [key]},
             self._clock,
             self._store,
             self._edge_hub.events,
             self._edge_hub.cloud_to_device,
             self._registry.generation,
-            options.consumer_groups,
+            self._options.consumer_groups,
             created_ms=int(self._clock.wall() * 1000),
         )
         peers = Peers(service)
         self._running.callback(peers.close)
-        ports = {}
-        wanted = [("amqps", AMQPS_PORT, self._authority.server_context([options.hub_address]))]
-        for name, port, context in wanted + [("amqp", AMQP_PORT, None)] * options.plain_amqp:
+        return peers
+
+    async def _serve_amqp(self, peers: Peers) -> dict[str, int]:
+        """Serve the built-in endpoint and cloud-to-device messages; returns the ports that could be bound."""
+        address, ports = self._options.hub_address, {}
+        wanted = [("amqps", AMQPS_PORT, self._authority.server_context([address]))]
+        for name, port, context in wanted + [("amqp", AMQP_PORT, None)] * self._options.plain_amqp:
             try:
-                server = await serve_amqp(peers, options.hub_address, port, context)
+                server = await serve_amqp(peers, address, port, context)
             except AddressUnusable as error:  # MQTT and REST do not need it
                 logger.warning("no AMQP on port %d: %s", port, error)
                 continue

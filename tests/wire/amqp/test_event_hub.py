@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import http.client
 import socket
 import ssl
 import time
@@ -14,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from azure.eventhub import TransportType
 from azure.eventhub.aio import EventHubConsumerClient as AioConsumerClient
 from azure.eventhub.exceptions import AuthenticationError
 
 from tests.wire.amqp.clients import Reading, consumer, reading, variables
-from tests.wire.hub_under_test import HubUnderTest, running_hub, wait_for
+from tests.wire.hub_under_test import REST_PORT, HubUnderTest, running_hub, wait_for
 from twinship.simulator.amqp.frames import SASL_HEADER
 
 # azure-eventhub leaves the sockets of cut connections to the garbage collector
@@ -39,6 +41,30 @@ def send(hub: HubUnderTest, *bodies: str) -> None:
     with hub.module("sender") as sender:
         for body in bodies:
             sender.send("cloud", body.encode())
+
+
+async def read_aio(hub: HubUnderTest, found: Reading, **options: Any) -> None:
+    """Read two events with azure.eventhub.aio."""
+    of_hub = variables(hub)
+    client = AioConsumerClient.from_connection_string(
+        of_hub["IOTHUB_EVENTHUB_CONNECTION_STRING"],
+        consumer_group="$Default",
+        connection_verify=of_hub["REQUESTS_CA_BUNDLE"],
+        **options,
+    )
+    both = asyncio.Event()
+
+    async def got(context: Any, event: Any) -> None:
+        found.got(context, event)
+        if len(found.events) == 2:
+            both.set()
+
+    async with client:
+        receiving = asyncio.ensure_future(client.receive(on_event=got, starting_position="-1"))
+        await asyncio.wait_for(both.wait(), 60)
+        receiving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await receiving
 
 
 def partition_with_events(hub: HubUnderTest) -> str:
@@ -106,33 +132,11 @@ def test_a_higher_epoch_takes_over(hub: HubUnderTest) -> None:
 
 
 def test_the_asynchronous_client_reads_the_same(hub: HubUnderTest) -> None:
-    """azure.eventhub.aio, from a position in time."""
+    """azure.eventhub.aio."""
     send(hub, "1", "2")
     found = Reading()
 
-    async def read() -> None:
-        of_hub = variables(hub)
-        client = AioConsumerClient.from_connection_string(
-            of_hub["IOTHUB_EVENTHUB_CONNECTION_STRING"],
-            consumer_group="$Default",
-            connection_verify=of_hub["REQUESTS_CA_BUNDLE"],
-        )
-
-        both = asyncio.Event()
-
-        async def got(context: Any, event: Any) -> None:
-            found.got(context, event)
-            if len(found.events) == 2:
-                both.set()
-
-        async with client:
-            receiving = asyncio.ensure_future(client.receive(on_event=got, starting_position="-1"))
-            await asyncio.wait_for(both.wait(), 60)
-            receiving.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await receiving
-
-    asyncio.run(read())
+    asyncio.run(read_aio(hub, found))
     assert found.bodies == ["1", "2"]
 
 
@@ -198,3 +202,24 @@ def test_a_thousand_idle_connections_disturb_nobody(hub: HubUnderTest) -> None:
         wait_for(lambda: hub.log().count("no open within") >= 500, "the end of half-open connections")
     assert "Traceback" not in hub.log()
     assert serves(hub)
+
+
+def test_the_client_reads_over_websockets(hub: HubUnderTest) -> None:
+    """On the HTTPS port, with the path and the subprotocol of Azure; a request without them needs a token."""
+    send(hub, "1", "2")
+    found = Reading()
+    asyncio.run(
+        read_aio(
+            hub,
+            found,
+            transport_type=TransportType.AmqpOverWebsocket,
+            custom_endpoint_address=f"https://{hub.hub_address}:{REST_PORT}",
+        )
+    )
+    assert found.bodies == ["1", "2"]
+    assert "(WebSocket)" in hub.log()
+    context = ssl.create_default_context(cafile=str(hub.folder / "ca.pem"))
+    https = http.client.HTTPSConnection(hub.hub_address, REST_PORT, context=context)
+    with contextlib.closing(https):
+        https.request("GET", "/$servicebus/websocket")
+        assert https.getresponse().status == 401

@@ -49,7 +49,7 @@ class Metrics:
         page.counter("edgehub_messages_sent", "Acknowledged messages", _sent(hub, device))
         dropped = (({"reason": reason}, number) for reason, number in hub.dropped.items())
         page.counter("edgehub_messages_dropped", "Dropped messages by reason", dropped)
-        methods = (({"to": str(to)}, n) for to, n in hub.counts.methods.items() if to.device == device)
+        methods = (({"to": str(to)}, n) for to, n in hub.router.counts.methods.items() if to.device == device)
         page.counter("edgehub_direct_methods", "Direct method calls, with or without an answer", methods)
         clients: Samples = [({}, hub.connected_clients(device))]
         page.gauge("edgehub_connected_clients", "Connected clients", clients)
@@ -125,28 +125,30 @@ COUNTED: Final = (
     Counted(
         "edgehub_messages_received",
         "Messages from clients",
-        lambda hub: hub.counts.received,
+        lambda hub: hub.router.counts.received,
         ("id", "route_output"),
     ),
-    Counted("edgehub_gettwin", "Twin reads", lambda hub: hub.counts.twin_gets, fixed={"source": "edge_hub"}),
+    Counted(
+        "edgehub_gettwin", "Twin reads", lambda hub: hub.router.counts.twin_gets, fixed={"source": "edge_hub"}
+    ),
     Counted(
         "edgehub_reported_properties",
         "Accepted reported patches",
-        lambda hub: hub.counts.reported,
+        lambda hub: hub.router.counts.reported,
         fixed={"target": "edge_hub"},
     ),
 )
 
 
 def _sent(hub: EdgeHub, device: str) -> Samples:
-    for delivery in hub.deliveries(device):
+    for delivery in hub.router.deliveries(device):
         for (name, priority), number in delivery.sent.items():
             labels = {"to": str(delivery.identity), "to_route_input": name, "priority": str(priority)}
             yield labels, number
 
 
 def _waiting(hub: EdgeHub, device: str) -> Samples:
-    for delivery in hub.deliveries(device):
+    for delivery in hub.router.deliveries(device):
         for priority, number in delivery.queue.lengths().items():
             yield {"endpoint": str(delivery.identity), "priority": str(priority)}, number
 

@@ -64,7 +64,7 @@ class EdgeConfiguration:
 
     def _put_in_force(self, device: str, desired: Mapping[str, Any]) -> None:
         """Apply the whole configuration; raises RouteError without applying any of it."""
-        self._edge_hub.reconfigure(device, Routing.parse(desired), max_size_bytes(desired))
+        self._edge_hub.router.reconfigure(device, Routing.parse(desired), max_size_bytes(desired))
 
     def _report(self, device: str, version: int, status: Mapping[str, Any]) -> None:
         identity = Identity(device, EDGE_HUB)

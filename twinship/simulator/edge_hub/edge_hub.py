@@ -25,10 +25,9 @@ from twinship.simulator.edge_hub.authentication import Refused, authenticate
 from twinship.simulator.edge_hub.client import Client, Shared
 from twinship.simulator.edge_hub.cloud_to_device import CloudToDevice
 from twinship.simulator.edge_hub.connections import Connections
-from twinship.simulator.edge_hub.deliveries import Delivery
 from twinship.simulator.edge_hub.methods import MethodAnswer, MethodRequest, Methods, invoke_edge_hub
 from twinship.simulator.edge_hub.queues import MessageQueue
-from twinship.simulator.edge_hub.router import Counts, MessageRouter
+from twinship.simulator.edge_hub.router import MessageRouter
 from twinship.simulator.edge_hub.sessions import Link, Sessions
 from twinship.simulator.edge_hub.settings import EdgeHubSettings
 from twinship.simulator.edge_hub.topics import Subscription
@@ -39,7 +38,6 @@ from twinship.simulator.identity import Identity
 from twinship.simulator.iot_hub.event_log import EventLog
 from twinship.simulator.iot_hub.registry import EDGE_AGENT, EDGE_HUB, Registry
 from twinship.simulator.mqtt.packets import NOT_AUTHORIZED, SERVER_UNAVAILABLE, Connack, Connect
-from twinship.simulator.routing.routes import Routing
 from twinship.simulator.store import StorageFailed
 
 logger = logging.getLogger(__name__)
@@ -67,10 +65,10 @@ class EdgeHub:
         self._gateways = gateways
         self._settings = settings
         self._sessions = Sessions(store)
-        queue = MessageQueue(upstream.QUEUE, store, partial(self._count, "ttl_expiry"))
+        queue = MessageQueue(upstream.QUEUE, store, partial(self.dropped.update, ("ttl_expiry",)))
         self.events = events or EventLog(store, clock)
         self._upstream = UpstreamFile(upstream_path, queue, store, clock, self.events)
-        router = MessageRouter(
+        self.router = MessageRouter(
             store, clock, settings, self._upstream, self._sessions.get, self.dropped, self._faults
         )
         methods = Methods(self._sessions.get, settings.method_connect_grace_s)
@@ -81,7 +79,7 @@ class EdgeHub:
             store,
             registry,
             self._sessions,
-            router,
+            self.router,
             methods,
             self._faults,
             late_pubacks,
@@ -135,31 +133,16 @@ class EdgeHub:
         session = self._sessions.get(identity)
         return session is not None and session.link is not None
 
-    @property
-    def counts(self) -> Counts:
-        """The counters of the messages, twin calls and methods so far."""
-        return self._shared.router.counts
-
-    def deliveries(self, device: str) -> list[Delivery]:
-        """The deliveries to the modules of one edge device."""
-        return self._shared.router.deliveries(device)
-
     def connected_clients(self, gateway: str) -> int:
         """The number of clients connected to one edge device."""
-        return sum(
-            each.link is not None and each.link.gateway == gateway for each in self._sessions.connected()
-        )
+        return sum(session.gateway == gateway for session in self._sessions.connected())
 
     async def invoke_method(self, target: Identity, call: MethodRequest) -> MethodAnswer:
         """Call a direct method; raises NotConnected, NoAnswer, for `$edgeHub` also ArgumentInvalid."""
         if target.module == EDGE_HUB and target.device in self._gateways:
             return invoke_edge_hub(call)
-        self.counts.methods[target] += 1
+        self.router.counts.methods[target] += 1
         return await self._shared.methods.invoke(target, call)
-
-    def reconfigure(self, gateway: str, routing: Routing, max_store_bytes: int | None = None) -> None:
-        """Apply an edge device's routes; connections stay as they are (ref statement 56)."""
-        self._shared.router.reconfigure(gateway, routing, max_store_bytes)
 
     def desired_changed(self, identity: Identity, patch: Mapping[str, Any]) -> None:
         """Send a subscribed client the change of its desired properties; the patch contains `$version`."""
@@ -181,7 +164,7 @@ class EdgeHub:
         """Counters since the start of the process, and the number of connected clients."""
         return {
             "dropped": dict(self.dropped),
-            "unacknowledged": dict(self._shared.router.unacknowledged),
+            "unacknowledged": dict(self.router.unacknowledged),
             "connected": len(self._sessions.connected()),
             "message_bytes": self._registry.store.message_bytes,
         }
@@ -206,7 +189,7 @@ class EdgeHub:
         if identity.device in self._gateways and identity.device != gateway:
             raise Refused(NOT_AUTHORIZED, f"{identity}: belongs to another edge device than {gateway}")
         most = self._settings.max_connected_clients
-        if not self._known(identity, gateway) and self._connected_at(gateway) >= most:
+        if not self._known(identity, gateway) and self.connected_clients(gateway) >= most:
             # 3, not 5: the SDK gives up on 5 (ref statement 24), and a later attempt may succeed
             raise Refused(SERVER_UNAVAILABLE, f"{identity}: MaxConnectedClients ({most}) are connected")
 
@@ -214,11 +197,8 @@ class EdgeHub:
         session = self._sessions.get(identity)
         return session is not None and session.gateway == gateway
 
-    def _connected_at(self, gateway: str) -> int:
-        return sum(session.gateway == gateway for session in self._sessions.connected())
-
     def _resume(self, client: Client, present: bool) -> None:
-        delivery = self._shared.router.delivery(client.identity)
+        delivery = self.router.delivery(client.identity)
         if present:
             client.session.resume()
             delivery.resumed()
@@ -248,14 +228,11 @@ class EdgeHub:
             if stored.queue == upstream_queue.name:
                 upstream_queue.restore(stored)
             else:
-                self._shared.router.delivery(Identity.parse(stored.queue)).queue.restore(stored)
+                self.router.delivery(Identity.parse(stored.queue)).queue.restore(stored)
 
     def _sweep_later(self) -> None:
         self._clock.later(self._settings.message_cleanup_interval_s, self._sweep)
 
     def _sweep(self) -> None:
-        self._shared.router.sweep()
+        self.router.sweep()
         self._sweep_later()
-
-    def _count(self, reason: str) -> None:
-        self.dropped[reason] += 1

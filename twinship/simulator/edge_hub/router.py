@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from twinship.simulator.clock import Clock
 from twinship.simulator.edge_hub import topics
@@ -20,6 +20,7 @@ from twinship.simulator.edge_hub.deliveries import Delivery
 from twinship.simulator.edge_hub.queues import MessageQueue
 from twinship.simulator.edge_hub.sessions import Session
 from twinship.simulator.edge_hub.settings import EdgeHubSettings
+from twinship.simulator.edge_hub.upstream import UpstreamFile
 from twinship.simulator.faults.faults import Faults
 from twinship.simulator.identity import Identity, identity_of
 from twinship.simulator.routing.message import RoutedMessage
@@ -46,12 +47,6 @@ class Counts:
     methods: Counter[Identity] = field(default_factory=Counter)  # called device or module
 
 
-class Upstream(Protocol):
-    """The queue of messages for the cloud."""
-
-    def add(self, message: RoutedMessage, priority: int, expires: float | None) -> None: ...
-
-
 class MessageRouter:
     """The routes of each edge device and the delivery of each module. `dropped` counts messages by reason."""
 
@@ -60,7 +55,7 @@ class MessageRouter:
         store: Store,
         clock: Clock,
         settings: EdgeHubSettings,
-        upstream: Upstream,
+        upstream: UpstreamFile,
         session: Callable[[Identity], Session | None],
         dropped: Counter[str],
         faults: Faults,
@@ -80,7 +75,7 @@ class MessageRouter:
         self._ids = _message_ids()
 
     def reconfigure(self, gateway: str, routing: Routing, max_store_bytes: int | None = None) -> None:
-        """Apply a configuration to all later messages."""
+        """Apply a configuration to all later messages; connections stay as they are (ref statement 56)."""
         self._routing[gateway] = routing
         self._max_store_bytes[gateway] = max_store_bytes
 
@@ -108,7 +103,7 @@ class MessageRouter:
     def delivery(self, identity: Identity) -> Delivery:
         """The delivery to one module; the registry need not have the module."""
         if (delivery := self._deliveries.get(identity)) is None:
-            queue = MessageQueue(str(identity), self._store, self._expired)
+            queue = MessageQueue(str(identity), self._store, partial(self.dropped.update, ("ttl_expiry",)))
             session = partial(self._session, identity)
             delivery = Delivery(identity, queue, session, self._clock, self._settings, self._faults)
             self._deliveries[identity] = delivery
@@ -122,9 +117,6 @@ class MessageRouter:
         """Drop expired messages, also of modules that are not connected (ref 4.7)."""
         for delivery in self._deliveries.values():
             delivery.queue.sweep(self._clock.wall())
-
-    def _expired(self) -> None:
-        self.dropped["ttl_expiry"] += 1
 
     def _route(self, gateway: str | None, message: RoutedMessage) -> None:
         if (size := _routing_size(message)) > self._settings.max_message_bytes:

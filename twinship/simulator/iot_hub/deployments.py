@@ -17,7 +17,7 @@ from twinship.simulator.iot_hub.configuration import Configuration, compile_targ
 from twinship.simulator.iot_hub.configuration import merged as merged_content
 from twinship.simulator.iot_hub.identity_document import ArgumentInvalid
 from twinship.simulator.iot_hub.query.terms import Evaluate
-from twinship.simulator.iot_hub.registry import EDGE_AGENT, InvalidConfiguration, Registry
+from twinship.simulator.iot_hub.registry import EDGE_AGENT, InvalidConfiguration, Registry, check_etag
 from twinship.simulator.iot_hub.twin_limits import TwinRefused
 
 logger = logging.getLogger(__name__)
@@ -38,10 +38,6 @@ class NoConfiguration(LookupError):
 
 class ConfigurationExists(Exception):
     """The configuration exists already, and the request has no If-Match to update it."""
-
-
-class ConfigurationChanged(Exception):
-    """If-Match is not the present etag: read the configuration again, then try again."""
 
 
 class Deployments:
@@ -82,14 +78,14 @@ class Deployments:
         return self._save(Configuration.from_body(id, body, self._registry.now()))
 
     def update(self, id: str, body: Mapping[str, Any], *, if_match: str) -> Configuration:
-        """Raises NoConfiguration, ConfigurationChanged, and what Configuration.with_body raises."""
+        """Raises NoConfiguration, PreconditionFailed, and what Configuration.with_body raises."""
         before = self.get(id)
-        _check_etag(before, if_match)
+        check_etag(id, before.etag, if_match)
         return self._save(before.with_body(body, self._registry.now()))
 
     def delete(self, id: str, *, if_match: str | None) -> None:
-        """Delete; devices get the next one in rank. Raises NoConfiguration, ConfigurationChanged."""
-        _check_etag(self.get(id), if_match)
+        """Delete; devices get the next one in rank. Raises NoConfiguration, PreconditionFailed."""
+        check_etag(id, self.get(id).etag, if_match)
         del self._configurations[id], self._targets[id]
         self._registry.store.delete(CONFIGURATION, id)
         self._reconcile_all_later()
@@ -178,8 +174,3 @@ class Deployments:
     def _forget(self, device: str) -> None:
         if self._deployed.pop(device, None) is not None:
             self._registry.store.delete(DEPLOYED, device)
-
-
-def _check_etag(present: Configuration, if_match: str | None) -> None:
-    if if_match not in (None, "*", present.etag):
-        raise ConfigurationChanged(f"If-Match is not the present etag of {present.id!r}")

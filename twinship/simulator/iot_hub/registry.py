@@ -38,11 +38,7 @@ class AlreadyExists(Exception):
 
 
 class PreconditionFailed(Exception):
-    """If-Match is not the present etag: read the identity or twin again, then try again."""
-
-    def __init__(self, identity: Identity) -> None:
-        super().__init__(f"If-Match is not the present etag of {str(identity)!r}")
-        self.identity = identity
+    """If-Match is not the present etag: read the document again, then try again."""
 
 
 class SystemModule(Exception):
@@ -134,7 +130,7 @@ class Registry:
     def update(self, identity: Identity, body: Section, *, if_match: str | None = None) -> IdentityDocument:
         """Change keys, status or capabilities. Raises PreconditionFailed, ArgumentInvalid, Unsupported."""
         before = self.get(identity)
-        _check_etag(identity, before.etag, if_match)
+        check_etag(identity, before.etag, if_match)
         after = before.updated(body, self.now())
         self._save(after)
         self._add_system_modules(after)
@@ -146,7 +142,7 @@ class Registry:
         """Remove a module, or a device with its modules. Raises PreconditionFailed, SystemModule."""
         if identity.module in (EDGE_AGENT, EDGE_HUB):
             raise SystemModule(f"{identity.module} cannot be removed from device {identity.device!r}")
-        _check_etag(identity, self.get(identity).etag, if_match)
+        check_etag(identity, self.get(identity).etag, if_match)
         removed = [identity] if identity.module is not None else self._of(identity.device)
         for each in removed:
             del self._documents[each], self._twins[each]
@@ -182,7 +178,7 @@ class Registry:
         Raises PreconditionFailed, TwinRefused.
         """
         before = self.twin(identity)
-        _check_etag(identity, before.etag, if_match)
+        check_etag(identity, before.etag, if_match)
         document, delivered = before.patch_service(self.now(), desired=desired, tags=tags, replace=replace)
         return self._changed(identity, document, delivered)
 
@@ -277,7 +273,7 @@ def _access(document: IdentityDocument) -> tuple[str, str, str]:
     return document.primary_key, document.secondary_key, document.status
 
 
-def _check_etag(identity: Identity, present: str, if_match: str | None) -> None:
-    """`if_match` has no quotes; None and `*` match any etag."""
+def check_etag(name: Identity | str, present: str, if_match: str | None) -> None:
+    """Raise PreconditionFailed for another etag. `if_match` has no quotes; None and `*` match any etag."""
     if if_match not in (None, "*", present):
-        raise PreconditionFailed(identity)
+        raise PreconditionFailed(f"If-Match is not the present etag of {str(name)!r}")

@@ -10,7 +10,7 @@ from typing import Any
 
 from twinship.simulator.common.tokens import ExpressionError
 from twinship.simulator.iot_hub.configuration import ConfigurationInvalid
-from twinship.simulator.iot_hub.deployments import ConfigurationChanged, ConfigurationExists, NoConfiguration
+from twinship.simulator.iot_hub.deployments import ConfigurationExists, NoConfiguration
 from twinship.simulator.iot_hub.identity_document import ArgumentInvalid, Unsupported
 from twinship.simulator.iot_hub.query.rows import ContinuationInvalid
 from twinship.simulator.iot_hub.registry import (
@@ -47,12 +47,10 @@ SERVER_ERROR = Kind(500, 500001, "ServerError")
 NOT_IMPLEMENTED = Kind(501, 501000, "NotImplemented")
 GATEWAY_TIMEOUT = Kind(504, 504101, "GatewayTimeout")
 
-PRECONDITION_FAILED = Kind(412, 412001, "PreconditionFailed")
 INVALID_CONTENT = Kind(400, 400402, "InvalidConfigurationContent")
 
 _KINDS: dict[type[Exception], Kind] = {
-    PreconditionFailed: PRECONDITION_FAILED,
-    ConfigurationChanged: PRECONDITION_FAILED,
+    PreconditionFailed: Kind(412, 412001, "PreconditionFailed"),
     ConfigurationExists: Kind(409, 409000, "ConfigurationAlreadyExists"),
     NoConfiguration: Kind(404, 404000, "ConfigurationNotFound"),
     InvalidConfiguration: INVALID_CONTENT,

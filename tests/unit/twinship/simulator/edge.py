@@ -171,7 +171,7 @@ class Edge:
             upstream_path=self.folder / "upstream.jsonl",
             settings=self._settings,
         )
-        self.hub.reconfigure(EDGE, self._routing)
+        self.hub.router.reconfigure(EDGE, self._routing)
 
     def restart(self) -> None:
         """Start again from the disk, as after a kill: the old objects are not closed."""
@@ -186,7 +186,7 @@ class Edge:
     def route(self, **routes: str | Mapping[str, Any]) -> None:
         """Apply routes."""
         self._routing = Routing.parse({"schemaVersion": "1.1", "routes": routes})
-        self.hub.reconfigure(EDGE, self._routing)
+        self.hub.router.reconfigure(EDGE, self._routing)
 
     def connect_packet(self, module: str, *, clean: bool = False, ttl_s: int = 3600) -> Connect:
         """The CONNECT of the SDK."""

@@ -9,7 +9,7 @@ also has TOP, GROUP BY and other aggregates; the parser refuses them by name.
 >>> query.where({"deviceId": "a", "tags": {"floor": 2}})
 True
 >>> query.where({"deviceId": "b"})
-undefined
+<Absent.UNDEFINED: 1>
 >>> list(query.columns)
 ['deviceId', 'storey']
 >>> parse_query("SELECT TOP 3 * FROM devices")
@@ -29,11 +29,11 @@ from typing import Any, Final
 from twinship.simulator.common.tokens import Cursor, ExpressionError, Kind, Token, compiled, tokenise
 from twinship.simulator.iot_hub.query import terms
 from twinship.simulator.iot_hub.query.terms import QUOTED, Evaluate, segments
+from twinship.simulator.routing.functions import COMPARISONS
 
 MODULES: Final = "devices.modules"
 COUNT: Final = "$1"  # IoT Hub's name of the first column when the query gives it none
 _SOURCES: Final = ("devices", MODULES)
-_COMPARISONS: Final = ("=", "!=", "<>", "<", "<=", ">", ">=")
 _CONSTANTS: Final = {"true": True, "false": False, "null": None}
 _PLAIN: Final = r"[^\W\d][\w$-]*|\$[\w$-]*"
 # Key words are names, because a tag may have the same name.
@@ -169,7 +169,7 @@ class _Parser(Cursor):
     def compared(self) -> Evaluate:
         left = self.operand()
         symbol = self.next.key
-        if self.found(*_COMPARISONS):
+        if self.found(*COMPARISONS):
             return terms.comparison(symbol, left, self.operand())
         if self.found("in"):
             return terms.member(left, self.members())

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from twinship.simulator.iot_hub.query.language import Query
-from twinship.simulator.iot_hub.query.terms import UNDEFINED, Evaluate
+from twinship.simulator.iot_hub.query.terms import Evaluate
+from twinship.simulator.routing.message import UNDEFINED
 
 Twin = Mapping[str, Any]
 Key = tuple[str, str]  # device, module

@@ -6,24 +6,16 @@ matches only when the condition is true.
 
 from __future__ import annotations
 
-import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from twinship.simulator.common.tokens import ExpressionError, Token
+from twinship.simulator.routing.functions import COMPARISONS
+from twinship.simulator.routing.message import UNDEFINED
 
 Evaluate = Callable[[Mapping[str, Any]], Any]
 
-
-class Undefined:
-    """The type of UNDEFINED, the value of a missing property."""
-
-    def __repr__(self) -> str:
-        return "undefined"
-
-
-UNDEFINED: Final = Undefined()
 
 #: The attributes at the top of a twin (ref 5.3) by their lower-case names: letter case does not count there.
 ATTRIBUTES: Final = {
@@ -34,13 +26,6 @@ ATTRIBUTES: Final = {
         *("authenticationType", "x509Thumbprint", "capabilities", "deviceScope", "parentScopes", "modelId"),
         *("tags", "properties", "configurations"),
     )
-}
-
-_ORDER: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
 }
 
 
@@ -89,7 +74,7 @@ def comparison(symbol: str, left: Evaluate, right: Evaluate) -> Evaluate:
         return inverted(lambda twin: equal(left(twin), right(twin)))
     if symbol == "=":
         return lambda twin: equal(left(twin), right(twin))
-    holds = _ORDER[symbol]
+    holds = COMPARISONS[symbol]
 
     def evaluate(twin: Mapping[str, Any]) -> Any:
         one, other = left(twin), right(twin)

@@ -133,7 +133,9 @@ class TestLeaves:
         other = Identity(OTHER_EDGE, "b")
         edge.registry.create(other.parent, {"capabilities": {"iotEdge": True}})
         edge.registry.create(other)
-        edge.hub.reconfigure(OTHER_EDGE, Routing.parse({"schemaVersion": "1.1", "routes": {"r": into("b")}}))
+        edge.hub.router.reconfigure(
+            OTHER_EDGE, Routing.parse({"schemaVersion": "1.1", "routes": {"r": into("b")}})
+        )
         here, there = edge.connect("b"), _connect(edge, other, OTHER_EDGE)
         here.subscribe_inputs()
         there.subscribe_inputs()

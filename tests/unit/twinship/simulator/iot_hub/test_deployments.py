@@ -13,13 +13,12 @@ from twinship.simulator.common.tokens import ExpressionError
 from twinship.simulator.identity import Identity
 from twinship.simulator.iot_hub.configuration import ConfigurationInvalid, merged
 from twinship.simulator.iot_hub.deployments import (
-    ConfigurationChanged,
     ConfigurationExists,
     Deployments,
     NoConfiguration,
 )
 from twinship.simulator.iot_hub.identity_document import ArgumentInvalid, Unsupported
-from twinship.simulator.iot_hub.registry import EDGE_AGENT, EDGE_HUB, Registry
+from twinship.simulator.iot_hub.registry import EDGE_AGENT, EDGE_HUB, PreconditionFailed, Registry
 from twinship.simulator.store import Store
 
 EDGE = Identity("edge")
@@ -241,7 +240,7 @@ def test_a_configuration_needs_its_etag_and_keeps_its_content(world: World) -> N
         lambda: world.deployments.update("base", {}, if_match=first.etag),
         lambda: world.deployments.delete("base", if_match=first.etag),
     ):
-        with pytest.raises(ConfigurationChanged):
+        with pytest.raises(PreconditionFailed):
             call()
     with pytest.raises(NoConfiguration):
         world.deployments.delete("other", if_match=None)

@@ -21,7 +21,7 @@ CLOSE_WITHIN_S: Final = 2.0
 
 
 def amqp_over_websockets(peers: Peers) -> Middleware:
-    """Serve AMQP to requests for its subprotocol, before the API asks for a token: a client puts one later."""
+    """Serve AMQP to requests for its subprotocol before the API asks for a token: a client puts one later."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Final
 
@@ -204,18 +204,5 @@ class CloudToDevice:
         self._waiting.setdefault(queued.message.device, {})[queued.key] = queued
 
     def _save(self, queued: _Queued) -> None:
-        message = queued.message
-        self._store.put(
-            DOCUMENTS,
-            queued.key,
-            {
-                "device": message.device,
-                "properties": dict(message.properties),
-                "system": dict(message.system),
-                "body": base64.b64encode(message.body).decode("ascii"),
-                "ack": message.ack,
-                "expires": message.expires,
-                "enqueued": message.enqueued,
-                "deliveries": message.deliveries,
-            },
-        )
+        body = base64.b64encode(queued.message.body).decode("ascii")
+        self._store.put(DOCUMENTS, queued.key, {**asdict(queued.message), "body": body})

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from twinship.simulator.faults.faults import ACTS, KNOBS, FaultRefused, Faults
+from twinship.simulator.faults.faults import FaultRefused, Faults
 
 SOCKET: Final = "control.sock"
 
@@ -67,7 +67,7 @@ def control_api(
             if name in acts and value is None:
                 acts[name]()
             else:
-                faults.set(_known(name), value)
+                faults.set(name, value)
         except FaultRefused as refused:
             return web.json_response({"message": str(refused)}, status=400)
         return state()
@@ -81,14 +81,6 @@ def control_api(
     application.router.add_put("/faults/{name}", put)
     application.router.add_delete("/faults", end)
     return application
-
-
-def _known(name: str) -> str:
-    if name in ACTS:
-        raise FaultRefused(f"{name} happens once and takes no value")
-    if name not in KNOBS:
-        raise FaultRefused(f"there is no fault {name[:40]!r}; there are {', '.join((*KNOBS, *ACTS))}")
-    return name
 
 
 def _value(body: bytes) -> float | None:

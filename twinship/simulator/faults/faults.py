@@ -108,8 +108,10 @@ class Faults:
 
         Raises FaultRefused and changes nothing.
         """
+        if name in ACTS:
+            raise FaultRefused(f"{name} happens once and takes no value")
         if (knob := KNOBS.get(name)) is None:
-            raise FaultRefused(f"there is no lasting fault {name!r}; there are {', '.join(KNOBS)}")
+            raise FaultRefused(f"there is no fault {name[:40]!r}; there are {', '.join((*KNOBS, *ACTS))}")
         value = knob.usual if value is None else value
         if not (math.isfinite(value) and 0 <= value <= knob.largest):
             raise FaultRefused(f"{name} is 0 to {knob.largest:g} ({knob.unit}), not {value:g}")

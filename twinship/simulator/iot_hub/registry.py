@@ -71,8 +71,7 @@ class Registry:
             for key, stored in store.documents("identity").items()
         }
         self._twins = {
-            Identity.parse(key): TwinDocument.from_json(stored)
-            for key, stored in store.documents("twin").items()
+            Identity.parse(key): TwinDocument(**stored) for key, stored in store.documents("twin").items()
         }
 
     # identities

@@ -3,12 +3,15 @@
 A condition is true, false or undefined, and a message passes only if it is true. terms.py and operators.py
 compile the parts.
 
->>> hot = compile_condition("as_number(temperature) > 30 AND NOT is_defined($body.quiet)")
+>>> from twinship.simulator.common.tokens import tokenise
+>>> from twinship.simulator.routing.lexer import RULES
+>>> tokens = tokenise("as_number(temperature) > 30 AND NOT is_defined($body.quiet)", RULES)
+>>> hot = ConditionParser(tokens).predicate(twin_source=False)
 >>> hot(RoutedMessage("/messages/modules/m", {"temperature": "31"}, {}, b""))
 True
 >>> hot(RoutedMessage("/messages/modules/m", {}, {}, b""))
 False
->>> compile_condition("temperature > 30")
+>>> ConditionParser(tokenise("temperature > 30", RULES)).predicate(twin_source=False)
 Traceback (most recent call last):
     ...
 twinship.simulator.common.tokens.ExpressionError: column 13: > does not take string and number; \
@@ -19,10 +22,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twinship.simulator.common.tokens import Cursor, ExpressionError, Kind, Token, tokenise
+from twinship.simulator.common.tokens import Cursor, ExpressionError, Kind, Token
 from twinship.simulator.routing import operators, terms
 from twinship.simulator.routing.functions import FUNCTIONS, INQUIRIES, Type
-from twinship.simulator.routing.lexer import RULES
 from twinship.simulator.routing.message import RoutedMessage
 from twinship.simulator.routing.terms import Term
 
@@ -32,16 +34,6 @@ _TWIN_CHANGE = "twin_change_includes"
 _UNARY_BINDS = 8
 _BINDS = {"*": 7, "/": 7, "%": 7, "+": 6, "-": 6, "||": 6, "and": 3, "or": 2, "??": 1}
 _BINDS |= {"<": 5, "<=": 5, ">": 5, ">=": 5, "=": 4, "!=": 4, "<>": 4}
-
-
-def compile_condition(text: str, *, twin_source: bool = False) -> Predicate:
-    """Compile the text of a condition; an empty one is never true. Raises ExpressionError."""
-    parser = ConditionParser(tokenise(text, RULES))
-    if parser.next.kind is Kind.END:
-        return _never
-    predicate = parser.predicate(twin_source=twin_source)
-    parser.end("an operator")
-    return predicate
 
 
 def _never(_message: RoutedMessage) -> bool:

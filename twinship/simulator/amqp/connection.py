@@ -219,9 +219,8 @@ class Connection(Wire):
 
     def _flow_in(self, frame: Frame, body: Composite) -> None:
         session = self._session(frame)
-        base = body.next_incoming_id or 0
-        window = (base + body.incoming_window - session.next_outgoing_id) & _U32
-        session.outgoing_window = 0 if window > _U32 >> 1 else window
+        under_way = (session.next_outgoing_id - (body.next_incoming_id or 0)) & _U32
+        session.outgoing_window = max(0, body.incoming_window - under_way)
         self._send_waiting(session)
         if body.handle is None:
             if body.echo:
@@ -230,8 +229,8 @@ class Connection(Wire):
         if (link := self._link(frame, body.handle)) is None:
             return
         if link.sends:
-            credit = ((body.delivery_count or 0) + (body.link_credit or 0) - link.delivery_count) & _U32
-            link.credit = 0 if credit > _U32 >> 1 else credit
+            under_way = (link.delivery_count - (body.delivery_count or 0)) & _U32
+            link.credit = max(0, (body.link_credit or 0) - under_way)
             link.drain = body.drain
             self.events.append(Flowed(link))
         if body.echo:

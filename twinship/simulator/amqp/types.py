@@ -17,6 +17,7 @@ from __future__ import annotations
 import struct
 import uuid
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 MAX_DEPTH: Final = 16
@@ -281,7 +282,7 @@ _ENCODERS: Final[Mapping[type, Callable[[Any], bytes]]] = {
     uuid.UUID: lambda value: b"\x98" + value.bytes,
     bytes: lambda value: _sized(0xA0, value),
     str: _text(0xA1, "utf-8"),
-    Symbol: _text(0xA3, "ascii"),
+    Symbol: lru_cache(maxsize=1024)(_text(0xA3, "ascii")),  # names of annotations, the same in each message
     list: _list,
     dict: _map,
     Array: _array,

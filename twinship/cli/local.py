@@ -46,6 +46,14 @@ def simulate_command(
     delivery_window: Annotated[
         int, typer.Option(help="Messages sent to a module without a PUBACK.", min=1)
     ] = 1,
+    consumer_group: Annotated[
+        list[str] | None,
+        typer.Option(help="Consumer group of the event endpoint, besides $Default; repeatable."),
+    ] = None,
+    plain_amqp: Annotated[
+        bool,
+        typer.Option("--plain-amqp", help="AMQP without TLS too, on port 5672, for UseDevelopmentEmulator."),
+    ] = False,
     env_file: EnvFile = DOT_ENV,
 ) -> None:
     """Run IoT Hub, edgeHub and the modules locally, until Ctrl-C."""
@@ -59,6 +67,10 @@ def simulate_command(
         connection.settings(os.environ, env_file),
         leave_out=frozenset(leave_out or ()),
         delivery_window=delivery_window,
+        hub_options=(
+            *(f"--consumer-group={name}" for name in consumer_group or ()),
+            *(("--plain-amqp",) if plain_amqp else ()),
+        ),
     )
     with Simulator(settings) as simulator:
         simulator.start_modules()

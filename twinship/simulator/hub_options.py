@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from twinship.simulator.common.private_files import private_folder
 from twinship.simulator.edge_hub.settings import EdgeHubSettings
 from twinship.simulator.loopback import check_loopback
 from twinship.simulator.store import DURABILITIES
+
+_GROUP = r"[A-Za-z0-9][A-Za-z0-9._-]{0,49}"
 
 
 class HubError(Exception):
@@ -75,6 +78,9 @@ def _options(parsed: argparse.Namespace) -> HubOptions:
         check_loopback(address)
     if not parsed.retention_hours > 0:
         raise HubError("--retention-hours must be above 0")
+    for name in parsed.consumer_group:
+        if not re.fullmatch(_GROUP, name):
+            raise HubError(f"--consumer-group {name!r}: 1 to 50 letters, digits, '.', '_' and '-'")
     private_folder(parsed.folder)
     return HubOptions(
         folder=parsed.folder,

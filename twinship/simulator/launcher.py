@@ -12,7 +12,7 @@ import contextlib
 import os
 import shutil
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -53,6 +53,7 @@ class SimulatorSettings:
     leave_out: frozenset[str] = frozenset()  # modules that the simulator does not start
     module_environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     delivery_window: int = 1
+    hub_options: Sequence[str] = ()  # more of the hub's command line (hub_options.py)
     addresses: Addresses | None = None  # None: those of the previous run, or free ones
 
 
@@ -209,6 +210,7 @@ class Simulator:
             self._settings.device,
             addresses,
             delivery_window=self._settings.delivery_window,
+            options=self._settings.hub_options,
             environment={
                 name: os.environ[name] for name in (*INHERITED, "SSL_CERT_FILE") if name in os.environ
             },

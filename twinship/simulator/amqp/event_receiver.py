@@ -16,7 +16,7 @@ from twinship.simulator.identity import Identity
 from twinship.simulator.iot_hub.event_log import EventLog, StoredEvent, offset_of, sequence_of
 
 MAX_RECEIVERS: Final = 5  # without an epoch, of one partition and consumer group
-AT_ONCE: Final = 8  # messages in one turn, about 1 ms, so that no MQTT client waits for a reader
+AT_ONCE: Final = 4  # messages in one turn, about 0.5 ms, so that no MQTT client waits for a reader
 EPOCH: Final = "com.microsoft:epoch"
 RUNTIME_METRIC: Final = "com.microsoft:enable-receiver-runtime-metric"
 _SELECTOR: Final = re.compile(

@@ -9,7 +9,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,13 @@ def choose_addresses(requested: Addresses | None, folder: Path) -> Addresses:
 
 
 def hub_program(
-    folder: Path, device: str, addresses: Addresses, *, delivery_window: int, environment: Mapping[str, str]
+    folder: Path,
+    device: str,
+    addresses: Addresses,
+    *,
+    delivery_window: int,
+    options: Sequence[str] = (),
+    environment: Mapping[str, str],
 ) -> Program:
     """The command line of the hub process."""
     arguments = {
@@ -98,8 +104,8 @@ def hub_program(
         "--delivery-window": str(delivery_window),
         "--upstream": str(folder / "upstream.jsonl"),
     }
-    options = [text for pair in arguments.items() for text in pair]
-    command = (sys.executable, "-P", "-m", "twinship.simulator.hub", *options)
+    given = [text for pair in arguments.items() for text in pair]
+    command = (sys.executable, "-P", "-m", "twinship.simulator.hub", *given, *options)
     return Program("hub", command, environment, longest_delay_s=RESTART_WITHIN_S)
 
 

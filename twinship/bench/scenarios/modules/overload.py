@@ -21,10 +21,10 @@ from PIL import Image
 from twinship.bench import BenchFailed
 from twinship.bench.catalogue import Bench
 from twinship.bench.report.figures import median
+from twinship.bench.rig import account
 from twinship.bench.rig.rig import Rig, RigSettings
 from twinship.bench.rig.waiting import objects, until, whole_lines
 from twinship.bench.rig.watching import PeakSampler, connects, expired, metrics_page, queued
-from twinship.bench.scenarios.modules.account import Account, account
 from twinship.demo.report import Answer, Upstream, read_upstream
 
 CREDIT: Final = 32  # as in the manifest
@@ -73,7 +73,8 @@ def run(bench: Bench, extent: Extent) -> dict[str, Any]:
         bench.progress("inference is ended and started again", 0.8)
         back_after_s["ended"] = _absent(rig, fps, extent.away_s, _ended)
         rig.stop()
-        frames = _account(rig).to_json()
+        hub, lines = metrics_page(rig.simulator_folder), (whole_lines(rig.sent), whole_lines(rig.upstream))
+        frames = account.account(*lines, expired=expired(hub), waiting=queued(hub, "inference"))
     return {
         "fps": round(fps, 1),
         "credit": CREDIT,
@@ -85,7 +86,7 @@ def run(bench: Bench, extent: Extent) -> dict[str, Any]:
         "queue_max": sampler.peaks.queue,
         "memory_mb": {"before": before_mb, "peak": sampler.peaks.memory_mb},
         "back_after_s": back_after_s,
-        "frames": frames,
+        "frames": frames.to_json(),
     }
 
 
@@ -114,9 +115,7 @@ def shortcomings(figures: Mapping[str, Any]) -> list[str]:
     for module, peak_mb in figures["memory_mb"]["peak"].items():
         if peak_mb - figures["memory_mb"]["before"].get(module, peak_mb) > MAX_GROWTH_MB:
             found.append(f"{module} grew to {peak_mb:.0f} MB")
-    if figures["frames"]["uncounted"]:
-        found.append(f"{figures['frames']['uncounted']} frames are not counted")
-    return found
+    return found + account.shortcomings(figures["frames"])
 
 
 def enlarge(source: Path, folder: Path, side: int) -> None:
@@ -209,16 +208,6 @@ def _captured(rig: Rig) -> int:
         if body.get("schema") == "twinship.prediction.v1":
             return int(body["captured"])
     return 0
-
-
-def _account(rig: Rig) -> Account:
-    hub = metrics_page(rig.simulator_folder)
-    return account(
-        whole_lines(rig.sent),
-        whole_lines(rig.upstream),
-        expired=expired(hub),
-        waiting=queued(hub, "inference"),
-    )
 
 
 def _p50_ms(answers: list[Answer]) -> float:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final, Self
 
 from twinship.bench import BenchFailed
+from twinship.bench.rig.account import RestartedCounter
 from twinship.bench.rig.memory import child_pid, usage
 from twinship.bench.rig.rig import MODULES, Rig
 from twinship.bench.rig.watching import Ticker, expired, metrics_page
-from twinship.bench.scenarios.soak.account import RestartedCounter
 from twinship.bench.scenarios.soak.flat import Sample
 
 HUB: Final = "hub"

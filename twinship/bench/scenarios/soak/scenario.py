@@ -18,11 +18,11 @@ from typing import Any, Final, Self
 
 from twinship.bench import BenchFailed
 from twinship.bench.catalogue import Bench
+from twinship.bench.rig import account
 from twinship.bench.rig.operator import steady_camera
 from twinship.bench.rig.rig import Rig, RigSettings
 from twinship.bench.rig.waiting import until
 from twinship.bench.rig.watching import metrics_page, queued
-from twinship.bench.scenarios.soak.account import account
 from twinship.bench.scenarios.soak.flat import Sample, growth, worst
 from twinship.bench.scenarios.soak.observe import HUB, Answers, Observer
 from twinship.fleet import FleetError
@@ -239,7 +239,8 @@ class _Soak:
         time.sleep(LOOK_S)  # the closing messages go upstream
         with self._rig.sent.open() as sent, self._rig.upstream.open() as upstream:
             waiting = queued(metrics_page(self._rig.simulator_folder), "inference")
-            return account(sent, upstream, expired=self._observer.expired(), waiting=waiting).to_json()
+            found = account.account(sent, upstream, expired=self._observer.expired(), waiting=waiting)
+            return found.to_json()
 
 
 def shortcomings(figures: Mapping[str, Any]) -> list[str]:
@@ -252,11 +253,7 @@ def shortcomings(figures: Mapping[str, Any]) -> list[str]:
             found.append(f"{name} has {grown['threads']} more threads")
         if grown["restarts"]:
             found.append(f"{name} was started again {grown['restarts']} times without a kill")
-    frames = figures["frames"]
-    if frames["lost"]:
-        found.append(f"{frames['lost']} frames are in no count")
-    if frames["counted_twice"]:
-        found.append(f"{frames['counted_twice']} frames are counted twice")
+    found += account.shortcomings(figures["frames"])
     if figures["failed_swaps"]:
         found.append(f"{len(figures['failed_swaps'])} swaps failed: {figures['failed_swaps'][0]}")
     return found

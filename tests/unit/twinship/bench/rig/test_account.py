@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from twinship.bench.scenarios.soak.account import Account, RestartedCounter, account
+from twinship.bench.rig.account import Account, RestartedCounter, account
 
 
 def frame(seq: int) -> dict[str, Any]:

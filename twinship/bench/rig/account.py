@@ -1,4 +1,4 @@
-"""Where every frame of a run with kills has ended.
+"""Where every frame of a run has ended, also of a run with kills.
 
 A frame of the run is in the camera's send log, or it was answered: a camera that is killed between a PUBACK
 and its send log leaves a stored frame without a line. Messages that arrive twice count once.
@@ -90,6 +90,12 @@ def _whole(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 def _lost_in_restart(body: Mapping[str, Any]) -> int:
     return int(body.get(LOST_IN_RESTART, body["dropped"].get(LOST_IN_RESTART, 0)))
+
+
+def shortcomings(frames: Mapping[str, Any]) -> list[str]:
+    """A line for frames of an account that are in no count or in two."""
+    texts = {"lost": "are in no count", "counted_twice": "are counted twice"}
+    return [f"{frames[name]} frames {text}" for name, text in texts.items() if frames[name]]
 
 
 class RestartedCounter:

@@ -56,7 +56,8 @@ start_engine() {
 stop_engine() {
     docker ps --all --quiet | xargs --no-run-if-empty docker rm --force --volumes >/dev/null || true
     kill "$engine" && wait "$engine" || true
-    rm -rf "$folder"
+    umount "$folder"/run/netns/* 2>/dev/null || true
+    rm -rf "$folder" || true
 }
 
 # Debian 12 has Compose 1 only; Debian 13's package is one file that needs no other.

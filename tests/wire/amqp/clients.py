@@ -37,6 +37,15 @@ def send(device, body, properties):
     finally:
         manager.amqp_svc_client.disconnect_sync()
 
+def send_over_websockets(device, body):
+    kind = uamqp.TransportType.AmqpOverWebsocket
+    manager = IoTHubRegistryManager.from_connection_string(
+        connection_string.replace(parts["HostName"], host), transport_type=kind)
+    try:
+        manager.send_c2d_message(device, body, {})
+    finally:
+        manager.amqp_svc_client.disconnect_sync()
+
 def feedback(address, most, outcome):
     expiry = int(time.time()) + 600
     token = sas.sign(parts["SharedAccessKey"], host, expiry, parts["SharedAccessKeyName"])
@@ -44,7 +53,7 @@ def feedback(address, most, outcome):
         "https://" + host, "https://" + host, get_token=lambda: AccessToken(token, expiry),
         token_type=b"servicebus.windows.net:sastoken")
     auth.update_token()
-    client = uamqp.ReceiveClient(f"amqps://{host}{address}", auth=auth)
+    client = uamqp.ReceiveClient(f"amqps://{host}{address}", auth=auth, auto_complete=False)
     try:
         records = []
         for message in client.receive_message_batch(max_batch_size=most, timeout=5000):

@@ -97,6 +97,7 @@ def test_a_consumer_goes_on_at_its_offset_after_kill_9(hub: HubUnderTest) -> Non
         assert datetime.fromisoformat(line["EnqueuedTimeUtc"]) == event.enqueued_time
 
 
+@pytest.mark.long
 def test_a_reader_reconnects_after_kill_9_by_itself(hub: HubUnderTest) -> None:
     """The client's own retries find the hub again and read on."""
     send(hub, "1")
@@ -109,6 +110,7 @@ def test_a_reader_reconnects_after_kill_9_by_itself(hub: HubUnderTest) -> None:
     assert sorted(set(found.bodies)) == ["1", "2"]
 
 
+@pytest.mark.long
 def test_consumer_groups_read_beside_each_other(hub: HubUnderTest) -> None:
     """Each gets every event; a group that the hub was not given is refused by name."""
     send(hub, "1", "2")
@@ -119,6 +121,7 @@ def test_consumer_groups_read_beside_each_other(hub: HubUnderTest) -> None:
     assert "consumer group" in str(refused.errors[0])
 
 
+@pytest.mark.long
 def test_a_higher_epoch_takes_over(hub: HubUnderTest) -> None:
     """The first reader is told that its link was stolen."""
     send(hub, "1")

@@ -26,7 +26,7 @@ def amqp_over_websockets(peers: Peers) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         offered = request.headers.get("Sec-WebSocket-Protocol", "").replace(" ", "").split(",")
-        if request.path not in PATHS or SUBPROTOCOL not in offered:
+        if request.path.rstrip("/") not in PATHS or SUBPROTOCOL not in offered:
             return await handler(request)
         if not peers.room():
             return web.Response(status=503, text="too many AMQP connections are open\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -528,3 +529,53 @@ def test_a_damaged_message_ends_its_link_only(hub: Hub) -> None:
     client.attach(5, "$management", receives=False)
     client.request(5, operation="READ", type="com.microsoft:eventhub")
     assert len(client.messages()) == 1
+
+
+def session(hub: Hub) -> bytes:
+    """The bytes of a client that uses every node."""
+    sent = bytearray()
+    peer = Peer(hub.service, "recorded", lambda: None)
+
+    def exchange(data: bytes) -> bytes:
+        sent.extend(data)
+        peer.receive(data)
+        peer.pump()
+        return peer.take()
+
+    client = Client(exchange)
+    client.open("PLAIN", OWNER, idle_time_out=60_000)
+    request_links(client, "$cbs")
+    client.request(0, body=token(), operation="put-token", type=TOKEN_TYPE, name="x")
+    client.attach(2, hub.partition, receives=True, selector="amqp.annotation.x-opt-offset > '-1'", **epoch(1))
+    client.flow(2, 5)
+    client.attach(3, "messages/devicebound", receives=False)
+    client.transfer(3, Message(make("properties", to="/devices/d/messages/devicebound")).encode())
+    client.attach(4, "messages/serviceBound/feedback", receives=True)
+    client.flow(4, 5, echo=True, drain=True)
+    client.send("disposition", role=True, first=0, last=9, settled=False, state=make("accepted"))
+    client.send("detach", handle=4, closed=True)
+    client.send("end")
+    client.send("close")
+    return bytes(sent)
+
+
+def test_no_bytes_raise_anything(hub: Hub) -> None:
+    """Changed, cut, repeated bytes of a session that uses every node: an error goes to the client."""
+    hub.upstream(b"event")
+    recorded = session(hub)
+    generator = random.Random(7)
+    for _ in range(1_500):
+        data = bytearray(recorded)
+        for _ in range(generator.randrange(1, 4)):
+            at = generator.randrange(8, len(data))
+            if generator.random() < 0.7:
+                data[at] = generator.choice((0, 1, 255, data[at] ^ 1 << generator.randrange(8)))
+            else:
+                data[at : at + generator.randrange(20)] = data[at : at + generator.randrange(40)]
+        peer = Peer(hub.service, "changed", lambda: None)
+        for piece in (data[: len(data) // 2], data[len(data) // 2 :]):
+            peer.receive(bytes(piece))
+            peer.pump()
+            peer.take()
+        peer.lost()
+    assert not hub.service.readers

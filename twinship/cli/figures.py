@@ -30,6 +30,7 @@ def bench_command(
     as_json: Json = False,
 ) -> None:
     """Measure the real path, or compare two reports."""
+    from twinship.bench.report.figures import number
     from twinship.bench.run import run
 
     if names and names[0] == "compare":
@@ -42,9 +43,9 @@ def bench_command(
     rows = [
         (
             bar["name"],
-            _number(bar["value"]),
-            _number(bar["must"]),
-            _number(bar["goal"]),
+            number(bar["value"]),
+            number(bar["must"]),
+            number(bar["goal"]),
             bar["unit"],
             bar["verdict"],
         )
@@ -57,6 +58,7 @@ def bench_command(
 def _bench_compare(names: list[str], folder: Path, as_json: bool) -> None:
     from twinship.bench import BenchFailed
     from twinship.bench.report.compare import caveats, compare, find
+    from twinship.bench.report.figures import number
 
     if len(names) != 2:
         raise BenchFailed(
@@ -70,13 +72,9 @@ def _bench_compare(names: list[str], folder: Path, as_json: bool) -> None:
         say_json([{**plain(row), "ratio": row.ratio} for row in rows])
         return
     shown = [
-        (row.name, _number(row.before), _number(row.after), _number(row.ratio), row.verdict) for row in rows
+        (row.name, number(row.before), number(row.after), number(row.ratio), row.verdict) for row in rows
     ]
     draw(("figure", names[0], names[1], "ratio", "beyond noise"), shown)
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.4g}" if abs(value) < 1_000 else f"{value:,.0f}"
 
 
 @app.command("advise")

@@ -46,3 +46,10 @@ def spread(values: Sequence[float]) -> list[float]:
 def median(values: Sequence[float]) -> float:
     """The middle value by nearest rank: always one of the values."""
     return percentile(values, 50)
+
+
+def number(value: float | None) -> str:
+    """A figure for people."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"

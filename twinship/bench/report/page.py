@@ -7,6 +7,7 @@ from html import escape
 from typing import Any, Final
 
 from twinship.bench.catalogue import SCENARIOS
+from twinship.bench.report.figures import number
 from twinship.bench.report.svg_bars import Row, bars
 from twinship.bench.report.thresholds import figure
 
@@ -79,9 +80,9 @@ def _facts(report: Mapping[str, Any]) -> str:
 
 def _results(report: Mapping[str, Any]) -> str:
     rows = [
-        f"<tr><td>{escape(bar['name'])}</td><td class=number>{_number(bar['value'])}</td>"
+        f"<tr><td>{escape(bar['name'])}</td><td class=number>{number(bar['value'])}</td>"
         f"<td>{escape(bar['unit'])}</td><td class=number>{'≥' if bar['more_is_better'] else '≤'} "
-        f"{_number(bar['must'])}</td><td class=number>{_number(bar['goal'])}</td>"
+        f"{number(bar['must'])}</td><td class=number>{number(bar['goal'])}</td>"
         f"<td class={bar['verdict'].split()[0]}>{bar['verdict']}</td></tr>"
         for bar in report.get("bars", ())
     ]
@@ -133,17 +134,11 @@ def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
             yield from _leaves(f"{prefix} {name}".strip(), each)
     elif isinstance(value, Sequence) and not isinstance(value, str):
         if all(isinstance(each, int | float) for each in value) and len(value) > MAX_LISTED:
-            yield prefix, f"{_number(min(value))} – {_number(max(value))}, {len(value)} values"
+            yield prefix, f"{number(min(value))} – {number(max(value))}, {len(value)} values"
         elif all(isinstance(each, int | float) for each in value):
-            yield prefix, " – ".join(_number(each) for each in value)
+            yield prefix, " – ".join(number(each) for each in value)
         else:
             for index, each in enumerate(value):
                 yield from _leaves(f"{prefix} {index}", each)
     else:
-        yield prefix, _number(value) if isinstance(value, int | float) else str(value)
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
+        yield prefix, number(value) if isinstance(value, int | float) else str(value)

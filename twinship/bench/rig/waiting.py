@@ -32,6 +32,19 @@ def until(
         time.sleep(every_s)
 
 
+def quiet(changing: Callable[[], object], busy: Callable[[], object], for_s: float) -> Callable[[], bool]:
+    """A condition for `until`: the first stays the same, and the second false, for so long."""
+    before, since = changing(), time.monotonic()
+
+    def holds() -> bool:
+        nonlocal before, since
+        if (now := changing()) != before or busy():
+            before, since = now, time.monotonic()
+        return time.monotonic() - since > for_s
+
+    return holds
+
+
 def whole_lines(path: Path) -> list[str]:
     """The complete lines of a file that another process appends to; [] if there is no file yet."""
     if not path.exists():

@@ -1,8 +1,9 @@
-"""Observe running processes from outside: resident memory, edgeHub's queue and its drop counters."""
+"""Observe running processes from outside: resident memory, edgeHub's queue and drop counters, answers."""
 
 from __future__ import annotations
 
 import json
+import re
 import threading
 import urllib.request
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from twinship.bench.rig.memory import resident_mb
 from twinship.bench.rig.rig import DEVICE, Rig
 
 TIMEOUT_S: Final = 5.0
+_CAPTURED: Final = re.compile(rb'"captured":\s*(\d+)')  # once in each prediction, alone or in a batch
 
 
 def metrics_page(simulator: Path) -> str:
@@ -107,3 +109,29 @@ class PeakSampler(Ticker):
             if state.pid is not None:
                 peak_mb = max(peaks.memory_mb.get(module, 0.0), resident_mb(state.pid))
                 peaks.memory_mb[module] = round(peak_mb, 1)
+
+
+class Answers:
+    """Counts the answers upstream and keeps the newest capture time.
+
+    It does not parse the messages, because the modules need the cores.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.count = 0
+        self.newest_ns = 0  # capture time of an answered frame, ns since the epoch
+        self._path = path
+        self._position = 0
+
+    def update(self) -> Self:
+        """Read the complete lines that were appended."""
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                file.seek(self._position)
+                appended = file.read()
+            appended = appended[: appended.rfind(b"\n") + 1]
+            self._position += len(appended)
+            captured = [int(each) for each in _CAPTURED.findall(appended)]
+            self.count += len(captured)
+            self.newest_ns = max([self.newest_ns, *captured])
+        return self

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 from inference.frames.ledger import STAGES
@@ -16,12 +15,12 @@ from twinship.bench import BenchFailed
 from twinship.bench.catalogue import Bench
 from twinship.bench.report.figures import latencies, median
 from twinship.bench.rig.rig import Rig, RigSettings
+from twinship.bench.rig.watching import Answers
 from twinship.demo.report import Answer, FrameKey, Sent, Upstream, summarise
 
 SILENCE_S: Final = 60.0  # without another answer: the measurement fails
 POLL_S: Final = 0.1
 WARM_FRAMES: Final = 300  # the first 50 are the new model's probation, and all caches are cold
-_RECORD: Final = b'"captured":'  # once in each prediction, alone or in a batch
 #: Before the modules start: nothing is dropped for its age, every prediction is sent, the camera logs frames.
 DESIRED: Final[Mapping[str, Mapping[str, Any]]] = {
     "inference": {"inference": {"overload": "all"}, "telemetry": {"predictions": "all"}},
@@ -92,35 +91,19 @@ def drive(rig: Rig, phases: Sequence[Phase], progress: Any) -> None:
         counter.wait(frames)
 
 
-class PredictionCounter:
-    """Counts the predictions upstream without parsing them, because the modules need the cores."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._position = 0
-        self.count = 0
+class PredictionCounter(Answers):
+    """Waits for predictions upstream."""
 
     def wait(self, frames: int) -> None:
         """Wait for so many. Raises BenchFailed after SILENCE_S without a new one."""
         last = time.monotonic()
         while self.count < frames:
-            if self._read():
+            before = self.count
+            if self.update().count > before:
                 last = time.monotonic()
             elif time.monotonic() - last > SILENCE_S:
                 raise BenchFailed(f"{self.count} of {frames} frames were answered, then none for a minute")
             time.sleep(POLL_S)
-
-    def _read(self) -> int:
-        if not self._path.exists():
-            return 0
-        with self._path.open("rb") as file:
-            file.seek(self._position)
-            appended = file.read()
-        appended = appended[: appended.rfind(b"\n") + 1]
-        self._position += len(appended)
-        found = appended.count(_RECORD)
-        self.count += found
-        return found
 
 
 def check_all_answered(sent: Sequence[Sent], upstream: Upstream) -> None:

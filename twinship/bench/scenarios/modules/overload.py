@@ -23,7 +23,7 @@ from twinship.bench.catalogue import Bench
 from twinship.bench.report.figures import median
 from twinship.bench.rig import account
 from twinship.bench.rig.rig import Rig, RigSettings
-from twinship.bench.rig.waiting import objects, until, whole_lines
+from twinship.bench.rig.waiting import objects, quiet, until, whole_lines
 from twinship.bench.rig.watching import PeakSampler, connects, expired, metrics_page, queued
 from twinship.demo.report import Answer, Upstream, read_upstream
 
@@ -185,16 +185,12 @@ def _ended(rig: Rig, away_s: float) -> None:
 
 def _wait_finished(rig: Rig) -> None:
     """Wait until the hub holds nothing for inference and no more answers arrive. Raises BenchFailed."""
-    answered, quiet_since = -1, time.monotonic()
-    deadline = time.monotonic() + FINISHED_S
-    while time.monotonic() < deadline:
-        now = len(_upstream(rig).answers)
-        if now != answered or queued(metrics_page(rig.simulator_folder), "inference"):
-            answered, quiet_since = now, time.monotonic()
-        if time.monotonic() - quiet_since > QUIET_S:
-            return
-        time.sleep(0.1)
-    raise BenchFailed(f"overload: frames were still under way after {FINISHED_S:g} s")
+    finished = quiet(
+        lambda: len(_upstream(rig).answers),
+        lambda: queued(metrics_page(rig.simulator_folder), "inference"),
+        QUIET_S,
+    )
+    until(finished, FINISHED_S, "the last frames", every_s=0.1)
 
 
 def _upstream(rig: Rig) -> Upstream:

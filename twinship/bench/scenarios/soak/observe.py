@@ -1,14 +1,12 @@
-"""Observe a soak from outside: samples of each process, frames that expired in the hub, answers upstream."""
+"""Observe a soak from outside: samples of each process, and frames that expired in the hub."""
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from twinship.bench import BenchFailed
 from twinship.bench.rig.account import RestartedCounter
@@ -19,7 +17,6 @@ from twinship.bench.scenarios.soak.flat import Sample
 
 HUB: Final = "hub"
 EXPIRED_S: Final = 1.0  # between two looks at the hub's counter
-_CAPTURED: Final = re.compile(rb'"captured":\s*(\d+)')  # once in each prediction, alone or in a batch
 
 
 class Observer(Ticker):
@@ -65,26 +62,3 @@ class Observer(Ticker):
             return {HUB: child_pid("twinship.simulator.hub"), **pids}
         except BenchFailed:
             return pids  # it was killed
-
-
-class Answers:
-    """Counts the answers upstream and keeps the newest capture time, without parsing the messages."""
-
-    def __init__(self, path: Path) -> None:
-        self.count = 0
-        self.newest_ns = 0  # capture time of an answered frame, ns since the epoch
-        self._path = path
-        self._position = 0
-
-    def update(self) -> Self:
-        """Read what was appended."""
-        if self._path.exists():
-            with self._path.open("rb") as file:
-                file.seek(self._position)
-                appended = file.read()
-            appended = appended[: appended.rfind(b"\n") + 1]
-            self._position += len(appended)
-            captured = [int(each) for each in _CAPTURED.findall(appended)]
-            self.count += len(captured)
-            self.newest_ns = max([self.newest_ns, *captured])
-        return self

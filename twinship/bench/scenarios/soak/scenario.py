@@ -21,10 +21,10 @@ from twinship.bench.catalogue import Bench
 from twinship.bench.rig import account
 from twinship.bench.rig.operator import steady_camera
 from twinship.bench.rig.rig import Rig, RigSettings
-from twinship.bench.rig.waiting import until
-from twinship.bench.rig.watching import metrics_page, queued
+from twinship.bench.rig.waiting import quiet, until
+from twinship.bench.rig.watching import Answers, metrics_page, queued
 from twinship.bench.scenarios.soak.flat import Sample, growth, worst
-from twinship.bench.scenarios.soak.observe import HUB, Answers, Observer
+from twinship.bench.scenarios.soak.observe import HUB, Observer
 from twinship.fleet import FleetError
 from twinship.simulator import NoControl, set_fault
 
@@ -221,25 +221,25 @@ class _Soak:
             self._decided_at = time.monotonic() + RESTART_S
         self._back_s[victim] = max(back_s, self._back_s.get(victim, 0.0))
 
+    def _queued(self) -> int:
+        return queued(metrics_page(self._rig.simulator_folder), "inference")
+
     def _finish(self) -> dict[str, Any]:
         """Pause the camera, wait until no frame is under way, end the modules, and add up."""
         self._bench.progress("waiting for the last frames", 1.0)
         self._rig.patch("camera_sim", {"camera": {"paused": True}})
-        quiet_since, answered = time.monotonic(), -1
-
-        def finished() -> bool:
-            nonlocal quiet_since, answered
-            now = self._answers.update().count
-            if now != answered or queued(metrics_page(self._rig.simulator_folder), "inference"):
-                answered, quiet_since = now, time.monotonic()
-            return time.monotonic() > max(quiet_since + QUIET_S, self._decided_at)
-
-        until(finished, FINISHED_S, "the last frames", every_s=0.2)
+        is_quiet = quiet(lambda: self._answers.update().count, self._queued, QUIET_S)
+        until(
+            lambda: is_quiet() and time.monotonic() > self._decided_at,
+            FINISHED_S,
+            "the last frames",
+            every_s=0.2,
+        )
         self._rig.stop()
         time.sleep(LOOK_S)  # the closing messages go upstream
         with self._rig.sent.open() as sent, self._rig.upstream.open() as upstream:
-            waiting = queued(metrics_page(self._rig.simulator_folder), "inference")
-            found = account.account(sent, upstream, expired=self._observer.expired(), waiting=waiting)
+            expired, waiting = self._observer.expired(), self._queued()
+            found = account.account(sent, upstream, expired=expired, waiting=waiting)
             return found.to_json()
 
 

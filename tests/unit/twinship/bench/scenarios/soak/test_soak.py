@@ -11,7 +11,7 @@ import pytest
 from twinship.bench import BenchFailed
 from twinship.bench.report.thresholds import results
 from twinship.bench.rig.memory import usage
-from twinship.bench.scenarios.soak.observe import Answers
+from twinship.bench.rig.watching import Answers
 from twinship.bench.scenarios.soak.scenario import SCALE, Extent, scale, shortcomings
 
 FLAT = {"rss_mb": 0.5, "pss_mb": -1.0, "threads": 0, "restarts": 0}

@@ -171,6 +171,9 @@ def test_a_token_is_valid_below_its_resource_only(hub: Hub) -> None:
     client = hub.peer()[1]
     client.open()
     request_links(client, "$cbs")
+    assert put_token(client, token(f"https://{HUB}/iothub-ehub"))[0] == 202
+    client.attach(4, hub.partition, receives=True)
+    assert client.error("detach") == "amqp:unauthorized-access"
     assert put_token(client, token(f"https://{HUB}/{ENTITY}/ConsumerGroups/$default"))[0] == 202
     client.attach(5, "messages/devicebound", receives=False)
     assert client.error("detach") == "amqp:unauthorized-access"

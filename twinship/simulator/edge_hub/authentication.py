@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
+from urllib.parse import parse_qsl
 
 from twinship.simulator import sas
 from twinship.simulator.identity import Identity
@@ -16,6 +17,9 @@ Keys: TypeAlias = Callable[[Identity], tuple[str, str] | None]
 PROTOCOL_LEVEL: Final = 4
 # `<hub>/<device>[/<module>]/?api-version=…`; the ids are not percent-encoded.
 _USERNAME = re.compile(r"([^/]+)/([^/]+)(?:/([^/]+))?/\??([^/]*=.*)", re.DOTALL)
+# IoT Hub does without the api-version (ref 4.11)
+_BARE_USERNAME = re.compile(r"([^/]+)/([^/]+)(?:/([^/?]+))?/?\??()", re.DOTALL)
+_OLD_AUDIENCE = re.compile(r"/api-version=[^/]*\Z")
 
 
 class Refused(Exception):
@@ -32,34 +36,45 @@ class Accepted:
 
     identity: Identity
     expires: float
+    model_id: str = ""
 
 
-def authenticate(connect: Connect, *, keys: Keys, hosts: Sequence[str], now: float) -> Accepted:
+def authenticate(
+    connect: Connect, *, keys: Keys, hosts: Sequence[str], now: float, at_iot_hub: bool
+) -> Accepted:
     """Check level, names and token; raises Refused.
 
     `hosts`: the host names that the token's audience may have. A device's token is valid for its modules too.
+    `at_iot_hub`: api-version may be missing, and end the audience (ref 4.11).
     """
     if connect.level != PROTOCOL_LEVEL:
         raise Refused(BAD_PROTOCOL_LEVEL, f"MQTT level {connect.level} is not 4 (3.1.1)")
-    identity = _identity(connect)
+    identity, query = _names(connect, at_iot_hub=at_iot_hub)
     if keys(identity) is None:
         raise Refused(NOT_AUTHORIZED, f"{identity}: unknown, or disabled")
     if connect.password is None:
         raise Refused(NOT_AUTHORIZED, f"{identity}: no SAS token (X.509 is not supported here)")
     try:
         token = connect.password.decode()
-        check_token(identity, token, keys=keys, hosts=hosts, now=now)
-        return Accepted(identity, sas.parse(token).expiry)
+        old = _OLD_AUDIENCE.search(sas.parse(token).resource) if at_iot_hub else None
+        tail = "" if old is None else old[0]
+        check_token(identity, token, keys=keys, hosts=hosts, now=now, tail=tail)
+        return Accepted(identity, sas.parse(token).expiry, query.get("model-id", ""))
     except UnicodeDecodeError:
         raise Refused(NOT_AUTHORIZED, f"{identity}: the password is no SAS token") from None
     except sas.SasRefused as refused:
         raise Refused(NOT_AUTHORIZED, f"{identity}: {refused.reason}") from None
 
 
-def check_token(identity: Identity, token: str, *, keys: Keys, hosts: Sequence[str], now: float) -> None:
-    """Verify a token signed with a key of this identity or of its device; raises SasRefused."""
+def check_token(
+    identity: Identity, token: str, *, keys: Keys, hosts: Sequence[str], now: float, tail: str = ""
+) -> None:
+    """Verify a token signed with a key of this identity or of its device; raises SasRefused.
+
+    `tail`: the end of the audience after the identity.
+    """
     allowed = [
-        (who.resource(host), found)
+        (who.resource(host) + tail, found)
         for who in dict.fromkeys((identity, identity.parent))
         if (found := keys(who)) is not None
         for host in hosts
@@ -67,12 +82,14 @@ def check_token(identity: Identity, token: str, *, keys: Keys, hosts: Sequence[s
     sas.verify(token, allowed=allowed, now=now)
 
 
-def _identity(connect: Connect) -> Identity:
-    match = _USERNAME.fullmatch(connect.username or "")
+def _names(connect: Connect, *, at_iot_hub: bool) -> tuple[Identity, dict[str, str]]:
+    """The identity and the query of the user name."""
+    username = connect.username or ""
+    match = _USERNAME.fullmatch(username) or (at_iot_hub and _BARE_USERNAME.fullmatch(username)) or None
     if match is None:
         raise Refused(NOT_AUTHORIZED, "the user name is not <hub>/<device>[/<module>]/?api-version=…")
-    names = {pair.partition("=")[0] for pair in match[4].split("&")}
-    if "api-version" not in names:
+    query = dict(parse_qsl(match[4], keep_blank_values=True))
+    if "api-version" not in query and not at_iot_hub:
         raise Refused(NOT_AUTHORIZED, "the user name has no api-version")
     try:
         identity = Identity(match[2], match[3])
@@ -82,4 +99,4 @@ def _identity(connect: Connect) -> Identity:
         raise Refused(
             NOT_AUTHORIZED, f"{identity}: client id {connect.client_id[:256]!r} does not match the user name"
         )
-    return identity
+    return identity, query

@@ -8,10 +8,11 @@ server's delayed ACK would delay the client's next request by 40 ms.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Final
 
@@ -38,9 +39,10 @@ from twinship.simulator.mqtt.packets import (
     Subscribe,
     Unsuback,
     Unsubscribe,
+    Will,
 )
 from twinship.simulator.routing.routes import StoreFull
-from twinship.simulator.store import Store
+from twinship.simulator.store import StorageFailed, Store
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +71,12 @@ class Shared:
 class Client:
     """A connection whose CONNECT was accepted. `expires`: when its token expires, seconds since the epoch."""
 
-    def __init__(self, shared: Shared, session: Session, link: Link, expires: float) -> None:
+    def __init__(
+        self, shared: Shared, session: Session, link: Link, expires: float, will: Will | None = None
+    ) -> None:
         self.session = session
+        self._will = will
+        self._wall = shared.connections.wall
         self.expires = expires
         self._shared = shared
         self._link = link
@@ -82,6 +88,7 @@ class Client:
 
     def receive(self, packet: Packet) -> None:
         """Handle one packet."""
+        self.session.heard = self._wall()
         self._BY_PACKET[type(packet)](self, packet)
 
     def closed(self) -> None:
@@ -89,10 +96,29 @@ class Client:
         if self.session.link is not self._link:
             return  # a newer connection has taken the session over
         self.session.link = None
-        self._shared.connections.disconnected(self._link.gateway, self.identity)
+        self._shared.connections.disconnected(self._link.gateway, self.identity, self.session.heard)
+        if self._will is not None:
+            self._publish_will(self._will)
         if not self.session.persistent:
             self._shared.sessions.forget(self.session)
             self._shared.router.delivery(self.identity).requeue_in_flight()
+
+    def _publish_will(self, will: Will) -> None:
+        """Send a will as telemetry (ref 4.11): at IoT Hub, and only in the client's own name."""
+        try:
+            telemetry = topics.parse(will.topic)
+        except topics.TopicError:
+            telemetry = None
+        own = isinstance(telemetry, topics.Telemetry) and telemetry.sender == self.identity
+        if self._link.gateway is not None or not own:
+            logger.warning("%s: its will to %r is ignored", self.identity, will.topic[:200])
+            return
+        assert isinstance(telemetry, topics.Telemetry)
+        will_properties = {**telemetry.properties, "iothub-MessageType": "Will"}
+        with contextlib.suppress(StorageFailed):  # the process is about to end because of this error
+            self._shared.router.telemetry(
+                None, replace(telemetry, properties=will_properties), will.message, retain=will.retain
+            )
 
     def _publish(self, packet: Publish) -> None:
         try:
@@ -109,7 +135,9 @@ class Client:
             logger.info("%s: packet %s was sent again", self.identity, packet.packet_id)
         if telemetry.sender == self.identity:
             try:
-                self._shared.router.telemetry(self._link.gateway, telemetry, packet.body)
+                self._shared.router.telemetry(
+                    self._link.gateway, telemetry, packet.body, retain=packet.retain
+                )
             except StoreFull as full:  # ref 4.4: without a PUBACK the client sends it again
                 self._shared.router.unacknowledged["storage_failure"] += 1
                 self._link.close(f"the store is full: {full}")
@@ -201,6 +229,7 @@ class Client:
         self._link.send(Pingresp().encode())
 
     def _disconnect(self, _packet: Disconnect) -> None:
+        self._will = None  # MQTT-3.14.4-3
         self._link.close("the client disconnected")
 
     _BY_PACKET: ClassVar[Mapping[type[Packet], Callable[..., None]]] = {

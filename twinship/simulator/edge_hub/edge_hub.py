@@ -15,6 +15,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from twinship.simulator.faults.faults import CUT_UPSTREAM, DELAY_PUBACK, EXPIRE_
 from twinship.simulator.faults.shaping import DelayQueue
 from twinship.simulator.identity import Identity
 from twinship.simulator.iot_hub.event_log import EventLog
+from twinship.simulator.iot_hub.identity_document import Presence
 from twinship.simulator.iot_hub.registry import EDGE_AGENT, EDGE_HUB, Registry
 from twinship.simulator.mqtt.packets import NOT_AUTHORIZED, SERVER_UNAVAILABLE, Connack, Connect
 from twinship.simulator.store import StorageFailed
@@ -110,6 +112,7 @@ class EdgeHub:
             keys=self._registry.keys,
             hosts=self._hosts(link.gateway),
             now=self._clock.wall() + self._faults.value(EXPIRE_TOKENS),
+            at_iot_hub=link.gateway is None,
         )
         identity = accepted.identity
         self._check_gateway(identity, link.gateway)
@@ -117,21 +120,21 @@ class EdgeHub:
             before.link.close("taken over by a newer connection of the same identity")
         session, present = self._sessions.open(identity, link.gateway, clean=connect.clean_session)
         session.link = link
-        self.connections.connected(link.gateway, identity)
+        self.connections.connected(link.gateway, identity, accepted.model_id)
         link.send(Connack(0, present).encode())
         logger.info("%s: connected, session %s", identity, "present" if present else "new")
-        if connect.will is not None:
-            logger.warning("%s: its will is ignored: this simulator has no wills", identity)
-        client = Client(self._shared, session, link, accepted.expires)
+        client = Client(self._shared, session, link, accepted.expires, connect.will)
         self._resume(client, present)
         return client
 
-    def connected(self, identity: Identity) -> bool:
-        """Whether a device or module is connected; an edge device and its system modules always are."""
+    def presence(self, identity: Identity) -> Presence:
+        """Connection and activity; an edge device and its system modules are always connected."""
         if identity.device in self._gateways and identity.module in (None, EDGE_AGENT, EDGE_HUB):
-            return True
-        session = self._sessions.get(identity)
-        return session is not None and session.link is not None
+            return self.connections.always()
+        seen, session = self.connections.seen(identity), self._sessions.get(identity)
+        if session is None or session.link is None:
+            return seen
+        return replace(seen, active=max(seen.active or 0.0, session.heard))
 
     def connected_clients(self, gateway: str) -> int:
         """The number of clients connected to one edge device."""
@@ -159,6 +162,7 @@ class EdgeHub:
         self.revoke(identity)
         self._sessions.remove(identity)
         self.cloud_to_device.removed(identity)
+        self.connections.removed(identity)
 
     def counters(self) -> dict[str, Any]:
         """Counters since the start of the process, and the number of connected clients."""

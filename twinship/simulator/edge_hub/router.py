@@ -79,16 +79,22 @@ class MessageRouter:
         self._routing[gateway] = routing
         self._max_store_bytes[gateway] = max_store_bytes
 
-    def telemetry(self, gateway: str | None, telemetry: topics.Telemetry, body: bytes) -> None:
+    def telemetry(
+        self, gateway: str | None, telemetry: topics.Telemetry, body: bytes, *, retain: bool = False
+    ) -> None:
         """Store a message of a module or device for every endpoint that its routes name. Raises StoreFull.
 
-        Without a gateway the message has come to IoT Hub, where the routes of edge devices do not apply.
+        Without a gateway the message has come to IoT Hub, where the routes of edge devices do not apply, and
+        RETAIN becomes a property (ref 4.11).
         """
         system = {**telemetry.system, **_stamps(telemetry.sender, next(self._ids))}
         output = system.get("outputName")
         self.counts.received[gateway, str(telemetry.sender), output or ""] += 1
         source = topics.telemetry_source(telemetry.sender, output)
-        self._route(gateway, RoutedMessage(source, telemetry.properties, system, body))
+        properties = telemetry.properties
+        if retain and gateway is None:
+            properties = {**properties, "mqtt-retain": "true"}
+        self._route(gateway, RoutedMessage(source, properties, system, body))
 
     def twin_change(self, gateway: str | None, reporter: Identity, patch: bytes) -> None:
         """Route a reported patch as a message (ref 4.9); IoT Hub needs a route of its own for that."""

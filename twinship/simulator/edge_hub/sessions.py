@@ -54,6 +54,7 @@ class Session:
         self.identity = identity
         self.gateway = gateway
         self.link: Link | None = None
+        self.heard = 0.0  # when its last packet came, seconds since the epoch
         self.persistent = True
         self.unacknowledged: dict[int, Unacknowledged] = {}
         self.filters: dict[str, int] = {}

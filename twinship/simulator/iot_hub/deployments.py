@@ -15,7 +15,7 @@ from typing import Any, Final
 from twinship.simulator.identity import Identity
 from twinship.simulator.iot_hub.configuration import Configuration, compile_target, in_force
 from twinship.simulator.iot_hub.configuration import merged as merged_content
-from twinship.simulator.iot_hub.identity_document import ArgumentInvalid
+from twinship.simulator.iot_hub.identity_document import ArgumentInvalid, Presence
 from twinship.simulator.iot_hub.query.terms import Evaluate
 from twinship.simulator.iot_hub.registry import EDGE_AGENT, InvalidConfiguration, Registry, check_etag
 from twinship.simulator.iot_hub.twin_limits import TwinRefused
@@ -118,7 +118,7 @@ class Deployments:
         if not document.edge:
             return []
         twin = self._registry.twin(identity)
-        view = twin.for_service(identity, **document.twin_attributes(connected=False))
+        view = twin.for_service(identity, **document.twin_attributes(Presence()))
         return [each for id, each in self._configurations.items() if self._targets[id](view) is True]
 
     def _twin_changed(self, identity: Identity) -> None:

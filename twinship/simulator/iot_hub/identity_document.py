@@ -5,16 +5,18 @@ from __future__ import annotations
 import base64
 import binascii
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
-from twinship.simulator.common.times import NEVER, iso_time
+from twinship.simulator.common.times import iso_time
 from twinship.simulator.identity import Identity
 
 KEY_BYTES = 64
 MIN_KEY_BYTES, MAX_KEY_BYTES = 16, 64
 MAX_REASON_CHARACTERS = 128
+MAX_SCOPE_CHARACTERS: Final = 256
+MAX_PARENTS: Final = 8
 
 
 class ArgumentInvalid(ValueError):
@@ -26,6 +28,21 @@ class Unsupported(Exception):
 
     def __init__(self, what: str) -> None:
         super().__init__(f"not in this simulator: {what}")
+
+
+@dataclass(frozen=True)
+class Presence:
+    """Whether a client is connected, when that changed and when it was active (since the epoch)."""
+
+    connected: bool = False
+    state_updated: float | None = None
+    active: float | None = None
+    model_id: str = ""
+
+    @property
+    def state(self) -> str:
+        """The connectionState."""
+        return "Connected" if self.connected else "Disconnected"
 
 
 @dataclass(frozen=True)
@@ -42,6 +59,15 @@ class IdentityDocument:
     status_updated: float | None = None
     edge: bool = False
     managed_by: str = ""
+    leaf_scope: str = ""
+    parent_scopes: Sequence[str] = field(default_factory=list)
+
+    @property
+    def device_scope(self) -> str:
+        """The scope of a device: an edge device has its own, another device that of its parent (ref 5.3)."""
+        if not self.edge:
+            return self.leaf_scope
+        return f"ms-azure-iot-edge://{self.identity.device}-{self.generation_id}"
 
     @classmethod
     def fresh(cls, identity: Identity, *, edge: bool = False, managed_by: str = "") -> IdentityDocument:
@@ -57,6 +83,8 @@ class IdentityDocument:
             raise ArgumentInvalid(f"status {status!r} is neither 'enabled' nor 'disabled'")
         reason = _text(body, "statusReason", self.status_reason)
         changed = (status, reason) != (self.status, self.status_reason)
+        edge = _edge(body, self.edge)
+        scope, parents = _scopes(body, self, edge=edge)
         return replace(
             self,
             primary_key=primary,
@@ -65,19 +93,21 @@ class IdentityDocument:
             status=status,
             status_reason=reason,
             status_updated=now if changed else self.status_updated,
-            edge=_edge(body, self.edge),
+            edge=edge,
+            leaf_scope=scope,
+            parent_scopes=parents,
             managed_by=_text(body, "managedBy", self.managed_by) or "",
         )
 
-    def for_service(self, *, connected: bool) -> dict[str, Any]:
+    def for_service(self, seen: Presence) -> dict[str, Any]:
         """The Device or Module object of the REST API, keys included."""
         return {
             **self._names(),
             "generationId": self.generation_id,
             "etag": self.etag,
-            "connectionState": _connection_state(connected),
-            "connectionStateUpdatedTime": NEVER,
-            "lastActivityTime": NEVER,
+            "connectionState": seen.state,
+            "connectionStateUpdatedTime": iso_time(seen.state_updated),
+            "lastActivityTime": iso_time(seen.active),
             "cloudToDeviceMessageCount": 0,
             "authentication": {
                 "symmetricKey": {"primaryKey": self.primary_key, "secondaryKey": self.secondary_key},
@@ -87,19 +117,20 @@ class IdentityDocument:
             **self._status(),
         }
 
-    def twin_attributes(self, *, connected: bool) -> dict[str, Any]:
+    def twin_attributes(self, seen: Presence) -> dict[str, Any]:
         """The attributes of the identity that its twin shows."""
         return {
             "deviceEtag": self.etag,
             "status": self.status,
             "statusReason": self.status_reason,
             "statusUpdateTime": iso_time(self.status_updated),
-            "connectionState": _connection_state(connected),
-            "lastActivityTime": NEVER,
+            "connectionState": seen.state,
+            "lastActivityTime": iso_time(seen.active),
             "cloudToDeviceMessageCount": 0,
             "authenticationType": "sas",
             "x509Thumbprint": {"primaryThumbprint": None, "secondaryThumbprint": None},
-            **({"capabilities": {"iotEdge": self.edge}} if self.identity.module is None else {}),
+            "modelId": seen.model_id,
+            **(self._of_device() if self.identity.module is None else {}),
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -127,12 +158,15 @@ class IdentityDocument:
             "status": self.status,
             "statusReason": self.status_reason,
             "statusUpdatedTime": iso_time(self.status_updated),
-            "capabilities": {"iotEdge": self.edge},
+            **self._of_device(),
         }
 
-
-def _connection_state(connected: bool) -> str:
-    return "Connected" if connected else "Disconnected"
+    def _of_device(self) -> dict[str, Any]:
+        scopes = {"deviceScope": self.device_scope, "parentScopes": list(self.parent_scopes)}
+        return {
+            "capabilities": {"iotEdge": self.edge},
+            **{name: scope for name, scope in scopes.items() if scope},
+        }
 
 
 def _key() -> str:
@@ -157,6 +191,22 @@ def _edge(body: Mapping[str, Any], present: bool) -> bool:
         case {"iotEdge": bool(edge)}:
             return edge
     raise ArgumentInvalid("capabilities must be an object with iotEdge true or false")
+
+
+def _scopes(body: Mapping[str, Any], present: IdentityDocument, *, edge: bool) -> tuple[str, Sequence[str]]:
+    """Scope and parents after a PUT. A device that is no edge device has its parent's scope (ref 5.3)."""
+    parents = body.get("parentScopes")
+    scope = body.get("deviceScope", "" if parents == [] else present.leaf_scope) or ""
+    if not isinstance(parents, list | None) or len(parents or ()) > MAX_PARENTS:
+        raise ArgumentInvalid(f"parentScopes must be an array of at most {MAX_PARENTS} texts")
+    for each in (scope, *(parents or ())):
+        if not isinstance(each, str) or len(each) > MAX_SCOPE_CHARACTERS:
+            raise ArgumentInvalid(f"a scope must be text of at most {MAX_SCOPE_CHARACTERS} characters")
+    if edge:
+        return "", present.parent_scopes if parents is None else parents
+    if parents and not body.get("deviceScope"):
+        scope = parents[0]
+    return scope, parents or ([scope] if scope else [])
 
 
 def _keys(body: Mapping[str, Any], present: IdentityDocument) -> tuple[str, str]:

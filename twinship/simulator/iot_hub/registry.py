@@ -10,7 +10,7 @@ from typing import Any
 
 from twinship.simulator.identity import Identity
 from twinship.simulator.iot_hub.identity_document import ArgumentInvalid, IdentityDocument
-from twinship.simulator.iot_hub.twin import TwinDocument
+from twinship.simulator.iot_hub.twin import KEEP, NewSection, TwinDocument
 from twinship.simulator.manifest.modules_content import ManifestError, deployment
 from twinship.simulator.store import Store
 
@@ -167,12 +167,12 @@ class Registry:
         self,
         identity: Identity,
         *,
-        desired: Section | None = None,
-        tags: Section | None = None,
+        desired: NewSection = KEEP,
+        tags: NewSection = KEEP,
         if_match: str | None = None,
         replace: bool = False,
     ) -> TwinDocument:
-        """Merge into desired properties and tags, or `replace` those given, in one step.
+        """Merge into desired properties and tags, or `replace` those given, in one step; None empties.
 
         Raises PreconditionFailed, TwinRefused.
         """

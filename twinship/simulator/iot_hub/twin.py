@@ -18,7 +18,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
-from typing import Any
+from enum import Enum
+from typing import Any, Final, Literal
 
 from twinship.simulator.common.times import NEVER, iso_time
 from twinship.simulator.identity import Identity
@@ -31,6 +32,16 @@ from twinship.simulator.iot_hub.twin_limits import (
 )
 
 Section = Mapping[str, Any]
+
+
+class Keep(Enum):
+    """A section that a request does not have; None is a section that it empties."""
+
+    KEEP = "keep"
+
+
+KEEP: Final = Keep.KEEP
+NewSection = Section | None | Literal[Keep.KEEP]
 
 
 def merge(document: Section, patch: Section) -> dict[str, Any]:
@@ -92,20 +103,20 @@ class TwinDocument:
         self,
         now: float,
         *,
-        desired: Section | None = None,
-        tags: Section | None = None,
+        desired: NewSection = KEEP,
+        tags: NewSection = KEEP,
         replace: bool = False,
     ) -> tuple[TwinDocument, dict[str, Any] | None]:
         """Apply one PATCH of the service: both sections or neither, one step of version and etag.
 
-        `replace`: it is a PUT, and a given section replaces the old one. Also returns the patch to deliver
-        (with `$version`), None if desired is None. Raises TwinRefused.
+        None empties a section. `replace`: it is a PUT, and a given section replaces the old one. Also returns
+        the patch to deliver (with `$version`), None if desired properties are kept. Raises TwinRefused.
         """
         document, delivered = self, None
-        if tags is not None:
-            document = document._with_tags(tags, {} if replace else self.tags)
-        if desired is not None:
-            given = _plain(desired)
+        if tags is not KEEP:
+            document = document._with_tags(_given(tags, self.tags), {} if replace else self.tags)
+        if desired is not KEEP:
+            given = _given(desired, self.desired)
             document = document._with_desired(given, {} if replace else self.desired, now)
             patch = changes(self.desired, document.desired) if replace else given
             delivered = {**patch, "$version": document.desired_version}
@@ -155,7 +166,6 @@ class TwinDocument:
         return dict(vars(self))
 
     def _with_tags(self, patch: Section, before: Section) -> TwinDocument:
-        patch = _plain(patch)
         validate_tags(patch)
         tags = merge(before, patch)
         validate_tags(tags)
@@ -179,8 +189,13 @@ class TwinDocument:
         return changed(self, version=self.version + 1, service_changes=self.service_changes + 1)
 
 
-def _plain(section: object) -> dict[str, Any]:
-    """The section without `$version` and `$metadata`: a caller may send back a twin that it read."""
+def _given(section: object, before: Section) -> dict[str, Any]:
+    """The section of a request as a patch; None removes each name that is there.
+
+    `$version` and `$metadata` are left out: a caller may send back a twin that it read.
+    """
+    if section is None:
+        return dict.fromkeys(before)
     if not isinstance(section, Mapping):
         raise TwinRefused("a twin section is not a JSON object")
     return {key: value for key, value in section.items() if key not in ("$version", "$metadata")}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from twinship.simulator.identity import Identity
+from twinship.simulator.iot_hub.identity_document import Presence
 from twinship.simulator.iot_hub.query.language import MODULES, Query
 from twinship.simulator.iot_hub.query.rows import Key, rows
 from twinship.simulator.iot_hub.registry import Registry
@@ -16,15 +17,17 @@ Statuses = Callable[[Identity], Mapping[str, Any]]
 class TwinViews:
     """`statuses` returns the `configurations` of a twin by id; empty if no configuration targets it."""
 
-    def __init__(self, registry: Registry, connected: Callable[[Identity], bool], statuses: Statuses) -> None:
+    def __init__(
+        self, registry: Registry, presence: Callable[[Identity], Presence], statuses: Statuses
+    ) -> None:
         self._registry = registry
-        self._connected = connected
+        self._presence = presence
         self._statuses = statuses
 
     def of(self, identity: Identity) -> dict[str, Any]:
         """One twin; raises NotFound."""
         document = self._registry.twin(identity)
-        attributes = self._registry.get(identity).twin_attributes(connected=self._connected(identity))
+        attributes = self._registry.get(identity).twin_attributes(self._presence(identity))
         statuses = self._statuses(identity)
         configurations = {"configurations": dict(statuses)} if statuses else {}
         return document.for_service(identity, **attributes, **configurations)

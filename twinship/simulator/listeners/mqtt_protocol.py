@@ -17,7 +17,12 @@ from twinship.simulator.edge_hub.client import Client
 from twinship.simulator.edge_hub.edge_hub import EdgeHub
 from twinship.simulator.faults.faults import BLACK_HOLE, EXPIRE_TOKENS, LINK_DELAY, LINK_RATE, Faults
 from twinship.simulator.faults.shaping import LinkShaper
-from twinship.simulator.mqtt.connection import ServerConnection, State
+from twinship.simulator.mqtt.connection import (
+    MAX_IDLE_AT_IOT_HUB_S,
+    MAX_IDLE_S,
+    ServerConnection,
+    State,
+)
 from twinship.simulator.mqtt.fields import ProtocolError
 from twinship.simulator.mqtt.packets import SERVER_UNAVAILABLE, Connack, Connect, Packet
 from twinship.simulator.store import StorageFailed
@@ -155,7 +160,8 @@ class MqttProtocol(asyncio.Protocol):
             client.closed()
             return
         self._client = client
-        self._mqtt.accepted(packet.keep_alive_s, self._clock.mono())
+        max_idle_s = MAX_IDLE_AT_IOT_HUB_S if self.gateway is None else MAX_IDLE_S
+        self._mqtt.accepted(packet.keep_alive_s, self._clock.mono(), max_idle_s)
         self._schedule_check()
 
     def _close_after_failure(self) -> None:

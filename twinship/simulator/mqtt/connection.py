@@ -30,7 +30,8 @@ from twinship.simulator.mqtt.packets import (
 # ref 4.8: includes the fixed header; edgeHub closes the connection for a larger packet.
 MAX_PACKET_BYTES: Final = 262_144
 CONNECT_ARRIVAL_S: Final = 60.0  # ref 4.1 ConnectArrivalTimeout
-MAX_IDLE_S: Final = 600.0  # ref 4.1 MaxKeepAliveTimeout; also for clients without keep-alive
+MAX_IDLE_S: Final = 600.0  # ref 4.1 MaxKeepAliveTimeout of edgeHub
+MAX_IDLE_AT_IOT_HUB_S: Final = 1767.0  # ref 4.11: a keep-alive of up to 1,177 s is honoured
 
 
 class State(enum.Enum):
@@ -130,11 +131,11 @@ class ServerConnection:
             self.state = State.CLOSED
             raise
 
-    def accepted(self, keep_alive_s: int, now: float) -> None:
-        """The CONNECT is accepted: from now on the client's keep-alive applies."""
+    def accepted(self, keep_alive_s: int, now: float, max_idle_s: float) -> None:
+        """The CONNECT is accepted: from now on the client's keep-alive applies, up to the server's limit."""
         self.state, self._last_heard = State.OPEN, now
-        # MQTT-3.1.2-24: one and a half times the keep-alive; edgeHub limits it, and 0 gets the limit.
-        self._idle_s = min(keep_alive_s * 1.5, MAX_IDLE_S) or MAX_IDLE_S
+        # MQTT-3.1.2-24: one and a half times the keep-alive; a client without one gets the limit.
+        self._idle_s = min(keep_alive_s * 1.5, max_idle_s) or max_idle_s
 
     def heard(self, now: float) -> None:
         """Restart the keep-alive time: bytes before `now` could not arrive."""

@@ -20,7 +20,7 @@ from twinship.simulator.edge_hub.methods import (
 from twinship.simulator.identity import Identity
 from twinship.simulator.iot_hub.configuration import check_content
 from twinship.simulator.iot_hub.deployments import Deployments
-from twinship.simulator.iot_hub.identity_document import ArgumentInvalid, Unsupported
+from twinship.simulator.iot_hub.identity_document import ArgumentInvalid, Presence, Unsupported
 from twinship.simulator.iot_hub.registry import EDGE_AGENT, Registry
 from twinship.simulator.iot_hub.twin_views import TwinViews
 from twinship.simulator.service_api import errors
@@ -65,7 +65,7 @@ NOT_SUPPORTED = (
 class EdgeHubMethods(Protocol):
     """The part of edgeHub that the service API uses."""
 
-    def connected(self, identity: Identity) -> bool: ...
+    def presence(self, identity: Identity) -> Presence: ...
 
     async def invoke_method(self, target: Identity, call: MethodRequest) -> MethodAnswer: ...
 
@@ -81,7 +81,7 @@ def service_api(registry: Registry, edge_hub: EdgeHubMethods, policies: Policies
         client_max_size=MAX_BODY_BYTES,
     )
     deployments = Deployments(registry, lambda update: asyncio.get_running_loop().call_soon(update))
-    views = TwinViews(registry, edge_hub.connected, deployments.statuses)
+    views = TwinViews(registry, edge_hub.presence, deployments.statuses)
     agent = EdgeAgentApi(registry)
     service = _Service(registry, edge_hub, agent.calls, views, deployments)
     others = (*QueryApi(views).routes(), *ConfigurationsApi(deployments, views).routes())
@@ -105,6 +105,7 @@ class _Service:
     def routes(self) -> list[Route]:
         routes: list[Route] = [
             ("GET", "/devices", self.get_devices),
+            ("GET", "/devices/", self.get_devices),  # the Node SDK
             ("POST", "/devices", self.bulk),
             ("GET", "/devices/{device}/modules", self.get_modules),
             ("POST", "/devices/{device}/applyConfigurationContent", self.apply_configuration),
@@ -206,7 +207,7 @@ class _Service:
             raise ServiceError(errors.GATEWAY_TIMEOUT, text, nested=True) from None
 
     def _shown(self, identity: Identity) -> dict[str, Any]:
-        return self.registry.get(identity).for_service(connected=self.edge_hub.connected(identity))
+        return self.registry.get(identity).for_service(self.edge_hub.presence(identity))
 
 
 def _check_names(identity: Identity, body: Mapping[str, Any]) -> None:

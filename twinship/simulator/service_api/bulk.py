@@ -29,7 +29,7 @@ def _error(registry: Registry, entry: Entry) -> dict[str, Any] | None:
     try:
         identity = _identity(entry)
         mode = entry.get("importMode") or "createOrUpdate"
-        operation = _OPERATIONS.get(mode) if isinstance(mode, str) else None
+        operation = _BY_MODE.get(mode.lower()) if isinstance(mode, str) else None
         if operation is None:
             raise ArgumentInvalid(f"importMode {mode!r} is none of {', '.join(_OPERATIONS)}")
         operation(registry, identity, entry)
@@ -53,7 +53,7 @@ def _identity(entry: Entry) -> Identity:
 
 
 def _create(registry: Registry, identity: Identity, entry: Entry) -> None:
-    TwinDocument().patch_service(registry.now(), **twin_sections(entry))  # validates before creating
+    TwinDocument().patch_service(registry.now(), **_sections(entry))  # validates before creating
     registry.create(identity, entry)
     _write_twin(registry, identity, entry, None)
 
@@ -68,9 +68,13 @@ def _create_or_update(registry: Registry, identity: Identity, entry: Entry) -> N
 
 
 def _write_twin(registry: Registry, identity: Identity, entry: Entry, if_match: str | None) -> None:
-    sections = twin_sections(entry)
-    if any(section is not None for section in sections.values()):
+    if sections := _sections(entry):
         registry.patch_twin(identity, **sections, if_match=if_match)
+
+
+def _sections(entry: Entry) -> dict[str, Any]:
+    """The sections of an entry; an exported entry has null for a section that it does not have."""
+    return {name: section for name, section in twin_sections(entry).items() if section is not None}
 
 
 def _etag(entry: Entry) -> str | None:
@@ -91,3 +95,5 @@ _OPERATIONS: dict[str, Callable[[Registry, Identity, Entry], object]] = {
         registry, identity, entry, etag_of(entry.get("twinETag"))
     ),
 }
+# the Node SDK writes `Create`, others `create`
+_BY_MODE = {mode.lower(): operation for mode, operation in _OPERATIONS.items()}

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 MAX_BODY_BYTES = 2 * 1024 * 1024  # a bulk call with a hundred entries; other bodies are much smaller
 
 Policies = Mapping[str, Sequence[str]]  # name of a shared access policy -> its base64 keys
+# addresses for a device's own token; files and messages are refused by name
+_OF_DEVICES = tuple(f"/devices/{{device}}/{name}" for name in ("modules", "files", "messages"))
 Allowed = list[tuple[str, Sequence[str]]]
 
 
@@ -54,7 +56,7 @@ def _unexpected(raised: Exception) -> ServiceError:
 
 
 def authorization(registry: Registry, policies: Policies) -> Middleware:
-    """Require a token of a policy, or of a device for its own modules (ref 5.1; statements 85, 92)."""
+    """Require a token of a policy, or of a device for addresses of its own (ref 5.1; statements 85, 92)."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -75,7 +77,7 @@ def authorization(registry: Registry, policies: Policies) -> Middleware:
 
 def _device_keys(registry: Registry, request: web.Request) -> Allowed:
     resource = request.match_info.route.resource
-    if resource is None or not resource.canonical.startswith("/devices/{device}/modules"):
+    if resource is None or not resource.canonical.startswith(_OF_DEVICES):
         return []
     device = path_identity(request).parent
     keys = registry.keys(device)

@@ -37,11 +37,11 @@ def etag_of(text: object) -> str | None:
 
 
 def twin_sections(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The `desired` and `tags` that a body has for a twin; raises ArgumentInvalid."""
+    """The `desired` and `tags` that a body has for a twin, null as None; raises ArgumentInvalid."""
     properties = body.get("properties") or {}
     if not isinstance(properties, Mapping):
         raise ArgumentInvalid("properties must be an object")
-    return {"desired": properties.get("desired"), "tags": body.get("tags")}
+    return {name: found[name] for name, found in (("desired", properties), ("tags", body)) if name in found}
 
 
 async def json_object(request: web.Request) -> dict[str, Any]:

@@ -162,6 +162,10 @@ def _of_texts(holds: Callable[[str, str], bool]) -> Callable[[Any, Any], Any]:
     return evaluate
 
 
+def _array_contains(array: Any, value: Any) -> Any:
+    return any(equal(each, value) is True for each in array) if isinstance(array, list) else UNDEFINED
+
+
 def _is(*types: type) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, types)
 
@@ -181,6 +185,7 @@ FUNCTIONS: Final[Mapping[str, tuple[int, Callable[..., Any]]]] = {
     "is_object": (1, _is(Mapping)),
     "is_array": (1, _is(list)),
     "is_primitive": (1, _is(str, int, float, bool, type(None))),
+    "array_contains": (2, _array_contains),
     **{name: (2, function) for name, function in _TEXTS.items()},
     **{name.replace("_", ""): (2, function) for name, function in _TEXTS.items()},
 }

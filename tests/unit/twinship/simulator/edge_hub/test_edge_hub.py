@@ -73,7 +73,7 @@ class TestConnect:
         assert (first.bodies, second.bodies) == ([], [b"1"])
         assert first.link.client is not None
         first.link.client.closed()  # the server may notice the end of its socket much later
-        assert edge.hub.connected(Identity(EDGE, "b"))
+        assert edge.hub.presence(Identity(EDGE, "b")).connected
 
     @pytest.mark.parametrize("host", [HUB, HUB.upper(), f"{HUB}:8443", GATEWAY])
     def test_a_token_may_name_the_hub_or_the_gateway(self, edge: Edge, host: str) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from twinship.simulator.mqtt.connection import (
     CONNECT_ARRIVAL_S,
+    MAX_IDLE_AT_IOT_HUB_S,
     MAX_IDLE_S,
     MAX_PACKET_BYTES,
     ServerConnection,
@@ -28,11 +29,11 @@ from twinship.simulator.mqtt.packets import (
 CONNECT = Connect("d/m", "u", b"p", 60)
 
 
-def opened(keep_alive_s: int = 60) -> ServerConnection:
+def opened(keep_alive_s: int = 60, max_idle_s: float = MAX_IDLE_S) -> ServerConnection:
     """A connection that accepted its CONNECT at time 0."""
     connection = ServerConnection(0.0)
     assert list(connection.receive(CONNECT.encode(), 0.0)) == [CONNECT]
-    connection.accepted(keep_alive_s, 0.0)
+    connection.accepted(keep_alive_s, 0.0, max_idle_s)
     return connection
 
 
@@ -98,6 +99,14 @@ def test_a_client_may_be_silent_for_one_and_a_half_keep_alives(keep_alive_s: int
     assert connection.silent_until == silence_s
     list(connection.receive(b"\xc0", 1.0))
     assert connection.silent_until == silence_s + 1.0
+
+
+@pytest.mark.parametrize(
+    ("keep_alive_s", "silence_s"), [(60, 90), (1177, 1765.5), (1178, 1767), (65_535, 1767), (0, 1767)]
+)
+def test_iot_hub_honours_a_keep_alive_of_1177_seconds(keep_alive_s: int, silence_s: float) -> None:
+    """IoT Hub closes after at most 29.45 minutes of silence (ref 4.11)."""
+    assert opened(keep_alive_s, MAX_IDLE_AT_IOT_HUB_S).silent_until == silence_s
 
 
 def test_connect_must_arrive_within_a_minute() -> None:

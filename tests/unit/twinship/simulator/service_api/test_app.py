@@ -19,6 +19,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from twinship.simulator import sas
 from twinship.simulator.edge_hub.methods import MethodAnswer, MethodRequest, NoAnswer, NotConnected
 from twinship.simulator.identity import Identity
+from twinship.simulator.iot_hub.identity_document import Presence
 from twinship.simulator.iot_hub.registry import Registry
 from twinship.simulator.service_api import edge_agent
 from twinship.simulator.service_api import edge_agent as edge_agent_api
@@ -37,9 +38,10 @@ class Methods:
 
     outcome: MethodAnswer | Exception = field(default_factory=lambda: MethodAnswer(200, None))
     calls: list[tuple[Any, ...]] = field(default_factory=list)
+    seen: dict[Identity, Presence] = field(default_factory=dict)
 
-    def connected(self, identity: Identity) -> bool:
-        return identity.module == "camera"
+    def presence(self, identity: Identity) -> Presence:
+        return self.seen.get(identity, Presence(connected=identity.module == "camera"))
 
     async def invoke_method(self, target: Identity, call: MethodRequest) -> MethodAnswer:
         self.calls.append(

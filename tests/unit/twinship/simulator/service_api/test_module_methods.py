@@ -16,6 +16,7 @@ from yarl import URL
 from twinship.simulator import sas
 from twinship.simulator.edge_hub.methods import MethodAnswer, MethodRequest, NoAnswer, NotConnected
 from twinship.simulator.identity import Identity
+from twinship.simulator.iot_hub.identity_document import Presence
 from twinship.simulator.iot_hub.registry import Registry
 from twinship.simulator.service_api.module_methods import edge_https
 from twinship.simulator.store import Store
@@ -32,8 +33,8 @@ class Methods:
         self.outcome: MethodAnswer | Exception = MethodAnswer(207, [1])
         self.targets: list[str] = []
 
-    def connected(self, identity: Identity) -> bool:
-        return True
+    def presence(self, identity: Identity) -> Presence:
+        return Presence(connected=True)
 
     async def invoke_method(self, target: Identity, call: MethodRequest) -> MethodAnswer:
         self.targets.append(str(target))

@@ -69,7 +69,7 @@ class ConfigurationsApi:
         errors = {name: error for name, text in queries.items() if (error := _error(parse_query, text))}
         condition = _error(compile_target, body.get("targetCondition") or "")
         return web.json_response(
-            {"targetConditionError": condition or None, "customMetricExpressionErrors": errors}
+            {"targetConditionError": condition or None, "customMetricQueryErrors": errors}
         )
 
     def _shown(self, configuration: Configuration) -> dict[str, Any]:

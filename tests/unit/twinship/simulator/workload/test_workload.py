@@ -130,9 +130,9 @@ def test_a_socket_left_by_a_killed_hub_is_replaced(registry: Registry, tmp_path:
     assert not socket_path(tmp_path, MODULE).exists()
 
 
-def test_the_last_socket_removes_its_folder(registry: Registry, tmp_path: Path) -> None:
+def test_the_last_socket_removes_folders(registry: Registry, tmp_path: Path) -> None:
     """The next socket creates the folder again."""
-    folder = tmp_path / "sockets"
+    folder = tmp_path / "s"
 
     async def questions(one: Ask) -> None:
         assert (await one("GET", "/trust-bundle"))[0] == 200

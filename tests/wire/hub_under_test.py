@@ -96,8 +96,9 @@ class HubUnderTest:
             parts["SharedAccessKey"], parts["HostName"], int(time.time()) + 60, parts["SharedAccessKeyName"]
         )
         context = ssl.create_default_context(cafile=env["REQUESTS_CA_BUNDLE"])
-        host, port = parts["HostName"].split(":")
-        with contextlib.closing(http.client.HTTPSConnection(host, int(port), context=context)) as connection:
+        with contextlib.closing(
+            http.client.HTTPSConnection(parts["HostName"], context=context)
+        ) as connection:
             headers = {"Authorization": token, "Content-Type": "application/json"}
             connection.request(method, f"{path}?api-version=2021-04-12", json.dumps(body), headers)
             answer = connection.getresponse()

@@ -199,7 +199,7 @@ def test_a_wrong_key_a_missing_ca_and_a_closed_port_are_different_errors(
     with pytest.raises(NotConfigured, match="is not trusted; cure"):
         status(replace(hub, ca_bundle=None), DEVICE)
     with pytest.raises(HubUnavailable, match="cannot be reached"):
-        status(replace(hub, host=hub.host.replace("8443", "1")), DEVICE)
+        status(replace(hub, host=hub.host.partition(":")[0] + ":1"), DEVICE)
 
 
 def test_a_twin_over_the_limit_is_not_changed(

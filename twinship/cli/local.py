@@ -54,6 +54,9 @@ def simulate_command(
         bool,
         typer.Option("--plain-amqp", help="AMQP without TLS too, on port 5672, for UseDevelopmentEmulator."),
     ] = False,
+    twin_change_events: Annotated[
+        bool, typer.Option("--twin-change-events", help="Send changes of twins to the event endpoint too.")
+    ] = False,
     env_file: EnvFile = DOT_ENV,
 ) -> None:
     """Run IoT Hub, edgeHub and the modules locally, until Ctrl-C."""
@@ -70,6 +73,7 @@ def simulate_command(
         hub_options=(
             *(f"--consumer-group={name}" for name in consumer_group or ()),
             *(("--plain-amqp",) if plain_amqp else ()),
+            *(("--twin-change-events",) if twin_change_events else ()),
         ),
     )
     with Simulator(settings) as simulator:

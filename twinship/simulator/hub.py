@@ -26,8 +26,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from aiohttp import web
-
 from twinship.simulator import hub_options
 from twinship.simulator.amqp.peer import ENTITY, Service
 from twinship.simulator.certificates import Authority
@@ -44,11 +42,12 @@ from twinship.simulator.iot_hub.event_log import EventLog
 from twinship.simulator.iot_hub.registry import Registry
 from twinship.simulator.listeners.amqp_listener import AMQP_PORT, AMQPS_PORT, Peers, serve_amqp
 from twinship.simulator.listeners.amqp_websocket import amqp_over_websockets
-from twinship.simulator.listeners.https import STOP_WITHIN_S, EdgeAddress, serve_edge_https, serve_port
+from twinship.simulator.listeners.https import EdgeAddress, HubAddress, serve_edge_https, serve_hub_https
 from twinship.simulator.listeners.metrics_server import serve_metrics
 from twinship.simulator.listeners.model_files import ModelFiles, serve_model_files
 from twinship.simulator.listeners.mqtt_listener import Listener
-from twinship.simulator.loopback import HTTPS_PORT, MQTT_PORT, AddressUnusable
+from twinship.simulator.listeners.mqtt_websocket import serve_mqtt
+from twinship.simulator.loopback import MQTT_PORT, AddressUnusable
 from twinship.simulator.metrics import Metrics
 from twinship.simulator.service_api.app import service_api
 from twinship.simulator.service_api.module_methods import edge_https
@@ -154,10 +153,10 @@ class _Hub:
         options, running = self._options, self._running
         self._subscribe_to_registry()
         edges = {}
-        await self._listen(None, options.hub_address)
+        at_hub = await self._listen(None, options.hub_address)
         for device, address in options.edges.items():
-            edges[device] = await self._serve_edge_https(device, address)
-            await self._listen(device, address)
+            at_edge = await self._listen(device, address)
+            edges[device] = await self._serve_edge_https(device, address, at_edge)
         await self._serve_control()
         workload = WorkloadSockets(
             self._registry, self._sockets, options.edges, trust_bundle=self._authority.ca_pem
@@ -166,7 +165,7 @@ class _Hub:
         running.push_async_callback(workload.close)
         key = _policy_key(self._store)
         peers = self._amqp_peers(key)
-        rest_ports = await self._serve_rest(key, peers)
+        rest = await self._serve_rest(key, peers, at_hub)
         amqp_ports = await self._serve_amqp(peers)
         pages = Metrics(self._registry, self._edge_hub, options.folder)
         metrics = await serve_metrics(pages, options.edges, running)
@@ -177,8 +176,8 @@ class _Hub:
             datetime.now(UTC),
             running,
         )
-        self._write_service_env(key, files, amqp_ports)
-        self._write_endpoints(rest_ports, amqp_ports, edges, metrics, files)
+        self._write_service_env(key, files, rest, amqp_ports)
+        self._write_endpoints(rest, amqp_ports, edges, metrics, files)
 
     def _subscribe_to_registry(self) -> None:
         registry, edge_hub = self._registry, self._edge_hub
@@ -186,20 +185,25 @@ class _Hub:
         configuration.start()
         registry.on_desired.append(configuration.desired_changed)
         registry.on_desired.append(edge_hub.desired_changed)
+        if self._options.twin_change_events:
+            registry.on_change.append(edge_hub.twin_changed)
         registry.on_revoked.append(edge_hub.revoke)
         registry.on_removed.append(edge_hub.remove)
 
-    async def _listen(self, device: str | None, address: str) -> None:
+    async def _listen(self, device: str | None, address: str) -> Listener:
         """Serve MQTT of an edge device, or of IoT Hub (None)."""
         context = self._authority.server_context([address])
         listener = Listener(self._edge_hub, self._clock, gateway=device, context=context, faults=self._faults)
         await listener.open(address, MQTT_PORT)
         self._running.callback(listener.close)
         self._listeners.append(listener)
+        return listener
 
-    async def _serve_edge_https(self, device: str, address: str) -> EdgeAddress:
+    async def _serve_edge_https(self, device: str, address: str, mqtt: Listener) -> EdgeAddress:
+        application = edge_https(self._registry, self._edge_hub, gateway=device, edges=self._options.edges)
+        serve_mqtt(application, mqtt)
         return await serve_edge_https(
-            edge_https(self._registry, self._edge_hub, gateway=device, edges=self._options.edges),
+            application,
             self._store,
             device=device,
             address=address,
@@ -225,24 +229,20 @@ class _Hub:
         runner = await serve_control(self._sockets, self._faults, acts, counters)
         self._running.push_async_callback(runner.cleanup)
 
-    async def _serve_rest(self, key: str, peers: Peers) -> list[int]:
-        """Serve the service API; returns its ports, with 443 if this user may bind it."""
+    async def _serve_rest(self, key: str, peers: Peers, mqtt: Listener) -> HubAddress:
+        """Serve the service API, and MQTT and AMQP over WebSockets."""
         options = self._options
         application = service_api(self._registry, self._edge_hub, {POLICY: [key]})
-        application.middlewares.insert(0, amqp_over_websockets(peers))
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=STOP_WITHIN_S)
-        await runner.setup()
-        self._running.push_async_callback(runner.cleanup)
-        context = self._authority.server_context([options.hub_address])
-        await serve_port(runner, options.hub_address, options.rest_port, context)
-        ports = [options.rest_port]
-        if options.rest_port != HTTPS_PORT:
-            try:
-                await serve_port(runner, options.hub_address, HTTPS_PORT, context)
-                ports.append(HTTPS_PORT)
-            except AddressUnusable as error:
-                logger.info("service API on port %d only: %s", options.rest_port, error)
-        return ports
+        serve_mqtt(application, mqtt)
+        application.middlewares.insert(0, amqp_over_websockets(peers))  # first: they share a path
+        return await serve_hub_https(
+            application,
+            self._store,
+            address=options.hub_address,
+            port=options.rest_port,
+            context=self._authority.server_context([options.hub_address]),
+            running=self._running,
+        )
 
     def _amqp_peers(self, key: str) -> Peers:
         service = Service(
@@ -274,13 +274,17 @@ class _Hub:
             ports[name] = port
         return ports
 
-    def _write_service_env(self, key: str, files: ModelFiles, amqp_ports: Mapping[str, int]) -> None:
+    def _write_service_env(
+        self, key: str, files: ModelFiles, rest: HubAddress, amqp_ports: Mapping[str, int]
+    ) -> None:
         options = self._options
+        # clients put HostName into device connection strings, where no port belongs
+        host = options.hub_address if rest.default_port else f"{options.hub_address}:{options.rest_port}"
         shared_key = f"SharedAccessKeyName={POLICY};SharedAccessKey={key}"
         events = f"Endpoint=sb://{options.hub_address}/;{shared_key};EntityPath={ENTITY}"
         write_private(
             options.folder / "service.env",
-            f"IOTHUB_CONNECTION_STRING=HostName={options.hub_address}:{options.rest_port};{shared_key}\n"
+            f"IOTHUB_CONNECTION_STRING=HostName={host};{shared_key}\n"
             + (f"IOTHUB_EVENTHUB_CONNECTION_STRING={events}\n" if "amqps" in amqp_ports else "")
             + f"REQUESTS_CA_BUNDLE={options.folder.resolve() / 'ca.pem'}\n"
             f"MODEL_STORE_FOLDER={files.folder}\nMODEL_STORE_URL={files.url}\n",
@@ -288,7 +292,7 @@ class _Hub:
 
     def _write_endpoints(
         self,
-        rest_ports: Sequence[int],
+        rest: HubAddress,
         amqp_ports: Mapping[str, int],
         edges: Mapping[str, EdgeAddress],
         metrics: Mapping[str, Mapping[str, str]],
@@ -300,7 +304,8 @@ class _Hub:
             "pid": os.getpid(),
             "hub_name": options.hub_address,
             "hub_address": options.hub_address,
-            "rest_ports": list(rest_ports),
+            "rest_ports": list(rest.ports),
+            "hub_proxy": rest.proxy,
             "mqtt_port": MQTT_PORT,
             "event_hub": {
                 "ports": dict(amqp_ports),

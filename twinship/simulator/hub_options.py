@@ -34,6 +34,7 @@ class HubOptions:
     retention_s: float  # of the built-in endpoint
     consumer_groups: tuple[str, ...]
     plain_amqp: bool
+    twin_change_events: bool
 
 
 def parse(arguments: Sequence[str] | None) -> tuple[HubOptions, EdgeHubSettings]:
@@ -65,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--plain-amqp", action="store_true", help="AMQP without TLS on port 5672 too, as emulators have it"
     )
+    parser.add_argument(
+        "--twin-change-events", action="store_true", help="changes of twins go to the built-in endpoint too"
+    )
     return parser
 
 
@@ -92,6 +96,7 @@ def _options(parsed: argparse.Namespace) -> HubOptions:
         retention_s=parsed.retention_hours * 3600,
         consumer_groups=("$Default", *parsed.consumer_group),
         plain_amqp=parsed.plain_amqp,
+        twin_change_events=parsed.twin_change_events,
     )
 
 

@@ -39,6 +39,8 @@ from twinship.simulator.identity import Identity
 from twinship.simulator.iot_hub.event_log import EventLog
 from twinship.simulator.iot_hub.identity_document import Presence
 from twinship.simulator.iot_hub.registry import EDGE_AGENT, EDGE_HUB, Registry
+from twinship.simulator.iot_hub.twin import TwinDocument
+from twinship.simulator.iot_hub.twin_events import twin_event
 from twinship.simulator.mqtt.packets import NOT_AUTHORIZED, SERVER_UNAVAILABLE, Connack, Connect
 from twinship.simulator.store import StorageFailed
 
@@ -150,6 +152,13 @@ class EdgeHub:
     def desired_changed(self, identity: Identity, patch: Mapping[str, Any]) -> None:
         """Send a subscribed client the change of its desired properties; the patch contains `$version`."""
         self._registry.store.after_commit(partial(self._send_desired, identity, patch))
+
+    def twin_changed(
+        self, identity: Identity, before: TwinDocument, after: TwinDocument, replaced: bool
+    ) -> None:
+        """Send a twin change event upstream (a callback for `registry.on_change`)."""
+        hub, now = self._registry.hub_name, self._clock.wall()
+        self.router.twin_event(twin_event(identity, before, after, replaced=replaced, hub=hub, now=now))
 
     def revoke(self, identity: Identity) -> None:
         """Close the connection of an identity that was removed, disabled, or given other keys."""

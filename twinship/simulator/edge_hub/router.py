@@ -106,6 +106,10 @@ class MessageRouter:
         except StoreFull as full:  # the patch itself stays accepted
             self._drop("store_full", f"change of {reporter}: {full}")
 
+    def twin_event(self, event: RoutedMessage) -> None:
+        """Send an event of IoT Hub itself upstream."""
+        self._upstream.add(event, AT_IOT_HUB_PRIORITY, None)
+
     def delivery(self, identity: Identity) -> Delivery:
         """The delivery to one module; the registry need not have the module."""
         if (delivery := self._deliveries.get(identity)) is None:

@@ -42,6 +42,7 @@ _SYSTEM: Final = {
     "connectionDeviceId": "connectionDeviceId",
     "connectionModuleId": "connectionModuleId",
     "connectionDeviceGenerationId": "connectionDeviceGenerationId",
+    "iothub-message-source": "iothub-message-source",
     "messageSchema": "messageSchema",
     "creationTime": "iothub-creation-time-utc",
     "iothub-interface-id": "iothub-interface-id",

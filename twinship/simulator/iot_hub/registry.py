@@ -60,6 +60,8 @@ class Registry:
         self.on_desired: list[Callable[[Identity, Mapping[str, Any]], None]] = []
         #: Called after each change of a twin.
         self.on_twin: list[Callable[[Identity], None]] = []
+        #: Called after each change of a twin, with both documents; True: it was replaced.
+        self.on_change: list[Callable[[Identity, TwinDocument, TwinDocument, bool], None]] = []
         #: Called for each new identity.
         self.on_created: list[Callable[[Identity], None]] = []
         #: Called for each removed identity.
@@ -159,8 +161,10 @@ class Registry:
 
     def patch_reported(self, identity: Identity, patch: Section) -> TwinDocument:
         """Merge a patch of a module into its reported properties; raises TwinRefused."""
-        document = self.twin(identity).patch_reported(patch, self.now())
+        before = self.twin(identity)
+        document = before.patch_reported(patch, self.now())
         self._save_twin(identity, document)
+        self._notify_change(identity, before, document)
         return document
 
     def patch_twin(
@@ -179,7 +183,7 @@ class Registry:
         before = self.twin(identity)
         check_etag(identity, before.etag, if_match)
         document, delivered = before.patch_service(self.now(), desired=desired, tags=tags, replace=replace)
-        return self._changed(identity, document, delivered)
+        return self._changed(identity, document, delivered, replaced=replace)
 
     # deployments
 
@@ -209,7 +213,7 @@ class Registry:
         }
         self._set_modules(device, set(wanted.modules))
         for identity, (document, delivered) in twins.items():
-            self._changed(identity, document, delivered)
+            self._changed(identity, document, delivered, replaced=True)
 
     def _set_modules(self, device: str, wanted: set[str]) -> None:
         for identity in self._of(device):
@@ -245,8 +249,18 @@ class Registry:
         self.store.put("twin", str(identity), document.to_json())
         _notify(self.on_twin, [identity])
 
-    def _changed(self, identity: Identity, document: TwinDocument, delivered: Section | None) -> TwinDocument:
+    def _notify_change(
+        self, identity: Identity, before: TwinDocument, after: TwinDocument, *, replaced: bool = False
+    ) -> None:
+        for callback in self.on_change:
+            callback(identity, before, after, replaced)
+
+    def _changed(
+        self, identity: Identity, document: TwinDocument, delivered: Section | None, *, replaced: bool
+    ) -> TwinDocument:
+        before = self._twins[identity]
         self._save_twin(identity, document)
+        self._notify_change(identity, before, document, replaced=replaced)
         if delivered is not None:
             for callback in self.on_desired:
                 callback(identity, delivered)

@@ -20,13 +20,16 @@ SHUTDOWN_S: Final = 1.0  # how long a close waits for the client's close_notify
 
 
 class Listener:
-    """A TLS listener. During the fault "black-hole" only the kernel accepts connections."""
+    """A TLS listener. During the fault "black-hole" only the kernel accepts connections.
+
+    `connection()` makes one, which ends and shows the faults like the others.
+    """
 
     def __init__(
         self, edge_hub: EdgeHub, clock: Clock, *, gateway: str | None, context: ssl.SSLContext, faults: Faults
     ) -> None:
         self._connections: set[MqttProtocol] = set()
-        self._make_connection = partial(MqttProtocol, edge_hub, clock, gateway, faults, self._connections)
+        self.connection = partial(MqttProtocol, edge_hub, clock, gateway, faults, self._connections)
         self._context = context
         self._faults = faults
         self._socket: socket.socket | None = None
@@ -62,7 +65,7 @@ class Listener:
     async def _accept(self, listening: socket.socket) -> None:
         # asyncio closes its own duplicate of the socket when it stops; the kernel goes on accepting
         self._server = await asyncio.get_running_loop().create_server(
-            self._make_connection,
+            self.connection,
             sock=listening.dup(),
             ssl=self._context,
             ssl_handshake_timeout=HANDSHAKE_S,

@@ -35,7 +35,7 @@ MAX_CHECK_S: Final = 60.0  # the wall clock can jump, so token expiry is checked
 
 
 class MqttProtocol(asyncio.Protocol):
-    """One TCP connection after its TLS handshake. It is the Link of its session."""
+    """One connection, over TLS or a WebSocket. It is the Link of its session."""
 
     def __init__(
         self, edge_hub: EdgeHub, clock: Clock, gateway: str | None, faults: Faults, live: set[MqttProtocol]

@@ -6,7 +6,7 @@ It authenticates the caller, finds the target and maps each result to an HTTP st
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_plus
@@ -61,9 +61,7 @@ def edge_https(
     application = web.Application(client_max_size=MAX_BODY_BYTES)
     for path in ("/twins/{device}/methods", "/twins/{device}/modules/{module}/methods"):
         application.router.add_post(path, calls.invoke)
-    # features of edgeHub that the simulator refuses by name
-    application.router.add_route("*", "/$iothub/websocket{rest:.*}", _refused(501, "MQTT over WebSocket"))
-    application.router.add_route("*", "/{rest:.*}", _refused(404, "this address"))
+    application.router.add_route("*", "/{rest:.*}", _no_such_address)
     return application
 
 
@@ -137,9 +135,6 @@ def _error(status: int, message: str) -> web.Response:
     return web.json_response({"message": message}, status=status)
 
 
-def _refused(status: int, what: str) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def refuse(request: web.Request) -> web.Response:
-        logger.info("%s %s: %d, %s is not in this simulator", request.method, request.path, status, what)
-        return _error(status, f"{request.method} {request.path}: {what} is not in this simulator")
-
-    return refuse
+async def _no_such_address(request: web.Request) -> web.Response:
+    logger.info("%s %s: 404, this address is not in this simulator", request.method, request.path)
+    return _error(404, f"{request.method} {request.path}: this address is not in this simulator")

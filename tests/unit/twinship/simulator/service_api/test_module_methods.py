@@ -144,7 +144,7 @@ def test_a_removed_caller_is_refused(edge: Edge) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/$iothub/websocket", 501), ("POST", "/devices/edge/files", 404), ("GET", B, 404)],
+    [("POST", "/devices/edge/files", 404), ("GET", B, 404)],
 )
 def test_unsupported_routes_are_named(edge: Edge, method: str, path: str, status: int) -> None:
     """MQTT over WebSocket is 501; blob upload, which edgeHub does not have, is 404 (ref 3)."""

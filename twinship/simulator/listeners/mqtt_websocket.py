@@ -70,6 +70,7 @@ class _Transport(asyncio.Transport):
         self._to_send: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._waiting_bytes = 0
         self._writing_paused = self._closing = False
+        self._abort: asyncio.TimerHandle | None = None
         self._may_read = asyncio.Event()
         self._may_read.set()
 
@@ -88,6 +89,8 @@ class _Transport(asyncio.Transport):
             self._protocol.connection_lost(None)
             with contextlib.suppress(ConnectionError, TimeoutError):
                 await asyncio.wait_for(sending, CLOSE_WITHIN_S)
+            if self._abort is not None:
+                self._abort.cancel()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self._tcp.get_extra_info(name, default)
@@ -108,7 +111,8 @@ class _Transport(asyncio.Transport):
         if not self._closing:
             self._closing = True
             self._to_send.put_nowait(None)
-            self._may_read.set()
+            # a client that reads nothing must not keep its connection
+            self._abort = asyncio.get_running_loop().call_later(CLOSE_WITHIN_S, self._tcp.abort)
 
     def abort(self) -> None:
         self.close()

@@ -20,6 +20,7 @@ from twinship.simulator.faults.faults import BLACK_HOLE, Faults
 from twinship.simulator.identity import Identity
 from twinship.simulator.listeners import mqtt_websocket
 from twinship.simulator.listeners.mqtt_listener import Listener
+from twinship.simulator.listeners.mqtt_protocol import MAX_WAITING_BYTES, MqttProtocol
 from twinship.simulator.listeners.mqtt_websocket import PATH, serve_mqtt
 from twinship.simulator.mqtt.connection import MAX_PACKET_BYTES, PacketReader
 from twinship.simulator.mqtt.packets import (
@@ -247,21 +248,42 @@ def test_the_stop_of_the_server_does_not_wait_for_open_websockets(
     served(tmp_path, talk)
 
 
+@contextlib.asynccontextmanager
+async def reading_nothing(server: Served) -> AsyncIterator[tuple[Socket, MqttProtocol]]:
+    """A client with 2,000 requests whose answers of 4 KB it does not read; the hub has paused reading."""
+    server.edge.registry.patch_twin(Identity(EDGE, "a"), desired={"text": "y" * 4000})
+    module = await server.module()
+    await module.ws.send_bytes(Subscribe(1, (("$iothub/twin/res/#", 0),)).encode())
+    assert await module.next() == Suback(1, (0,))
+    writing = asyncio.ensure_future(_ask_for_twin(module, times=2000))
+    (connection,) = server.listener._connections
+    await eventually(lambda: connection._reading_paused)
+    yield module, connection
+    with contextlib.suppress(ConnectionError):
+        await writing
+
+
 def test_a_client_that_reads_nothing_is_not_read(tmp_path: Path) -> None:
     """The hub keeps a bounded part, and answers everything when the client reads."""
 
     async def talk(server: Served) -> None:
-        server.edge.registry.patch_twin(Identity(EDGE, "a"), desired={"text": "y" * 4000})
-        module = await server.module()
-        await module.ws.send_bytes(Subscribe(1, (("$iothub/twin/res/#", 0),)).encode())
-        assert await module.next() == Suback(1, (0,))
-        writing = asyncio.ensure_future(_ask_for_twin(module, times=2000))
-        (connection,) = server.listener._connections
-        await eventually(lambda: connection._reading_paused)
-        answered = 0
-        while answered < 2000:
-            answered += isinstance(await module.next(), Puback)
-        await writing
+        async with reading_nothing(server) as (module, connection):
+            answered, most = 0, 0
+            while answered < 2000:
+                answered += isinstance(await module.next(), Puback)
+                most = max(most, getattr(connection._transport, "_waiting_bytes"))  # noqa: B009
+            assert MAX_WAITING_BYTES < most < 4 * MAX_WAITING_BYTES
+
+    served(tmp_path, talk)
+
+
+def test_a_client_that_reads_nothing_does_not_outlive_its_connection(tmp_path: Path) -> None:
+    """The hub waits a moment for it to read the rest, then resets the connection."""
+
+    async def talk(server: Served) -> None:
+        async with reading_nothing(server) as (_, connection):
+            connection.close("closed by the test")
+            await eventually(lambda: not server.listener._connections)
 
     served(tmp_path, talk)
 

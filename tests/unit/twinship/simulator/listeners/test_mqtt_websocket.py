@@ -27,6 +27,7 @@ from twinship.simulator.mqtt.packets import (
     Connack,
     Disconnect,
     Packet,
+    Pingreq,
     Puback,
     Publish,
     Suback,
@@ -277,13 +278,21 @@ def test_a_client_that_reads_nothing_is_not_read(tmp_path: Path) -> None:
     served(tmp_path, talk)
 
 
-def test_a_client_that_reads_nothing_does_not_outlive_its_connection(tmp_path: Path) -> None:
-    """The hub waits a moment for it to read the rest, then resets the connection."""
+def test_a_client_that_takes_nothing_does_not_outlive_its_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub waits a moment for the rest to be sent, then resets the connection."""
 
     async def talk(server: Served) -> None:
-        async with reading_nothing(server) as (_, connection):
-            connection.close("closed by the test")
-            await eventually(lambda: not server.listener._connections)
+        module = await server.module()
+        (connection,) = server.listener._connections
+        stuck = asyncio.Event()
+        socket = getattr(connection._transport, "_socket")  # noqa: B009
+        monkeypatch.setattr(socket, "send_bytes", lambda _data: stuck.wait())
+        await module.ws.send_bytes(Pingreq().encode())
+        await eventually(lambda: getattr(connection._transport, "_waiting_bytes") > 0)  # noqa: B009
+        connection.close("closed by the test")
+        await eventually(lambda: not server.listener._connections)
 
     served(tmp_path, talk)
 

@@ -26,6 +26,7 @@ Parser = Callable[[str | Path], Path]
 
 MAX_TEXT_BYTES = 1_048_576  # a manifest or an env file; the largest deployment that IoT Hub takes is smaller
 MAX_MODEL_BYTES = 268_435_456
+_CONSUMER_GROUP = re.compile(r"[A-Za-z0-9._-]{1,50}")
 _CONTAINER = re.compile(r"(?=.{3,63}$)[a-z0-9]+(?:-[a-z0-9]+)*|\$root|\$web")
 
 
@@ -139,6 +140,16 @@ def module_names(values: list[str] | None) -> list[str] | None:
     """Names that IoT Hub allows for modules."""
     for value in values or ():
         _identifier("module", value)
+    return values
+
+
+def consumer_groups(values: list[str] | None) -> list[str] | None:
+    """Names that an Event Hub allows for consumer groups."""
+    for value in values or ():
+        if not _CONSUMER_GROUP.fullmatch(value):
+            raise CannotUse(
+                f"{value!r} is no consumer group; cure: 1 to 50 letters, digits, '.', '_' and '-'"
+            )
     return values
 
 

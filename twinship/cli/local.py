@@ -48,7 +48,10 @@ def simulate_command(
     ] = 1,
     consumer_group: Annotated[
         list[str] | None,
-        typer.Option(help="Consumer group of the event endpoint, besides $Default; repeatable."),
+        typer.Option(
+            callback=checks.consumer_groups,
+            help="Consumer group of the event endpoint, besides $Default; repeatable.",
+        ),
     ] = None,
     plain_amqp: Annotated[
         bool,

@@ -85,6 +85,7 @@ TAKEN: Mapping[tuple[str, str], set[str]] = {
     ("rollback", "--device"): NAMES,
     ("rollback", "--env-file"): NEW_FILES,
     ("rollback", "--module"): NAMES,
+    ("simulate", "--consumer-group"): {".", "nan", "-1", "inf", FOLDER},
     ("simulate", "--env-file"): NEW_FILES,
     ("simulate", "--folder"): {CONTROL, *NAMES},
     ("status", "--device"): NAMES,

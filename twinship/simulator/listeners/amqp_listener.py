@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Final, cast
 
 from twinship.simulator.amqp.peer import Peer, Service
@@ -54,25 +55,23 @@ class Peers:
 
 
 class PeerDriver:
-    """Runs one Peer: sends what it has, and calls it when something is due."""
+    """Runs one Peer: sends what it has, and calls it when something is due.
 
-    def __init__(self, peers: Peers, name: str) -> None:
+    `write` sends bytes to the client; `close` closes the transport after them.
+    """
+
+    def __init__(
+        self, peers: Peers, name: str, write: Callable[[bytes], None], close: Callable[[], None]
+    ) -> None:
         self._peers = peers
+        self._write, self._close = write, close
         self._loop = asyncio.get_running_loop()
         self._pumping: asyncio.Handle | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self.peer = Peer(peers.service, name, self.wake)
-        self.paused = False
+        self._paused = False
         peers.live.add(self)
         self._tick()
-
-    def write(self, data: bytes) -> None:
-        """Send bytes to the client."""
-        raise NotImplementedError
-
-    def shut(self) -> None:
-        """Close the transport after the bytes that were written."""
-        raise NotImplementedError
 
     def received(self, data: bytes) -> None:
         """Handle bytes of the client."""
@@ -81,15 +80,24 @@ class PeerDriver:
         except Exception:  # one client's bytes must not end the hub
             logger.exception("AMQP %s: handling its bytes failed", self.peer.name)
             self.ended()
-            self.shut()
+            self._close()
             return
         self._flush()
         self.wake()
 
     def wake(self) -> None:
         """Send in the next turn of the loop."""
-        if self._pumping is None and not self.paused and not self.peer.closed:
+        if self._pumping is None and not self._paused and not self.peer.closed:
             self._pumping = self._loop.call_soon(self._pump)
+
+    def pause(self) -> None:
+        """Send no event: the client takes too little."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Send events again."""
+        self._paused = False
+        self.wake()
 
     def stop(self) -> None:
         """Close the connection."""
@@ -114,11 +122,11 @@ class PeerDriver:
 
     def _flush(self) -> None:
         if data := self.peer.take():
-            self.write(data)
+            self._write(data)
         if self.peer.closed and self in self._peers.live:
             logger.info("AMQP %s: closed: %s", self.peer.name, self.peer.connection.why)
             self.ended()
-            self.shut()
+            self._close()
 
     def _tick(self) -> None:
         again_s = self.peer.tick()
@@ -132,7 +140,8 @@ class AmqpProtocol(asyncio.Protocol):
 
     def __init__(self, peers: Peers) -> None:
         self._peers = peers
-        self._driver: _TcpDriver | None = None
+        self._driver: PeerDriver | None = None
+        self._tcp: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         tcp = cast(asyncio.Transport, transport)
@@ -142,46 +151,28 @@ class AmqpProtocol(asyncio.Protocol):
         tcp.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         tcp.set_write_buffer_limits(high=MAX_WAITING_BYTES)
         name = "{}:{}".format(*tcp.get_extra_info("peername")[:2])
-        self._driver = _TcpDriver(self._peers, name, tcp)
+        self._tcp = tcp
+        self._driver = PeerDriver(self._peers, name, tcp.write, tcp.close)
 
     def data_received(self, data: bytes) -> None:
         if self._driver is not None:
             self._driver.received(data)
 
     def pause_writing(self) -> None:
-        if self._driver is not None:
+        """The client reads nothing: nothing is read from it, and no event is sent."""
+        if self._driver is not None and self._tcp is not None:
             self._driver.pause()
+            self._tcp.pause_reading()
 
     def resume_writing(self) -> None:
-        if self._driver is not None:
+        if self._driver is not None and self._tcp is not None:
+            if not self._tcp.is_closing():
+                self._tcp.resume_reading()
             self._driver.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._driver is not None:
             self._driver.ended()
-
-
-class _TcpDriver(PeerDriver):
-    def __init__(self, peers: Peers, name: str, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        super().__init__(peers, name)
-
-    def write(self, data: bytes) -> None:
-        self._transport.write(data)
-
-    def shut(self) -> None:
-        self._transport.close()
-
-    def pause(self) -> None:
-        """The client reads nothing: nothing is read from it, and no event is sent."""
-        self.paused = True
-        self._transport.pause_reading()
-
-    def resume(self) -> None:
-        self.paused = False
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
-        self.wake()
 
 
 async def serve_amqp(peers: Peers, address: str, port: int, context: ssl.SSLContext | None) -> asyncio.Server:

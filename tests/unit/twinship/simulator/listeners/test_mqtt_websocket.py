@@ -18,10 +18,11 @@ from twinship.simulator.certificates import Authority
 from twinship.simulator.clock import LoopClock
 from twinship.simulator.faults.faults import BLACK_HOLE, Faults
 from twinship.simulator.identity import Identity
-from twinship.simulator.listeners import mqtt_websocket
+from twinship.simulator.listeners import websocket
 from twinship.simulator.listeners.mqtt_listener import Listener
-from twinship.simulator.listeners.mqtt_protocol import MAX_WAITING_BYTES, MqttProtocol
+from twinship.simulator.listeners.mqtt_protocol import MqttProtocol
 from twinship.simulator.listeners.mqtt_websocket import PATH, serve_mqtt
+from twinship.simulator.listeners.websocket import MAX_WAITING_BYTES
 from twinship.simulator.mqtt.connection import MAX_PACKET_BYTES, PacketReader
 from twinship.simulator.mqtt.packets import (
     Connack,
@@ -238,7 +239,7 @@ def test_the_stop_of_the_server_does_not_wait_for_open_websockets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are closed, and their handlers end; aiohttp would wait 60 s for them."""
-    monkeypatch.setattr(mqtt_websocket, "CLOSE_WITHIN_S", WITHIN_S)
+    monkeypatch.setattr(websocket, "CLOSE_WITHIN_S", WITHIN_S)
 
     async def talk(server: Served) -> None:
         module = await server.module()
@@ -272,7 +273,7 @@ def test_a_client_that_reads_nothing_is_not_read(tmp_path: Path) -> None:
             answered, most = 0, 0
             while answered < 2000:
                 answered += isinstance(await module.next(), Puback)
-                most = max(most, getattr(connection._transport, "_waiting_bytes"))  # noqa: B009
+                most = max(most, getattr(connection._transport, "socket").waiting_bytes)  # noqa: B009
             assert MAX_WAITING_BYTES < most < 4 * MAX_WAITING_BYTES
 
     served(tmp_path, talk)
@@ -287,10 +288,10 @@ def test_a_client_that_takes_nothing_does_not_outlive_its_connection(
         module = await server.module()
         (connection,) = server.listener._connections
         stuck = asyncio.Event()
-        socket = getattr(connection._transport, "_socket")  # noqa: B009
+        socket = getattr(connection._transport, "socket")._response  # noqa: B009
         monkeypatch.setattr(socket, "send_bytes", lambda _data: stuck.wait())
         await module.ws.send_bytes(Pingreq().encode())
-        await eventually(lambda: getattr(connection._transport, "_waiting_bytes") > 0)  # noqa: B009
+        await eventually(lambda: getattr(connection._transport, "socket").waiting_bytes > 0)  # noqa: B009
         connection.close("closed by the test")
         await eventually(lambda: not server.listener._connections)
 

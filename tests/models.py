@@ -7,6 +7,7 @@ converts it in a process of its own, so that the tests do not load TensorFlow.
 import fcntl
 import hashlib
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -79,6 +80,14 @@ def tiny_tflite() -> bytes:
             subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
             os.replace(temporary, path)
     return path.read_bytes()
+
+
+def deadly_tflite() -> bytes:
+    """The flatbuffer with its root 2 GB behind its end: the older runtime always dies of SIGSEGV.
+
+    What it does with a truncated file depends on what lies behind the buffer.
+    """
+    return struct.pack("<I", 0x7FFFFFF0) + tiny_tflite()[4:]
 
 
 def _convert(path: Path) -> None:

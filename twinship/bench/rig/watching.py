@@ -6,6 +6,7 @@ import json
 import re
 import threading
 import urllib.request
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -66,7 +67,7 @@ class Peaks:
     memory_mb: dict[str, float] = field(default_factory=dict)  # module → resident
 
 
-class Ticker:
+class Ticker(ABC):
     """Calls `tick` on a thread every `every_s` seconds while it is entered."""
 
     def __init__(self, every_s: float) -> None:
@@ -86,9 +87,9 @@ class Ticker:
         while not self._stop.wait(self._tick_s):
             self.tick()
 
+    @abstractmethod
     def tick(self) -> None:
         """What a subclass does each time."""
-        raise NotImplementedError
 
 
 class PeakSampler(Ticker):

@@ -35,11 +35,6 @@ class ModuleEntry:
     spec: Mapping[str, Any]
 
     @property
-    def is_system(self) -> bool:
-        """Whether it is edgeAgent or edgeHub."""
-        return self.path[0] == "systemModules"
-
-    @property
     def settings(self) -> Mapping[str, Any]:
         """The settings, {} if they are no object."""
         return table(self.spec.get("settings"))

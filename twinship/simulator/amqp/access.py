@@ -84,11 +84,6 @@ class Access:
         """Whether the connection has any right now."""
         return any(expires > self._now() for expires in self._rights.values())
 
-    @property
-    def next_expiry(self) -> float:
-        """When the next right ends, in seconds since the epoch."""
-        return min(self._rights.values(), default=float("inf"))
-
 
 def _split(resource: str) -> tuple[str, str, str]:
     """Scheme (may be empty), host without port, and path of a token's resource, in lower case."""

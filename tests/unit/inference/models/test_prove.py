@@ -20,7 +20,7 @@ from inference.models import child_process as child
 from inference.models.child_process import ChildProcess
 from inference.models.errors import CODES, ModelRefused, ModelUnavailable
 from inference.models.prove import MAX_MEMORY_BYTES, Proved, Prover
-from tests.models import LABELS, NEEDS_TFLITE_RUNTIME, RUNTIMES, tiny_artefact, tiny_tflite
+from tests.models import LABELS, NEEDS_TFLITE_RUNTIME, RUNTIMES, deadly_tflite, tiny_artefact, tiny_tflite
 from tests.unit.inference import harmful_models
 from tests.unit.inference.device import eventually
 
@@ -87,10 +87,10 @@ def test_a_minimum_for_another_runtime_does_not_matter(tmp_path: Path) -> None:
 
 
 @NEEDS_TFLITE_RUNTIME
-def test_a_truncated_flatbuffer_kills_the_child_only(tmp_path: Path) -> None:
-    """The runtime dies of half a model; the module gets the code and goes on."""
+def test_a_damaged_flatbuffer_kills_the_child_only(tmp_path: Path) -> None:
+    """The runtime dies of a damaged model; the module gets the code and goes on."""
     path = tmp_path / "model.tflite"
-    path.write_bytes(tiny_artefact(tflite=tiny_tflite()[: len(tiny_tflite()) // 2]))
+    path.write_bytes(tiny_artefact(tflite=deadly_tflite()))
     assert refused(path, "tflite_runtime") == "crashes-runtime"
 
 

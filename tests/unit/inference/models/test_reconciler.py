@@ -13,7 +13,7 @@ from inference.model_section import ModelState
 from inference.models.reconciler import Reconciler, ReconcilerSettings, Running
 from inference.models.store import ModelStore
 from inference.models.verification import Keyring
-from tests.models import LABELS, NEEDS_TFLITE_RUNTIME, quadrant, tiny_tflite
+from tests.models import LABELS, NEEDS_TFLITE_RUNTIME, deadly_tflite, quadrant
 from tests.unit.inference.device import BLIND, PASS, PROVING, Device, Publisher, eventually
 
 OURS, THEIRS = Publisher(1), Publisher(2)
@@ -121,10 +121,10 @@ def test_a_refused_model_is_reported_and_removed(proving: Device) -> None:
 
 @NEEDS_TFLITE_RUNTIME
 def test_a_model_that_kills_the_runtime_kills_only_its_proof(tmp_path: Path) -> None:
-    """On the older runtime half a flatbuffer is a segmentation fault; the module goes on."""
+    """On the older runtime a damaged flatbuffer is a segmentation fault; the module goes on."""
     with Device(tmp_path, settings=PROVING, runtime="tflite_runtime") as device:
         device.install(OURS.section("1.0.0"))
-        device.section(OURS.section("2.0.0", tflite=tiny_tflite()[: len(tiny_tflite()) // 2]))
+        device.section(OURS.section("2.0.0", tflite=deadly_tflite()))
         assert device.until(S.REFUSED)["error"]["code"] == "crashes-runtime"
         assert device.active() == "1.0.0"
 

@@ -10,7 +10,7 @@ import pytest
 
 from inference.model_section import ModelState, digest, section_for
 from inference.models.store import Memory, ModelStore, StoredModel
-from tests.models import NEEDS_TFLITE_RUNTIME, ROOT, tiny_artefact, tiny_tflite
+from tests.models import NEEDS_TFLITE_RUNTIME, ROOT, deadly_tflite, tiny_artefact
 from tests.unit.inference.device import PROVING, Device, Publisher
 
 pytestmark = NEEDS_TFLITE_RUNTIME  # the runtime that crashes on a damaged model
@@ -24,7 +24,8 @@ from tests.unit.inference.device import Device
 with Device(Path(sys.argv[1]), runtime="tflite_runtime") as device:
     section = json.loads(Path(sys.argv[2]).read_text())
     device.section(section)
-    device.wait(lambda twin: twin.get("modelStatus", {}).get("state") in ("probation", "withdrawn"))
+    ends = ("probation", "withdrawn", "refused")
+    device.wait(lambda twin: twin.get("modelStatus", {}).get("state") in ends)
     if device.active() == section["version"]:
         if sys.argv[3] == "invoke":
             device.reconciler.mark.begin(device.running.ref.sha256)
@@ -37,7 +38,7 @@ def module(folder: Path, section: dict[str, object], dies_in: str = "invoke") ->
     wanted = folder.with_suffix(".json")
     wanted.write_text(json.dumps(section))
     command = [sys.executable, "-c", MODULE, str(folder), str(wanted), dies_in]
-    return subprocess.run(command, cwd=ROOT, check=False, timeout=60).returncode
+    return subprocess.run(command, cwd=ROOT, check=False, timeout=120).returncode
 
 
 @pytest.mark.parametrize("moment", ["loading", "serving"])
@@ -46,8 +47,8 @@ def test_two_crashes_withdraw_a_model(tmp_path: Path, moment: str) -> None:
     folder = tmp_path / "data"
     with Device(folder, runtime="tflite_runtime") as device:
         device.install(OURS.section("1.0.0"))
-    half = tiny_tflite()[: len(tiny_tflite()) // 2] if moment == "loading" else None
-    section = OURS.section("2.0.0", tflite=half)
+    tflite = deadly_tflite() if moment == "loading" else None
+    section = OURS.section("2.0.0", tflite=tflite)
     killed = -signal.SIGSEGV if moment == "loading" else -signal.SIGKILL
     assert [module(folder, section) for _ in range(2)] == [killed, killed]
 
@@ -66,7 +67,7 @@ def test_a_proven_model_that_kills_a_new_runtime_does_so_once(tmp_path: Path) ->
     folder, store = tmp_path / "data", ModelStore(tmp_path / "data")
     good, bad = (
         tiny_artefact(),
-        tiny_artefact(version="2.0.0", tflite=tiny_tflite()[: len(tiny_tflite()) // 2]),
+        tiny_artefact(version="2.0.0", tflite=deadly_tflite()),
     )
     section = section_for(OURS.ref(bad, version="2.0.0"), bad)
     kept = [

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from edgekit.frame.message import BadFrame
 from inference.artefact import Artefact
 from inference.engine import Engine
-from inference.frames.prediction import Scored, best
-from inference.frames.preprocess import decode_file, prepare
+from inference.frames.prediction import Detection, Scored, best, located
+from inference.frames.preprocess import decode_file, prepare, region
 from inference.runtimes import AUTO
 
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
@@ -22,10 +22,11 @@ MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class FilePrediction:
-    """The prediction for one picture, highest confidence first."""
+    """The prediction for one picture, highest confidence first: labels, or the detections of a detector."""
 
     path: Path
     top: tuple[Scored, ...]
+    detections: tuple[Detection, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,11 @@ def _predict(engine: Engine, path: Path, top_k: int) -> FilePrediction | FileUnr
     pixels = read_pixels(path)
     if isinstance(pixels, FileUnreadable):
         return pixels
-    scores = engine.infer(prepare(pixels, engine.input))
-    return FilePrediction(path, best(scores, engine.labels, top_k))
+    answer = engine.infer(prepare(pixels, engine.input))
+    if engine.task == "detection":
+        height, width, _ = pixels.shape
+        return FilePrediction(path, (), located(answer, engine.labels, region(engine.input, width, height)))
+    return FilePrediction(path, best(answer, engine.labels, top_k))
 
 
 def _read(path: Path) -> bytes:

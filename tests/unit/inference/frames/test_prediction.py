@@ -11,6 +11,7 @@ from inference.frames.ledger import PublishTime, StageTimes
 from inference.frames.prediction import (
     REMEMBERED_CAMERAS,
     ChangeFilter,
+    Classified,
     Prediction,
     Predictions,
     Scored,
@@ -43,7 +44,8 @@ def prediction(
     ref = ModelRef("bands", "1.0.0", 1_565, sha256)
     stages = (400_000, 1_100_000, 50_000, 200_000, 100_000, 50_000)
     times = StageTimes(source.id, stages, "monotonic", 0)
-    return Prediction(source, ref, MANIFEST, (Scored(label, 0.75), Scored("1", 0.25)), uncertain, times)
+    answer = Classified((Scored(label, 0.75), Scored("1", 0.25)), uncertain)
+    return Prediction(source, ref, MANIFEST, answer, times)
 
 
 def test_the_message_holds_the_whole_prediction() -> None:

@@ -284,7 +284,7 @@ def _json_bytes(value: object) -> bytes:
 
 def _unzip(data: bytes) -> tuple[int, dict[str, bytes]]:
     """Return the start of the trailer and its known members. Raises BadArtefact and what zipfile raises."""
-    _check_directory(data)
+    check_directory(data)
     with zipfile.ZipFile(io.BytesIO(data)) as trailer:
         infos = trailer.infolist()
         if len(infos) > _MAX_MEMBERS:
@@ -294,13 +294,15 @@ def _unzip(data: bytes) -> tuple[int, dict[str, bytes]]:
             if names.count(name) != 1:
                 raise BadArtefact(f"trailer: {names.count(name)} members named {name}, not one")
         members = {
-            info.filename: _member(trailer, info) for info in infos if info.filename in _MAX_MEMBER_BYTES
+            info.filename: read_member(trailer, info, _MAX_MEMBER_BYTES[info.filename])
+            for info in infos
+            if info.filename in _MAX_MEMBER_BYTES
         }
         return min(info.header_offset for info in infos), members
 
 
-def _check_directory(data: bytes) -> None:
-    """Refuse a large directory: zipfile reads the whole of it, whatever number of entries it declares.
+def check_directory(data: bytes) -> None:
+    """Raise BadArtefact for a large directory: zipfile reads all of it, whatever number it declares.
 
     zipfile finds the same end record: at the very end, without a comment and without ZIP64.
     """
@@ -317,10 +319,10 @@ def _check_directory(data: bytes) -> None:
         raise BadArtefact(f"trailer: a directory of {size} bytes, more than {_MAX_DIRECTORY_BYTES}")
 
 
-def _member(trailer: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+def read_member(trailer: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> bytes:
+    """Inflate a member of at most `limit` bytes. Raises BadArtefact and what zipfile raises."""
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise BadArtefact(f"{info.filename}: compression {info.compress_type} is not allowed")
-    limit = _MAX_MEMBER_BYTES[info.filename]
     with trailer.open(info) as member:
         content = member.read(limit + 1)
     if len(content) > limit:

@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
 from edgekit.frame.message import BadFrame
 from inference.artefact import Artefact
@@ -18,6 +19,7 @@ from inference.frames.preprocess import decode_file, prepare, region
 from inference.runtimes import AUTO
 
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
+BOX_COLOUR: Final = (255, 64, 0)
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,24 @@ def read_pixels(path: Path) -> NDArray[np.uint8] | FileUnreadable:
         return FileUnreadable(path, error.strerror or str(error))
     except BadFrame as error:
         return FileUnreadable(path, str(error))
+
+
+def draw_boxes(prediction: FilePrediction, out: Path) -> None:
+    """Write a PNG of the picture with a frame and a label for each detection. Raises OSError."""
+    pixels = read_pixels(prediction.path)
+    if isinstance(pixels, FileUnreadable):
+        return
+    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
+    pen, line = ImageDraw.Draw(picture), max(1, min(picture.size) // 150)
+    for each in prediction.detections:
+        left, top, width, height = each.box
+        corners = (left, top, left + width, top + height)
+        box = [share * side for share, side in zip(corners, picture.size * 2, strict=True)]
+        pen.rectangle(box, outline=BOX_COLOUR, width=line)
+        text = f"{each.label} {each.confidence:.0%}".encode("latin-1", "replace").decode("latin-1")
+        pen.text((box[0] + line, box[1] + line), text, fill=BOX_COLOUR)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(out, "PNG")
 
 
 def _predict(engine: Engine, path: Path, top_k: int) -> FilePrediction | FileUnreadable:

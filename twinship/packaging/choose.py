@@ -219,7 +219,8 @@ def _check_count(kind: HeadKind, model: ModelFile, labels: tuple[str, ...]) -> N
     if kind == "ssd":
         if model.ssd and len(labels) < model.ssd.classes:
             _refuse_count(len(labels), model.ssd.classes)
-        return
+        if model.ssd or len(shapes) == 4:
+            return
     if kind == "yolo" and len(shapes) == 1 and len(shapes[0]) == 3:
         if 4 + len(labels) not in shapes[0][1:]:
             _refuse_count(len(labels), min(shapes[0][1:]) - 4)

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import flatbuffers  # type: ignore[import-untyped]
+import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers  # type: ignore[import-untyped]
@@ -93,10 +93,10 @@ def halves() -> NDArray[np.float32]:
 
 
 def classifier(ending: int = SOFTMAX, *, inputs: int = 1, channels_first: bool = False) -> bytes:
-    """Which half is brighter. `ending` FULLY_CONNECTED: logits."""
+    """Which half is brighter. `ending` FULLY_CONNECTED: logits; `inputs` 0: numbers, not a picture."""
     graph = Graph()
     shape = (1, 3, SIDE, SIDE) if channels_first else (1, SIDE, SIDE, 3)
-    picture = graph.tensor(*shape)
+    picture = graph.tensor(*shape) if inputs else graph.tensor(1, SIDE * SIDE * 3)
     others = [graph.tensor(1, SIDE, SIDE, 3) for _ in range(inputs - 1)]
     made = dense(graph, picture, 8 * halves())
     if ending in (SOFTMAX, LOGISTIC):

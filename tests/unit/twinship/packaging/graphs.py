@@ -10,10 +10,10 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import flatbuffers
+import flatbuffers  # type: ignore[import-untyped]
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from flatbuffers import flexbuffers  # type: ignore[import-untyped]
+from flatbuffers import flexbuffers
 from numpy.typing import NDArray
 
 CUSTOM, FULLY_CONNECTED, LOGISTIC, RESHAPE, SOFTMAX = 32, 9, 14, 22, 25  # schema.BuiltinOperator

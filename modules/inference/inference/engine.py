@@ -90,9 +90,10 @@ class Engine:
         with self._lock:
             self._feed(pixels)
             self._interpreter.invoke()
+            if self._table is not None:
+                output = self._interpreter.get_tensor(self._sinks[0].index)
+                return self._table.take(output.view(np.uint8)).reshape(-1)
             outputs = [self._interpreter.get_tensor(sink.index) for sink in self._sinks]  # copies
-        if self._table is not None:
-            return self._table.take(outputs[0].view(np.uint8)).reshape(-1)
         return self._head(
             [
                 output if real is None else real.take(output.view(np.uint8))

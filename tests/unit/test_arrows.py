@@ -31,6 +31,7 @@ ARROWS: Mapping[str, set[str]] = {
         "twinship.simulator.manifest",
         "twinship.simulator.lint",
     },
+    "twinship.packaging": {"inference"},
     "twinship.project": set(),
     "twinship.printable": set(),
     "twinship.demo": {
@@ -52,6 +53,7 @@ ARROWS: Mapping[str, set[str]] = {
         "camera_sim",
     },
     "twinship.cli": {
+        "twinship.packaging",
         "twinship.printable",
         "twinship.project",
         "twinship.bench",

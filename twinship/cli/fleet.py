@@ -341,7 +341,7 @@ def _line(message: UpstreamMessage) -> str:
         case Prediction():
             ms = sum(message.stages_ms.values())
             mark = "?" if message.uncertain else ""
-            answer = f"{message.label}{mark} {message.confidence:.1%}"
+            answer = f"{message.label}{mark} {message.confidence:.1%}" if message.label else "nothing"
             return f"{source} {message.camera} #{message.seq}: {answer}, {message.model}, {ms:.1f} ms"
         case Latency():
             total = message.stages_ms.get("total", {})

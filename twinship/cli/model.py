@@ -14,9 +14,11 @@ from twinship.cli.options import BUILD, Dataset, Json, app, path_option
 from twinship.cli.show import draw, plain, progress, say, say_json, warn
 
 if TYPE_CHECKING:
+    from inference.artefact import Artefact
     from inference.dataset.pictures import Shaping, SourceData
     from inference.frames.prediction import Scored
     from inference.metrics_model import Candidate, Variant
+    from inference.predict import FilePrediction
     from twinship_training.train import TrainResult
 
 
@@ -181,7 +183,11 @@ def verify_command(
     from inference import evaluate
     from inference.dataset.pictures import exactly
 
-    data = _pictures(dataset, exactly(evaluate.read_file(model).manifest.input))
+    artefact = evaluate.read_file(model)
+    if artefact.manifest.task == "detection" or (dataset == "auto" and not artefact.manifest.dataset):
+        _prove_only(model, artefact, as_json)
+        return
+    data = _pictures(dataset, exactly(artefact.manifest.input))
     found = evaluate.verify_file(model, data.origin.labels, data.test)
     if as_json:
         say_json({"dataset": data.origin.name, "test": len(data.test), "accuracy": dict(found.accuracy)})
@@ -189,6 +195,18 @@ def verify_command(
     say(f"{data.origin.name}: {data.origin.source}, because {data.origin.why}")
     shares = [(runtime, f"{share:.2%}") for runtime, share in found.accuracy.items()]
     draw(("runtime", f"right of {len(data.test):,}"), shares)
+
+
+def _prove_only(model: Path, artefact: Artefact, as_json: bool) -> None:
+    """Verify a model of others, for which no data set is named."""
+    from inference import evaluate
+
+    proved = evaluate.prove(model, evaluate.too_old(artefact.manifest.minimumRuntime))
+    if as_json:
+        say_json({"runtimes": {runtime: plain(each) for runtime, each in proved.items()}})
+        return
+    say(f"{artefact.manifest.name}: {artefact.probes.count} probes answered; accuracy: name a --dataset")
+    draw(("runtime", "median"), [(runtime, f"{each.p50_ms:.3f} ms") for runtime, each in proved.items()])
 
 
 def _pictures(dataset: str, shaping: Shaping) -> SourceData:
@@ -212,26 +230,46 @@ def predict_command(
     ],
     top: Annotated[int, typer.Option(help="Number of labels.", min=1)] = 3,
     runtime: Annotated[str, typer.Option(help="auto, litert or tflite_runtime.")] = "auto",
+    draw_to: Annotated[
+        Path | None,
+        path_option(checks.file_to_write, "Write a copy of the one picture with its boxes, PNG.", "--draw"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Classify picture files with the device's code."""
+    """Classify pictures, or find objects, with the device's code."""
     from inference.artefact import read
-    from inference.predict import FilePrediction, predict_files
+    from inference.predict import FilePrediction, draw_boxes, predict_files
 
+    if draw_to is not None and (len(pictures) != 1 or pictures[0].is_dir()):
+        raise typer.BadParameter("--draw takes one picture")
     found = list(predict_files(read(model.read_bytes()), pictures, top_k=top, runtime=runtime))
     predicted = [one for one in found if isinstance(one, FilePrediction)]
     unreadable = [one for one in found if not isinstance(one, FilePrediction)]
     if as_json:
         say_json([plain(one) for one in found])
     else:
+        boxes = any(one.detections for one in predicted)
         draw(
-            ("picture", "label", "confidence", "next"),
-            [(str(one.path), *_top_cells(one.top)) for one in predicted],
+            ("picture", "label", "confidence", "next, or box (left top width height)" if boxes else "next"),
+            [row for one in predicted for row in _rows(one)],
         )
+    if draw_to is not None and predicted:
+        draw_boxes(predicted[0], draw_to)
     for one in unreadable:
         warn(f"twinship: {one.path} cannot be read: {one.reason}")
     if unreadable:
         raise typer.Exit(1)
+
+
+def _rows(one: FilePrediction) -> list[tuple[str, str, str, str]]:
+    """A row for a classified picture; of a detector a row for each object."""
+    if one.top:
+        return [(str(one.path), *_top_cells(one.top))]
+    rows = [
+        (str(one.path), each.label, f"{each.confidence:.1%}", " ".join(f"{side:.3f}" for side in each.box))
+        for each in one.detections
+    ]
+    return rows or [(str(one.path), "nothing", "", "")]
 
 
 def _top_cells(top: Sequence[Scored]) -> tuple[str, str, str]:

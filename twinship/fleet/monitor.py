@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BufferedReader
 from pathlib import Path
 from threading import Event
@@ -34,19 +35,29 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Detection:
+    """An object; the box is left, top, width, height in shares of the picture."""
+
+    label: str
+    confidence: float
+    box: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Prediction:
-    """The prediction for one frame (schema `twinship.prediction.v1`)."""
+    """The prediction for one frame (schemas `twinship.prediction.v1` and `twinship.detection.v1`)."""
 
     source: Source
     camera: str
     run: str
     seq: int
-    label: str  # the most probable label, also if it is uncertain
-    confidence: float
+    label: str  # the most probable label, also if it is uncertain; of a detector "2 car, 1 person", or ""
+    confidence: float  # the highest; 0 without a detection
     uncertain: bool  # below the module's confidenceThreshold
     model: str  # name:version
     captured: int  # ns since the epoch
     stages_ms: Mapping[str, float]
+    detections: tuple[Detection, ...] | None = None  # None: a classifier answered
 
 
 @dataclass(frozen=True)
@@ -101,6 +112,19 @@ def parse(line: str | bytes) -> UpstreamMessage | Batch:
         raise BadLine(f"not a message: {type(error).__name__}") from error
 
 
+def _detection(source: Source, body: Mapping[str, Any]) -> Prediction:
+    found = tuple(
+        Detection(str(each["label"]), float(each["confidence"]), _numbers(each["box"]))
+        for each in body["detections"]
+    )
+    counted = sorted(Counter(each.label for each in found).items())
+    best = {
+        "label": ", ".join(f"{count} {label}" for label, count in counted),
+        "confidence": max((each.confidence for each in found), default=0.0),
+    }
+    return replace(_prediction(source, {**body, "top": [best]}), detections=found)
+
+
 def _prediction(source: Source, body: Mapping[str, Any]) -> Prediction:
     frame, model, best = body["frame"], body["model"], body["top"][0]
     return Prediction(
@@ -135,11 +159,15 @@ def _numbers(table: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _batch(source: Source, body: Mapping[str, Any]) -> Batch:
-    return Batch(tuple(_prediction(source, record) for record in body["predictions"]))
+    return Batch(tuple(_ANSWERS[record["schema"]](source, record) for record in body["predictions"]))
 
 
-_SCHEMAS: dict[str, Callable[[Source, Mapping[str, Any]], UpstreamMessage | Batch]] = {
+_ANSWERS: dict[str, Callable[[Source, Mapping[str, Any]], Prediction]] = {
     "twinship.prediction.v1": _prediction,
+    "twinship.detection.v1": _detection,
+}
+_SCHEMAS: dict[str, Callable[[Source, Mapping[str, Any]], UpstreamMessage | Batch]] = {
+    **_ANSWERS,
     "twinship.predictions.v1": _batch,
     "twinship.latency.v1": _latency,
 }

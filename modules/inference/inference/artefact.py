@@ -29,9 +29,9 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 MAX_ARTEFACT_BYTES = 32 * 1024 * 1024
 MAX_LABELS = 4096
@@ -52,9 +52,26 @@ _LOCATOR_BYTES, _LOCATOR_SIGNATURE = 20, b"PK\x06\x07"  # of ZIP64, right before
 _MAX_DIRECTORY_BYTES = 16 * 1024
 _MAX_MEMBERS = 16  # read() ignores other names, because a later version may add members
 MAX_LABEL_CHARACTERS = 128
-_TFLITE_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TFLite flatbuffer
+MAX_DETECTIONS = 300  # of one frame: their message stays below the largest body
+TFLITE_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TFLite flatbuffer
+Task = Literal["classification", "detection"]
+Resize = Literal["stretch", "crop", "letterbox"]
+HeadKind = Literal["softmax", "logits", "sigmoid", "ssd", "yolo", "centers"]
+TASKS: Final[dict[HeadKind, Task]] = {
+    "softmax": "classification",
+    "logits": "classification",
+    "sigmoid": "classification",
+    "ssd": "detection",
+    "yolo": "detection",
+    "centers": "detection",
+}
 _Word = Annotated[str, Field(pattern=WORD_PATTERN)]
 _Document = TypeVar("_Document", bound=BaseModel)
+
+
+#: Fields of later versions: an artefact that does not need them is the same bytes as before.
+_ADDED = ("task", "head", "temperature")
+_INPUT_ADDED = ("resize", "mean", "std", "order")
 
 
 class BadArtefact(ValueError):
@@ -66,7 +83,12 @@ class BadArtefact(ValueError):
 
 
 class InputSpec(BaseModel):
-    """The model's input: uint8 pixels (height, width, channels); real value = pixel × scale + offset."""
+    """The model's input: uint8 pixels (height, width, channels); real value = pixel × scale + offset.
+
+    With `mean` and `std`, one number or one for each channel: real value = (pixel − mean) / std. A picture of
+    another shape is stretched, cut to the shape around its centre, or padded to it (letterbox). `order` is
+    the order of the model's channels; mean and std are in that order too.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -76,11 +98,40 @@ class InputSpec(BaseModel):
     scale: float = 1 / 255
     offset: float = 0.0
     invert: bool = False
+    resize: Resize = "stretch"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    order: Literal["rgb", "bgr"] = "rgb"
+
+    @model_validator(mode="after")
+    def _check_normalisation(self) -> "InputSpec":
+        if len(self.mean) != len(self.std) or len(self.mean) not in {0, 1, self.channels}:
+            raise ValueError(f"mean and std need 1 or {self.channels} numbers each, for the channels")
+        if any(std <= 0 for std in self.std):
+            raise ValueError("std: a standard deviation is above 0")
+        return self
 
     @property
     def pixels(self) -> int:
         """The number of bytes of one prepared picture."""
         return self.height * self.width * self.channels
+
+
+class Head(BaseModel):
+    """How the output tensors become predictions; `inference.heads` has the definition of each kind.
+
+    `outputs` are the positions of the tensors in the model's outputs, in the order that the kind names;
+    empty: that order itself. `pixels`: a yolo head counts its boxes in pixels, not in shares of the input.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    kind: HeadKind = "softmax"
+    scoreThreshold: float = Field(default=0.3, ge=0, le=1)
+    iouThreshold: float = Field(default=0.5, ge=0, le=1)
+    maxDetections: int = Field(default=100, ge=1, le=MAX_DETECTIONS)
+    outputs: tuple[Annotated[int, Field(ge=0, lt=16)], ...] = Field(default=(), max_length=4)
+    pixels: bool = False
 
 
 class Manifest(BaseModel):
@@ -93,6 +144,9 @@ class Manifest(BaseModel):
     version: _Word
     architecture: str = Field(max_length=64)
     input: InputSpec
+    task: Task = "classification"
+    head: Head = Head()
+    temperature: float = Field(default=1.0, gt=0)  # divides the logits of a classifier
     latencyBudgetMs: float = Field(gt=0)
     minimumRuntime: dict[str, str] = Field(
         default_factory=dict
@@ -102,24 +156,42 @@ class Manifest(BaseModel):
     weightsSha256: str = ""  # digest of the float weights before conversion
     created: str = ""
 
+    @model_validator(mode="after")
+    def _check_head(self) -> "Manifest":
+        if TASKS[self.head.kind] != self.task:
+            raise ValueError(f"the task is {self.task}, and a head {self.head.kind} does not do that")
+        return self
 
-class _ProbeLabels(BaseModel):
+
+class Found(BaseModel):
+    """A detection in a probe; the box is left, top, right, bottom in shares of the model's input."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    label: str
+    box: tuple[float, float, float, float]
+
+
+class _ProbeAnswers(BaseModel):
     expected: tuple[str, ...]
+    detections: tuple[Annotated[tuple[Found, ...], Field(max_length=MAX_DETECTIONS)], ...] = ()
 
 
 @dataclass(frozen=True)
 class Probes:
-    """Pictures with known labels: a device uses them to prove that the model works on it.
+    """Pictures with known answers: a device uses them to prove that the model works on it.
 
-    `images` holds count × H × W × C uint8 pixels, prepared for the model; `expected` one label for each.
+    `images` holds count × H × W × C uint8 pixels, prepared for the model. A classifier has one label for each
+    in `expected`, a detector has in `detections` what each picture shows.
     """
 
     images: bytes = field(repr=False)
-    expected: tuple[str, ...]
+    expected: tuple[str, ...] = ()
+    detections: tuple[tuple[Found, ...], ...] = ()
 
     @property
     def count(self) -> int:
-        return len(self.expected)
+        return len(self.expected) or len(self.detections)
 
 
 @dataclass(frozen=True)
@@ -164,7 +236,7 @@ def read(data: bytes) -> Artefact:
     """Parse an artefact. Raises BadArtefact; never inflates a member beyond its size limit."""
     if len(data) > MAX_ARTEFACT_BYTES:
         raise BadArtefact(f"{len(data)} bytes, more than the {MAX_ARTEFACT_BYTES} that are allowed")
-    if data[4:8] != _TFLITE_IDENTIFIER:
+    if data[4:8] != TFLITE_IDENTIFIER:
         raise BadArtefact("not a TFLite flatbuffer: no TFL3 at byte 4")
     try:
         start, members = _unzip(data)
@@ -173,20 +245,34 @@ def read(data: bytes) -> Artefact:
     except Exception as error:  # zipfile raises many types: BadZipFile, zlib.error, struct.error, KeyError …
         raise BadArtefact(f"trailer: {_one_line(error)}") from error
     manifest = _parsed(Manifest, "manifest.json", members["manifest.json"])
-    expected = _parsed(_ProbeLabels, "probes.json", members["probes.json"]).expected
+    answers = _parsed(_ProbeAnswers, "probes.json", members["probes.json"])
     labels = _labels(members["labels.txt"])
-    probes = Probes(members["probes.bin"], expected)
-    _check_probes(probes, manifest.input, labels)
+    probes = Probes(members["probes.bin"], answers.expected, answers.detections)
+    _check_probes(probes, manifest, labels)
     return Artefact(data, data[:start], manifest, labels, probes)
 
 
 def _members(manifest: Manifest, labels: Sequence[str], probes: Probes) -> dict[str, bytes]:
     return {
-        "manifest.json": _json_bytes(manifest.model_dump(by_alias=True)),
+        "manifest.json": _json_bytes(manifest.model_dump(by_alias=True, exclude=_defaults(manifest))),
         "labels.txt": "".join(f"{label}\n" for label in labels).encode(),
-        "probes.json": _json_bytes({"expected": list(probes.expected)}),
+        "probes.json": _json_bytes(_probe_answers(probes)),
         "probes.bin": probes.images,
     }
+
+
+def _defaults(manifest: Manifest) -> dict[str, Any]:
+    """The optional fields of later versions that have their defaults."""
+    added = [name for name in _ADDED if getattr(manifest, name) == Manifest.model_fields[name].default]
+    same = [
+        name for name in _INPUT_ADDED if getattr(manifest.input, name) == InputSpec.model_fields[name].default
+    ]
+    return {**dict.fromkeys(added, True), "input": dict.fromkeys(same, True)}
+
+
+def _probe_answers(probes: Probes) -> dict[str, Any]:
+    detections = [[found.model_dump() for found in each] for each in probes.detections]
+    return {"expected": list(probes.expected), **({"detections": detections} if detections else {})}
 
 
 def _json_bytes(value: object) -> bytes:
@@ -198,7 +284,7 @@ def _json_bytes(value: object) -> bytes:
 
 def _unzip(data: bytes) -> tuple[int, dict[str, bytes]]:
     """Return the start of the trailer and its known members. Raises BadArtefact and what zipfile raises."""
-    _check_directory(data)
+    check_directory(data)
     with zipfile.ZipFile(io.BytesIO(data)) as trailer:
         infos = trailer.infolist()
         if len(infos) > _MAX_MEMBERS:
@@ -208,13 +294,15 @@ def _unzip(data: bytes) -> tuple[int, dict[str, bytes]]:
             if names.count(name) != 1:
                 raise BadArtefact(f"trailer: {names.count(name)} members named {name}, not one")
         members = {
-            info.filename: _member(trailer, info) for info in infos if info.filename in _MAX_MEMBER_BYTES
+            info.filename: read_member(trailer, info, _MAX_MEMBER_BYTES[info.filename])
+            for info in infos
+            if info.filename in _MAX_MEMBER_BYTES
         }
         return min(info.header_offset for info in infos), members
 
 
-def _check_directory(data: bytes) -> None:
-    """Refuse a large directory: zipfile reads the whole of it, whatever number of entries it declares.
+def check_directory(data: bytes) -> None:
+    """Raise BadArtefact for a large directory: zipfile reads all of it, whatever number it declares.
 
     zipfile finds the same end record: at the very end, without a comment and without ZIP64.
     """
@@ -231,10 +319,10 @@ def _check_directory(data: bytes) -> None:
         raise BadArtefact(f"trailer: a directory of {size} bytes, more than {_MAX_DIRECTORY_BYTES}")
 
 
-def _member(trailer: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+def read_member(trailer: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> bytes:
+    """Inflate a member of at most `limit` bytes. Raises BadArtefact and what zipfile raises."""
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise BadArtefact(f"{info.filename}: compression {info.compress_type} is not allowed")
-    limit = _MAX_MEMBER_BYTES[info.filename]
     with trailer.open(info) as member:
         content = member.read(limit + 1)
     if len(content) > limit:
@@ -266,13 +354,20 @@ def _labels(content: bytes) -> tuple[str, ...]:
     return labels
 
 
-def _check_probes(probes: Probes, spec: InputSpec, labels: tuple[str, ...]) -> None:
+def _check_probes(probes: Probes, manifest: Manifest, labels: tuple[str, ...]) -> None:
+    spec, detects = manifest.input, manifest.task == "detection"
     if not 1 <= probes.count <= MAX_PROBES:
         raise BadArtefact(f"probes.json: {probes.count} probes, not 1 to {MAX_PROBES}")
+    if bool(probes.expected) == detects or bool(probes.detections) != detects:
+        what = "detections" if detects else "expected labels"
+        raise BadArtefact(
+            f"probes.json: the probes of a model for {manifest.task} have {what}, and only those"
+        )
     if len(probes.images) != probes.count * spec.pixels:
         expected = f"{probes.count} × {spec.pixels} for this input"
         raise BadArtefact(f"probes.bin: {len(probes.images)} bytes, not {expected}")
-    if unknown := sorted(set(probes.expected) - set(labels)):
+    named = {*probes.expected, *(found.label for each in probes.detections for found in each)}
+    if unknown := sorted(named - set(labels)):
         raise BadArtefact(f"probes.json: {unknown[0][:40]!r} is not a label of this model")
 
 

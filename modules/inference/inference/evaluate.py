@@ -51,6 +51,7 @@ class Predictions:
     confidence: NDArray[np.float32]  # (count,)
     cost: Cost
     tensors: str  # the types of input and output, as "int8": of both, or "int8/float32" where they differ
+    detections: tuple[NDArray[np.float32], ...] = ()  # of a detector, one answer for each picture
 
 
 @dataclass(frozen=True)
@@ -122,11 +123,14 @@ def count(predictions: Mapping[str, Predictions], truth: NDArray[np.int64], clas
 
 
 def evaluate(
-    artefact: bytes, images: NDArray[np.uint8], skip: Collection[str] = ()
+    artefact: bytes,
+    images: NDArray[np.uint8],
+    skip: Collection[str] = (),
+    timeout_s: float | None = None,
 ) -> dict[str, Predictions]:
     """Runtime → its predictions for images, uint8 (count, H, W, C), on all installed runtimes but `skip`.
 
-    The preferred runtime is first. Raises NotEvaluated.
+    The preferred runtime is first. Of a detector, labels and confidence are 0. Raises NotEvaluated.
     """
     runtimes = [runtime for runtime in versions() if runtime not in skip]
     if not runtimes:
@@ -136,7 +140,7 @@ def evaluate(
         (folder / ARTEFACT).write_bytes(artefact)
         np.save(folder / PICTURES, images)
         children = {runtime: running.enter_context(_child(folder, runtime)) for runtime in runtimes}
-        return {runtime: _result(folder, runtime, child) for runtime, child in children.items()}
+        return {runtime: _result(folder, runtime, child, timeout_s) for runtime, child in children.items()}
 
 
 @contextmanager
@@ -149,14 +153,19 @@ def _child(folder: Path, runtime: str) -> Iterator[subprocess.Popen[str]]:
             child.kill()  # does nothing when the child has ended
 
 
-def _result(folder: Path, runtime: str, child: subprocess.Popen[str]) -> Predictions:
-    _, stderr = child.communicate()
+def _result(folder: Path, runtime: str, child: subprocess.Popen[str], timeout_s: float | None) -> Predictions:
+    try:
+        _, stderr = child.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired as error:
+        raise NotEvaluated(f"{runtime}: no answer within {timeout_s:.0f} s") from error
     if child.returncode:
         last = (stderr.strip().splitlines() or [f"the process ended with {child.returncode}"])[-1]
         raise NotEvaluated(f"{runtime}: {last}")
     with np.load(_result_file(folder, runtime)) as found:
         cost = Cost(p50_ms=round(float(found["p50_ms"]), 4), memory_bytes=int(found["memory_bytes"]))
-        return Predictions(found["labels"], found["confidence"], cost, str(found["tensors"]))
+        ends = np.cumsum(found["counts"])[:-1]
+        detections = tuple(np.split(found["detections"], ends)) if len(found["counts"]) else ()
+        return Predictions(found["labels"], found["confidence"], cost, str(found["tensors"]), detections)
 
 
 def _result_file(folder: Path, runtime: str) -> Path:
@@ -178,10 +187,13 @@ def main() -> int:
     except (BadArtefact, EngineError, OSError, ValueError, RuntimeError) as error:
         sys.stderr.write(f"{one_line(error)}\n")
         return 1
+    detects = engine.task == "detection"
     np.savez(
         _result_file(folder, runtime),
-        labels=outputs.argmax(axis=1),
-        confidence=outputs.max(axis=1),
+        labels=np.array([0 if detects else each.argmax() for each in outputs], np.int64),
+        confidence=np.array([0 if detects else each.max() for each in outputs], np.float32),
+        detections=np.concatenate(outputs) if detects else [],
+        counts=[len(each) for each in outputs] if detects else [],
         p50_ms=p50_ms,
         memory_bytes=memory_bytes,
         tensors=tensors,
@@ -200,15 +212,15 @@ def _resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _outputs(engine: Engine, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
-    """The model's output, one row for each picture, and the median time of one picture in ms."""
+def _outputs(engine: Engine, images: NDArray[np.uint8]) -> tuple[list[NDArray[np.float32]], float]:
+    """The model's answer to each picture, and the median time of one picture in ms."""
     rows, times = [], []
     for image in images:
         pixels = prepare(image, engine.input)
         begun = perf_counter()
         rows.append(engine.infer(pixels))
         times.append(perf_counter() - begun)
-    return np.stack(rows), 1e3 * statistics.median(times)
+    return rows, 1e3 * statistics.median(times)
 
 
 if __name__ == "__main__":

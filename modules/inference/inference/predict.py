@@ -9,23 +9,26 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
 from edgekit.frame.message import BadFrame
 from inference.artefact import Artefact
 from inference.engine import Engine
-from inference.frames.prediction import Scored, best
-from inference.frames.preprocess import decode_file, prepare
+from inference.frames.prediction import Detection, Scored, best, located
+from inference.frames.preprocess import decode_file, prepare, region
 from inference.runtimes import AUTO
 
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
+BOX_COLOUR: Final = (255, 64, 0)
 
 
 @dataclass(frozen=True)
 class FilePrediction:
-    """The prediction for one picture, highest confidence first."""
+    """The prediction for one picture, highest confidence first: labels, or the detections of a detector."""
 
     path: Path
     top: tuple[Scored, ...]
+    detections: tuple[Detection, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,33 @@ def read_pixels(path: Path) -> NDArray[np.uint8] | FileUnreadable:
         return FileUnreadable(path, str(error))
 
 
+def draw_boxes(prediction: FilePrediction, out: Path) -> None:
+    """Write a PNG of the picture with a frame and a label for each detection. Raises OSError."""
+    pixels = read_pixels(prediction.path)
+    if isinstance(pixels, FileUnreadable):
+        return
+    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
+    pen, line = ImageDraw.Draw(picture), max(1, min(picture.size) // 150)
+    for each in prediction.detections:
+        left, top, width, height = each.box
+        corners = (left, top, left + width, top + height)
+        box = [share * side for share, side in zip(corners, picture.size * 2, strict=True)]
+        pen.rectangle(box, outline=BOX_COLOUR, width=line)
+        text = f"{each.label} {each.confidence:.0%}".encode("latin-1", "replace").decode("latin-1")
+        pen.text((box[0] + line, box[1] + line), text, fill=BOX_COLOUR)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(out, "PNG")
+
+
 def _predict(engine: Engine, path: Path, top_k: int) -> FilePrediction | FileUnreadable:
     pixels = read_pixels(path)
     if isinstance(pixels, FileUnreadable):
         return pixels
-    scores = engine.infer(prepare(pixels, engine.input))
-    return FilePrediction(path, best(scores, engine.labels, top_k))
+    answer = engine.infer(prepare(pixels, engine.input))
+    if engine.task == "detection":
+        height, width, _ = pixels.shape
+        return FilePrediction(path, (), located(answer, engine.labels, region(engine.input, width, height)))
+    return FilePrediction(path, best(answer, engine.labels, top_k))
 
 
 def _read(path: Path) -> bytes:

@@ -76,7 +76,7 @@ def test_a_file_that_is_not_a_model_is_refused(runtime: str) -> None:
 def test_an_input_that_differs_from_the_manifest_is_refused() -> None:
     """The manifest and the flatbuffer must have the same input."""
     other = InputSpec(height=9, width=4, channels=1)
-    with pytest.raises(EngineError, match=r"input is \(1, 9, 4, 1\), .* say \(1, 6, 4, 1\)"):
+    with pytest.raises(EngineError, match=r"input is \(1, 9, 4, 1\), .* says \(1, 6, 4, 1\)"):
         Engine(tiny_model.artefact(flatbuffer=tiny_model.tflite(other, LABELS)))
 
 

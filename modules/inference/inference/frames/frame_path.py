@@ -151,7 +151,7 @@ class FramePath:
             prepared = mono_ns()
             self._watchdog.invoking(running)
             try:
-                scores = running.engine.infer(ready)
+                answer = running.engine.infer(ready)
             except Exception as error:  # runtimes raise any exception
                 self._watchdog.returned()
                 replacement = self._reconciler.failed(running, error)
@@ -161,7 +161,7 @@ class FramePath:
             else:
                 inferred = mono_ns()
                 self._watchdog.returned()
-                return Inferred(frame, running, scores, taken, prepared, inferred)
+                return Inferred(frame, running, answer, taken, prepared, inferred)
         return None
 
     def _record_latency(self, done: Inferred) -> None:

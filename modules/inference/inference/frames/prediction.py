@@ -1,4 +1,6 @@
-"""Makes predictions from scores, and prediction messages (`twinship.prediction.v1`) from predictions.
+"""Makes predictions from a model's answers, and messages from predictions.
+
+A classifier's message is `twinship.prediction.v1`, a detector's `twinship.detection.v1`.
 
 >>> best(np.array([0.25, 0.7, 0.05], np.float32), ("cat", "dog", "hen"), top_k=2)
 (Scored(label='dog', confidence=0.7), Scored(label='cat', confidence=0.25))
@@ -6,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,10 +24,16 @@ from inference.frames.ledger import PublishTime, StageTimes, frame_body, publish
 from inference.model_section import ModelRef
 
 SCHEMA: Final = "twinship.prediction.v1"
+DETECTION_SCHEMA: Final = "twinship.detection.v1"
 BATCH_SCHEMA: Final = "twinship.predictions.v1"
 JSON: Final = "application/json"
 UTF8: Final = "utf-8"
 REMEMBERED_CAMERAS: Final = 64
+MANY_LABELS: Final = 100
+"""numpy sorts more labels than these faster than Python does."""
+
+MAX_LABELS_CHARACTERS: Final = 2048
+"""Of the property `labels`: hubs limit the properties of a message. The body has all labels."""
 
 Predictions = Literal["all", "changes", "none"]
 
@@ -40,53 +48,131 @@ class Scored:
 
 def best(scores: NDArray[np.float32], labels: Sequence[str], top_k: int) -> tuple[Scored, ...]:
     """Return the top_k labels, highest score first; equal scores keep the model's order."""
-    values: list[float] = scores.tolist()  # numpy is slower for so few values
-    order = sorted(range(len(values)), key=values.__getitem__, reverse=True)[:top_k]
+    if len(scores) > MANY_LABELS:
+        order = np.argsort(-scores, kind="stable")[:top_k].tolist()
+        values = {index: float(scores[index]) for index in order}
+    else:
+        values = dict(enumerate(scores.tolist()))
+        order = sorted(values, key=values.__getitem__, reverse=True)[:top_k]
     # A float32 has six significant digits: 0.9, not 0.8999999761581421.
     return tuple([Scored(labels[index], round(values[index], 6)) for index in order])
 
 
 @dataclass(slots=True)
+class Classified:
+    """A classifier's answer. `top` holds at least one label, highest confidence first."""
+
+    top: tuple[Scored, ...]
+    uncertain: bool  # the highest confidence is below the threshold
+
+    @property
+    def key(self) -> object:
+        """What `changes` compares: the label with the highest confidence; "" if uncertain."""
+        return "" if self.uncertain else self.top[0].label
+
+    def body(self) -> dict[str, Any]:
+        """Return the answer's part of the message's body."""
+        top = [{"label": scored.label, "confidence": scored.confidence} for scored in self.top]
+        return {"top": top, "uncertain": True} if self.uncertain else {"top": top}
+
+    def properties(self) -> dict[str, str]:
+        """Return the message properties, for routes."""
+        label = "" if self.uncertain else self.top[0].label
+        return {"label": label, "confidence": str(self.top[0].confidence)}
+
+
+@dataclass(slots=True)
+class Detection:
+    """An object in a picture; the box is left, top, width, height in shares of the whole picture."""
+
+    label: str
+    confidence: float
+    box: tuple[float, float, float, float]
+
+
+@dataclass(slots=True)
+class Detected:
+    """A detector's answer: none, one or many objects, highest confidence first."""
+
+    detections: tuple[Detection, ...]
+
+    @property
+    def key(self) -> object:
+        """What `changes` compares: how many objects of which label."""
+        return frozenset(Counter(each.label for each in self.detections).items())
+
+    def body(self) -> dict[str, Any]:
+        """Return the answer's part of the message's body."""
+        found = [
+            {
+                "label": each.label,
+                "confidence": each.confidence,
+                "box": dict(zip("ltwh", each.box, strict=True)),
+            }
+            for each in self.detections
+        ]
+        return {"detections": found}
+
+    def properties(self) -> dict[str, str]:
+        """Return the message properties, for routes. A comma separates labels, so one inside is a space."""
+        names = sorted({each.label.replace(",", " ") for each in self.detections})
+        while len(labels := ",".join(names)) > MAX_LABELS_CHARACTERS:
+            names.pop()
+        return {"labels": labels, "count": str(len(self.detections))}
+
+
+def located(
+    answer: NDArray[np.float32], labels: Sequence[str], seen: tuple[float, float, float, float]
+) -> tuple[Detection, ...]:
+    """Return the detections of a detector's answer, (count, 6), in shares of the whole picture.
+
+    `seen` is the part of the picture that the model saw, as `preprocess.region` returns it. What lies outside
+    the picture is cut off; a box without an area inside is left out.
+    """
+    left, top, width, height = seen
+    found = []
+    for index, score, *box in answer.tolist():
+        l, t, r, b = (  # noqa: E741 (the names of the contract)
+            min(1.0, max(0.0, start + share * size))
+            for share, start, size in zip(box, (left, top) * 2, (width, height) * 2, strict=True)
+        )
+        if r > l and b > t:
+            place = (round(l, 6), round(t, 6), round(r - l, 6), round(b - t, 6))
+            found.append(Detection(labels[int(index)], round(score, 6), place))
+    return tuple(found)
+
+
+SCHEMAS: Final[dict[type, str]] = {Classified: SCHEMA, Detected: DETECTION_SCHEMA}
+
+
+@dataclass(slots=True)
 class Prediction:
-    """The answer to one frame. `top` holds at least one label, highest confidence first."""
+    """The answer to one frame."""
 
     frame: Frame
     ref: ModelRef
     manifest: Manifest
-    top: tuple[Scored, ...]
-    uncertain: bool  # the highest confidence is below the threshold
+    answer: Classified | Detected
     stage_times: StageTimes
-
-    @property
-    def label(self) -> str:
-        """The label with the highest confidence; "" if uncertain."""
-        return "" if self.uncertain else self.top[0].label
 
     def record(self, instance: str) -> dict[str, Any]:
         """Return the JSON object of this frame: the body of its message, or one entry of a batch."""
-        body: dict[str, Any] = {
-            "schema": SCHEMA,
+        return {
+            "schema": SCHEMAS[type(self.answer)],
             "instance": instance,
             "frame": frame_body(self.frame.id),
             "captured": self.frame.captured,
             "model": _model_body(self.ref, self.manifest.weightsSha256),
-            "top": [{"label": scored.label, "confidence": scored.confidence} for scored in self.top],
+            **self.answer.body(),
             "stages_ms": self.stage_times.stages_ms(),
             "clock": self.stage_times.clock,
         }
-        if self.uncertain:
-            body["uncertain"] = True
-        return body
 
     def to_message(self, publish_times: Sequence[PublishTime], instance: str) -> Message:
         """Return the message for output `predictions`; its message id is the frame's id."""
         body = self.record(instance)
         body.update(publish_times_body(publish_times))
-        properties = {
-            "label": self.label,
-            "confidence": str(self.top[0].confidence),
-            "model": str(self.ref),
-        }
+        properties = {**self.answer.properties(), "model": str(self.ref)}
         return Message(_encode(body), properties, str(self.frame.id), JSON, UTF8)
 
 
@@ -130,7 +216,7 @@ class ChangeFilter:
     """Remembers the last prediction sent for each camera, and selects those that differ from it."""
 
     def __init__(self) -> None:
-        self._last: OrderedDict[str, tuple[str, str]] = OrderedDict()  # camera → (label, model's sha256)
+        self._last: OrderedDict[str, tuple[object, str]] = OrderedDict()  # camera → (answer, model's sha256)
 
     def wanted(self, mode: Predictions, predictions: Sequence[Prediction]) -> list[bool]:
         """Return for each prediction whether to send it. All are of one camera; there is at least one."""
@@ -149,5 +235,5 @@ class ChangeFilter:
             self._last.popitem(last=False)
 
 
-def _key(prediction: Prediction) -> tuple[str, str]:
-    return prediction.label, prediction.ref.sha256
+def _key(prediction: Prediction) -> tuple[object, str]:
+    return prediction.answer.key, prediction.ref.sha256

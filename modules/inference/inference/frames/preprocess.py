@@ -10,6 +10,7 @@ everywhere. `engine.Engine` converts the pixels to the numbers of the input tens
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import BytesIO
 from typing import Final
 
@@ -22,7 +23,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from edgekit.frame.message import RAW, BadFrame
-from inference.artefact import InputSpec
+from inference.artefact import InputSpec, Resize
 from inference.frames import fast_png
 from inference.frames.decode_cost import (
     DecodeBudget,
@@ -45,6 +46,8 @@ FILE_DECODERS: Final[dict[bytes, type[ImageFile]]] = {
     b"\xff\xd8\xff": JpegImageFile,
     b"BM": BmpImageFile,
 }
+PADDING: Final = 114
+"""The grey around a letterboxed picture: what YOLO models see in training."""
 MODES: Final = {1: "L", 3: "RGB"}
 SIXTEEN_BITS: Final = ("I;16", "I")  # "I" before Pillow 11
 GREY_MODES: Final = ("1", "L", "LA", *SIXTEEN_BITS)
@@ -105,7 +108,27 @@ def prepare(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
     """
     shape = (spec.height, spec.width, spec.channels)
     fitted = pixels if pixels.shape == shape else _fit(pixels, spec)
+    if spec.order == "bgr":
+        fitted = fitted[:, :, ::-1]
     return np.bitwise_not(fitted) if spec.invert else fitted  # for uint8: 255 - value
+
+
+def region(spec: InputSpec, width: int, height: int) -> tuple[float, float, float, float]:
+    """Return the part of a picture that the model sees: left, top, width, height in shares of the picture.
+
+    A letterboxed input shows more than the picture, a cropped one less.
+
+    >>> spec = InputSpec(height=100, width=100, channels=1, resize="letterbox")
+    >>> region(spec, width=200, height=100)
+    (0.0, -0.5, 1.0, 2.0)
+    """
+    if spec.resize == "stretch":
+        return (0.0, 0.0, 1.0, 1.0)
+    # Both counted in widths of the picture: the input's shape and the picture's.
+    wide = (spec.width / spec.height) / (width / height)
+    if (spec.resize == "crop") == (wide < 1):
+        return ((1 - wide) / 2, 0.0, wide, 1.0)
+    return (0.0, (1 - 1 / wide) / 2, 1.0, 1 / wide)
 
 
 def _fit(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
@@ -113,8 +136,34 @@ def _fit(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
     # Convert the colour first: grey is then resized once and not three times. Pillow's bilinear filter is
     # wider when it shrinks a picture, so that it skips no pixel.
     picture = picture.convert(MODES[spec.channels])
-    picture = picture.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
-    return _array(picture, spec.channels)
+    return _array(_RESIZES[spec.resize](picture, spec), spec.channels)
+
+
+def _stretch(picture: Image.Image, spec: InputSpec) -> Image.Image:
+    return picture.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
+
+
+def _crop(picture: Image.Image, spec: InputSpec) -> Image.Image:
+    left, top, width, height = region(spec, *picture.size)
+    right, bottom = min(1.0, left + width), min(1.0, top + height)  # rounding must not leave the picture
+    box = (left * picture.width, top * picture.height, right * picture.width, bottom * picture.height)
+    return picture.resize((spec.width, spec.height), Image.Resampling.BILINEAR, box=box)
+
+
+def _letterbox(picture: Image.Image, spec: InputSpec) -> Image.Image:
+    left, top, width, height = region(spec, *picture.size)
+    size = (max(1, round(spec.width / width)), max(1, round(spec.height / height)))
+    small = picture.resize(size, Image.Resampling.BILINEAR)
+    padded = Image.new(picture.mode, (spec.width, spec.height), (PADDING,) * spec.channels)
+    padded.paste(small, (round(-left / width * spec.width), round(-top / height * spec.height)))
+    return padded
+
+
+_RESIZES: Final[dict[Resize, Callable[[Image.Image, InputSpec], Image.Image]]] = {
+    "stretch": _stretch,
+    "crop": _crop,
+    "letterbox": _letterbox,
+}
 
 
 def _raw(body: bytes, shape: tuple[int, int, int]) -> NDArray[np.uint8]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgekit.clock import boot_id, mono_ns, wall_ns
 from edgekit.frame.message import Frame, Message
+from inference.artefact import Task
 from inference.frames.ledger import (
     ClockReference,
     Ledger,
@@ -26,8 +27,17 @@ from inference.frames.ledger import (
     stage_times,
 )
 from inference.frames.outcomes import Outcome
-from inference.frames.prediction import ChangeFilter, Prediction, best, prediction_messages
-from inference.frames.settings import Settings
+from inference.frames.prediction import (
+    ChangeFilter,
+    Classified,
+    Detected,
+    Prediction,
+    best,
+    located,
+    prediction_messages,
+)
+from inference.frames.preprocess import region
+from inference.frames.settings import InferenceSection, Settings
 from inference.models.installer import Running
 
 Send = Callable[[str, Message, Callable[[int], None]], bool]
@@ -37,11 +47,11 @@ Finish = Callable[[tuple[str, str], Sequence[int]], None]
 
 @dataclass(slots=True)
 class Inferred:
-    """The scores of one frame; times are CLOCK_MONOTONIC ns."""
+    """The model's answer to one frame, as Engine.infer returns it; times are CLOCK_MONOTONIC ns."""
 
     frame: Frame
-    running: Running  # the model that gave the scores
-    scores: NDArray[np.float32]
+    running: Running  # the model that answered
+    answer: NDArray[np.float32]
     taken: int
     prepared: int
     inferred: int
@@ -116,8 +126,7 @@ class Publisher:
     def _predictions(
         self, inferred: Sequence[Inferred], arrived: int, settings: Settings
     ) -> list[Prediction]:
-        section = settings.inference
-        tops = [best(each.scores, each.running.engine.labels, section.topK) for each in inferred]
+        answers = [_TASKS[each.running.manifest.task](each, settings.inference) for each in inferred]
         answered = mono_ns()
         here = ClockReference(self._boot, wall_ns() - answered)  # each time: the wall clock may be set
         return [
@@ -125,15 +134,14 @@ class Publisher:
                 each.frame,
                 each.running.ref,
                 each.running.manifest,
-                top,
-                top[0].confidence < section.confidenceThreshold,
+                answer,
                 stage_times(
                     each.frame,
                     Timestamps(arrived, each.taken, each.prepared, each.inferred, answered),
                     here,
                 ),
             )
-            for each, top in zip(inferred, tops, strict=True)
+            for each, answer in zip(inferred, answers, strict=True)
         ]
 
     def _suppress(self, suppressed: Sequence[StageTimes]) -> None:
@@ -174,3 +182,19 @@ class Publisher:
                 self._all_stored.notify_all()
         for each in times:
             self._observe(each, puback - each.answered)
+
+
+def _classified(inferred: Inferred, section: InferenceSection) -> Classified:
+    top = best(inferred.answer, inferred.running.engine.labels, section.topK)
+    return Classified(top, top[0].confidence < section.confidenceThreshold)
+
+
+def _detected(inferred: Inferred, _: InferenceSection) -> Detected:
+    engine, frame = inferred.running.engine, inferred.frame
+    return Detected(located(inferred.answer, engine.labels, region(engine.input, frame.width, frame.height)))
+
+
+_TASKS: Final[dict[Task, Callable[[Inferred, InferenceSection], Classified | Detected]]] = {
+    "classification": _classified,
+    "detection": _detected,
+}

@@ -17,7 +17,9 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+from numpy.typing import NDArray
 
+from inference import heads
 from inference.artefact import MAX_ARTEFACT_BYTES, Artefact, BadArtefact, Manifest, read
 from inference.engine import Engine, EngineError, NeedsDelegate
 from inference.models.child_process import (
@@ -35,6 +37,7 @@ from inference.models.errors import ModelRefused, ModelUnavailable
 from inference.runtimes import chosen, one_line, versions
 
 MAX_MEMORY_BYTES = 1024**3  # of addresses; LiteRT with numpy takes 150 MB of them without a model
+MIN_IOU = 0.9  # of a detection in a probe and of the device's own
 _CPU_S = 10
 _TIMED = 50
 _TIMED_S = 1.0  # at most this long, however slow the model is
@@ -212,15 +215,31 @@ def _check_answers(engine: Engine, artefact: Artefact) -> None:
     spec, probes = artefact.manifest.input, artefact.probes
     pictures = np.frombuffer(probes.images, np.uint8).reshape(-1, spec.height, spec.width, spec.channels)
     wrong = []
-    for picture, expected in zip(pictures, probes.expected, strict=True):
-        scores = engine.infer(picture)
-        if not np.isfinite(scores).all():
+    for index, picture in enumerate(pictures):
+        answer = engine.infer(picture)
+        if not np.isfinite(answer).all():
             raise ModelRefused("wrong-answers", "a probe is answered with numbers that are not finite")
-        got = artefact.labels[int(scores.argmax())]
-        if got != expected:
-            wrong.append(f"{expected!r} is taken for {got!r}")
+        compare = _wrong_detection if probes.detections else _wrong_label
+        wrong += compare(answer, index, artefact)
     if wrong:
         raise ModelRefused("wrong-answers", f"{len(wrong)} of {probes.count} probes: {wrong[0]}")
+
+
+def _wrong_label(scores: NDArray[np.float32], index: int, artefact: Artefact) -> list[str]:
+    expected, got = artefact.probes.expected[index], artefact.labels[int(scores.argmax())]
+    return [] if got == expected else [f"{expected!r} is taken for {got!r}"]
+
+
+def _wrong_detection(found: NDArray[np.float32], index: int, artefact: Artefact) -> list[str]:
+    """Each detection that the probe shows must be found: the same label, IoU of the boxes at least MIN_IOU.
+
+    More than these may be found: a score beside the threshold differs a little between runtimes.
+    """
+    for expected in artefact.probes.detections[index]:
+        same = found[found[:, 0] == artefact.labels.index(expected.label), 2:]
+        if not (heads.iou(np.array(expected.box, np.float32), same) >= MIN_IOU).any():
+            return [f"{expected.label!r} of probe {index} is not found where it is"]
+    return []
 
 
 def _check_speed(fastest_ms: float, budget_ms: float) -> None:

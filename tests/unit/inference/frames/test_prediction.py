@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,11 +12,15 @@ from inference.frames.ledger import PublishTime, StageTimes
 from inference.frames.prediction import (
     REMEMBERED_CAMERAS,
     ChangeFilter,
+    Classified,
+    Detected,
+    Detection,
     Prediction,
     Predictions,
     Scored,
     best,
     json_message,
+    located,
 )
 from inference.model_section import ModelRef
 from tests.unit.inference import tiny_model
@@ -43,7 +48,8 @@ def prediction(
     ref = ModelRef("bands", "1.0.0", 1_565, sha256)
     stages = (400_000, 1_100_000, 50_000, 200_000, 100_000, 50_000)
     times = StageTimes(source.id, stages, "monotonic", 0)
-    return Prediction(source, ref, MANIFEST, (Scored(label, 0.75), Scored("1", 0.25)), uncertain, times)
+    answer = Classified((Scored(label, 0.75), Scored("1", 0.25)), uncertain)
+    return Prediction(source, ref, MANIFEST, answer, times)
 
 
 def test_the_message_holds_the_whole_prediction() -> None:
@@ -137,3 +143,59 @@ def test_cameras_are_remembered_up_to_a_bound() -> None:
         change_filter.record_sent(prediction(camera=f"camera{number}"))
     assert change_filter.wanted("changes", [prediction(camera="camera0")]) == [True]
     assert change_filter.wanted("changes", [prediction(camera="camera1")]) == [False]
+
+
+def detected(*labels: str) -> Prediction:
+    found = tuple(Detection(label, 0.5, (0.1, 0.2, 0.3, 0.4)) for label in labels)
+    return replace(prediction(), answer=Detected(found))
+
+
+def test_a_detection_message_has_boxes_and_properties_for_routes() -> None:
+    """Boxes are left, top, width, height; `labels` is sorted and unique, a comma in a label is a space."""
+    message = detected("person", "car, red", "person").to_message((), "i")
+    body = json.loads(message.body)
+    assert body["schema"] == "twinship.detection.v1"
+    assert "top" not in body
+    assert body["detections"][0] == {
+        "label": "person",
+        "confidence": 0.5,
+        "box": {"l": 0.1, "t": 0.2, "w": 0.3, "h": 0.4},
+    }
+    assert message.properties == {"labels": "car  red,person", "count": "3", "model": "bands:1.0.0"}
+    assert detected().to_message((), "i").properties["count"] == "0"
+
+
+def test_the_property_labels_is_bounded() -> None:
+    """Whole labels are left out; the body has them all."""
+    message = detected(*(f"{number:0100}" for number in range(300))).to_message((), "i")
+    assert len(message.properties["labels"]) <= 2048
+    assert (message.properties["count"], len(json.loads(message.body)["detections"])) == ("300", 300)
+    assert len(message.body) < 258_048
+
+
+def test_a_change_of_detections_is_another_count_of_a_label() -> None:
+    """The order and the boxes do not matter, the number of objects does."""
+    changes = ChangeFilter()
+    changes.record_sent(detected("a", "b", "a"))
+    assert changes.wanted("changes", [detected("a", "a", "b")]) == [False]
+    assert changes.wanted("changes", [detected("a", "b")]) == [True]
+    assert changes.wanted("changes", [prediction("a")]) == [True]
+
+
+def test_boxes_are_mapped_back_to_the_whole_picture() -> None:
+    """A letterboxed input shows more than the picture: what lies outside is cut off or left out."""
+    answer = np.array(
+        [[0, 0.9, 0, 0.25, 0.5, 0.75], [1, 0.8, 0, 0, 1, 0.2], [1, 0.7, 0, 0, 1, 1]], np.float32
+    )
+    found = located(answer, ("a", "b"), (0.0, -0.5, 1.0, 2.0))
+    assert [(each.label, each.box) for each in found] == [
+        ("a", (0.0, 0.0, 0.5, 1.0)),
+        ("b", (0.0, 0.0, 1.0, 1.0)),
+    ]
+
+
+def test_many_labels_are_sorted_as_few_are() -> None:
+    """Equal scores keep the model's order, however many labels there are."""
+    scores = np.zeros(1001, np.float32)
+    scores[[7, 900, 3]] = (0.5, 0.9, 0.5)
+    assert [each.label for each in best(scores, range(1001), 4)] == [900, 3, 7, 0]  # type: ignore[arg-type,comparison-overlap]

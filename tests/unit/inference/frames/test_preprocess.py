@@ -13,7 +13,7 @@ from PIL import Image
 
 from edgekit.frame.message import RAW, BadFrame
 from inference.artefact import InputSpec
-from inference.frames.preprocess import decode, decode_file, prepare
+from inference.frames.preprocess import decode, decode_file, prepare, region
 
 
 def encoded(picture: Image.Image, kind: str = "PNG") -> bytes:
@@ -179,3 +179,63 @@ def test_the_manifest_decides_about_inversion() -> None:
     pixels = noise(4, 4, 1)
     spec = InputSpec(height=4, width=4, channels=1, invert=True)
     assert np.array_equal(prepare(pixels, spec), 255 - pixels)
+
+
+@pytest.mark.parametrize(
+    ("resize", "size", "seen"),
+    [
+        ("stretch", (200, 100), (0, 0, 1, 1)),
+        ("crop", (200, 100), (0.25, 0, 0.5, 1)),
+        ("crop", (100, 200), (0, 0.25, 1, 0.5)),
+        ("letterbox", (200, 100), (0, -0.5, 1, 2)),
+        ("letterbox", (100, 200), (-0.5, 0, 2, 1)),
+        ("letterbox", (100, 100), (0, 0, 1, 1)),
+    ],
+)
+def test_the_region_is_what_the_model_sees(
+    resize: str, size: tuple[int, int], seen: tuple[float, ...]
+) -> None:
+    """A white spot of the picture lies in the prepared one where the region says."""
+    spec = InputSpec.model_validate({"height": 40, "width": 40, "channels": 1, "resize": resize})
+    assert region(spec, *size) == pytest.approx(seen)
+    width, height = size
+    pixels = np.zeros((height, width, 1), np.uint8)
+    pixels[height // 2 - 5 : height // 2 + 5, width // 2 - 15 : width // 2 + 5] = 255
+    prepared = prepare(pixels, spec)
+    rows, columns = np.nonzero(prepared[:, :, 0] > 180)
+    left, top, wide, high = seen
+    middle = (left + wide * (columns.mean() + 0.5) / 40, top + high * (rows.mean() + 0.5) / 40)
+    assert middle == pytest.approx(((width / 2 - 5) / width, 0.5), abs=0.03)
+
+
+@pytest.mark.parametrize("resize", ["stretch", "crop", "letterbox"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 4096), (4096, 1), (3, 1000)])
+def test_a_picture_of_an_extreme_shape_is_prepared(resize: str, size: tuple[int, int]) -> None:
+    """Every mode gives the input's shape."""
+    spec = InputSpec.model_validate({"height": 30, "width": 50, "channels": 3, "resize": resize})
+    assert prepare(np.zeros((*size, 3), np.uint8), spec).shape == (30, 50, 3)
+
+
+def test_bgr_turns_the_channels() -> None:
+    """The model sees blue first; a picture that fits already is turned too."""
+    spec = InputSpec(height=1, width=1, channels=3, order="bgr")
+    assert prepare(np.array([[[1, 2, 3]]], np.uint8), spec).tolist() == [[[3, 2, 1]]]
+
+
+def test_a_picture_of_ten_thousand_pixels_a_side_is_refused() -> None:
+    """Before anything is decoded: the header says so."""
+    huge = BytesIO()
+    Image.new("1", (10_000, 10_000)).save(huge, "PNG")
+    with pytest.raises(BadFrame, match="at most"):
+        decode_file(huge.getvalue())
+
+
+def test_the_colours_of_a_cmyk_jpeg_and_the_first_picture_of_an_animation_are_read() -> None:
+    """Both become RGB."""
+    jpeg, animation = BytesIO(), BytesIO()
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(jpeg, "JPEG")
+    red, green, blue = decode_file(jpeg.getvalue())[4, 4].tolist()
+    assert red > 200 > 60 > max(green, blue)
+    first, second = (Image.new("RGB", (4, 4), colour) for colour in ("red", "blue"))
+    first.save(animation, "PNG", save_all=True, append_images=[second])
+    assert decode_file(animation.getvalue())[0, 0].tolist() == [255, 0, 0]

@@ -180,6 +180,7 @@ CASES: list[tuple[list[str], Prepare]] = [
     (["keys", "show", f"--env-file={HOSTILE_PATH}/e"], as_given),
     (["monitor"], as_given),
     (["monitor", "--json"], as_given),
+    (["package", "model.tflite", f"--name={HOSTILE}"], as_given),
     (["predict", "model.tflite", HOSTILE_PATH], as_given),
     (["predict", "model.tflite", HOSTILE_PATH, "--json"], as_given),
     (["publish", "model.tflite", "--wait=0.01"], as_given),

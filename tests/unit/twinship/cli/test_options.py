@@ -14,6 +14,7 @@ from tests.unit.twinship.cli.command import COMMANDS, Done, ReachedTheWork, run
 from twinship import project
 from twinship.demo import models
 from twinship.fleet import doctor, keys, monitor, service
+from twinship.packaging import package
 from twinship.simulator import launcher
 from twinship.simulator.faults import client
 
@@ -36,6 +37,7 @@ BASE: Mapping[str, list[str]] = {
     "keys retire": ["0123456789abcdef"],
     "keys show": [],
     "monitor": [],
+    "package": ["model.tflite"],
     "predict": ["model.tflite", "picture.png"],
     "publish": ["model.tflite"],
     "rollback": [],
@@ -74,6 +76,12 @@ TAKEN: Mapping[tuple[str, str], set[str]] = {
     ("keys retire", "key_id"): ANY_TEXT | {""},
     ("keys show", "--env-file"): NEW_FILES,
     ("monitor", "--upstream"): NEW_FILES,
+    ("package", "--mean"): {"-1"},
+    ("package", "--name"): {".", *NAMES},
+    ("package", "--out"): NEW_FILES,
+    ("package", "--probes"): {".", FOLDER},
+    ("package", "--version"): {".", *NAMES},
+    ("predict", "--draw"): NEW_FILES,
     ("predict", "pictures"): {"/", *NEW_FOLDERS},  # each unreadable file is named
     ("predict", "--runtime"): set(VALUES),  # checked by the engine, which is not reached here
     ("publish", "--deployment"): {"nan", "-1", "inf", FOLDER},
@@ -124,6 +132,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (launcher, "private_folder"),
         (models, "ensure"),
         (monitor.Follower, "__iter__"),
+        (package, "package"),
         (predict, "Engine"),
         (project, "write"),
         (service.ServiceHub, "_registry"),

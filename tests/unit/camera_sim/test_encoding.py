@@ -8,7 +8,8 @@ from PIL import Image
 
 from camera_sim.encoding import CannotEncode, encode, within
 from camera_sim.settings import Encoding
-from camera_sim.sources import Picture, read_picture
+from camera_sim.sources.folder import read_picture
+from camera_sim.sources.picture import Picture
 from edgekit.frame.message import MAX_BODY_BYTES, RAW
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from camera_sim.settings import CameraEnvironment, CameraSettings, SettingsError
+from camera_sim.sources.address import Address
 from edgekit.settings import validate
 
 MANIFEST = {"fps": 10, "frames": 0, "paused": False, "credit": 32, "encoding": "png", "ledger": False}
@@ -33,14 +34,14 @@ def test_an_invalid_field_is_named(field: str, value: object) -> None:
 def test_without_a_folder_the_scene_is_used(folder: str | None) -> None:
     """An undefined variable arrives with its literal name from the manifest."""
     environment = {} if folder is None else {"CAMERA_FOLDER": folder}
-    assert CameraEnvironment.read(environment).folder is None
+    assert CameraEnvironment.read(environment).source == Address("scene", "")
 
 
 def test_the_environment_is_read() -> None:
     """Name, picture folder and data folder."""
     environment = {"CAMERA_NAME": "left-1", "CAMERA_FOLDER": "/pictures", "DATA_FOLDER": "/data"}
     assert CameraEnvironment.read(environment) == CameraEnvironment(
-        "left-1", Path("/pictures"), Path("/data")
+        "left-1", Address("folder", "/pictures"), Path("/data"), base=Path("/pictures")
     )
 
 

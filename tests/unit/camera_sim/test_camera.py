@@ -74,10 +74,12 @@ class FakeHub:
 class Bench:
     """A started camera with a FakeHub."""
 
-    def __init__(self, folder: Path, source: Source) -> None:
+    def __init__(
+        self, folder: Path, source: Source | None, environment: CameraEnvironment | None = None
+    ) -> None:
         self.folder = folder
         self.hub = FakeHub()
-        self.camera = Camera(CameraEnvironment("camera", Address("scene", ""), folder), source)
+        self.camera = Camera(environment or CameraEnvironment("camera", Address("scene", ""), folder), source)
         self.camera.attach(self.hub)
         self.camera.start()
 

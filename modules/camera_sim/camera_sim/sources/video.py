@@ -154,16 +154,16 @@ class Video:
                 env={"PATH": os.defpath, "LANG": "C.UTF-8"},
                 process_group=0,
             )
-            self._child, self._asked = child, False
+            assert child.stdin is not None
+            assert child.stdout is not None
             timeout_s = self._settings.timeout_s + _GRACE_S
             request = decoding_request(self._address, self._settings, self._ca_file)
+            with contextlib.suppress(OSError):  # it has just ended
+                os.write(child.stdin.fileno(), request.to_line())  # before anybody asks it for a picture
+            self._child, self._asked = child, False
         try:
             with contextlib.suppress(OSError):
                 os.sched_setaffinity(child.pid, ALLOWED_CORES)  # not only the core of the camera
-            assert child.stdin is not None
-            assert child.stdout is not None
-            with contextlib.suppress(OSError):
-                os.write(child.stdin.fileno(), request.to_line())
             while True:
                 header, pixels = read_message(_reader(child.stdout.fileno(), timeout_s))
                 if reason := header.get("ended"):

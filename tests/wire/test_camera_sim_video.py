@@ -77,7 +77,7 @@ def test_a_camera_that_is_cut_and_comes_back(opened: Open) -> None:
     assert begin <= video.state.since <= clock.wall_ns()
     with server.serving():
         streaming(video)
-    assert video.losses == 1
+        assert video.losses == 1
 
 
 def test_a_camera_that_freezes_is_lost(opened: Open) -> None:

@@ -319,7 +319,8 @@ class Camera:
     # Reported properties
 
     def _done(self) -> bool:
-        return self._counts.done(self._settings.frames)
+        counts, frames = self._counts, self._settings.frames
+        return frames > 0 and counts.taken >= frames and counts.stored + counts.dropped >= counts.taken
 
     def _status(self) -> dict[str, Any]:
         return camera_status(self._run, self._counts, self._sources, self._refusal, done=self._done())

@@ -35,13 +35,11 @@ def encode(picture: Picture, encoding: Encoding) -> Encoded:
     and `as_is` the pixels never change: a picture that is too large raises CannotEncode. A picture of a
     video becomes a JPEG unless the encoding is `raw`: PNG would not bring back what the video has lost.
     """
+    if picture.damaged:
+        whole = encode(replace(picture, damaged=False), encoding)
+        return replace(whole, body=whole.body[: len(whole.body) // 2])
     if picture.lossy and encoding != "raw":
         encoding = "jpeg"
-    encoded = _whole(picture, encoding)
-    return replace(encoded, body=encoded.body[: len(encoded.body) // 2]) if picture.damaged else encoded
-
-
-def _whole(picture: Picture, encoding: Encoding) -> Encoded:
     lossy = encoding in ("png", "jpeg")
     if lossy and max(picture.image.size) > MAX_SIDE:  # Pillow's encoders raise at four times that
         return _fitted(picture.image, MAX_BODY_BYTES)

@@ -25,10 +25,6 @@ class Counts:
     dropped: int = 0  # refused by the outbox
     refused: int = 0  # pictures that cannot be encoded; they do not become frames
 
-    def done(self, frames: int) -> bool:
-        """Whether a run of so many frames is over; never with 0."""
-        return frames > 0 and self.taken >= frames and self.stored + self.dropped >= self.taken
-
 
 def camera_status(run: str, counts: Counts, sources: Selector, refusal: str, *, done: bool) -> dict[str, Any]:
     """The section `cameraStatus`."""

@@ -98,12 +98,12 @@ def folder_of_files(value: str | Path | None) -> Path | None:
     return path
 
 
-def camera_source(text: str) -> tuple[str, Path | None]:
-    """The camera's source as its twin takes it, and the folder of a `file:` or `folder:`; "" stays ""."""
+def camera_source(text: str | None) -> tuple[str, Path | None]:
+    """The camera's source as its twin takes it, and the folder of a `file:` or `folder:`; "" for None."""
     from camera_sim.sources.address import SourceError, parse_public
     from camera_sim.sources.table import check_installed
 
-    if not text:
+    if text is None:
         return "", None
     try:
         address = parse_public(text)

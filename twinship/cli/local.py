@@ -145,9 +145,9 @@ def demo_command(
         Path | None, path_option(checks.folder_of_files, "Folder with your own pictures.")
     ] = None,
     camera_source: Annotated[
-        str,
+        str | None,
         typer.Option(envvar="CAMERA_SOURCE", help="scene:, file:PATH, v4l2:/dev/video0, rtsp://…, http://…"),
-    ] = "",
+    ] = None,
     dataset: Dataset = "auto",
     template: Template = None,
     folder: Annotated[

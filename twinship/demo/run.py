@@ -111,7 +111,12 @@ class Run:
         return self.settings.frames - self.settings.frames // 4
 
     def _limit_frames(self, hub: connections.Connection, frames: int, *, paused: bool = False) -> None:
-        camera = {"fps": self.settings.fps, "frames": frames, "paused": paused, "ledger": True}
+        camera: dict[str, object] = {
+            "fps": self.settings.fps,
+            "frames": frames,
+            "paused": paused,
+            "ledger": True,
+        }
         if self.settings.camera_source:
             camera["source"] = self.settings.camera_source
         self._patch(hub, "camera_sim", {"camera": camera})

@@ -67,10 +67,15 @@ def test_captured_is_the_time_at_which_the_picture_was_read(opened: Open, tmp_pa
     assert begin[1] < stamps[0][0] <= clock.wall_ns()
 
 
-def test_a_slow_camera_gets_the_latest_picture_and_no_backlog(opened: Open, tmp_path: Path) -> None:
-    """The decoder goes on meanwhile: the next picture is new, not the one after the last."""
+def test_a_slow_camera_gets_the_latest_picture_and_no_backlog(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decoder goes on meanwhile: the next picture is new, also if an older one was asked for in vain."""
     video = opened(write_video(tmp_path / "a.mp4", frames=600))
     until(video, lambda found: found)
+    monkeypatch.setattr(video_module, "_WAIT_S", 0.0)
+    assert video.next() is None
+    monkeypatch.undo()
     time.sleep(1.5)  # forty-five pictures of the file
     asked = clock.mono_ns()
     later = until(video, lambda found: found)[0]

@@ -32,7 +32,7 @@ setup: .venv/ready ## the virtual environment, from requirements.lock (PYTHON_FO
 	@$(PIP) install $(OURS) $(PROJECTS:%=-e ./%) -e .
 	@touch $@
 
-demo: .venv/ready ## train, ship by twin, run 300 frames, swap the model, show the figures (CAMERA_FOLDER=, FRAMES=)
+demo: .venv/ready ## train, ship by twin, run 300 frames, swap the model, show the figures (CAMERA_FOLDER=, CAMERA_SOURCE=, FRAMES=)
 	@$(PY) -m twinship demo $(if $(FRAMES),--frames $(FRAMES)) $(if $(CAMERA_FOLDER),--camera-folder "$(CAMERA_FOLDER)")
 
 bench: .venv/ready ## the everyday measurements (6 minutes); build/bench/report.json and report.html

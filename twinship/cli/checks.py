@@ -98,6 +98,26 @@ def folder_of_files(value: str | Path | None) -> Path | None:
     return path
 
 
+def camera_source(text: str | None) -> tuple[str, Path | None]:
+    """The camera's source as its twin takes it, and the folder of a `file:` or `folder:`; "" for None."""
+    from camera_sim.sources.address import SourceError, parse_public
+    from camera_sim.sources.table import check_installed
+
+    if text is None:
+        return "", None
+    try:
+        address = parse_public(text)
+        check_installed(address)
+    except SourceError as error:
+        raise CannotUse(f"--camera-source: {error}") from error
+    if address.scheme not in ("file", "folder"):
+        return text, None
+    path = Path(address.target).resolve()
+    if not path.exists():
+        raise CannotUse(f"--camera-source: {path} does not exist")
+    return f"{address.scheme}:{path}", path.parent
+
+
 def folder_to_write(value: str | Path) -> Path:
     """A folder for results, which exists or can be made."""
     path = folder_to_read(value)

@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -143,6 +144,10 @@ def demo_command(
     camera_folder: Annotated[
         Path | None, path_option(checks.folder_of_files, "Folder with your own pictures.")
     ] = None,
+    camera_source: Annotated[
+        str | None,
+        typer.Option(envvar="CAMERA_SOURCE", help="scene:, file:PATH, v4l2:/dev/video0, rtsp://…, http://…"),
+    ] = None,
     dataset: Dataset = "auto",
     template: Template = None,
     folder: Annotated[
@@ -163,6 +168,7 @@ def demo_command(
 
     if not MIN_RATE <= fps <= MAX_RATE:
         raise typer.BadParameter(f"--fps {fps:g}: use {MIN_RATE:g} to {MAX_RATE:g} frames per second")
+    source, source_folder = checks.camera_source(camera_source)
     manifest = chosen_manifest(template)
     refuse_foreign_files(folder)
     if models.resolve().is_relative_to(folder.resolve()):
@@ -171,7 +177,10 @@ def demo_command(
     screen = Screen(Console(stderr=as_json))
     data = ensure(models, dataset, camera_folder, progress())
     screen.step(f"data: {data.dataset}")
-    outcome = Run(DemoSettings(manifest, folder, frames, fps), data, screen).run()
+    if source and data.minimum_accuracy is not None:
+        data = replace(data, minimum_accuracy=None)  # the models have never seen such pictures
+    settings = DemoSettings(manifest, folder, frames, fps, source, source_folder)
+    outcome = Run(settings, data, screen).run()
     if as_json:
         say_json(outcome.summary.to_json())
     screen.summary(outcome.summary, outcome.shortcomings)

@@ -38,6 +38,8 @@ class DemoSettings:
     folder: Path  # emptied at start; for identities, queue, model store, keys, logs, summary.json
     frames: int = 300  # 0: until Ctrl-C
     fps: float = 10.0
+    camera_source: str = ""  # as the twin's `camera.source`; empty: the pictures of the models' data set
+    camera_folder: Path | None = None  # that `camera_source` lies in, if it is a file
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Run:
         folder = self.settings.folder
         variables = {
             "MODEL_TRUSTED_KEYS": keys.trusted_keys_text(folder / "keys"),
-            "CAMERA_FOLDER": str(self.data.pictures.resolve()),
+            "CAMERA_FOLDER": str((self.settings.camera_folder or self.data.pictures).resolve()),
         }
         return SimulatorSettings(self.settings.template, folder / SIMULATOR, variables, device=DEVICE)
 
@@ -109,7 +111,14 @@ class Run:
         return self.settings.frames - self.settings.frames // 4
 
     def _limit_frames(self, hub: connections.Connection, frames: int, *, paused: bool = False) -> None:
-        camera = {"fps": self.settings.fps, "frames": frames, "paused": paused, "ledger": True}
+        camera: dict[str, object] = {
+            "fps": self.settings.fps,
+            "frames": frames,
+            "paused": paused,
+            "ledger": True,
+        }
+        if self.settings.camera_source:
+            camera["source"] = self.settings.camera_source
         self._patch(hub, "camera_sim", {"camera": camera})
 
     def _patch(self, hub: connections.Connection, module: str, patch: Mapping[str, object]) -> None:

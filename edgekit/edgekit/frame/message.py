@@ -102,6 +102,7 @@ class Frame:
     encoded: int  # CLOCK_MONOTONIC ns at the end of stage "encode": handed to the hub client or a batch
     boot: str  # id of the boot that both monotonic timestamps belong to
     truth: str | None = None  # the correct label, if the source knows it
+    taken: int | None = None  # CLOCK_MONOTONIC ns when a picture of a video left its mailbox
 
     def to_message(self) -> Message:
         """The frame as a message for output `frames`. Raises FrameTooLarge."""
@@ -126,6 +127,8 @@ class Frame:
         }
         if self.truth is not None:
             properties["truth"] = self.truth
+        if self.taken is not None:
+            properties["taken"] = str(self.taken)
         return properties
 
     @classmethod
@@ -149,6 +152,7 @@ class Frame:
             encoded,
             _text(properties, "boot"),
             _text(properties, "truth") if "truth" in properties else None,
+            _number(properties, "taken") if "taken" in properties else None,
         )
         frame._check()
         return frame

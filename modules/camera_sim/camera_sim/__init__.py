@@ -1,1 +1,1 @@
-"""Camera module: paced frames from a folder of pictures or a drawn scene."""
+"""Camera module: paced frames from a folder of pictures, a drawn scene, a video file or a camera."""

@@ -9,9 +9,7 @@ import os
 import sys
 
 from camera_sim.camera import Camera
-from camera_sim.scene import Scene
 from camera_sim.settings import CameraEnvironment, SettingsError
-from camera_sim.sources import Folder
 from edgekit import cpu_affinity, metrics
 from edgekit.lifecycle import run_module
 
@@ -27,8 +25,7 @@ def main() -> None:
         logger.error("%s", error)
         sys.exit(1)
     metrics.serve(os.environ.get("METRICS_LISTEN"))
-    source = Scene() if environment.folder is None else Folder(environment.folder)
-    camera = Camera(environment, source)
+    camera = Camera(environment)
     run_module(camera.connect(), start=camera.start, stop=camera.stop)
 
 

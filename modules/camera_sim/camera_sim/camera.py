@@ -5,37 +5,33 @@ import functools
 import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from threading import Condition, Thread
 from typing import Any, Protocol
-
-from prometheus_client import Counter
 
 from camera_sim.batch_buffer import BatchBuffer
 from camera_sim.credit import Credit
 from camera_sim.encoding import CannotEncode, Encoded, encode, within
 from camera_sim.pacing import Pacer
+from camera_sim.selector import Selector
 from camera_sim.send_log import SendLog, Sent
 from camera_sim.settings import CameraEnvironment, CameraSettings, RateRequest
-from camera_sim.sources import Picture, Source
+from camera_sim.sources.address import SourceError
+from camera_sim.sources.picture import Picture, Source
+from camera_sim.status import DROPPED, REFUSED, SENT, STORED, Counts, camera_status
 from edgekit import clock
 from edgekit.frame.message import BadFrame, Flow, Frame, FrameId, Message
 from edgekit.health_file import HealthFile
 from edgekit.hub.connection import Hub, MethodAnswer, Twin
-from edgekit.settings import validate
+from edgekit.settings import PnpAnswer, validate
 
 logger = logging.getLogger(__name__)
 
 SEND_LOG = "sent.jsonl"
 _STATUS_NS = 2_000_000_000
 _IDLE_S = 0.5  # longest sleep: a status report may become due
-_NO_PICTURE_NS = 1_000_000_000  # pause before the next call of the source
+_FAILED_NS = 1_000_000_000  # pause after an exception of the source
 _MAX_SNAPSHOT_BYTES = 96 * 1024 - 1024  # 128 KiB is a method's limit (ref 3): base64 and other fields
 _MAX_TRUTH = 128  # characters that a frame may have
-
-_FRAMES = Counter("camera_frames", "Frames by outcome", ["outcome"])
-# Looked up once: finding a label's counter takes longer than counting, and every frame is counted twice.
-_SENT, _DROPPED, _STORED, _REFUSED = map(_FRAMES.labels, ("sent", "dropped", "stored", "refused"))
 
 
 class HubPort(Protocol):
@@ -45,23 +41,12 @@ class HubPort(Protocol):
     def report(self, patch: Mapping[str, Any]) -> None: ...
 
 
-@dataclass
-class Counts:
-    """Frames of this run: taken = stored + dropped + not yet acknowledged by the hub."""
-
-    taken: int = 0
-    sent: int = 0  # accepted by the outbox
-    stored: int = 0
-    dropped: int = 0  # refused by the outbox
-    refused: int = 0  # pictures that cannot be encoded; they do not become frames
-
-
 class Camera:
     """One run of one camera. One thread takes frames; the hub's threads call `on_flow` and `on_twin`."""
 
-    def __init__(self, environment: CameraEnvironment, source: Source) -> None:
+    def __init__(self, environment: CameraEnvironment, source: Source | None = None) -> None:
         self._name = environment.name
-        self._source = source
+        self._sources = Selector(environment, source)
         self._run = secrets.token_hex(8)
         self._send_log = SendLog(environment.data_folder / SEND_LOG)
         self._health_file = HealthFile(environment.health_file)
@@ -112,6 +97,8 @@ class Camera:
             self._stopping = True
             self._changed.notify_all()
         self._thread.join(timeout_s)
+        if not self._thread.is_alive():
+            self._sources.close()
         self._report_status(clock.mono_ns(), at_once=True)
         counts = self._counts
         return {"frames": counts.sent - counts.stored}
@@ -121,6 +108,10 @@ class Camera:
     def on_twin(self, twin: Twin) -> None:
         """Apply the twin's `camera` section and answer it."""
         settings, answer = validate(twin.desired.get("camera"), CameraSettings, self._settings)
+        try:
+            self._sources.request(settings)
+        except SourceError as error:
+            settings, answer = self._settings, _refused(self._settings, f"source: {error}")
         with self._changed:
             if settings.paused != self._settings.paused:
                 self._paused = settings.paused
@@ -198,6 +189,8 @@ class Camera:
             if stopping:
                 self._send_buffer()
                 return
+            if self._sources.apply():
+                self._no_picture_until_ns = 0
             self._report_status(clock.mono_ns())
             if wait_s <= 0:
                 self._take()
@@ -222,10 +215,14 @@ class Camera:
     def _take(self) -> None:
         settings = self._settings
         if (picture := self._next_picture()) is None:
-            self._no_picture_until_ns = clock.mono_ns() + _NO_PICTURE_NS
             return
         captured, mono = clock.wall_ns(), clock.mono_ns()
-        self._pacer.taken(mono, self._fps, settings.pacing)
+        self._pacer.taken(mono, self._fps, settings.pacing, settings.burst)
+        if picture.dropped:
+            return
+        taken = None
+        if picture.captured is not None:
+            taken, (captured, mono) = mono, picture.captured
         try:
             encoded = encode(picture, settings.encoding)
         except CannotEncode as error:
@@ -247,16 +244,21 @@ class Camera:
             encoded=clock.mono_ns(),
             boot=clock.boot_id(),
             truth=_truth(picture),
+            taken=taken,
         )
         self._last = frame.id, encoded
         self._add_to_buffer(frame, settings.batch)
 
     def _next_picture(self) -> Picture | None:
         try:
-            return self._source.next()
+            if (picture := self._sources.next()) is not None:
+                return picture
+            pause_ns = self._sources.retry_ns
         except Exception:  # a disk may fail in many ways; the camera thread must not end
-            logger.exception("source %s failed", self._source)
-            return None
+            logger.exception("source %s failed", self._sources)
+            pause_ns = _FAILED_NS
+        self._no_picture_until_ns = clock.mono_ns() + pause_ns
+        return None
 
     def _add_to_buffer(self, frame: Frame, batch: int) -> None:
         with self._changed:
@@ -274,7 +276,15 @@ class Camera:
             return
         message, self._buffer = self._buffer.to_message(), BatchBuffer()
         sent = [
-            Sent(each.id.camera, each.id.run, each.id.seq, each.truth, each.captured, len(each.image))
+            Sent(
+                each.id.camera,
+                each.id.run,
+                each.id.seq,
+                each.truth,
+                each.captured,
+                len(each.image),
+                None if each.taken is None else each.taken - each.mono,
+            )
             for each in frames
         ]
         assert self._hub is not None
@@ -286,7 +296,7 @@ class Camera:
                 self._counts.dropped += len(frames)
                 for each in frames:
                     self._credit.dropped(each.id.seq)
-        (_SENT if accepted else _DROPPED).inc(len(frames))
+        (SENT if accepted else DROPPED).inc(len(frames))
 
     def _stored(self, sent: Sequence[Sent], stored_ns: int) -> None:
         """On the hub's threads. The send log is written before the count, so that `done` means written."""
@@ -298,13 +308,13 @@ class Camera:
                 self._credit.stored(each.seq, stored_ns)
             if self._done():
                 self._changed.notify_all()
-        _STORED.inc(len(sent))
+        STORED.inc(len(sent))
 
     def _refuse(self, reason: str) -> None:
         with self._changed:
             self._counts.refused += 1
             self._refusal = reason
-        _REFUSED.inc()
+        REFUSED.inc()
 
     # Reported properties
 
@@ -313,16 +323,7 @@ class Camera:
         return frames > 0 and counts.taken >= frames and counts.stored + counts.dropped >= counts.taken
 
     def _status(self) -> dict[str, Any]:
-        counts = asdict(self._counts)
-        del counts["taken"]
-        return {
-            "run": self._run,
-            **counts,
-            "unreadable": self._source.unreadable,
-            "source": str(self._source),
-            "refusal": self._refusal or None,
-            "done": self._done(),
-        }
+        return camera_status(self._run, self._counts, self._sources, self._refusal, done=self._done())
 
     def _status_due(self, now_ns: int) -> bool:
         if not self._configured:
@@ -343,6 +344,10 @@ class Camera:
     def _report(self, patch: Mapping[str, Any]) -> None:
         assert self._hub is not None
         self._hub.report(patch)
+
+
+def _refused(settings: CameraSettings, reason: str) -> PnpAnswer:
+    return PnpAnswer(settings.model_dump(mode="json", by_alias=True), 400, reason)
 
 
 def _truth(picture: Picture) -> str | None:

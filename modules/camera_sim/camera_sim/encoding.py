@@ -1,12 +1,12 @@
 """Encodes a picture as the body of a frame, within the size limit of a message."""
 
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from PIL import Image
 
 from camera_sim.settings import Encoding
-from camera_sim.sources import Picture
+from camera_sim.sources.picture import Picture
 from edgekit.frame.message import MAX_BODY_BYTES, MAX_SIDE, RAW
 
 _QUALITY = 90
@@ -32,8 +32,14 @@ def encode(picture: Picture, encoding: Encoding) -> Encoded:
     """Encode the picture. Raises CannotEncode.
 
     With `png` and `jpeg`, a picture that is too large becomes a JPEG and is halved until it fits. With `raw`
-    and `as_is` the pixels never change: a picture that is too large raises CannotEncode.
+    and `as_is` the pixels never change: a picture that is too large raises CannotEncode. A picture of a
+    video becomes a JPEG unless the encoding is `raw`: PNG would not bring back what the video has lost.
     """
+    if picture.damaged:
+        whole = encode(replace(picture, damaged=False), encoding)
+        return replace(whole, body=whole.body[: len(whole.body) // 2])
+    if picture.lossy and encoding != "raw":
+        encoding = "jpeg"
     lossy = encoding in ("png", "jpeg")
     if lossy and max(picture.image.size) > MAX_SIDE:  # Pillow's encoders raise at four times that
         return _fitted(picture.image, MAX_BODY_BYTES)

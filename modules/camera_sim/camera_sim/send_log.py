@@ -23,11 +23,15 @@ class Sent:
     truth: str | None
     captured: int  # ns since the epoch
     bytes: int  # of the body
+    mailbox: int | None = None  # ns that a picture of a video waited for its turn
 
 
 def line(sent: Sent, stored: int) -> bytes:
     """The frame as a line of JSON; `stored` is the time of the PUBACK in ns since the epoch."""
-    return to_json(vars(sent) | {"stored": stored}) + b"\n"
+    fields = vars(sent) | {"stored": stored}
+    if sent.mailbox is None:
+        del fields["mailbox"]
+    return to_json(fields) + b"\n"
 
 
 class SendLog:

@@ -15,10 +15,12 @@ from PIL import Image
 
 from camera_sim import encoding
 from camera_sim.camera import SEND_LOG, Camera
-from camera_sim.scene import Scene
 from camera_sim.send_log import Sent, line
 from camera_sim.settings import CameraEnvironment
-from camera_sim.sources import Folder, Picture, Source
+from camera_sim.sources.address import Address
+from camera_sim.sources.folder import Folder
+from camera_sim.sources.picture import Picture, Source
+from camera_sim.sources.scene import Scene
 from edgekit import clock
 from edgekit.frame.batch import frames_of
 from edgekit.frame.message import Flow, Frame, Message
@@ -72,10 +74,12 @@ class FakeHub:
 class Bench:
     """A started camera with a FakeHub."""
 
-    def __init__(self, folder: Path, source: Source) -> None:
+    def __init__(
+        self, folder: Path, source: Source | None, environment: CameraEnvironment | None = None
+    ) -> None:
         self.folder = folder
         self.hub = FakeHub()
-        self.camera = Camera(CameraEnvironment("camera", None, folder), source)
+        self.camera = Camera(environment or CameraEnvironment("camera", Address("scene", ""), folder), source)
         self.camera.attach(self.hub)
         self.camera.start()
 
@@ -420,7 +424,7 @@ def test_a_folder_name_that_is_not_valid_text_does_not_stop_the_camera(tmp_path:
 def test_a_paused_camera_still_shows_its_sign_of_life(tmp_path: Path) -> None:
     """HEALTHCHECK in the image looks at the age of the file."""
     file = tmp_path / "alive"
-    camera = Camera(CameraEnvironment("camera", None, tmp_path, file), Scene())
+    camera = Camera(CameraEnvironment("camera", Address("scene", ""), tmp_path, file), Scene())
     camera.attach(FakeHub())
     camera.start()
     for _ in range(2):  # at the start, and while no frame is allowed

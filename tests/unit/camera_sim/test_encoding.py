@@ -8,7 +8,8 @@ from PIL import Image
 
 from camera_sim.encoding import CannotEncode, encode, within
 from camera_sim.settings import Encoding
-from camera_sim.sources import Picture, read_picture
+from camera_sim.sources.folder import read_picture
+from camera_sim.sources.picture import Picture
 from edgekit.frame.message import MAX_BODY_BYTES, RAW
 
 
@@ -88,3 +89,18 @@ def test_within_shrinks_a_picture_to_a_number_of_bytes(tmp_path: Path, encoding:
     assert len(smaller.body) <= 1500
     assert (smaller.content_type, smaller.channels) == ("image/jpeg", encoded.channels)
     assert smaller.width / smaller.height == 1.2
+
+
+def test_a_picture_of_a_video_becomes_a_jpeg_unless_it_is_raw() -> None:
+    """PNG would not bring back what the video has lost."""
+    picture = Picture("v", Image.new("RGB", (8, 6)), lossy=True)
+    assert {encode(picture, encoding).content_type for encoding in ("png", "jpeg", "as_is")} == {"image/jpeg"}
+    assert encode(picture, "raw").body == bytes(8 * 6 * 3)
+
+
+def test_a_damaged_picture_ends_in_the_middle() -> None:
+    """In every encoding."""
+    whole, damaged = (Picture("v", Image.new("L", (8, 6)), damaged=each) for each in (False, True))
+    for encoding in ("png", "jpeg", "raw", "as_is"):
+        body = encode(whole, encoding).body
+        assert encode(damaged, encoding).body == body[: len(body) // 2]

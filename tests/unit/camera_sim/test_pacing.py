@@ -60,3 +60,14 @@ def test_poisson_keeps_the_rate_and_varies_the_intervals() -> None:
         pacer.taken(now, 100, "poisson")
     assert 97_000 * MS < now < 103_000 * MS
     assert 9.5 < statistics.pstdev(intervals) < 10.5
+
+
+def test_a_burst_is_due_at_once_and_the_mean_rate_stays() -> None:
+    """Three frames, then none for three intervals."""
+    pacer, now = Pacer(), 0
+    taken = []
+    for _ in range(9):
+        now += pacer.wait_ns(now, fps=10)
+        pacer.taken(now, 10, burst=3)
+        taken.append(now // 10**6)
+    assert taken == [0, 0, 0, 300, 300, 300, 600, 600, 600]

@@ -1,12 +1,12 @@
-"""Pictures from a folder and from the scene."""
+"""Pictures from a folder."""
 
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from camera_sim.scene import Scene
-from camera_sim.sources import Folder, Picture
+from camera_sim.sources.folder import Folder
+from camera_sim.sources.picture import Picture
 
 
 def draw(path: Path, mode: str = "L", size: tuple[int, int] = (4, 3)) -> Path:
@@ -95,16 +95,3 @@ def test_every_picture_has_one_channel_or_three(tmp_path: Path, mode: str, chann
     picture = taken(Folder(tmp_path), 1)[0]
     assert picture.channels == channels
     assert picture.untouched == (mode in ("L", "RGB"))
-
-
-def test_the_scene_repeats_with_its_seed() -> None:
-    """Two scenes with one seed draw the same digits; truth names the digit; another seed draws others."""
-    first, second = Scene(), Scene()
-    pictures = [first.next() for _ in range(50)]
-    assert [picture.image.tobytes() for picture in pictures] == [
-        second.next().image.tobytes() for _ in range(50)
-    ]
-    assert {picture.truth for picture in pictures} == set("0123456789")
-    assert {picture.image.size for picture in pictures} == {(28, 28)}
-    assert all(max(picture.image.tobytes()) > 200 for picture in pictures)
-    assert Scene(seed=8).next().image.tobytes() != pictures[0].image.tobytes()

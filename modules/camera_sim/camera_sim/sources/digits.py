@@ -1,13 +1,10 @@
-"""A source of drawn digits, for a machine without pictures. The same seed always draws the same pictures."""
+"""Draws digits with strokes, white on black. The same random state draws the same picture."""
 
 import math
 import random
 
 from PIL import Image, ImageDraw
 
-from camera_sim.sources import Picture
-
-SIDE = 28
 _OVERSAMPLING = 4  # Pillow draws lines without anti-aliasing
 
 Point = tuple[float, float]
@@ -35,44 +32,21 @@ _STROKES: dict[str, list[list[Point]]] = {
 }
 
 
-class Scene:
-    """An endless sequence of pictures, white on black, 28 x 28 pixels, grey."""
-
-    unreadable = 0
-
-    def __init__(self, seed: int = 7) -> None:
-        self._seed = seed
-        self._number = 0
-
-    def __str__(self) -> str:
-        return f"scene {self._seed}"
-
-    def next(self) -> Picture:
-        """The next picture."""
-        picture = self.picture(self._number)
-        self._number += 1
-        return picture
-
-    def picture(self, number: int) -> Picture:
-        """Picture `number` of the sequence."""
-        rng = random.Random(f"{self._seed}:{number}")
-        digit = rng.choice("0123456789")
-        return Picture(name=f"scene-{number}", image=_draw(digit, rng), truth=digit)
-
-
-def _draw(digit: str, rng: random.Random) -> Image.Image:
-    side = SIDE * _OVERSAMPLING
-    image = Image.new("L", (side, side))
+def draw_digit(digit: str, rng: random.Random, *, side: int = 28, rotation: float = 0) -> Image.Image:
+    """The digit on a square of `side` pixels, grey, turned by up to 9 degrees and by `rotation` besides."""
+    big = side * _OVERSAMPLING
+    image = Image.new("L", (big, big))
     draw = ImageDraw.Draw(image)
-    width = round(rng.uniform(2.0, 3.2) * _OVERSAMPLING)
-    size, turn = side * rng.uniform(0.62, 0.76), math.radians(rng.uniform(-9, 9))
-    middle = [side / 2 + _OVERSAMPLING * rng.uniform(-1.5, 1.5) for _axis in "xy"]
+    unit = big / 28
+    width = round(rng.uniform(2.0, 3.2) * unit)
+    size, turn = big * rng.uniform(0.62, 0.76), math.radians(rng.uniform(-9, 9) + rotation)
+    middle = [big / 2 + unit * rng.uniform(-1.5, 1.5) for _axis in "xy"]
     for stroke in _STROKES[digit]:
         points = [_place(point, size, turn, middle) for point in stroke]
         draw.line(points, fill=255, width=width, joint="curve")
         for x, y in (points[0], points[-1]):
             draw.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=255)
-    return image.resize((SIDE, SIDE), Image.Resampling.BOX)
+    return image.resize((side, side), Image.Resampling.BOX)
 
 
 def _place(point: Point, size: float, turn: float, middle: list[float]) -> Point:

@@ -1,13 +1,15 @@
-"""Sources of pictures; a folder is read in the order of its file names, in a loop."""
+"""Pictures of a folder, in the order of their file names, in a loop."""
 
 import csv
 import io
 import logging
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from PIL import Image
+
+from camera_sim.sources.picture import Picture, State
+from camera_sim.sources.settings import SceneDials, VideoSettings
+from edgekit import clock
 
 logger = logging.getLogger(__name__)
 
@@ -19,38 +21,14 @@ _MAX_PIXELS = 50_000_000
 _CACHE_BYTES = 64 * 1024 * 1024  # of decoded pictures, which are read once; the others in every round
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A decoded picture, grey (L) or colour (RGB), and the bytes of its file."""
-
-    name: str
-    image: Image.Image = field(repr=False)
-    truth: str | None = None
-    original: bytes = field(default=b"", repr=False)  # the bytes of the file; empty without a file
-    content_type: str = ""  # of `original`; empty if frames do not support it
-    untouched: bool = False  # `image` has the very pixels of `original`
-
-    @property
-    def channels(self) -> int:
-        """1 or 3."""
-        return len(self.image.getbands())
-
-
-class Source(Protocol):
-    """A source of pictures. The twin reports its `str()`."""
-
-    @property
-    def unreadable(self) -> int:
-        """Pictures that could not be read, each counted once."""
-
-    def next(self) -> Picture | None:
-        """The next picture; None if there is none now."""
-
-
 class Folder:
     """Pictures below a folder, sorted by name, in a loop. Unreadable files are skipped and logged once."""
 
+    losses = 0
+    retry_ns = 1_000_000_000  # each call lists the folder again
+
     def __init__(self, path: Path) -> None:
+        self.state = State("connecting", since=clock.wall_ns())
         self._path = path
         self._names: list[str] = []
         self._truths: dict[str, str] = {}
@@ -75,9 +53,19 @@ class Folder:
             name = self._names[self._position]
             self._position = (self._position + 1) % len(self._names)
             if name not in self._bad and (picture := self._picture(name)) is not None:
+                if self.state.name != "streaming":
+                    self.state = State("streaming", since=clock.wall_ns())
                 return picture
         self._names = []
+        if self.state.name != "lost":
+            self.state = State("lost", f"no readable picture in {self._path}", clock.wall_ns())
         return None
+
+    def configure(self, scene: SceneDials, video: VideoSettings) -> None:
+        """Nothing: a folder has no settings."""
+
+    def close(self) -> None:
+        """Nothing: it has no threads."""
 
     def _list(self) -> None:
         names = (

@@ -1,0 +1,51 @@
+"""What the camera reports about itself: `cameraStatus` in the twin, and its metrics."""
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from prometheus_client import Counter, Gauge
+
+from camera_sim.selector import Selector
+
+_FRAMES = Counter("camera_frames", "Frames by outcome", ["outcome"])
+# Looked up once: finding a label's counter takes longer than counting, and every frame is counted twice.
+SENT, DROPPED, STORED, REFUSED = map(_FRAMES.labels, ("sent", "dropped", "stored", "refused"))
+_SOURCE_LOSSES = Gauge("camera_source_losses", "How often the source was lost")
+_SOURCE_STREAMING = Gauge("camera_source_streaming", "1 while the source gives pictures, else 0")
+
+
+@dataclass
+class Counts:
+    """Frames of this run: taken = stored + dropped + not yet acknowledged by the hub."""
+
+    taken: int = 0
+    sent: int = 0  # accepted by the outbox
+    stored: int = 0
+    dropped: int = 0  # refused by the outbox
+    refused: int = 0  # pictures that cannot be encoded; they do not become frames
+
+
+def camera_status(run: str, counts: Counts, sources: Selector, refusal: str, *, done: bool) -> dict[str, Any]:
+    """The section `cameraStatus`."""
+    shown = asdict(counts)
+    del shown["taken"]
+    state = sources.state
+    _SOURCE_LOSSES.set(sources.losses)
+    _SOURCE_STREAMING.set(state.name == "streaming")
+    return {
+        "run": run,
+        **shown,
+        "unreadable": sources.unreadable,
+        "source": str(sources),
+        "state": {
+            "name": state.name,
+            "reason": state.reason or None,
+            "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(state.since // 10**9))
+            if state.since
+            else None,
+            "lost": sources.losses,
+        },
+        "refusal": refusal or None,
+        "done": done,
+    }

@@ -7,11 +7,11 @@ import os
 import signal
 import sys
 
-from twinship.cli import doctor, figures, fleet, local, model, package, project
+from twinship.cli import doctor, figures, fleet, local, model, monitor, package, project
 from twinship.cli.options import EXIT_INTERRUPTED, app
 from twinship.cli.show import warn
 
-__all__ = ["app", "doctor", "figures", "fleet", "local", "main", "model", "package", "project"]
+__all__ = ["app", "doctor", "figures", "fleet", "local", "main", "model", "monitor", "package", "project"]
 
 
 def _one_line(error: Exception) -> str:

@@ -114,6 +114,7 @@ INSIDE_THE_SIMULATOR = {
 }
 #: Foreign packages, and the only packages or modules of ours that import them.
 KEEPERS = {
+    "azure.eventhub": ("twinship.fleet.monitor.event_hub",),
     "azure.iot.device": ("edgekit.hub", "twinship.bench.peers.sdk"),
     "azure.iot.hub": ("twinship.fleet",),
     "azure.storage": ("twinship.fleet.blob_store",),

@@ -1,4 +1,4 @@
-"""keys, deploy, publish, status, rollback, benchmark, monitor: the operator's commands for any hub."""
+"""keys, deploy, publish, status, rollback, benchmark: the operator's commands for any hub."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import typer
 from twinship.cli import checks
 from twinship.cli.options import (
     DOT_ENV,
-    SIMULATOR,
     Condition,
     Device,
     EnvFile,
@@ -32,7 +31,6 @@ from twinship.cli.show import draw, plain, say, say_json, warn
 from twinship.project import chosen_manifest
 
 if TYPE_CHECKING:
-    from twinship.fleet.monitor import UpstreamMessage
     from twinship.fleet.rollout import RollOut
 
 keys_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Signing keys.")
@@ -298,58 +296,3 @@ def benchmark_command(
     if out is not None:  # last: the figures are on the screen, even if the disk is full
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(found, indent=2) + "\n")
-
-
-@app.command("monitor")
-def monitor_command(
-    upstream: Annotated[
-        Path, path_option(checks.file_to_follow, "The simulator's upstream.jsonl.")
-    ] = SIMULATOR / "upstream.jsonl",
-    from_start: Annotated[
-        bool, typer.Option("--from-start", help="Also print the messages that are already there.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Print the predictions and latency sent upstream, until Ctrl-C."""
-    from threading import Event
-
-    from twinship.fleet.monitor import Follower
-
-    follower = Follower(upstream, stop=Event(), from_start=from_start)
-    try:
-        for message in follower:
-            try:
-                shown = plain(message) if as_json else _line(message)
-            except RecursionError:  # a body that nests too deep ends no monitoring
-                follower.skipped += 1
-                continue
-            if as_json:
-                say_json(shown, indent=None)
-            else:
-                say(shown)
-    finally:
-        if follower.skipped:
-            warn(f"twinship: {follower.skipped} lines could not be read")
-
-
-def _line(message: UpstreamMessage) -> str:
-    """One upstream message as one line."""
-    from twinship.fleet.monitor import Latency, Prediction
-
-    source = f"{message.source.enqueued} {message.source.device}/{message.source.module}"
-    match message:
-        case Prediction():
-            ms = sum(message.stages_ms.values())
-            mark = "?" if message.uncertain else ""
-            answer = f"{message.label}{mark} {message.confidence:.1%}" if message.label else "nothing"
-            return f"{source} {message.camera} #{message.seq}: {answer}, {message.model}, {ms:.1f} ms"
-        case Latency():
-            total = message.stages_ms.get("total", {})
-            drops = ", ".join(f"{count} {reason}" for reason, count in message.dropped.items() if count)
-            p50, p99 = total.get("p50", 0.0), total.get("p99", 0.0)
-            return (
-                f"{source} {message.frames} frames in {message.window_s:.0f} s: total p50 {p50:.1f} ms, "
-                f"p99 {p99:.1f} ms, dropped: {drops or 'none'}, repeats: {message.repeats}"
-            )
-        case _:
-            return f"{source} {len(str(message.body))} characters of an unknown schema"

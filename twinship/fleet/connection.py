@@ -124,23 +124,37 @@ def find(environment: Mapping[str, str], env_file: Path) -> Connection:
     REQUESTS_CA_BUNDLE comes from the same place as the connection string: the simulator writes both into one
     file. Raises NotConfigured.
     """
-    if text := environment.get(CONNECTION_VARIABLE):
-        return parse(text, environment.get(CA_VARIABLE), "the environment")
-    in_file = read_env_file(env_file)
-    if text := in_file.get(CONNECTION_VARIABLE):
-        return parse(text, in_file.get(CA_VARIABLE) or environment.get(CA_VARIABLE), str(env_file))
+    if found := setting(CONNECTION_VARIABLE, environment, env_file):
+        return parse(*found)
     raise NotConfigured(
         f"{CONNECTION_VARIABLE} is neither in the environment nor in {env_file}; cure: copy .env.example to "
         ".env and fill it in, or use the simulator's file: --env-file build/simulator/service.env"
     )
 
 
+def setting(
+    variable: str, environment: Mapping[str, str], env_file: Path
+) -> tuple[str, str | None, str] | None:
+    """A connection string of the environment, else of the file: text, REQUESTS_CA_BUNDLE, place; or None."""
+    if text := environment.get(variable):
+        return text, environment.get(CA_VARIABLE), "the environment"
+    in_file = read_env_file(env_file)
+    if text := in_file.get(variable):
+        return text, in_file.get(CA_VARIABLE) or environment.get(CA_VARIABLE), str(env_file)
+    return None
+
+
+def parts_of(text: str) -> dict[str, str]:
+    """The NAME=VALUE parts of a connection string."""
+    pairs = (part.partition("=") for part in text.strip().split(";") if part.strip())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
 def parse(text: str, ca_bundle: str | None, source: str) -> Connection:
     """Check a service connection string. Raises NotConfigured, which names the part but not its value."""
     where = f"{CONNECTION_VARIABLE} in {source}"
     refuse_placeholder(where, text)
-    pairs = (part.partition("=") for part in text.strip().split(";") if part.strip())
-    parts = {name.strip(): value.strip() for name, _, value in pairs}
+    parts = parts_of(text)
     if "DeviceId" in parts:
         raise NotConfigured(f"{where} is a device's; cure: use the one of a service policy, as iothubowner")
     if missing := [name for name in PARTS if not parts.get(name)]:
@@ -150,11 +164,12 @@ def parse(text: str, ca_bundle: str | None, source: str) -> Connection:
         raise NotConfigured(
             f"{where}: HostName must be a name or name:port; cure: leave out https:// and slashes"
         )
-    _refuse_bad_key(key, where)
-    return Connection(host, policy, key, _bundle(ca_bundle, source), source)
+    refuse_bad_key(key, where)
+    return Connection(host, policy, key, bundle_of(ca_bundle, source), source)
 
 
-def _refuse_bad_key(key: str, where: str) -> None:
+def refuse_bad_key(key: str, where: str) -> None:
+    """Raise NotConfigured, without the key, unless it is base64."""
     try:
         base64.b64decode(key, validate=True)
     except (binascii.Error, ValueError):
@@ -164,7 +179,8 @@ def _refuse_bad_key(key: str, where: str) -> None:
         ) from None
 
 
-def _bundle(ca_bundle: str | None, source: str) -> Path | None:
+def bundle_of(ca_bundle: str | None, source: str) -> Path | None:
+    """The file that REQUESTS_CA_BUNDLE names; raises NotConfigured if it does not exist."""
     if not ca_bundle:
         return None
     path = Path(ca_bundle)

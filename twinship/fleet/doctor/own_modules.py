@@ -43,7 +43,10 @@ class OwnModule:
 
 _OWN = {
     "camera_sim": OwnModule(
-        ("flow",), ("frames",), frozenset({"CAMERA_NAME", "CAMERA_FOLDER", "CAMERA_SOURCE", "camera"}), ("frames",)
+        ("flow",),
+        ("frames",),
+        frozenset({"CAMERA_NAME", "CAMERA_FOLDER", "CAMERA_SOURCE", "camera"}),
+        ("frames",),
     ),
     "inference": OwnModule(
         ("frames",),

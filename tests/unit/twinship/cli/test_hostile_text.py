@@ -14,6 +14,7 @@ from tests.models import tiny_artefact
 from tests.unit.twinship.cli.command import COMMANDS, run
 from twinship.bench.report.report import SCHEMA
 from twinship.fleet import keys, methods, monitor, service
+from twinship.fleet.monitor import event_hub
 from twinship.fleet.rollout import LABEL
 from twinship.fleet.twin_patch import merge
 from twinship.printable import printable
@@ -56,7 +57,7 @@ MANIFEST = {
         HOSTILE: {"properties.desired": {HOSTILE: HOSTILE}},
     }
 }
-SYSTEM = {"connectionDeviceId": HOSTILE, "connectionModuleId": HOSTILE}
+EVENTS = "Endpoint=sb://127.0.0.1:1/;SharedAccessKeyName=owner;SharedAccessKey=a2V5;EntityPath=e"
 PREDICTION = {
     "schema": "twinship.prediction.v1",
     "frame": {"camera": HOSTILE, "run": HOSTILE, "seq": 1},
@@ -137,12 +138,13 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HostileHub:
     Path("devices").mkdir()
     Path("devices", f"{HOSTILE_PATH}.json").write_text("{")
     Path(HOSTILE_PATH).mkdir()
-    lines = [
-        {"SystemProperties": SYSTEM, "EnqueuedTimeUtc": HOSTILE, "Body": body}
-        for body in (PREDICTION, LATENCY, {"schema": HOSTILE}, {"captured": 1e999, **PREDICTION})
-    ]
-    found = [json.dumps(line).encode() for line in lines]
-    monkeypatch.setattr(monitor.Follower, "_lines", lambda _self: iter(found))
+    source = monitor.Source(HOSTILE, HOSTILE, HOSTILE)
+    bodies = (PREDICTION, LATENCY, {"schema": HOSTILE}, {"captured": 1e999, **PREDICTION})
+    events = [event_hub.Event("0", "1", source, json.dumps(body).encode()) for body in bodies]
+    monkeypatch.setenv("IOTHUB_EVENTHUB_CONNECTION_STRING", EVENTS)
+    monkeypatch.setattr(event_hub, "_positions", lambda *_: {})
+    monkeypatch.setattr(event_hub.Reader, "_receive", lambda *_: None)
+    monkeypatch.setattr(event_hub.Reader, "__iter__", lambda _self: iter(events))
     return hub
 
 
@@ -180,6 +182,7 @@ CASES: list[tuple[list[str], Prepare]] = [
     (["keys", "show", f"--env-file={HOSTILE_PATH}/e"], as_given),
     (["monitor"], as_given),
     (["monitor", "--json"], as_given),
+    (["monitor", "--output=csv"], as_given),
     (["package", "model.tflite", f"--name={HOSTILE}"], as_given),
     (["predict", "model.tflite", HOSTILE_PATH], as_given),
     (["predict", "model.tflite", HOSTILE_PATH, "--json"], as_given),

@@ -13,7 +13,8 @@ from tests.models import tiny_artefact
 from tests.unit.twinship.cli.command import COMMANDS, Done, ReachedTheWork, run
 from twinship import project
 from twinship.demo import models
-from twinship.fleet import doctor, keys, monitor, service
+from twinship.fleet import doctor, keys, service
+from twinship.fleet.monitor import event_hub
 from twinship.packaging import package
 from twinship.simulator import launcher
 from twinship.simulator.faults import client
@@ -22,6 +23,7 @@ FOLDER = "a-folder"
 CONTROL = "a\x1b[31mb\nc"
 VALUES = ("", "/", ".", "nan", "-1", "/dev/zero", FOLDER, "inf", CONTROL)
 HUB = "HostName=127.0.0.1:1;SharedAccessKeyName=owner;SharedAccessKey=a2V5"
+EVENTS = "Endpoint=sb://127.0.0.1:1/;SharedAccessKeyName=owner;SharedAccessKey=a2V5;EntityPath=e"
 
 #: Each command with the words that it needs. With these alone its work begins.
 BASE: Mapping[str, list[str]] = {
@@ -75,7 +77,11 @@ TAKEN: Mapping[tuple[str, str], set[str]] = {
     ("init", "folder"): NEW_FOLDERS,
     ("keys retire", "key_id"): ANY_TEXT | {""},
     ("keys show", "--env-file"): NEW_FILES,
-    ("monitor", "--upstream"): NEW_FILES,
+    ("monitor", "--checkpoint"): NEW_FILES,
+    ("monitor", "--consumer-group"): {".", *NAMES},
+    ("monitor", "--device"): NAMES,
+    ("monitor", "--env-file"): NEW_FILES,
+    ("monitor", "--label"): ANY_TEXT,
     ("package", "--mean"): {"-1"},
     ("package", "--name"): {".", *NAMES},
     ("package", "--out"): NEW_FILES,
@@ -119,6 +125,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("TWINSHIP_KEYS", str(tmp_path / "keys"))
     monkeypatch.setenv("IOTHUB_CONNECTION_STRING", HUB)
+    monkeypatch.setenv("IOTHUB_EVENTHUB_CONNECTION_STRING", EVENTS)
     for name in ("EDGE_DEVICE_ID", "REQUESTS_CA_BUNDLE", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     keys.new(tmp_path / "keys")
@@ -131,7 +138,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (keys, "new"),
         (launcher, "private_folder"),
         (models, "ensure"),
-        (monitor.Follower, "__iter__"),
+        (event_hub, "Reader"),
         (package, "package"),
         (predict, "Engine"),
         (project, "write"),
@@ -257,6 +264,9 @@ def test_every_option_with_values_that_nobody_means(
         (["publish", "model.tflite", "--module", "a/b"], "--module"),
         (["publish", "model.tflite", "--valid-days", "1e9", "--store", "blob"], "1e+09 days"),
         (["status", "--device", ".."], "--device"),
+        (["monitor", "--from", "yesterday"], "'yesterday' is no start"),
+        (["monitor", "--output", "xml"], "--output"),
+        (["monitor", "--checkpoint", "model.tflite"], "is no checkpoint"),
         (["keys", "show", "--env-file", "/dev/null"], "/dev/null is not a regular file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

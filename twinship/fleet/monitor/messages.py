@@ -1,4 +1,4 @@
-"""Follows the messages that devices send upstream: reads the simulator's upstream.jsonl while it grows.
+"""The messages that Twinship's modules send upstream, parsed.
 
 >>> message = parse(
 ...     '{"SystemProperties": {"connectionDeviceId": "porch"}, "EnqueuedTimeUtc": "2026-11-23T06:30:00Z", '
@@ -11,18 +11,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from io import BufferedReader
-from pathlib import Path
-from threading import Event
 from typing import Any
-
-POLL_S = 0.2  # a person perceives this delay as immediate
-MAX_LINE_BYTES = 1_048_576  # a message is at most 256 KiB, 342 KiB as base64; its envelope is small
-_CHUNK_BYTES = 65_536
 
 
 @dataclass(frozen=True)
@@ -59,6 +51,11 @@ class Prediction:
     stages_ms: Mapping[str, float]
     detections: tuple[Detection, ...] | None = None  # None: a classifier answered
 
+    @property
+    def labels(self) -> set[str]:
+        """The label of a classifier, or those of the detections."""
+        return {self.label} if self.detections is None else {each.label for each in self.detections}
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -92,7 +89,10 @@ UpstreamMessage = Prediction | Latency | Other
 
 
 class BadLine(ValueError):
-    """The line is not a message in IoT Hub's storage format, or does not match its schema."""
+    """The bytes are not a message in the expected format, or do not match their schema."""
+
+
+_MALFORMED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 def parse(line: str | bytes) -> UpstreamMessage | Batch:
@@ -105,11 +105,22 @@ def parse(line: str | bytes) -> UpstreamMessage | Batch:
             str(system.get("connectionModuleId", "")),
             str(envelope.get("EnqueuedTimeUtc", "")),
         )
-        body = envelope["Body"]
-        schema = str(body.get("schema")) if isinstance(body, dict) else ""
-        return _SCHEMAS[schema](source, body) if schema in _SCHEMAS else Other(source, body)
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        return _of(source, envelope["Body"])
+    except _MALFORMED as error:
         raise BadLine(f"not a message: {type(error).__name__}") from error
+
+
+def parse_body(source: Source, body: bytes) -> UpstreamMessage | Batch:
+    """Parse the body of a message, JSON of a known schema or any other. Raises BadLine."""
+    try:
+        return _of(source, json.loads(body))
+    except _MALFORMED as error:
+        raise BadLine(f"not a message: {type(error).__name__}") from error
+
+
+def _of(source: Source, body: Any) -> UpstreamMessage | Batch:
+    schema = str(body.get("schema")) if isinstance(body, dict) else ""
+    return _SCHEMAS[schema](source, body) if schema in _SCHEMAS else Other(source, body)
 
 
 def _detection(source: Source, body: Mapping[str, Any]) -> Prediction:
@@ -171,77 +182,3 @@ _SCHEMAS: dict[str, Callable[[Source, Mapping[str, Any]], UpstreamMessage | Batc
     "twinship.predictions.v1": _batch,
     "twinship.latency.v1": _latency,
 }
-
-
-class Follower:
-    """Yields the messages of a growing file, as `tail -F`, until `stop` is set.
-
-    A batch yields its single predictions. Waits until the file exists; starts again if it was truncated or
-    replaced; waits for the rest of an incomplete line; skips bad lines and counts them in `skipped`.
-    """
-
-    def __init__(self, path: Path, *, stop: Event, from_start: bool = False, poll_s: float = POLL_S) -> None:
-        self.skipped = 0
-        self._path = path
-        self._stop = stop
-        self._from_start = from_start
-        self._poll_s = poll_s
-
-    def __iter__(self) -> Iterator[UpstreamMessage]:
-        for line in self._lines():
-            try:
-                message = parse(line)
-            except BadLine:
-                self.skipped += 1
-                continue
-            if isinstance(message, Batch):
-                yield from message.predictions
-            else:
-                yield message
-
-    def _lines(self) -> Iterator[bytes]:
-        # Only a file that exists at the start may contain old messages.
-        skip_old = not self._from_start and self._path.exists()
-        while (file := self._opened()) is not None:
-            with file:
-                if skip_old:
-                    file.seek(0, os.SEEK_END)
-                    skip_old = False
-                yield from self._lines_of(file)
-
-    def _opened(self) -> BufferedReader | None:
-        """Wait for the file and open it; None if `stop` is set."""
-        while not self._stop.is_set():
-            try:
-                return self._path.open("rb")
-            except FileNotFoundError:
-                self._stop.wait(self._poll_s)
-        return None
-
-    def _lines_of(self, file: BufferedReader) -> Iterator[bytes]:
-        """The complete lines of one open file, until it is replaced or truncated, or `stop` is set."""
-        rest, overlong = b"", False
-        while True:
-            # Checked before reading, so that a replaced file is still read to its end.
-            replaced = self._was_replaced(file)
-            ended = replaced or self._stop.is_set()
-            while chunk := file.read(_CHUNK_BYTES):
-                *lines, rest = (rest + chunk).split(b"\n")
-                if overlong and lines:
-                    lines, overlong = lines[1:], False
-                    self.skipped += 1
-                yield from (line for line in lines if line.strip())
-                if len(rest) > MAX_LINE_BYTES:
-                    rest, overlong = b"", True
-            if ended:
-                self.skipped += replaced and bool(rest.strip())
-                return
-            self._stop.wait(self._poll_s)
-
-    def _was_replaced(self, file: BufferedReader) -> bool:
-        try:
-            now = self._path.stat()
-        except FileNotFoundError:
-            return True
-        opened = os.fstat(file.fileno())
-        return (now.st_dev, now.st_ino) != (opened.st_dev, opened.st_ino) or opened.st_size < file.tell()

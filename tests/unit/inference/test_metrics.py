@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.registry import Collector
 
 from edgekit.frame.message import FrameId
-from inference.frames.ledger import StageTimes
+from inference.frames.ledger import UNKNOWN, StageTimes
 from inference.frames.outcomes import Outcome, Outcomes
 from inference.metrics import BUCKETS, MAX_UNSORTED, FrameCounters, ModelInfo, StageHistograms
 from inference.models.installer import Running
@@ -16,7 +16,7 @@ from tests.unit.inference.doubles import running
 
 def times(*stages: int) -> StageTimes:
     a, b, c, d, e, f = stages
-    return StageTimes(FrameId("camera", "0123456789abcdef", 0), (a, b, c, d, e, f), "monotonic", 0)
+    return StageTimes(FrameId("camera", "0123456789abcdef", 0), (UNKNOWN, a, b, c, d, e, f), "monotonic", 0)
 
 
 def exposed(*collectors: Collector) -> CollectorRegistry:
@@ -52,16 +52,16 @@ def test_the_serving_model_is_a_label() -> None:
 
 
 def test_a_suppressed_frame_has_no_publish_time() -> None:
-    """It has six stages, a stored frame has seven."""
+    """It has one stage less than a stored frame; neither has a mailbox."""
     histograms = StageHistograms()
     histograms.observe(times(1, 2, 3, 4, 5, 6), None)
     histograms.observe(times(1, 2, 3, 4, 5, 6), 10**9)
     registry = exposed(histograms)
     counts = {
         stage: registry.get_sample_value("inference_stage_seconds_count", {"stage": stage})
-        for stage in ("encode", "publish")
+        for stage in ("mailbox", "encode", "publish")
     }
-    assert counts == {"encode": 2, "publish": 1}
+    assert counts == {"mailbox": 0, "encode": 2, "publish": 1}
     assert registry.get_sample_value("inference_stage_seconds_sum", {"stage": "publish"}) == 1
 
 

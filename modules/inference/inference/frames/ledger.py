@@ -1,11 +1,12 @@
 """The stage times of frames, their percentiles in one window, and the publish times that follow later.
 
 A stage is the difference of two neighbouring timestamps, so the stages of a frame add up to its total,
-captured → PUBACK of the prediction, to the nanosecond. Pure: the caller passes the timestamps.
+captured → PUBACK of the prediction, to the nanosecond. Only frames of a video have the stage `mailbox`: the
+picture waits until the camera takes it. Pure: the caller passes the timestamps.
 
 >>> ledger = Ledger(opened=0)
 >>> frame = FrameId("door", "0123456789abcdef", 7)
->>> stages = (400_000, 1_100_000, 50_000, 200_000, 100_000, 50_000)
+>>> stages = (UNKNOWN, 400_000, 1_100_000, 50_000, 200_000, 100_000, 50_000)
 >>> ledger.add_stored([StageTimes(frame, stages, "monotonic", answered=2_000_000)], puback=3_100_000)
 >>> ledger.close_window(now=10**10).stages_ms()["total"]["max"]
 3.0
@@ -28,14 +29,14 @@ from edgekit.frame.message import Frame, FrameId
 
 Clock = Literal["monotonic", "wall", "bad"]
 
-STAGES: Final = ("encode", "transit", "queue", "preprocess", "invoke", "postprocess", "publish")
+STAGES: Final = ("mailbox", "encode", "transit", "queue", "preprocess", "invoke", "postprocess", "publish")
 TOTAL: Final = "total"
 PERCENTILES: Final = (50, 90, 95, 99)
 MAX_WINDOW_FRAMES: Final = 20_000  # 1.3 MB; the owner closes a full window early
 MAX_PENDING: Final = 1_024
 MAX_EARLIER: Final = 64  # in one message: about 6 KB
 MAX_STAGE_NS: Final = 3_600 * 10**9  # frames live ten seconds in edgeHub; a longer stage is a wrong clock
-UNKNOWN: Final = -1  # in place of encode and transit if the camera's timestamps are not plausible
+UNKNOWN: Final = -1  # no mailbox; or the camera's timestamps are not plausible: of its three stages
 
 _NS_PER_MS: Final = 1e6
 
@@ -64,16 +65,16 @@ class StageTimes:
     """The stages of a frame up to its answer: ns, in the order of STAGES without `publish`."""
 
     frame: FrameId
-    stages: tuple[int, int, int, int, int, int]
-    clock: Clock  # of encode + transit; "wall": two machines' wall clocks; "bad": both are UNKNOWN
+    stages: tuple[int, int, int, int, int, int, int]
+    clock: Clock  # of mailbox to transit; "wall": two machines' wall clocks; "bad": they are UNKNOWN
     answered: int
 
     def stages_ms(self) -> dict[str, float]:
         """Return the stages by name, without those that are UNKNOWN."""
-        encode, transit, queue, preprocess, invoke, postprocess = self.stages
-        if encode == UNKNOWN:
-            known = zip(STAGES[2:-1], self.stages[2:], strict=True)
-            return {name: ns / _NS_PER_MS for name, ns in known}
+        mailbox, encode, transit, queue, preprocess, invoke, postprocess = self.stages
+        if mailbox != UNKNOWN or encode == UNKNOWN:
+            each = zip(STAGES[:-1], self.stages, strict=True)
+            return {name: ns / _NS_PER_MS for name, ns in each if ns != UNKNOWN}
         return {  # written out, because a loop over STAGES takes twice as long for every frame
             "encode": encode / _NS_PER_MS,
             "transit": transit / _NS_PER_MS,
@@ -105,20 +106,25 @@ def stage_times(frame: Frame, stamps: Timestamps, here: ClockReference) -> Stage
     """Compute the stages of an answered frame.
 
     Monotonic timestamps of one boot are comparable. If the camera's are of another boot or out of order,
-    encode + transit is the difference of the wall clocks instead: arrived - captured. If a stage is still
-    negative, or longer than MAX_STAGE_NS, the clock is "bad", and encode and transit are UNKNOWN.
+    mailbox + encode + transit is the difference of the wall clocks instead: arrived - captured. If a stage is
+    still negative, or longer than MAX_STAGE_NS, the clock is "bad", and these stages are UNKNOWN.
     """
     clock: Clock = "monotonic"
-    encode, transit = frame.encoded - frame.mono, stamps.arrived - frame.encoded
-    if frame.boot != here.boot or encode < 0 or transit < 0:
+    mailbox = 0 if frame.taken is None else frame.taken - frame.mono
+    encode, transit = frame.encoded - frame.mono - mailbox, stamps.arrived - frame.encoded
+    if frame.boot != here.boot or mailbox < 0 or encode < 0 or transit < 0:
         clock = "wall"
-        # Both timestamps are of the camera's boot: their difference is valid whatever its wall clock says.
-        both = stamps.arrived + here.epoch_offset - frame.captured
-        encode = encode if 0 <= encode <= both else 0
-        transit = both - encode
-    if not (0 <= encode <= MAX_STAGE_NS and 0 <= transit <= MAX_STAGE_NS):
-        clock, encode, transit = "bad", UNKNOWN, UNKNOWN
+        # The camera's timestamps are of one boot: their differences are valid whatever its wall clock says.
+        together = stamps.arrived + here.epoch_offset - frame.captured
+        if mailbox < 0 or encode < 0 or mailbox + encode > together:
+            mailbox = encode = 0
+        transit = together - mailbox - encode
+    if not (0 <= mailbox <= MAX_STAGE_NS and 0 <= encode <= MAX_STAGE_NS and 0 <= transit <= MAX_STAGE_NS):
+        clock, mailbox, encode, transit = "bad", UNKNOWN, UNKNOWN, UNKNOWN
+    elif frame.taken is None:
+        mailbox = UNKNOWN
     stages = (
+        mailbox,
         encode,
         transit,
         stamps.taken - stamps.arrived,
@@ -153,12 +159,12 @@ class Window:
     def stages_ms(self) -> dict[str, dict[str, float]]:
         """Return the `summary` of each stage and of the total, without those that no frame has.
 
-        Frames with a bad clock have neither encode nor transit nor a total.
+        Frames with a bad clock have neither mailbox, encode and transit nor a total.
         """
         stored = np.array(self._stored, np.int64).reshape(-1, len(STAGES)).T
         suppressed = np.array(self._suppressed, np.int64).reshape(-1, len(STAGES) - 1).T
         before_publish = np.concatenate((stored[:-1], suppressed), axis=1)
-        totals = stored.sum(axis=0)[stored[0] >= 0]
+        totals = np.maximum(stored, 0).sum(axis=0)[stored[STAGES.index("transit")] >= 0]
         each = zip((*STAGES, TOTAL), (*before_publish, stored[-1], totals), strict=True)
         known = [(name, values[values >= 0]) for name, values in each]
         return {name: summary(values) for name, values in known if len(values)}

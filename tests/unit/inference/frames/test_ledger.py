@@ -44,7 +44,9 @@ STAMPS = Timestamps(arrived=2_500, taken=2_550, prepared=2_750, inferred=2_850, 
 
 
 def times(seq: int = 0, answered: int = 100) -> StageTimes:
-    return StageTimes(FrameId("camera", "0123456789abcdef", seq), (1, 2, 3, 4, 5, 6), "monotonic", answered)
+    return StageTimes(
+        FrameId("camera", "0123456789abcdef", seq), (UNKNOWN, 1, 2, 3, 4, 5, 6), "monotonic", answered
+    )
 
 
 def test_stages_are_the_differences_of_neighbouring_timestamps() -> None:
@@ -91,14 +93,14 @@ def test_timestamps_of_another_machine_never_break_the_ledger(
     assert window.frames == 1
     stages = window.stages_ms()
     if done.clock == "bad":
-        assert done.stages[:2] == (UNKNOWN, UNKNOWN)
+        assert done.stages[:3] == (UNKNOWN, UNKNOWN, UNKNOWN)
         assert set(stages) == {"queue", "preprocess", "invoke", "postprocess", "publish"}
         assert set(done.stages_ms()) == {"queue", "preprocess", "invoke", "postprocess"}
     else:
         assert 0 <= stages["encode"]["max"] <= MAX_STAGE_NS / 1e6
         assert 0 <= stages["transit"]["max"] <= MAX_STAGE_NS / 1e6
         if done.clock == "wall":
-            assert done.stages[0] + done.stages[1] == EPOCH + STAMPS.arrived - captured
+            assert done.stages[1] + done.stages[2] == EPOCH + STAMPS.arrived - captured
 
 
 @pytest.mark.parametrize(
@@ -131,13 +133,36 @@ def test_a_timestamp_that_is_not_plausible_is_in_no_percentile(stamps: dict[str,
 def test_another_boot_falls_back_to_the_wall_clock() -> None:
     """Monotonic clocks of two boots are not comparable: the stages use the wall clock and say so."""
     done = stage_times(replace(FRAME, boot="another", mono=5_000_000, encoded=5_000_400), STAMPS, HERE)
-    assert (done.clock, done.stages[:2]) == ("wall", (400, 1_100))
+    assert (done.clock, done.stages[1:3]) == ("wall", (400, 1_100))
 
 
 def test_timestamps_out_of_order_fall_back_to_the_wall_clock() -> None:
     """A camera cannot finish encoding after the frame has arrived."""
     done = stage_times(replace(FRAME, encoded=9_000), STAMPS, HERE)
-    assert (done.clock, sum(done.stages[:2])) == ("wall", 1_500)
+    assert (done.clock, sum(done.stages[1:3])) == ("wall", 1_500)
+
+
+@pytest.mark.parametrize(
+    ("changed", "clock", "stages"),
+    [
+        ({}, "monotonic", (300, 100, 1_100)),
+        ({"boot": "another"}, "wall", (300, 100, 1_100)),
+        ({"taken": 500}, "wall", (0, 0, 1_500)),  # before it was captured
+        ({"taken": 9_000}, "wall", (0, 0, 1_500)),  # after it was encoded
+        ({"taken": 1_000}, "monotonic", (0, 400, 1_100)),
+    ],
+)
+def test_a_picture_of_a_video_waits_in_the_mailbox(
+    changed: dict[str, Any], clock: str, stages: tuple[int, int, int]
+) -> None:
+    """The wait is a stage of its own, and not part of `encode`; the total does not change."""
+    done = stage_times(replace(FRAME, **{"taken": 1_300, **changed}), STAMPS, HERE)
+    assert (done.clock, done.stages[:3]) == (clock, stages)
+    assert list(done.stages_ms()) == list(STAGES[:-1])
+    ledger = Ledger(0)
+    ledger.add_stored([done], STAMPS.answered + 100)
+    summed = ledger.close_window(0).stages_ms()
+    assert (summed["mailbox"]["max"], summed["total"]["max"]) == (stages[0] / 1e6, 2_000 / 1e6)
 
 
 @given(values=st.lists(st.integers(-(2**62), 2**62), min_size=1, max_size=300))
@@ -160,7 +185,7 @@ def test_a_window_holds_stored_and_suppressed_frames() -> None:
     stages = window.stages_ms()
     assert (window.opened, window.frames) == (10, 2)
     assert {name: int(stages[name]["count"]) for name in stages} == {
-        **dict.fromkeys(STAGES[:-1], 2),
+        **dict.fromkeys(STAGES[1:-1], 2),
         "publish": 1,
         "total": 1,
     }

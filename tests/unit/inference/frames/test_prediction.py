@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgekit.frame.message import Frame, FrameId
-from inference.frames.ledger import PublishTime, StageTimes
+from inference.frames.ledger import UNKNOWN, PublishTime, StageTimes
 from inference.frames.prediction import (
     REMEMBERED_CAMERAS,
     ChangeFilter,
@@ -46,7 +46,7 @@ def prediction(
         "b",
     )
     ref = ModelRef("bands", "1.0.0", 1_565, sha256)
-    stages = (400_000, 1_100_000, 50_000, 200_000, 100_000, 50_000)
+    stages = (UNKNOWN, 400_000, 1_100_000, 50_000, 200_000, 100_000, 50_000)
     times = StageTimes(source.id, stages, "monotonic", 0)
     answer = Classified((Scored(label, 0.75), Scored("1", 0.25)), uncertain)
     return Prediction(source, ref, MANIFEST, answer, times)

@@ -137,6 +137,6 @@ def _phase_result(
     ends = [each.captured_ns / 1e9 + total / 1e3 for each, total in zip(frames, totals, strict=True)]
     return PhaseResult(
         tuple(totals),
-        {name: tuple(each[name] for each in stages) for name in STAGES},
+        {name: tuple(each[name] for each in stages) for name in STAGES if name in stages[0]},
         max(ends) - frames[0].captured_ns / 1e9,
     )

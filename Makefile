@@ -73,12 +73,13 @@ coverage: .venv/ready ## branch coverage of the packages without I/O by their un
 	@$(PY) -m coverage report
 
 lock: .venv/ready ## renew the lock files after a change of pyproject.toml (UPGRADE=1: the newest versions)
-	@$(LOCK) --extra train --group dev pyproject.toml -o requirements.lock
+	@$(LOCK) --extra train --extra video --group dev pyproject.toml -o requirements.lock
 	@$(LOCK) -c requirements.lock --group build -o modules/build.lock
 	@$(LOCK) --group debug -o modules/debug.lock
 	@$(LOCK) -c requirements.lock pyproject.toml -o twinship/requirements.lock
 	@$(LOCK) -c requirements.lock --extra train pyproject.toml -o training/requirements.lock
 	@$(LOCK) -c requirements.lock modules/camera_sim/pyproject.toml -o modules/camera_sim/requirements.lock
+	@$(LOCK) -c requirements.lock --extra video modules/camera_sim/pyproject.toml -o modules/camera_sim/video.lock
 	@$(LOCK) -c requirements.lock modules/inference/pyproject.toml -o modules/inference/requirements.lock
 
 wheels: .venv/ready ## the wheels of all five distributions, in dist/

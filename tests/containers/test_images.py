@@ -23,11 +23,13 @@ from tests.containers.engine import (
 
 pytestmark = [pytest.mark.containers, pytest.mark.long]
 
-MAX_MB = {"inference": 190, "camera_sim": 40}
+MAX_MB = {"inference": 190, "camera_sim": 180}
+MAX_MB_WITHOUT_VIDEO = 40
 MODULES = sorted(MAX_MB)
 LEFT_OVERS = r"""
 import os, sys
-names = {"build.lock", "requirements.lock", "Dockerfile", ".git", ".env", "wheels", "own", "distributions.py"}
+names = {"build.lock", "requirements.lock", "video.lock", "Dockerfile", ".git", ".env", "wheels", "own"}
+names.add("distributions.py")
 for folder, folders, files in os.walk("/"):
     folders[:] = [each for each in folders if os.path.join(folder, each) not in ("/proc", "/sys", "/srv")]
     for each in {*folders, *files} & names:
@@ -46,6 +48,19 @@ def test_an_image_adds_little_to_its_base(module: str, images: None, figures: di
     size = added_bytes(f"{module}:{TAG}") / MB
     figures.setdefault(module, {})["on_base_mb"] = round(size, 1)
     assert size <= MAX_MB[module]
+
+
+def test_a_camera_without_video_is_small(images: None, figures: dict[str, Any]) -> None:
+    """VIDEO=0 leaves PyAV out; the default has it."""
+    small = f"camera_sim:{TAG}-without-video"
+    file = "modules/camera_sim/Dockerfile.amd64"
+    arguments = ("--build-arg", "VIDEO=0", "--build-arg", f"BASE={BASE}")
+    docker("build", "--tag", small, "--file", file, *arguments, ".", timeout_s=BUILD_S)
+    decodes = ("python", "-c", "import importlib.util; print(importlib.util.find_spec('av') is not None)")
+    assert [in_image(each, *decodes).strip() for each in (f"camera_sim:{TAG}", small)] == ["True", "False"]
+    size = added_bytes(small) / MB
+    figures.setdefault("camera_sim", {})["without_video_on_base_mb"] = round(size, 1)
+    assert size <= MAX_MB_WITHOUT_VIDEO
 
 
 def test_a_change_of_our_code_ships_one_small_layer(

@@ -36,6 +36,7 @@ def check_overload(bench: Bench, extent: overload.Extent) -> None:
     assert [line for line in overload.shortcomings(figures) if not line.startswith(timed)] == []
 
 
+@pytest.mark.long
 def test_every_frame_is_counted_under_overload(bench: Bench) -> None:
     """There are five times too many frames; then inference is frozen, and then ended and started again."""
     check_overload(bench, overload.Extent(unloaded_s=0.5, loaded_s=1.5, away_s=0.5))

@@ -158,6 +158,7 @@ def test_a_missing_picture_folder_is_refused(twinship: Command) -> None:
     assert "nowhere" in output
 
 
+@pytest.mark.long
 def test_a_run_without_end_shows_its_figures_at_ctrl_c(twinship: Command, models: Path) -> None:
     """With `--frames 0`, Ctrl-C is the only end, so the figures count."""
     process = twinship.start(*demo_arguments(models, 0))
@@ -170,6 +171,7 @@ def test_a_run_without_end_shows_its_figures_at_ctrl_c(twinship: Command, models
     assert (summary["frames_lost"], summary["frames_dropped"]) == (0, 0)
 
 
+@pytest.mark.long
 def test_after_kill_9_nothing_runs_and_the_next_demo_succeeds(twinship: Command, models: Path) -> None:
     """The kernel ends the children of a killed agent; the state that it leaves does no harm."""
     process = twinship.start(*demo_arguments(models, 400))
@@ -181,6 +183,7 @@ def test_after_kill_9_nothing_runs_and_the_next_demo_succeeds(twinship: Command,
     assert code == 0, output
 
 
+@pytest.mark.long
 def test_the_manifest_is_the_only_source_of_modules_and_routes(twinship: Command, models: Path) -> None:
     """With a broken route for frames nothing is answered, and the demo fails before it swaps the model."""
     manifest = json.loads((ROOT / "deployment.template.json").read_text())

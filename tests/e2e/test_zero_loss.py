@@ -22,10 +22,10 @@ def measure(folder: Path, models: Path, settings: SwapSettings) -> dict[str, Any
 @pytest.mark.parametrize(
     "settings",
     [
-        SwapSettings(swaps=8, rollbacks=2, steady_frames=50),
+        SwapSettings(swaps=4, rollbacks=1, steady_frames=50),
         pytest.param(SwapSettings(swaps=100, rollbacks=30, steady_frames=200), marks=pytest.mark.long),
     ],
-    ids=["8", "100"],
+    ids=["4", "100"],
 )
 def test_swaps_in_a_row_lose_nothing(tmp_path: Path, models: Path, settings: SwapSettings) -> None:
     """No frame is lost, dropped or answered twice, and only the active model answers."""

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.dataset.pictures import Pictures, input_spec
-from twinship_training import workers
+from twinship_training import calibrate, workers
 from twinship_training.checkpoint import Checkpoint
 from twinship_training.networks.architectures import Architecture, Recipe
 from twinship_training.networks.augment import augmented, epoch_pictures
+from twinship_training.tf_import import tensorflow
 from twinship_training.trainer import Trainer
 from twinship_training.workers import Worker
 
@@ -33,10 +34,11 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained Keras model with the weights of its best epoch."""
+    """A trained Keras model with the weights of its best epoch, calibrated."""
 
     model: Any
     checkpoint: Checkpoint  # after the last epoch
+    temperature: float  # which the logits are divided by, see `calibrate`
 
     @property
     def parameters(self) -> int:
@@ -95,7 +97,9 @@ def fit(
         if on_epoch:
             on_epoch(checkpoint)
     trainer.evaluated.set_weights(checkpoint.best_weights)
-    return Fitted(trainer.evaluated, checkpoint)
+    temperature = calibrate.temperature(logits(trainer.evaluated, validation), validation.labels)
+    calibrate.fold(trainer.evaluated, temperature)
+    return Fitted(trainer.evaluated, checkpoint, temperature)
 
 
 def _after_epoch(before: Checkpoint, loss: float, accuracy: float, trainer: Trainer) -> Checkpoint:
@@ -118,6 +122,20 @@ def scaled(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def float_outputs(model: Any, pictures: Pictures) -> NDArray[np.float32]:
     """The float model's output, (count, classes)."""
+    return _predicted(model, pictures)
+
+
+def logits(model: Any, pictures: Pictures) -> NDArray[np.float32]:
+    """The float model's numbers before the softmax, (count, classes)."""
+    _, keras = tensorflow()
+    head = calibrate.last_dense(model)
+    kernel, bias = head.get_weights()
+    features = _predicted(keras.Model(model.inputs, head.input), pictures)
+    values: NDArray[np.float32] = features @ kernel + bias
+    return values
+
+
+def _predicted(model: Any, pictures: Pictures) -> NDArray[np.float32]:
     outputs: NDArray[np.float32] = model.predict(
         scaled(pictures.images), batch_size=EVALUATION_BATCH, verbose=0
     )

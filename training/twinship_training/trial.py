@@ -19,7 +19,7 @@ from twinship_training import convert
 from twinship_training.choose import check_limits
 from twinship_training.data.split import spread
 from twinship_training.evaluate import changes, check_target, check_tensors
-from twinship_training.fit import Fitted, fit, float_outputs
+from twinship_training.fit import Fitted, fit, logits
 from twinship_training.job import Job
 from twinship_training.networks.architectures import ARCHITECTURES
 
@@ -48,6 +48,7 @@ class Measurement:
     accuracy: Accuracy
     predictions: dict[str, Predictions]
     confusion: tuple[tuple[int, ...], ...]
+    logits: NDArray[np.float32]  # of the calibrated float model, (count, classes)
 
     @property
     def preferred(self) -> Predictions:
@@ -125,7 +126,8 @@ def evaluate_on_test(job: Job, trial: Trial) -> Measurement:
     test, labels = job.dataset.test, job.dataset.labels
     predictions = _evaluate(job, trial.architecture, trial.fitted, trial.tflite, test)
     found = count(predictions, test.labels, len(labels))
-    before = float_outputs(trial.fitted.model, test).argmax(axis=1).astype(np.int64)
+    values = logits(trial.fitted.model, test)
+    before = values.argmax(axis=1).astype(np.int64)
     float32 = float((before == test.labels).mean())
     target = job.settings.target(trial.architecture, job.dataset)
     worst = min(predictions, key=lambda runtime: found.accuracy[runtime])
@@ -140,7 +142,7 @@ def evaluate_on_test(job: Job, trial: Trial) -> Measurement:
         target=target.accuracy,
         max_drop=target.drop,
     )
-    return Measurement(accuracy, predictions, found.confusion)
+    return Measurement(accuracy, predictions, found.confusion, values)
 
 
 def _evaluate(

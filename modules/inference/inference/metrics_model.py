@@ -161,10 +161,18 @@ class Bin(MetricsModel):
 
 
 class Calibration(MetricsModel):
-    """Reliability, and the expected calibration error: Guo et al., https://arxiv.org/abs/1706.04599, (3)."""
+    """Reliability, and the expected calibration error: Guo et al., https://arxiv.org/abs/1706.04599, (3).
 
-    expected_error: float  # a share of 1: the mean of |accuracy - confidence| over all predictions
+    Errors are shares of 1, with ten bins. Those of the float model are with the test pictures, without the
+    temperature and with it. Files of 0.1.0 have no fields about the temperature.
+    """
+
+    expected_error: float  # the mean of |accuracy - confidence| over all predictions, bin by bin
     bins: tuple[Bin, ...]  # of equal width, the lowest confidence first
+    perfect_p95: float | None = None  # 95 % of perfectly calibrated models with these confidences show less
+    temperature: float = 1.0  # divides the logits; it is in the weights of the last layer
+    float_error_before: float | None = None
+    float_error_after: float | None = None
 
 
 class Metrics(MetricsModel):

@@ -133,6 +133,18 @@ def test_metrics_hold_history_cost_and_calibration(trained: TrainResult) -> None
     assert 0 <= metrics.calibration.expected_error < 0.5
 
 
+def test_a_training_calibrates_its_model(trained: TrainResult) -> None:
+    """One quick epoch is not sure enough of itself; int8 has the error of the calibrated float model."""
+    found = trained.metrics.calibration
+    before, after, shipped = found.float_error_before, found.float_error_after, found.expected_error
+    assert before is not None
+    assert after is not None
+    assert found.temperature < 0.9
+    assert after < before / 2
+    assert abs(shipped - after) < 0.02
+    assert f"The temperature {found.temperature:.3f} divides the logits" in trained.card.read_text()
+
+
 def test_progress_goes_forward(trained: TrainResult, reports: Reports) -> None:
     """The share only grows and ends at 1; an epoch reports its share and the time left."""
     shares = [share for _, share in reports]

@@ -11,7 +11,7 @@ from inference.metrics_model import DatasetInfo, History, InlineSize, Metrics, P
 from inference.models.prove import Proved
 from twinship_training.data.split import Dataset
 from twinship_training.job import Job
-from twinship_training.report.calibration import calibration
+from twinship_training.report.calibration import calibration, scaling
 from twinship_training.result_cache import versions
 from twinship_training.trial import Measurement, Trial
 
@@ -28,7 +28,8 @@ def summary(
     """The metrics of the chosen model."""
     settings, fitted = job.settings, chosen.fitted
     trained = fitted.checkpoint
-    right = test.preferred.labels == job.dataset.test.labels
+    truth = job.dataset.test.labels
+    reliability = calibration(test.preferred.confidence, test.preferred.labels == truth)
     return Metrics(
         command=settings.command,
         name=settings.name,
@@ -45,7 +46,7 @@ def summary(
         ),
         inline=inline_size(artefact),
         cost={runtime: each.cost for runtime, each in test.predictions.items()},
-        calibration=calibration(test.preferred.confidence, right),
+        calibration=reliability.model_copy(update=scaling(test.logits, truth, fitted.temperature)),
         candidates=tuple(each.candidate for each in trials),
         variants=variants,
         proof={name: ProofTimes(p50_ms=each.p50_ms, p95_ms=each.p95_ms) for name, each in proved.items()},

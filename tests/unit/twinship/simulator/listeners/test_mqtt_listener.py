@@ -14,11 +14,9 @@ from typing import Any
 import pytest
 
 from tests.unit.twinship.simulator.edge import EDGE, Edge, into
-from tests.unit.twinship.simulator.listeners.memory import TLS_BYTES, left_bytes
 from twinship.simulator.certificates import Authority
 from twinship.simulator.clock import LoopClock
 from twinship.simulator.faults.faults import LINK_DELAY, Faults
-from twinship.simulator.identity import Identity
 from twinship.simulator.listeners import mqtt_listener, mqtt_protocol
 from twinship.simulator.listeners.mqtt_listener import Listener
 from twinship.simulator.listeners.mqtt_protocol import MqttProtocol
@@ -36,7 +34,6 @@ from twinship.simulator.mqtt.packets import (
 
 ADDRESS = "127.77.2.1"
 WITHIN_S = 20.0
-VISITS = 10
 TOPIC = f"devices/{EDGE}/modules/a/messages/events/%24.on=o"
 
 
@@ -343,52 +340,6 @@ def test_the_transport_pauses_writing_when_the_client_stops_reading(tmp_path: Pa
         await until(lambda: not connection._writing_paused)
 
     run(tmp_path, test)
-
-
-async def _drop(served: Served, _client: Client) -> None:
-    served.listener.drop_connections()
-
-
-async def _leave(_served: Served, client: Client) -> None:
-    client.writer.write(Disconnect().encode())
-
-
-async def _vanish(_served: Served, client: Client) -> None:
-    client.writer.transport.abort()
-
-
-async def _break_the_protocol(_served: Served, client: Client) -> None:
-    client.writer.write(b"\xf0\x00")
-
-
-async def _be_removed(served: Served, _client: Client) -> None:
-    served.edge.hub.revoke(Identity(EDGE, "a"))
-
-
-@pytest.mark.parametrize("end", [_drop, _leave, _vanish, _break_the_protocol, _be_removed])
-def test_an_ended_connection_is_freed_at_once(
-    tmp_path: Path, end: Callable[[Served, Client], Coroutine[Any, Any, None]]
-) -> None:
-    """Without the garbage collector: it counts objects, and one TLS connection has 256 KiB in few objects."""
-
-    async def test(served: Served) -> None:
-        await _visit(served, end)
-        with left_bytes() as left:
-            for _ in range(VISITS):
-                await _visit(served, end)
-            assert left() / VISITS < TLS_BYTES / 4
-
-    run(tmp_path, test)
-
-
-async def _visit(served: Served, end: Callable[[Served, Client], Coroutine[Any, Any, None]]) -> None:
-    client = await served.open()
-    client.writer.write(served.connect_packet("a"))
-    await client.next(Connack)
-    await end(served, client)
-    await until(lambda: not served.connections)
-    client.writer.transport.abort()
-    served.clients.clear()
 
 
 @pytest.mark.parametrize("last", [Disconnect().encode(), b"\xf0\x00"])

@@ -118,6 +118,11 @@ class LinkShaper:
         self._queue.take_all()
         self.waiting_bytes = 0
 
+    def close(self) -> None:
+        """Carry no more bytes, and let go of `out`."""
+        self.clear()
+        self._out = _discard
+
     def _wait(self, data: bytes) -> None:
         if self._black_hole:
             due = math.inf
@@ -131,3 +136,7 @@ class LinkShaper:
     def _leave(self, data: bytes) -> None:
         self.waiting_bytes -= len(data)
         self._out(data)
+
+
+def _discard(_data: bytes) -> None:
+    """Where a closed link leads."""

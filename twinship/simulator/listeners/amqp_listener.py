@@ -79,8 +79,7 @@ class PeerDriver:
             self.peer.receive(data)
         except Exception:  # one client's bytes must not end the hub
             logger.exception("AMQP %s: handling its bytes failed", self.peer.name)
-            self.ended()
-            self._close()
+            self._end()
             return
         self._flush()
         self.wake()
@@ -110,8 +109,9 @@ class PeerDriver:
         for handle in (self._alarm, self._pumping):
             if handle is not None:
                 handle.cancel()
-        if not self.peer.closed:
-            self.peer.lost()
+        self.peer.lost()  # also if the hub closed it: its links may not know yet
+        # no cycle of references may keep the transport: see MqttProtocol.connection_lost()
+        self.peer.wake = self._write = self._close = _nothing
 
     def _pump(self) -> None:
         self._pumping = None
@@ -125,14 +125,21 @@ class PeerDriver:
             self._write(data)
         if self.peer.closed and self in self._peers.live:
             logger.info("AMQP %s: closed: %s", self.peer.name, self.peer.connection.why)
-            self.ended()
-            self._close()
+            self._end()
+
+    def _end(self) -> None:
+        self._close()
+        self.ended()
 
     def _tick(self) -> None:
         again_s = self.peer.tick()
         self._flush()
         if self in self._peers.live:
             self._alarm = self._loop.call_later(again_s, self._tick)
+
+
+def _nothing(*_: object) -> None:
+    """What an ended connection writes and wakes."""
 
 
 class AmqpProtocol(asyncio.Protocol):
@@ -173,6 +180,7 @@ class AmqpProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._driver is not None:
             self._driver.ended()
+        self._driver = self._tcp = None
 
 
 async def serve_amqp(peers: Peers, address: str, port: int, context: ssl.SSLContext | None) -> asyncio.Server:

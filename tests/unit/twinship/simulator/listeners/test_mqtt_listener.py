@@ -16,12 +16,21 @@ import pytest
 from tests.unit.twinship.simulator.edge import EDGE, Edge, into
 from twinship.simulator.certificates import Authority
 from twinship.simulator.clock import LoopClock
-from twinship.simulator.faults.faults import Faults
+from twinship.simulator.faults.faults import LINK_DELAY, Faults
 from twinship.simulator.listeners import mqtt_listener, mqtt_protocol
 from twinship.simulator.listeners.mqtt_listener import Listener
 from twinship.simulator.listeners.mqtt_protocol import MqttProtocol
 from twinship.simulator.mqtt.connection import MAX_PACKET_BYTES, PacketReader
-from twinship.simulator.mqtt.packets import Connack, Connect, Packet, Pingreq, Puback, Publish, Subscribe
+from twinship.simulator.mqtt.packets import (
+    Connack,
+    Connect,
+    Disconnect,
+    Packet,
+    Pingreq,
+    Puback,
+    Publish,
+    Subscribe,
+)
 
 ADDRESS = "127.77.2.1"
 WITHIN_S = 20.0
@@ -329,5 +338,20 @@ def test_the_transport_pauses_writing_when_the_client_stops_reading(tmp_path: Pa
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert len(await client.reader.readexactly(20_000_000)) == 20_000_000
         await until(lambda: not connection._writing_paused)
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("last", [Disconnect().encode(), b"\xf0\x00"])
+def test_a_client_is_disconnected_by_a_last_packet_that_was_under_way(tmp_path: Path, last: bytes) -> None:
+    """A slow link carries DISCONNECT, or a protocol error, after the client has closed the connection."""
+
+    async def test(served: Served) -> None:
+        client = await served.module("a")
+        served.listener._faults.set(LINK_DELAY, 60.0)
+        client.writer.write(last)
+        client.writer.close()
+        await until(lambda: not served.connections)
+        assert served.edge.hub.connected_clients(EDGE) == 0
 
     run(tmp_path, test)

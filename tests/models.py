@@ -22,6 +22,8 @@ from inference.artefact import InputSpec, Manifest, Probes, pack
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build" / "test-models"
+#: Models and photographs of others, which most machines do not have.
+REAL_DATA = Path(os.environ.get("TWINSHIP_TEST_DATA", ROOT.parent / "shared" / "data"))
 LABELS = ("north-west", "north-east", "south-west", "south-east")
 NEEDS_TFLITE_RUNTIME = pytest.mark.skipif(
     sys.version_info >= (3, 12), reason="tflite-runtime has wheels for Python 3.11 only"

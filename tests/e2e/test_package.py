@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import Image
 from tests.e2e.conftest import ROOT, Edge
 from tests.e2e.test_swap import DEVICE, hub_of, patch
 from tests.e2e.waiting import wait_until
+from tests.models import REAL_DATA
 from tests.unit.twinship.packaging import graphs
 from twinship.fleet import connection, keys
 from twinship.fleet.artefact_store import simulator_folder
@@ -25,7 +25,7 @@ from twinship.simulator.launcher import Simulator, SimulatorSettings
 
 pytestmark = pytest.mark.e2e
 
-DATA = Path(os.environ.get("TWINSHIP_TEST_DATA", ROOT.parent / "shared" / "data")) / "coral"
+DATA = REAL_DATA / "coral"
 PHOTOGRAPHS = {
     "cat_720p.jpg": "Egyptian cat",
     "parrot.jpg": "macaw",

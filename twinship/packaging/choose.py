@@ -72,6 +72,11 @@ def choose(model: ModelFile, said: Options) -> Chosen:
     """Raises NotPackaged for a model that is not supported, and for what is neither known nor said."""
     picture = _picture(model)
     because: list[str] = []
+    if model.uint8_weights:
+        because.append(
+            "the weights are uint8, as TensorFlow 1 quantised: the same network in int8, from TensorFlow 2, "
+            "takes about half of the time"
+        )
     spec = _spec(picture, model, said, because)
     kind = said.head or _kind(model, because)
     labels = _labels(model, said, because)

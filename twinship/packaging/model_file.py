@@ -84,6 +84,7 @@ class ModelFile:
     metadata: Described
     labels: str | None  # the text of the label file
     labels_file: str = ""
+    uint8_weights: bool = False  # as TensorFlow 1 quantised
 
 
 def read(data: bytes) -> ModelFile:
@@ -152,7 +153,14 @@ def _model(data: bytes, model: Table, texts: dict[str, str]) -> ModelFile:
         described,
         texts.get(named),
         named,
+        _uint8_weights(model, tensors),
     )
+
+
+def _uint8_weights(model: Table, tensors: list[Table]) -> bool:
+    buffers = model.tables(4)
+    stored = (each.number(2, "I") for each in tensors if _TYPES.get(each.number(1, "b")) == "uint8")
+    return any(number < len(buffers) and buffers[number].bytes(0) for number in stored)
 
 
 def _builtin(code: Table) -> int:

@@ -12,12 +12,14 @@ from PIL import Image
 
 from inference.artefact import read
 from inference.predict import FilePrediction, predict_files
+from tests.models import REAL_DATA
 from tests.unit.twinship.packaging import graphs
 from twinship.packaging import NotPackaged, model_file
 from twinship.packaging.choose import Options, choose
 from twinship.packaging.flatbuffer import BadFlatbuffer, root
 from twinship.packaging.package import Packaged, Request, default_name, package
 
+CORAL = REAL_DATA / "coral"
 LABELS = "left\nright\n"
 FLOAT = Options(labels=LABELS, mean=(0,), std=(255,))
 
@@ -100,6 +102,18 @@ def test_labels_in_a_zip_archive_behind_the_model_are_read() -> None:
 def test_what_is_missing_or_not_supported_is_named(model: bytes, options: Options, named: str) -> None:
     """One line with the reason and the cure."""
     assert re.search(named, refused(model, options))
+
+
+@pytest.mark.skipif(not CORAL.is_dir(), reason=f"no models of Coral in {CORAL}")
+def test_weights_of_tensorflow_1_are_named() -> None:
+    """A uint8 input alone is no sign of them."""
+    labels = "".join(f"{number}th\n" for number in range(1_001))
+    for name, old in (
+        ("mobilenet_v1_0.25_128_quant.tflite", True),
+        ("tf2_mobilenet_v2_1.0_224_ptq.tflite", False),
+    ):
+        chosen = choose(model_file.read((CORAL / name).read_bytes()), Options(labels=labels))
+        assert any("uint8, as TensorFlow 1" in line for line in chosen.because) is old
 
 
 def test_a_label_that_occurs_twice_gets_its_position() -> None:

@@ -5,12 +5,12 @@ PYTHON_FOR_VENV ?= $(shell for each in $(PYTHONS); do "$$each" -c '$(SUITABLE)' 
 PY := .venv/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check
 OURS := --no-index --no-deps --no-build-isolation # our names never come from an index
-PROJECTS := edgekit modules/camera_sim modules/inference training
+PROJECTS := edgekit modules/camera_sim modules/dashboard modules/inference training
 INPUTS := VERSION distributions.py pyproject.toml $(PROJECTS:%=%/pyproject.toml)
 PYTEST := $(PY) -m pytest -n 2 --dist worksteal
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--annotation-style line --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) \
-	$(addprefix --no-emit-package ,twinship twinship-training edgekit camera-sim inference)
+	$(addprefix --no-emit-package ,twinship twinship-training edgekit camera-sim dashboard inference)
 .DEFAULT_GOAL := help
 
 .PHONY: help setup demo bench test test-long test-containers images pin-base unit e2e conformance check coverage lock wheels clean
@@ -47,7 +47,7 @@ test-long: .venv/ready ## the tests that take longer
 test-containers: .venv/ready ## the images in a Docker engine, installed and started where this may be done
 	@tests/tools/containers.sh
 
-images: .venv/ready ## both modules' images for amd64, and their bills of materials in build/images/ (BASE=)
+images: .venv/ready ## the modules' images for amd64, and their bills of materials in build/images/ (BASE=)
 	@docker compose build inference camera_sim
 	@for module in inference camera_sim; do $(PY) -m tests.tools.sbom $$module:$$(cat VERSION)-amd64 build/images/$$module.cdx.json; done
 
@@ -80,9 +80,10 @@ lock: .venv/ready ## renew the lock files after a change of pyproject.toml (UPGR
 	@$(LOCK) -c requirements.lock --extra train pyproject.toml -o training/requirements.lock
 	@$(LOCK) -c requirements.lock modules/camera_sim/pyproject.toml -o modules/camera_sim/requirements.lock
 	@$(LOCK) -c requirements.lock --extra video modules/camera_sim/pyproject.toml -o modules/camera_sim/video.lock
+	@$(LOCK) -c requirements.lock modules/dashboard/pyproject.toml -o modules/dashboard/requirements.lock
 	@$(LOCK) -c requirements.lock modules/inference/pyproject.toml -o modules/inference/requirements.lock
 
-wheels: .venv/ready ## the wheels of all five distributions, in dist/
+wheels: .venv/ready ## the wheels of all six distributions, in dist/
 	@rm -rf dist
 	@$(PIP) wheel $(OURS) --wheel-dir dist $(PROJECTS:%=./%) .
 

@@ -1,4 +1,4 @@
-"""Build hooks of the five distributions: one version, exact pins between our own packages, packaged files.
+"""Build hooks of the six distributions: one version, exact pins between our own packages, packaged files.
 
 The version is the file VERSION plus `+local`. A public index refuses local versions (PEP 440), so only wheels
 of this tree meet a pin on one: pip never takes a stranger's package of the same name.
@@ -35,6 +35,6 @@ class ProjectFiles(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version != "editable":
-            names = ["deployment.template.json", ".env.example"]
+            names = ["deployment.template.json", "deployment.dashboard.template.json", ".env.example"]
             names += [str(path.relative_to(ROOT)) for path in ROOT.glob("modules/*/module.json")]
             build_data["force_include"].update({name: f"twinship/project/{name}" for name in names})

@@ -18,7 +18,7 @@ def _one_line(error: Exception) -> str:
     """The text of an error. The type of a foreign error is named too."""
     format_message = getattr(error, "format_message", None)  # Typer's: with the name of the option
     text = " ".join((format_message() if format_message else str(error)).split())
-    ours = {"twinship", "twinship_training", "inference", "camera_sim", "edgekit", "typer"}
+    ours = {"twinship", "twinship_training", "inference", "camera_sim", "dashboard", "edgekit", "typer"}
     if type(error).__module__.split(".")[0] in ours:
         return text
     return f"{type(error).__name__}: {text} (twinship --debug … shows the traceback)"

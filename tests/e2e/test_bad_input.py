@@ -192,7 +192,7 @@ def test_setup_stops_with_one_line(tmp_path: Path, fake: str, expected: str) -> 
     """`make setup` reports an unsupported platform or Python before it makes anything."""
     for name in ("Makefile", "requirements.lock", "VERSION", "distributions.py", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
-    for project in ("edgekit", "modules/camera_sim", "modules/inference", "training"):
+    for project in ("edgekit", "modules/camera_sim", "modules/dashboard", "modules/inference", "training"):
         (tmp_path / project).mkdir(parents=True)
         shutil.copy(ROOT / project / "pyproject.toml", tmp_path / project)
     name, answer = fake.split(":")

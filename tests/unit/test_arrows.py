@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 DISTRIBUTIONS = {
     "edgekit": "edgekit/edgekit",
     "camera_sim": "modules/camera_sim/camera_sim",
+    "dashboard": "modules/dashboard/dashboard",
     "inference": "modules/inference/inference",
     "twinship_training": "training/twinship_training",
     "twinship": "twinship",
@@ -22,6 +23,7 @@ MAX_MODULES = 16  # of one folder
 ARROWS: Mapping[str, set[str]] = {
     "edgekit": set(),
     "camera_sim": {"edgekit"},
+    "dashboard": {"edgekit"},
     "inference": {"edgekit"},
     "twinship_training": {"inference"},
     "twinship.simulator": set(),
@@ -71,9 +73,14 @@ ARROWS: Mapping[str, set[str]] = {
 #: A name that stands alone is a module or an inner package; names in one tuple do not import each other.
 LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "edgekit": (
-        ("clock", "log", "cpu_affinity", "settings", "metrics", "health_file"),
+        ("clock", "log", "cpu_affinity", "environment", "settings", "metrics", "health_file"),
         ("frame", "lifecycle", "startup"),
         ("hub",),
+    ),
+    "dashboard": (
+        ("messages", "figures", "advice", "access", "settings"),
+        ("state", "server"),
+        ("module",),
     ),
     "inference": (
         ("runtimes", "artefact"),
@@ -121,6 +128,7 @@ KEEPERS = {
     "tensorflow": ("twinship_training",),
     "keras": ("twinship_training",),
     "sklearn": ("twinship_training",),
+    "aiohttp": ("dashboard", "twinship.simulator"),
     "matplotlib": ("twinship_training", "twinship.bench.scenarios.delay.picture"),
 }
 

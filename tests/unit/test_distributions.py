@@ -1,4 +1,4 @@
-"""The five distributions and their locks: one version, exact pins, hashes, no address of an index."""
+"""The six distributions and their locks: one version, exact pins, hashes, no address of an index."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 VERSION = (ROOT / "VERSION").read_text().strip()
-DISTRIBUTIONS = ("edgekit", "camera_sim", "inference", "twinship-training", "twinship")
+DISTRIBUTIONS = ("edgekit", "camera_sim", "dashboard", "inference", "twinship-training", "twinship")
 LOCKS = (
     "requirements.lock",
     "modules/build.lock",
     "modules/camera_sim/requirements.lock",
+    "modules/dashboard/requirements.lock",
     "modules/inference/requirements.lock",
 )
 
@@ -71,7 +72,7 @@ def test_images_run_the_versions_that_the_tests_run(lock: str) -> None:
     assert requirements(lock).keys() <= requirements("requirements.lock").keys(), "cure: make lock"
 
 
-@pytest.mark.parametrize("module", ["camera_sim", "inference"])
+@pytest.mark.parametrize("module", ["camera_sim", "dashboard", "inference"])
 def test_every_image_installs_from_its_lock_and_ours_from_no_index(module: str) -> None:
     """Third-party packages come from the lock, with hashes except on ARMv7; ours never from an index."""
     for path in (ROOT / "modules" / module).glob("Dockerfile.*"):

@@ -12,7 +12,8 @@ import shutil
 from pathlib import Path
 
 MANIFEST = "deployment.template.json"
-_PATTERNS = (MANIFEST, ".env.example", "modules/*/module.json")
+DASHBOARD_MANIFEST = "deployment.dashboard.template.json"  # the same with the module dashboard
+_PATTERNS = (MANIFEST, DASHBOARD_MANIFEST, ".env.example", "modules/*/module.json")
 
 
 class ProjectError(Exception):

@@ -12,6 +12,7 @@ from camera_sim.pacing import Pacing
 from camera_sim.sources.address import Address, SourceError, below, parse
 from camera_sim.sources.settings import SceneDials, VideoSettings
 from camera_sim.sources.table import check_installed
+from edgekit.environment import variable
 from edgekit.frame.batch import MAX_FRAMES
 
 Encoding = Literal["png", "jpeg", "raw", "as_is"]
@@ -69,7 +70,7 @@ class CameraEnvironment:
         name = environment.get("CAMERA_NAME") or "camera"
         if not _NAME.fullmatch(name):
             raise SettingsError(f"CAMERA_NAME={name!r}: cure: 1 to 32 of A-Z a-z 0-9 _ -")
-        folder = _variable(environment, "CAMERA_FOLDER")
+        folder = variable(environment, "CAMERA_FOLDER")
         base = Path(folder) if folder else None
         source = _source(environment, base)
         if base is None and source.scheme in ("file", "folder"):
@@ -80,20 +81,14 @@ class CameraEnvironment:
             data_folder=Path(environment.get("DATA_FOLDER") or "."),
             health_file=Path(environment["HEALTH_FILE"]) if environment.get("HEALTH_FILE") else None,
             base=base,
-            ca_file=Path(ca_file) if (ca_file := _variable(environment, "CAMERA_CA_FILE")) else None,
+            ca_file=Path(ca_file) if (ca_file := variable(environment, "CAMERA_CA_FILE")) else None,
         )
-
-
-def _variable(environment: Mapping[str, str], name: str) -> str:
-    """The value, or "": a variable that is not defined stays literal in a manifest (ref 7.2)."""
-    value = environment.get(name, "").strip()
-    return "" if value in (f"${name}", f"${{{name}}}") else value
 
 
 def _source(environment: Mapping[str, str], base: Path | None) -> Address:
     """CAMERA_SOURCE, else the content of CAMERA_SOURCE_FILE, else the folder, else the scene."""
-    name, text = "CAMERA_SOURCE", _variable(environment, "CAMERA_SOURCE")
-    if not text and (path := _variable(environment, "CAMERA_SOURCE_FILE")):
+    name, text = "CAMERA_SOURCE", variable(environment, "CAMERA_SOURCE")
+    if not text and (path := variable(environment, "CAMERA_SOURCE_FILE")):
         name = "CAMERA_SOURCE_FILE"
         try:
             text = Path(path).read_text().strip()

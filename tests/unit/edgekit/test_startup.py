@@ -39,7 +39,7 @@ def test_without_startup_the_default_action_ends_the_process() -> None:
     assert ended_by_sigterm("pass") == -signal.SIGTERM
 
 
-@pytest.mark.parametrize("module", ["camera_sim", "inference"])
+@pytest.mark.parametrize("module", ["camera_sim", "dashboard", "inference"])
 def test_a_module_listens_before_it_imports_anything_else(module: str) -> None:
     """The first two statements of its `__main__` are the import of `startup` and the call."""
     text = (ROOT / "modules" / module / module / "__main__.py").read_text()

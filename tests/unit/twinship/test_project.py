@@ -11,12 +11,14 @@ from twinship.simulator.manifest.manifest import load
 
 
 def test_init_writes_a_project_whose_manifest_can_be_read(tmp_path: Path) -> None:
-    """The folder holds the manifest, the modules' module.json and .env.example, and no Dockerfile."""
+    """The folder holds the manifests, the modules' module.json and .env.example, and no Dockerfile."""
     written = {str(path.relative_to(tmp_path / "new")) for path in project.write(tmp_path / "new")}
     assert written == {
         "deployment.template.json",
+        "deployment.dashboard.template.json",
         ".env.example",
         "modules/camera_sim/module.json",
+        "modules/dashboard/module.json",
         "modules/inference/module.json",
     }
     registry = {"CONTAINER_REGISTRY_SERVER": "registry.example"}

@@ -17,7 +17,14 @@ from tests.e2e.conftest import ROOT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
-PROJECTS = ("./edgekit", "./modules/camera_sim", "./modules/dashboard", "./modules/inference", "./training", ".")
+PROJECTS = (
+    "./edgekit",
+    "./modules/camera_sim",
+    "./modules/dashboard",
+    "./modules/inference",
+    "./training",
+    ".",
+)
 TRAINING = ("twinship-training", "tensorflow-cpu", "keras", "scikit-learn", "matplotlib", "h5py")
 
 

@@ -1,0 +1,68 @@
+"""A dashboard's server on a free port of loopback."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPResponse
+from threading import Lock
+from typing import Any
+
+from dashboard.access import Access
+from dashboard.server import Server, Source, listen
+from dashboard.state import State
+from edgekit.health_file import HealthFile
+from tests.unit.dashboard.bodies import body
+
+
+@dataclass
+class Served:
+    """A running server and its state."""
+
+    state: State
+    port: int
+    lock: Lock
+    connected: bool = True
+    answers: list[HTTPResponse] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        """The page's address."""
+        return f"http://127.0.0.1:{self.port}/"
+
+    def take(self, *messages: dict[str, Any]) -> None:
+        """The hub delivers these messages."""
+        with self.lock:
+            for message in messages:
+                self.state.take(body(message), {}, time.monotonic())
+
+    def get(self, path: str, method: str = "GET", **headers: str) -> HTTPResponse:
+        """One request; the body is not read yet."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        given = {name.replace("_", "-"): text for name, text in headers.items()}
+        connection.request(method, path, headers={"Connection": "close", **given})
+        self.answers.append(connection.getresponse())
+        return self.answers[-1]
+
+
+@contextmanager
+def serving(token: str | None = None) -> Iterator[Served]:
+    """Serve until the block ends."""
+    listener = listen("127.0.0.1", 0)
+    served = Served(State(time.monotonic()), listener.getsockname()[1], Lock())
+
+    def view() -> dict[str, Any]:
+        with served.lock:
+            return served.state.view(time.monotonic(), connected=served.connected)
+
+    source = Source(view, lambda: served.state.version)
+    server = Server(listener, Access(token, frozenset()), source, HealthFile(None))
+    server.start()
+    try:
+        yield served
+    finally:
+        for answer in served.answers:
+            answer.close()
+        server.stop(10)

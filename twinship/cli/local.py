@@ -64,6 +64,7 @@ def simulate_command(
     env_file: EnvFile = DOT_ENV,
 ) -> None:
     """Run IoT Hub, edgeHub and the modules locally, until Ctrl-C."""
+    from twinship.demo.page import page_address
     from twinship.fleet import connection
     from twinship.simulator import Simulator, SimulatorSettings
 
@@ -87,6 +88,8 @@ def simulate_command(
             for variable, value in environment.items():
                 say(f"export {variable}={shlex.quote(value)}")
             warn(f"{name} in a container: {_docker_run(simulator.write_env_file(name), environment)} IMAGE")
+        if page := page_address(settings):
+            warn(f"dashboard: {page}")
         warn(f"ready: --env-file {simulator.endpoints.service_env}; Ctrl-C stops it")
         signal.pause()
 

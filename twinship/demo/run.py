@@ -12,6 +12,7 @@ from pathlib import Path
 from twinship.demo import DemoFailed
 from twinship.demo.folder import SIMULATOR, emptied
 from twinship.demo.models import DemoData
+from twinship.demo.page import page_address
 from twinship.demo.report import Summary, read_send_log, read_upstream, shortcomings, summarise
 from twinship.demo.show import Screen
 from twinship.demo.watch import Watch
@@ -88,6 +89,8 @@ class Run:
         self._patch(hub, "inference", {"inference": {"overload": "all"}, "telemetry": {"predictions": "all"}})
         self._limit_frames(hub, self._before_swap, paused=True)
         simulator.start_modules()
+        if page := page_address(self._simulator_settings()):
+            self.screen.step(f"dashboard: {page}")
         self.screen.step("camera_sim and inference run on the unmodified Azure SDK over TLS")
         self._publish(hub, self.data.models[0])
         watch = Watch(endpoints.upstream)

@@ -152,5 +152,7 @@ def read(body: bytes) -> Prediction | Predictions | Latency:
         return _KNOWN.validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        if first["type"].startswith("union_tag"):
+            raise BadMessage("schema: none that this page knows") from None
         where = ".".join(str(each) for each in first["loc"])
         raise BadMessage(shown(f"{where or 'body'}: {first['msg']}")) from None

@@ -16,6 +16,7 @@ from edgekit.frame.message import RAW, Flow, Frame, FrameId
 from inference import artefact, model_section
 from tests.fuzz.campaign import CORPUS
 from tests.fuzz.device_targets import MEMBERS
+from tests.fuzz.make_amqp import conversations
 from tests.fuzz.make_pictures import pictures
 from tests.fuzz.simulator_targets import HUB, KEY
 from tests.fuzz.target import SEPARATOR
@@ -49,6 +50,7 @@ def corpus() -> dict[str, Files]:
         "artefact": _artefacts(),
         "section": _sections(),
         "mqtt": _streams(),
+        "amqp": conversations(),
         "client": _conversations(),
         "topic": _topics(),
         "sas": _tokens(),

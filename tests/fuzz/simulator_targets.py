@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
-from tests.fuzz.target import Case, Promised, bag_of, check, parts, text_of
+from tests.fuzz.target import SEPARATOR, Case, Promised, bag_of, check, parts, text_of
 
 HUB, KEY = "hub.example", "a2V5"
 NOW = 1_700_000_000.0
@@ -38,6 +40,44 @@ def mqtt() -> tuple[Case, Promised]:
             check(list(PacketReader().feed(packet.encode())) == [packet], "a packet changes on its way")
 
     return case, ()
+
+
+def amqp() -> tuple[Case, Promised]:
+    """First bytes, or bodies of frames in a session: no connection raises. A value survives encoding."""
+    from twinship.simulator.amqp.connection import Connection
+    from twinship.simulator.amqp.links import Attached, Received, Session
+    from twinship.simulator.amqp.messages import decode_message
+    from twinship.simulator.amqp.performatives import make
+    from twinship.simulator.amqp.types import Malformed, decode, encode
+    from twinship.simulator.amqp.wire import State
+
+    def talk(stream: bytes, frames: bytes) -> None:
+        """Accept every link and message, and send one message to each receiver."""
+        connection = Connection("hub", lambda mechanism, response: True, 0.0)
+        if not stream:
+            connection.state, connection.sessions[0] = State.OPEN, Session(0, 9, 0)
+        for chunk in (stream, frames):
+            for event in connection.receive(chunk, 0.0):
+                if isinstance(event, Attached):
+                    connection.accept(event.link)
+                    if event.link.sends:
+                        connection.send(event.link, b"body", context=1)
+                elif isinstance(event, Received):
+                    connection.settle(event, make("accepted"))
+
+    def case(data: bytes) -> None:
+        stream, *bodies = data.split(SEPARATOR)
+        try:
+            talk(stream, b"".join(struct.pack(">IBBH", 8 + len(body), 2, 0, 0) + body for body in bodies))
+        except Malformed as error:
+            raise AssertionError("a connection raised it") from error
+        last = bodies[-1] if bodies else stream
+        with contextlib.suppress(Malformed):
+            decode_message(last)
+        written = encode(decode(last))
+        check(encode(decode(written)) == written, "a value changes on its way")
+
+    return case, (Malformed,)
 
 
 def topic() -> tuple[Case, Promised]:

@@ -15,6 +15,7 @@ TARGETS: Final[dict[str, Target]] = {
     "artefact": Target(device_targets.artefact, ("inference.artefact", "zipfile"), 2000),
     "section": Target(device_targets.section, ("inference.model_section",)),
     "mqtt": Target(simulator_targets.mqtt, ("twinship.simulator.mqtt",), 1000),
+    "amqp": Target(simulator_targets.amqp, ("twinship.simulator.amqp",), 400),
     "client": Target(service_targets.client, ("twinship.simulator.edge_hub",), 400),
     "topic": Target(simulator_targets.topic, ("twinship.simulator.edge_hub.topics",)),
     "sas": Target(simulator_targets.sas, ("twinship.simulator.sas",)),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.wire.hub_under_test import HubUnderTest, running_hub
+from tests.wire.hub_under_test import HubUnderTest, running_hub, wait_for
 from tests.wire.raw_module import RawModule
 from tests.wire.raw_traffic import connected, receiving, store, take
 from twinship.simulator.mqtt.packets import Connect, Pingreq, Pingresp
@@ -20,6 +20,7 @@ from twinship.simulator.mqtt.packets import Connect, Pingreq, Pingresp
 pytestmark = pytest.mark.e2e
 
 STRANGERS = 1000
+TLS_BUFFER_BYTES = 256 << 10
 MAX_GROWTH_BYTES = 300 << 20  # what a thousand TLS connections may cost the hub
 
 
@@ -73,3 +74,24 @@ def test_a_slow_loris_is_closed_and_blocks_no_one(hub: HubUnderTest) -> None:
                 good.send(Pingreq())
                 good.next(Pingresp)
         assert silent.recv(1) == b""
+
+
+def test_memory_of_ended_connections_goes_back_to_the_system(hub: HubUnderTest) -> None:
+    """Also if a younger connection stays: holes in the heap would remain resident."""
+    context = ssl.create_default_context(cafile=str(hub.folder / "ca.pem"))
+
+    def opened() -> ssl.SSLSocket:
+        plain = socket.create_connection((hub.gateway, 8883), timeout=60)
+        return context.wrap_socket(plain, server_hostname=hub.gateway)
+
+    opened().close()
+    before = resident_bytes(hub)
+    connections = [opened() for _ in range(100)]
+    with connections.pop():
+        assert resident_bytes(hub) - before > 100 * TLS_BUFFER_BYTES / 2
+        for connection in connections:
+            connection.close()
+        wait_for(
+            lambda: resident_bytes(hub) - before < 100 * TLS_BUFFER_BYTES / 2,
+            "the hub to give back the memory of ended connections",
+        )

@@ -30,7 +30,7 @@ from twinship.simulator import hub_options
 from twinship.simulator.amqp.peer import ENTITY, Service
 from twinship.simulator.certificates import Authority
 from twinship.simulator.clock import LoopClock
-from twinship.simulator.common import log_lines
+from twinship.simulator.common import allocator, log_lines
 from twinship.simulator.common.private_files import open_private, write_private
 from twinship.simulator.edge_hub.configuration import EdgeConfiguration
 from twinship.simulator.edge_hub.edge_hub import EdgeHub
@@ -65,6 +65,7 @@ MAX_DESCRIPTORS: Final = 65_536
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; returns the exit status."""
     _allow_many_connections()
+    allocator.give_back_large_blocks()
     log_lines.configure()
     try:
         options, settings = hub_options.parse(arguments)

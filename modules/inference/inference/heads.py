@@ -207,7 +207,7 @@ def _centers(outputs: Sequence[Array], given: _Given) -> Array:
         y, x, classes = y[best], x[best], classes[best]
     cells = np.array((width, height), np.float32)
     with np.errstate(invalid="ignore", over="ignore"):
-        centre = (np.stack((x, y), axis=1) + offset[y, x]) / cells
+        centre = (np.stack((x, y), axis=1).astype(np.float32) + offset[y, x]) / cells
         half = size[y, x] / cells / 2
         boxes = np.concatenate((centre - half, centre + half), axis=1)
     scores = heat[y, x, classes]

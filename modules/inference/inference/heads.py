@@ -184,7 +184,7 @@ def _yolo(outputs: Sequence[Array], given: _Given) -> Array:
     scores = table[4:].max(axis=0)
     with np.errstate(invalid="ignore", over="ignore"):
         boxes = np.concatenate((centre - size / 2, centre + size / 2), axis=1) / np.tile(side, 2)
-    found = bounded(classes, scores, boxes, options, MAX_CANDIDATES)
+    found = bounded(classes, scores, boxes.astype(np.float32, copy=False), options, MAX_CANDIDATES)
     return suppressed(found, options)
 
 

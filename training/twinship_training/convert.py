@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.artefact import InputSpec
 from twinship_training.fit import scaled
 from twinship_training.tf_import import silenced, tensorflow
 
@@ -39,7 +40,7 @@ OPTIMISATIONS: Final[Mapping[str, Optimisation]] = {
 }
 
 
-def convert(model: Any, optimisation: str, representative: NDArray[np.uint8]) -> bytes:
+def convert(model: Any, optimisation: str, representative: NDArray[np.uint8], spec: InputSpec) -> bytes:
     """The flatbuffer. `representative` holds training pictures, uint8 (count, H, W, C)."""
     tf, _ = tensorflow()
     with silenced(), tempfile.TemporaryDirectory(prefix="twinship-convert-") as folder:
@@ -50,7 +51,9 @@ def convert(model: Any, optimisation: str, representative: NDArray[np.uint8]) ->
             converter.target_spec.supported_types = [tf.float16]
         if optimisation == "int8":
             # int8 input, output and operators only: the converter raises if a layer has no int8 operator.
-            converter.representative_dataset = lambda: ([one[np.newaxis]] for one in scaled(representative))
+            converter.representative_dataset = lambda: (
+                [scaled(one[np.newaxis], spec)] for one in representative
+            )
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = converter.inference_output_type = tf.int8
         return strip_metadata(converter.convert())

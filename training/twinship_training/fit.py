@@ -16,16 +16,19 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.dataset.pictures import Pictures, input_spec
+from inference.artefact import InputSpec
+from inference.dataset.pictures import Pictures
 from twinship_training import calibrate, workers
 from twinship_training.checkpoint import Checkpoint
+from twinship_training.networks import mobilenet
 from twinship_training.networks.architectures import Architecture, Recipe
-from twinship_training.networks.augment import augmented, epoch_pictures
+from twinship_training.networks.augment import distorted, epoch_pictures
+from twinship_training.networks.mobilenet import Weights
 from twinship_training.tf_import import tensorflow
 from twinship_training.trainer import Trainer
 from twinship_training.workers import Worker
 
-EVALUATION_BATCH: Final = 1_000
+EVALUATION_BATCH: Final = 100  # of the largest pictures and network: 0.5 GB
 PROGRESS_EVERY_S: Final = 0.2
 
 Progress = Callable[[str, float], None]
@@ -39,11 +42,13 @@ class Fitted:
     model: Any
     checkpoint: Checkpoint  # after the last epoch
     temperature: float  # which the logits are divided by, see `calibrate`
+    spec: InputSpec  # the input that it takes
 
     @property
     def parameters(self) -> int:
-        """The number of trainable parameters."""
-        return sum(math.prod(weight.shape) for weight in self.model.trainable_weights)
+        """The number of parameters, frozen ones too, without the averages of batch normalisations."""
+        averages = ("moving_mean", "moving_variance")
+        return sum(math.prod(each.shape) for each in self.model.weights if each.name not in averages)
 
     @property
     def weights_sha256(self) -> str:
@@ -67,12 +72,15 @@ def fit(
     worker: Worker | None = None,
     resume_from: Checkpoint | None = None,
     on_epoch: Callable[[Checkpoint], None] | None = None,
+    pretrained: Weights | None = None,
 ) -> Fitted:
     """Train `architecture` by `recipe`; equal arguments give equal weights on the same machine.
 
     `on_epoch` gets a checkpoint after every epoch; a training that resumes from it ends at the same weights.
-    `worker` is this machine when several train together.
+    `worker` is this machine when several train together. `pretrained` has the weights that a network begins
+    with, if the architecture says so.
     """
+    spec = architecture.spec(train.shape)
     steps = _steps(recipe, len(train), worker)
     trainer = Trainer(
         architecture,
@@ -86,20 +94,26 @@ def fit(
     checkpoint = resume_from or Checkpoint((), (), 0, [], [], [])
     if resume_from:
         trainer.state = checkpoint.state, checkpoint.average
+    elif architecture.pretrained:
+        progress("learning the new last layer", 0.0)
+        mobilenet.begin(trainer.evaluated, pretrained or [])
+        mobilenet.fit_head(trainer.evaluated, _features(trainer.evaluated, train, spec), train.labels)
+        trainer.begin()
     reporter = ProgressReporter(progress, recipe.epochs, steps)
     for epoch in range(len(checkpoint.loss) + 1, recipe.epochs + 1):
         random = np.random.default_rng((seed, epoch))  # so that a checkpoint needs no generator state
         pictures = epoch_pictures(train, recipe, random)
-        images = scaled(augmented(pictures.images, recipe.augment, random))
+        images = distorted(pictures.images, recipe, random)
         loss = trainer.run_epoch(images, pictures.labels, partial(reporter, epoch))
-        accuracy = float((float_outputs(trainer.evaluated, validation).argmax(1) == validation.labels).mean())
+        predicted = float_outputs(trainer.evaluated, validation, spec).argmax(1)
+        accuracy = float((predicted == validation.labels).mean())
         checkpoint = _after_epoch(checkpoint, loss, accuracy, trainer)
         if on_epoch:
             on_epoch(checkpoint)
     trainer.evaluated.set_weights(checkpoint.best_weights)
-    temperature = calibrate.temperature(logits(trainer.evaluated, validation), validation.labels)
+    temperature = calibrate.temperature(logits(trainer.evaluated, validation, spec), validation.labels)
     calibrate.fold(trainer.evaluated, temperature)
-    return Fitted(trainer.evaluated, checkpoint, temperature)
+    return Fitted(trainer.evaluated, checkpoint, temperature, spec)
 
 
 def _after_epoch(before: Checkpoint, loss: float, accuracy: float, trainer: Trainer) -> Checkpoint:
@@ -110,36 +124,36 @@ def _after_epoch(before: Checkpoint, loss: float, accuracy: float, trainer: Trai
     return Checkpoint((*before.loss, loss), (*before.validation, accuracy), best, weights, *trainer.state)
 
 
-def scaled(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def scaled(images: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
     """Pixels (count, H, W, C) as the network's input, with the scale and offset that the engine applies."""
-    _, height, width, channels = images.shape
-    spec = input_spec((height, width, channels))
     values: NDArray[np.float32] = images.astype(np.float32)
     values *= spec.scale
     values += spec.offset
     return values
 
 
-def float_outputs(model: Any, pictures: Pictures) -> NDArray[np.float32]:
+def float_outputs(model: Any, pictures: Pictures, spec: InputSpec) -> NDArray[np.float32]:
     """The float model's output, (count, classes)."""
-    return _predicted(model, pictures)
+    return _predicted(model, pictures.images, spec)
 
 
-def logits(model: Any, pictures: Pictures) -> NDArray[np.float32]:
+def logits(model: Any, pictures: Pictures, spec: InputSpec) -> NDArray[np.float32]:
     """The float model's numbers before the softmax, (count, classes)."""
-    _, keras = tensorflow()
-    head = calibrate.last_dense(model)
-    kernel, bias = head.get_weights()
-    features = _predicted(keras.Model(model.inputs, head.input), pictures)
-    values: NDArray[np.float32] = features @ kernel + bias
+    kernel, bias = calibrate.last_dense(model).get_weights()
+    values: NDArray[np.float32] = _features(model, pictures, spec) @ kernel + bias
     return values
 
 
-def _predicted(model: Any, pictures: Pictures) -> NDArray[np.float32]:
-    outputs: NDArray[np.float32] = model.predict(
-        scaled(pictures.images), batch_size=EVALUATION_BATCH, verbose=0
-    )
-    return outputs
+def _features(model: Any, pictures: Pictures, spec: InputSpec) -> NDArray[np.float32]:
+    """The input of the model's last dense layer, (count, width)."""
+    _, keras = tensorflow()
+    last = calibrate.last_dense(model)
+    return _predicted(keras.Model(model.inputs, last.input), pictures.images, spec)
+
+
+def _predicted(model: Any, images: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
+    batches = (images[begin : begin + EVALUATION_BATCH] for begin in range(0, len(images), EVALUATION_BATCH))
+    return np.concatenate([model.predict_on_batch(scaled(batch, spec)) for batch in batches])
 
 
 def _steps(recipe: Recipe, count: int, worker: Worker | None) -> int:

@@ -7,15 +7,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Final
 
 from inference.artefact import Manifest, Probes, pack
-from inference.dataset.pictures import Pictures, input_spec
+from inference.dataset.pictures import Pictures
 from twinship_training import convert
 from twinship_training.checkpoint import Checkpoint, CheckpointFolder
 from twinship_training.data.split import Dataset
 from twinship_training.fit import Fitted, Progress
+from twinship_training.networks.pretrained import Pretrained
 from twinship_training.settings import TrainSettings
 from twinship_training.workers import Worker
+
+#: A device may take this many times as long as this machine, if that is more than the settings' budget.
+BUDGET: Final = 10
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,13 @@ class Job:
     worker: Worker | None = None  # this machine, when several train together
     resume_from: Mapping[str, Checkpoint] = field(default_factory=dict)  # network → its checkpoint
     seconds: dict[str, float] = field(default_factory=dict)  # stage → its duration, all its runs together
+    pretrained: Pretrained = field(default_factory=Pretrained)
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """The networks to train."""
+        left_out = self.pretrained.left_out
+        return tuple(name for name in self.settings.architectures if name not in left_out)
 
     @contextmanager
     def stage(self, name: str, text: str, share: float) -> Iterator[None]:
@@ -41,17 +53,22 @@ class Job:
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - begun, 3)
 
     def manifest(
-        self, architecture: str, fitted: Fitted, tflite: bytes, accuracy: Mapping[str, float] | None = None
+        self,
+        architecture: str,
+        fitted: Fitted,
+        tflite: bytes,
+        accuracy: Mapping[str, float] | None = None,
+        p50_ms: float = 0.0,
     ) -> Manifest:
-        """The artefact's manifest."""
+        """The artefact's manifest. `p50_ms`: the median time of one picture here, on the slowest runtime."""
         settings, data = self.settings, self.dataset
         return Manifest(
             schema="twinship.model.v1",
             name=settings.name,
             version=settings.version,
             architecture=architecture,
-            input=input_spec(data.train.shape),
-            latencyBudgetMs=settings.latency_budget_ms,
+            input=fitted.spec,
+            latencyBudgetMs=round(max(settings.latency_budget_ms, BUDGET * p50_ms), 3),
             minimumRuntime=convert.minimum_runtime(tflite),
             metrics={"accuracy": dict(accuracy or {}), "test": len(data.test)},
             dataset=f"{data.name} {data.fingerprint[:16]}",  # without the source, which may be a path

@@ -38,6 +38,8 @@ def fell_back_to_digits(settings: TrainSettings, found: Metrics | None) -> bool:
 def recipe_key(settings: TrainSettings) -> str:
     """The digest of all that decides the result but the data: settings, code, versions."""
     values = {name: str(value) for name, value in asdict(settings).items() if name not in NOT_IN_KEY}
+    if settings.weights is not None and settings.weights.is_file():
+        values["weights"] = hashlib.sha256(settings.weights.read_bytes()).hexdigest()
     folder, device = Path(__file__).parent, Path(inference.__path__[0])
     sources = [*folder.rglob("*.py"), *(path for pattern in DEVICE_CODE for path in device.glob(pattern))]
     digest = hashlib.sha256(f"{sorted(values.items())} {sorted(versions().items())}\n".encode())

@@ -19,8 +19,6 @@ from twinship_training.convert import OPTIMISATIONS
 from twinship_training.data.split import MAX_SIDE, MIN_SIDE, Dataset
 from twinship_training.networks.architectures import ARCHITECTURES, AUTO, PROFILES, Recipe, Target, target
 
-#: An epoch of the full profile repeats a smaller data set until it has this many pictures.
-MIN_EPOCH_PICTURES: Final = 6_000
 SIZE: Final = re.compile(r"(\d+(?:\.\d+)?) ?(B|KB|KiB|MB|MiB)?")
 UNITS: Final = {None: 1, "B": 1, "KB": 1000, "KiB": 1024, "MB": 1000**2, "MiB": 1024**2}
 NAMES: Final = {"auto": "digits", "mnist": "digits", "digits": "digits", "fashion_mnist": "fashion"}
@@ -51,7 +49,8 @@ class TrainSettings:
     max_latency_ms: float | None = None  # the median of one picture on this machine, on every runtime
     optimisation: str = "int8"
     variants: bool = False  # measure all optimisations
-    max_side: int = MAX_SIDE  # pixels; larger pictures are reduced
+    max_side: int | None = None  # pixels; larger pictures are reduced; None: the network's own side
+    weights: Path | None = None  # of MobileNetV2 for ImageNet; None: Keras's cache, or a download
 
     def __post_init__(self) -> None:
         """Raise SettingsError now, not after minutes of training."""
@@ -69,8 +68,20 @@ class TrainSettings:
             raise SettingsError(f"latency budget {self.latency_budget_ms} ms: more than 0")
         if self.max_latency_ms is not None and not self.max_latency_ms > 0:
             raise SettingsError(f"latency limit {self.max_latency_ms} ms: more than 0")
-        if not MIN_SIDE <= self.max_side <= MAX_SIDE:
-            raise SettingsError(f"side {self.max_side}: {MIN_SIDE} to {MAX_SIDE} pixels")
+        largest = MAX_SIDE if self.architecture == AUTO else ARCHITECTURES[self.architecture].max_side
+        if not MIN_SIDE <= self.side <= largest:
+            raise SettingsError(f"side {self.side}: {MIN_SIDE} to {largest} pixels")
+        if self.weights and not any(ARCHITECTURES[name].pretrained for name in self.architectures):
+            raise SettingsError(
+                f"--weights: {self.architecture} begins without; use it with --arch mobilenet"
+            )
+
+    @property
+    def side(self) -> int:
+        """The longest side of a prepared picture, in pixels."""
+        if self.max_side is not None:
+            return self.max_side
+        return MAX_SIDE if self.architecture == AUTO else ARCHITECTURES[self.architecture].side
 
     @property
     def architectures(self) -> tuple[str, ...]:
@@ -86,7 +97,7 @@ class TrainSettings:
     def recipe(self, architecture: str, pictures: int) -> Recipe:
         """The recipe of this network for this number of training pictures."""
         recipe = ARCHITECTURES[architecture].recipes[self.profile]
-        few = MIN_EPOCH_PICTURES if pictures < MIN_EPOCH_PICTURES else None
+        few = recipe.least if pictures < recipe.least else None
         return replace(recipe, epochs=self.epochs or recipe.epochs, pictures=recipe.pictures or few)
 
     def target(self, architecture: str, data: Dataset) -> Target:
@@ -108,6 +119,7 @@ class TrainSettings:
             ("--max-latency-ms", self.max_latency_ms, TrainSettings.max_latency_ms),
             ("--optimise", self.optimisation, TrainSettings.optimisation),
             ("--max-side", self.max_side, TrainSettings.max_side),
+            ("--weights", self.weights, TrainSettings.weights),
         ):
             words += [option, str(value)] if value != default else []
         words += ["--variants"] if self.variants else []

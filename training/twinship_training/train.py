@@ -25,7 +25,10 @@ from twinship_training.data.split import Dataset, at_most, spread
 from twinship_training.evaluate import choose_probes, fewer
 from twinship_training.fit import Progress, fit
 from twinship_training.job import Job
-from twinship_training.networks.architectures import ARCHITECTURES
+from twinship_training.networks import pretrained
+from twinship_training.networks.architectures import ARCHITECTURES, AUTO
+from twinship_training.networks.mobilenet import Weights
+from twinship_training.networks.pretrained import Pretrained
 from twinship_training.report import plots, results
 from twinship_training.report.card import card
 from twinship_training.report.summary import inline_size, summary
@@ -78,13 +81,14 @@ def train(settings: TrainSettings, progress: Progress, dataset: Dataset | None =
     progress("data", 0.0)
     skipped = fell_back_to_digits(settings, before)
     download = (lambda name, folder: "no download was tried") if skipped else download_once
-    dataset = dataset or find(settings.dataset, os.environ, download, at_most(settings.max_side))
+    dataset = dataset or find(settings.dataset, os.environ, download, at_most(settings.side))
     if before and same_data(before, dataset):
         progress("nothing to do: trained before with the same settings and data", 1.0)
         return TrainResult(settings.out, before, cached=True)
     checkpoints = CheckpointFolder(checkpoint_path(settings.out), key, dataset.fingerprint)
     resume_from = checkpoints.read() if settings.resume else {}
-    job = Job(settings, dataset, progress, key, started, checkpoints, worker, resume_from)
+    weights = _pretrained(settings, dataset)
+    job = Job(settings, dataset, progress, key, started, checkpoints, worker, resume_from, pretrained=weights)
     try:
         with results.staging(settings.out) as folder:
             metrics = _run(job, folder)
@@ -119,12 +123,25 @@ def choose_network(job: Job) -> tuple[list[Trial], Trial]:
 
     Raises NoneFits.
     """
-    names = job.settings.architectures
+    names = job.architectures
     step = (TRIALS_TO - TRIALS_FROM) / len(names)
     begins = (TRIALS_FROM + step * number for number in range(len(names)))
     trials = [run_trial(job, name, begin, begin + step) for name, begin in zip(names, begins, strict=True)]
     best = choose.smallest([each.candidate for each in trials])
     return trials, next(each for each in trials if each.candidate is best)
+
+
+def _pretrained(settings: TrainSettings, dataset: Dataset) -> Pretrained:
+    """The weights that networks of these settings begin with. Raises WeightsError without --arch auto."""
+    if not any(ARCHITECTURES[name].pretrained for name in settings.architectures):
+        return Pretrained()
+
+    def find_weights() -> Weights:
+        return pretrained.find(settings.weights, os.environ, download_once)
+
+    if settings.architecture != AUTO or settings.weights is not None:
+        return Pretrained(find_weights())
+    return pretrained.for_auto(dataset.train.shape, settings.max_size_bytes, find_weights)
 
 
 def _variants(job: Job, chosen: Trial) -> tuple[Variant, ...]:
@@ -142,7 +159,9 @@ def _pack(job: Job, chosen: Trial, accuracy: Accuracy) -> Artefact:
     labels = job.dataset.labels
     probes = choose_probes(chosen.predictions, chosen.pictures, labels)
     measured = {"float32": accuracy.float32, **accuracy.shipped}
-    manifest = job.manifest(chosen.architecture, chosen.fitted, chosen.tflite, measured)
+    manifest = job.manifest(
+        chosen.architecture, chosen.fitted, chosen.tflite, measured, chosen.candidate.p50_ms
+    )
 
     def packed(count: int) -> Artefact:
         return read(pack(chosen.tflite, manifest, labels, fewer(probes, count)))
@@ -164,13 +183,21 @@ def assist(settings: TrainSettings, progress: Progress) -> tuple[str, ...]:
     Every machine in TF_CONFIG but the chief calls it. Raises TrainingError and DataError.
     """
     worker = _worker(settings)
-    data = find(settings.dataset, os.environ, download_once, at_most(settings.max_side))
+    data = find(settings.dataset, os.environ, download_once, at_most(settings.side))
     digests = []
-    for name in settings.architectures:
+    weights = _pretrained(settings, data)
+    for name in (each for each in settings.architectures if each not in weights.left_out):
         network, recipe = ARCHITECTURES[name], settings.recipe(name, len(data.train))
-        classes = len(data.labels)
         fitted = fit(
-            network, recipe, data.train, data.validation, classes, settings.seed, progress, worker=worker
+            network,
+            recipe,
+            data.train,
+            data.validation,
+            len(data.labels),
+            settings.seed,
+            progress,
+            worker=worker,
+            pretrained=weights.weights,
         )
         digests.append(fitted.weights_sha256)
     return tuple(digests)

@@ -41,6 +41,7 @@ class Trainer:
     ) -> None:
         tf, keras = tensorflow()
         self._recipe, self._strategy = recipe, strategy
+        self._spec = architecture.spec(shape)
         self._average: Weights = []
         with silenced():
             keras.backend.clear_session()
@@ -57,7 +58,7 @@ class Trainer:
         self._mean = tf.function(self._distributed_mean)
 
     def run_epoch(
-        self, images: NDArray[np.float32], labels: NDArray[np.int64], on_step: Callable[[int], None]
+        self, images: NDArray[np.uint8], labels: NDArray[np.int64], on_step: Callable[[int], None]
     ) -> float:
         """Train on these pictures once, in this order, and return the mean loss.
 
@@ -75,6 +76,10 @@ class Trainer:
             self.evaluated.set_weights(self._synchronised(self._average or self._model.get_weights()))
             return float(self._model.get_metrics_result()["loss"])
 
+    def begin(self) -> None:
+        """Train from the weights of `evaluated` on, instead of the initial ones."""
+        self._model.set_weights(self.evaluated.get_weights())
+
     @property
     def state(self) -> tuple[Weights, Weights]:
         """All that later steps depend on: variables of model and optimizer, seeds of layers; the average."""
@@ -90,14 +95,19 @@ class Trainer:
     def _variables(self) -> list[Any]:
         return [*self._model.variables, *self._model.optimizer.variables]
 
-    def _batches(self, images: NDArray[np.float32], labels: NDArray[np.int64]) -> Iterable[Any]:
-        """Several machines share each batch, so an incomplete last batch is left out there."""
+    def _batches(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Iterable[Any]:
+        """Several machines share each batch, so an incomplete last batch is left out there.
+
+        The pixels become numbers batch by batch, because those of all pictures take four times the memory.
+        """
         tf, _ = tensorflow()
+        scale, offset = np.float32(self._spec.scale), np.float32(self._spec.offset)
         several = self._strategy.num_replicas_in_sync > 1
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
         pictures = tf.data.Dataset.from_tensor_slices((images, labels)).with_options(options)
         batches = pictures.batch(min(self._recipe.batch, len(labels)), drop_remainder=several)
+        batches = batches.map(lambda pixels, truth: (tf.cast(pixels, tf.float32) * scale + offset, truth))
         distributed: Iterable[Any] = self._strategy.experimental_distribute_dataset(batches)
         return distributed
 

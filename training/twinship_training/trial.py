@@ -59,7 +59,7 @@ class Measurement:
 def run_trial(job: Job, architecture: str, begin: float, end: float) -> Trial:
     """Fit, convert and evaluate; progress goes from `begin` to `end`, shares of all work."""
     data, settings = job.dataset, job.settings
-    prefix = f"{architecture}: " if len(settings.architectures) > 1 else ""
+    prefix = f"{architecture}: " if len(job.architectures) > 1 else ""
 
     def progress(text: str, share: float) -> None:
         job.progress(f"{prefix}{text}", begin + share * FITTED * (end - begin))
@@ -74,12 +74,13 @@ def run_trial(job: Job, architecture: str, begin: float, end: float) -> Trial:
             settings.seed,
             progress,
             worker=job.worker,
+            pretrained=job.pretrained.weights,
             resume_from=job.resume_from.get(architecture),
             on_epoch=partial(job.checkpoints.write, architecture) if job.worker is None else None,
         )
     share = begin + FITTED * (end - begin)
     with job.stage("convert", f"{prefix}converting to {settings.optimisation}", share):
-        tflite = convert.convert(fitted.model, settings.optimisation, representative(job))
+        tflite = convert.convert(fitted.model, settings.optimisation, representative(job), fitted.spec)
     share = begin + CONVERTED * (end - begin)
     pictures = spread(data.validation, TRIAL_PICTURES)
     with job.stage("evaluate", f"{prefix}evaluating on every runtime", share):
@@ -104,7 +105,7 @@ def representative(job: Job) -> NDArray[np.uint8]:
 
 def measure_variant(job: Job, trial: Trial, optimisation: str) -> Variant:
     """Convert the same float model this way and measure it on every runtime that can load it."""
-    tflite = convert.convert(trial.fitted.model, optimisation, representative(job))
+    tflite = convert.convert(trial.fitted.model, optimisation, representative(job), trial.fitted.spec)
     minimum = convert.minimum_runtime(tflite)
     pictures = spread(job.dataset.validation, VARIANT_PICTURES)
     predictions = _evaluate(job, trial.architecture, trial.fitted, tflite, pictures)
@@ -126,7 +127,7 @@ def evaluate_on_test(job: Job, trial: Trial) -> Measurement:
     test, labels = job.dataset.test, job.dataset.labels
     predictions = _evaluate(job, trial.architecture, trial.fitted, trial.tflite, test)
     found = count(predictions, test.labels, len(labels))
-    values = logits(trial.fitted.model, test)
+    values = logits(trial.fitted.model, test, trial.fitted.spec)
     before = values.argmax(axis=1).astype(np.int64)
     float32 = float((before == test.labels).mean())
     target = job.settings.target(trial.architecture, job.dataset)

@@ -35,7 +35,9 @@ Model = Annotated[
 def train_command(
     arch: Annotated[
         str,
-        typer.Option(help="Network: seed, micro, small, svm; auto: the smallest network within the limits."),
+        typer.Option(
+            help="Network: seed, micro, small, svm, mobilenet; auto: the smallest network within the limits."
+        ),
     ] = "micro",
     dataset: Dataset = "auto",
     profile: Annotated[str, typer.Option(help="full, or quick: seconds instead of minutes.")] = "full",
@@ -59,7 +61,15 @@ def train_command(
     ] = None,
     optimise: Annotated[str, typer.Option(help="int8, float16, dynamic or float32.")] = "int8",
     variants: Annotated[bool, typer.Option("--variants", help="Measure all optimisations.")] = False,
-    max_side: Annotated[int, typer.Option(help="Reduce larger pictures to this side, in pixels.")] = 96,
+    max_side: Annotated[
+        int | None, typer.Option(help="Reduce larger pictures to this side, in pixels [96; mobilenet 160].")
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        path_option(
+            checks.file_to_read(checks.MAX_MODEL_BYTES), "Keras's ImageNet weights of MobileNetV2, .h5."
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Train although the same result exists already.")
     ] = False,
@@ -94,6 +104,7 @@ def train_command(
         optimisation=optimise,
         variants=variants,
         max_side=max_side,
+        weights=weights,
     )
     worker = find(os.environ)
     if worker and not worker.chief:
@@ -117,7 +128,7 @@ def train_command(
 
 
 def _say_trained(result: TrainResult) -> None:
-    from twinship_training.report.card import dataset_lines
+    from twinship_training.report.card import dataset_lines, left_out_lines
 
     metrics = result.metrics
     data, accuracy = metrics.dataset, metrics.accuracy
@@ -126,6 +137,8 @@ def _say_trained(result: TrainResult) -> None:
         say(line)
     if len(metrics.candidates) > 1:
         _draw_candidates(metrics.candidates)
+    for line in left_out_lines(metrics):
+        say(line)
     if metrics.variants:
         _draw_variants(metrics.variants)
     name = metrics.optimisation

@@ -194,6 +194,7 @@ class Metrics(MetricsModel):
     cost: dict[str, Cost]  # runtime → time and memory
     calibration: Calibration  # of the artefact on the preferred runtime, with the test pictures
     candidates: tuple[Candidate, ...]  # all networks that were trained
+    left_out: dict[str, str] = Field(default_factory=dict)  # network that --arch auto did not train → why
     variants: tuple[Variant, ...]  # with `--variants`
     proof: dict[str, ProofTimes]  # runtime → speed
     weights_sha256: str  # of the float weights before the conversion

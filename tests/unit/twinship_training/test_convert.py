@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from inference.dataset.pictures import input_spec
 from inference.evaluate import too_old
 from inference.runtimes import versions
 from twinship_training.convert import (
@@ -24,7 +25,7 @@ def flatbuffers() -> dict[str, bytes]:
     """An untrained SVM in each optimisation."""
     model = ARCHITECTURES["svm"].build((28, 28, 1), 10)
     pictures = np.random.default_rng(0).integers(0, 256, (20, 28, 28, 1), dtype=np.uint8)
-    return {name: convert(model, name, pictures) for name in OPTIMISATIONS}
+    return {name: convert(model, name, pictures, input_spec((28, 28, 1))) for name in OPTIMISATIONS}
 
 
 def unpacked(tflite: bytes) -> Any:

@@ -118,7 +118,7 @@ def test_the_result_is_the_best_epoch(tmp_path: Path, monkeypatch: pytest.Monkey
     """The epoch with the highest accuracy on the validation pictures; of equals, the later one."""
     right = iter((True, False, True, False))
 
-    def planned(model: Any, validation: Pictures) -> Any:
+    def planned(model: Any, validation: Pictures, _spec: Any) -> Any:
         return np.eye(10)[(validation.labels + (not next(right))) % 10]
 
     monkeypatch.setattr("twinship_training.fit.float_outputs", planned)
@@ -182,7 +182,8 @@ def test_an_epoch_may_be_shorter_or_longer_than_the_data(wanted: int, fewest: in
 def test_pictures_are_scaled_as_the_device_scales_them() -> None:
     """0 to 1, as the manifest declares; the device need not change such a picture."""
     black_to_white = np.arange(28 * 28, dtype=np.uint32).astype(np.uint8).reshape(1, 28, 28, 1)
-    values, spec = scaled(black_to_white), input_spec((28, 28, 1))
+    spec = input_spec((28, 28, 1))
+    values = scaled(black_to_white, spec)
     assert values.dtype == np.float32
     assert np.allclose(values, black_to_white * spec.scale + spec.offset)
     assert (float(values.min()), float(values.max())) == (0.0, 1.0)

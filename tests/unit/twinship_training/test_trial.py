@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from inference.dataset.pictures import Pictures
+from inference.dataset.pictures import Pictures, input_spec
 from inference.evaluate import Predictions
 from inference.metrics_model import Cost
 from tests.unit.twinship_training.pictures import dataset
@@ -21,6 +21,7 @@ from twinship_training.checkpoint import Checkpoint, CheckpointFolder
 from twinship_training.data.split import Dataset
 from twinship_training.job import Job
 from twinship_training.networks.architectures import ARCHITECTURES
+from twinship_training.networks.pretrained import Pretrained
 from twinship_training.settings import TrainSettings
 from twinship_training.train import choose_network
 
@@ -53,9 +54,12 @@ def without_tensorflow(monkeypatch: pytest.MonkeyPatch, bars: Dataset) -> list[N
         networks.append(next(name for name, each in ARCHITECTURES.items() if each is network))
         checkpoint = Checkpoint((0.1,), (0.5,), 1, [], [], [])
         weights = f"{networks[-1]}".encode().hex()
-        return SimpleNamespace(model=None, checkpoint=checkpoint, parameters=9, weights_sha256=weights)
+        spec = input_spec(train.shape)
+        return SimpleNamespace(
+            model=None, checkpoint=checkpoint, parameters=9, weights_sha256=weights, spec=spec
+        )
 
-    def converted(_model: Any, _optimisation: str, representative: NDArray[np.uint8]) -> bytes:
+    def converted(_model: Any, _optimisation: str, representative: NDArray[np.uint8], _spec: Any) -> bytes:
         seen.append(representative)
         return b"\0\0\0\0TFL3" + networks[-1].encode()
 
@@ -84,7 +88,10 @@ def job(data: Dataset, folder: Path) -> Job:
     """A training of all networks."""
     settings = TrainSettings("auto", "mnist", "quick", min_accuracy=LIMIT, out=folder / "model")
     checkpoints = CheckpointFolder(folder / "model.checkpoint", "", "")
-    return Job(settings, data, lambda text, share: None, "", time.monotonic(), checkpoints)
+    left_out = Pretrained(left_out={"mobilenet": "the pictures are grey"})
+    return Job(
+        settings, data, lambda text, share: None, "", time.monotonic(), checkpoints, pretrained=left_out
+    )
 
 
 def test_a_network_is_chosen_without_test_pictures(

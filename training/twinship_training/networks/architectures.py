@@ -8,8 +8,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from inference.dataset.pictures import Shape
-from twinship_training.data.split import Dataset
+from inference.artefact import InputSpec
+from inference.dataset.pictures import Shape, input_spec
+from twinship_training.data.split import MAX_SIDE, Dataset
+from twinship_training.networks import mobilenet
 from twinship_training.tf_import import tensorflow
 
 
@@ -20,7 +22,9 @@ class Recipe:
     epochs: int
     batch: int  # pictures in one step
     rate: float  # Adam's highest learning rate: warm-up over a tenth of the steps, then cosine decay to 0
-    augment: float = 0.0  # strength of the distortion, see `augment.transforms`; 0: pictures as they are
+    augment: float = 0.0  # strength of the distortion, see `augment`; 0: pictures as they are
+    photographs: bool = False  # distorted by flip, crop and colour; else by rotation, scale, shear and shift
+    least: int = 6_000  # an epoch repeats a smaller data set until it has this many pictures
     average: int = 0  # steps over which the weights are averaged for evaluation; 0: the last weights
     pictures: int | None = None  # in one epoch, drawn from the training data; None: each picture once
 
@@ -42,6 +46,11 @@ class Architecture:
     recipes: Mapping[str, Recipe]
     accuracy: Mapping[str, Mapping[str, float]]  # profile → data set → target
     loss: Any = "sparse_categorical_crossentropy"  # as keras.Model.compile takes it; labels are integers
+    spec: Callable[[Shape], InputSpec] = input_spec  # how pixels become the network's numbers
+    pretrained: bool = False  # begins with ImageNet weights, see `mobilenet`
+    side: int = MAX_SIDE  # pixels: larger pictures are reduced to it unless --max-side says otherwise
+    max_side: int = MAX_SIDE  # the largest --max-side
+    max_drop: float = 0.002  # see Target
 
 
 PROFILES: Final = ("full", "quick")
@@ -53,7 +62,6 @@ SMALLEST_MAP: Final = 7  # pixels: `small` halves its maps while they stay at le
 SVM_L2: Final = 1e-4
 SMALLEST_SHARE: Final = 1e-30  # of softmax, in float32; the logarithm of 0 is not finite
 
-MAX_DROP: Final = 0.002
 #: One of digits' 500 test pictures is 0.2 points. There the drop only detects a broken conversion.
 DROPPED_PICTURES: Final = 5
 
@@ -197,6 +205,20 @@ ARCHITECTURES: Final = {
         accuracy={"full": {"mnist": 0.90, "digits": 0.88}, "quick": {"mnist": 0.80, "digits": 0.85}},
         loss=hinge,
     ),
+    "mobilenet": Architecture(
+        about="MobileNetV2 with ImageNet weights, a new head and fine-tuned last blocks; for photographs",
+        build=mobilenet.mobilenet,
+        recipes={
+            "full": Recipe(epochs=8, batch=32, rate=0.0003, augment=1.0, photographs=True, least=1_200),
+            "quick": Recipe(epochs=2, batch=32, rate=0.0003, augment=1.0, photographs=True, least=600),
+        },
+        accuracy={"full": {"mnist": 0.9, "digits": 0.8}, "quick": {"mnist": 0.8, "digits": 0.8}},
+        spec=mobilenet.spec,
+        pretrained=True,
+        side=160,
+        max_side=224,
+        max_drop=0.01,
+    ),
 }
 
 
@@ -204,4 +226,4 @@ def target(architecture: str, data: Dataset, profile: str) -> Target:
     """The target of this training; for unknown data sets the accuracy of always predicting one label."""
     commonest = float(np.bincount(data.test.labels).max() / len(data.test))
     accuracy = ARCHITECTURES[architecture].accuracy[profile].get(data.name, commonest)
-    return Target(accuracy, max(MAX_DROP, DROPPED_PICTURES / len(data.test)))
+    return Target(accuracy, max(ARCHITECTURES[architecture].max_drop, DROPPED_PICTURES / len(data.test)))

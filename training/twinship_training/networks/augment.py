@@ -1,11 +1,13 @@
 """The pictures of one epoch: in a new order, each distorted differently.
 
-All randomness comes from the generator that the caller passes.
+All randomness comes from the generator that the caller passes; Keras's layers take their seeds from it.
 """
 
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,8 @@ from inference.dataset.pictures import Pictures
 from twinship_training.networks.architectures import Recipe
 from twinship_training.tf_import import tensorflow
 
+BATCH: Final = 100  # photographs that are distorted at once
+
 
 def epoch_pictures(train: Pictures, recipe: Recipe, random: np.random.Generator) -> Pictures:
     """`recipe.pictures` training pictures in a new order; repeated when there are fewer than that."""
@@ -21,6 +25,41 @@ def epoch_pictures(train: Pictures, recipe: Recipe, random: np.random.Generator)
     rounds = math.ceil(count / len(train))
     order = np.concatenate([random.permutation(len(train)) for _ in range(rounds)])
     return train.take(order[:count])
+
+
+def distorted(images: NDArray[np.uint8], recipe: Recipe, random: np.random.Generator) -> NDArray[np.uint8]:
+    """Each picture changed a little, differently, as the recipe says."""
+    change = photographed if recipe.photographs else augmented
+    return change(images, recipe.augment, random)
+
+
+def photographed(
+    images: NDArray[np.uint8], strength: float, random: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Photographs: flipped, a part of them enlarged, brightness, contrast and saturation changed."""
+    if not strength:
+        return images
+    _, keras = tensorflow()
+    layers, colour = keras.layers, {"value_range": (0, 255)}
+    changes = [
+        partial(layers.RandomFlip, "horizontal"),
+        partial(layers.RandomZoom, (-0.25 * strength, 0.0), fill_mode="reflect"),  # below 0: nearer
+        partial(layers.RandomTranslation, 0.1 * strength, 0.1 * strength, fill_mode="reflect"),
+        partial(layers.RandomBrightness, 0.15 * strength, **colour),
+        partial(layers.RandomContrast, 0.25 * strength, **colour),
+    ]
+    if images.shape[3] == 3:
+        changes.append(
+            partial(layers.RandomSaturation, (0.5 - 0.15 * strength, 0.5 + 0.15 * strength), **colour)
+        )
+    steps = [change(seed=int(random.integers(2**31))) for change in changes]
+    batches = []
+    for begin in range(0, len(images), BATCH):
+        values = images[begin : begin + BATCH].astype(np.float32)
+        for step in steps:
+            values = step(values, training=True)
+        batches.append(np.rint(np.clip(values, 0, 255)).astype(np.uint8))
+    return np.concatenate(batches)
 
 
 def augmented(images: NDArray[np.uint8], strength: float, random: np.random.Generator) -> NDArray[np.uint8]:

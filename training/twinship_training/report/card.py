@@ -121,6 +121,12 @@ def _candidates(metrics: Metrics) -> Iterator[str]:
             for each in metrics.candidates
         ),
     )
+    yield from left_out_lines(metrics)
+
+
+def left_out_lines(metrics: Metrics) -> list[str]:
+    """The networks that were not trained, for a terminal and for the card."""
+    return [f"{name} was left out: {why}" for name, why in metrics.left_out.items()]
 
 
 def _variants(metrics: Metrics) -> Iterator[str]:

@@ -48,6 +48,7 @@ def summary(
         cost={runtime: each.cost for runtime, each in test.predictions.items()},
         calibration=reliability.model_copy(update=scaling(test.logits, truth, fitted.temperature)),
         candidates=tuple(each.candidate for each in trials),
+        left_out=dict(job.pretrained.left_out),
         variants=variants,
         proof={name: ProofTimes(p50_ms=each.p50_ms, p95_ms=each.p95_ms) for name, each in proved.items()},
         weights_sha256=artefact.manifest.weightsSha256,

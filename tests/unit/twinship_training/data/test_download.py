@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.dataset.choice import CACHE_FILES
-from twinship_training.data.download import DIGESTS, download, fetch
+from twinship_training.data.download import DIGESTS, FILES, MOBILENET, SIZES, download, fetch
 
 KNOWN = "pictures.npz"
 
@@ -25,7 +24,7 @@ def address(folder: Path) -> str:
     return f"{folder.as_uri()}/"
 
 
-@pytest.mark.parametrize("name", sorted(CACHE_FILES))
+@pytest.mark.parametrize("name", sorted(FILES))
 def test_a_download_from_a_silent_server_ends(tmp_path: Path, name: str) -> None:
     """The child process is killed after the time-out, and no file stays."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -70,3 +69,17 @@ def test_a_wrong_digest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"not pictures\.npz"):
         fetch(KNOWN, address(tmp_path), tmp_path / "new", ".part")
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_weights_are_known_by_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keras publishes no digest of its weights: a file of their size is stored, a shorter one is refused."""
+    (file,) = FILES[MOBILENET]
+    monkeypatch.setitem(SIZES, file, 8)
+    (tmp_path / file).write_bytes(b"1234567")
+    target = tmp_path / "keras"
+    with pytest.raises(OSError, match=f"answered 7 bytes, not {file}"):
+        fetch(file, address(tmp_path), target, ".part")
+    assert list(target.iterdir()) == []
+    (tmp_path / file).write_bytes(b"12345678")
+    fetch(file, address(tmp_path), target, ".part")
+    assert (target / file).read_bytes() == b"12345678"

@@ -263,6 +263,11 @@ def _array(value: Array) -> bytes:
     return _compound(0xE0, len(raw), code + b"".join(_U32.pack(len(each)) + each for each in raw))
 
 
+_SHORT: Final = 64
+_symbol: Final = _text(0xA3, "ascii")
+# Names of annotations are the same in each message. Long symbols come from peers and would fill the memory.
+_short_symbol: Final = lru_cache(maxsize=1024)(_symbol)
+
 _ENCODERS: Final[Mapping[type, Callable[[Any], bytes]]] = {
     type(None): lambda value: b"\x40",
     bool: lambda value: b"\x41" if value else b"\x42",
@@ -282,7 +287,7 @@ _ENCODERS: Final[Mapping[type, Callable[[Any], bytes]]] = {
     uuid.UUID: lambda value: b"\x98" + value.bytes,
     bytes: lambda value: _sized(0xA0, value),
     str: _text(0xA1, "utf-8"),
-    Symbol: lru_cache(maxsize=1024)(_text(0xA3, "ascii")),  # names of annotations, the same in each message
+    Symbol: lambda value: (_short_symbol if len(value) <= _SHORT else _symbol)(value),
     list: _list,
     dict: _map,
     Array: _array,

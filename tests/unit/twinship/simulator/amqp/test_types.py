@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 import uuid
 from typing import Any
 
@@ -115,3 +116,14 @@ def test_no_bytes_raise_anything_else() -> None:
             decode(bytes(data))
         except Malformed:
             continue
+
+
+def test_symbols_of_peers_do_not_stay_in_memory() -> None:
+    """A link's answer repeats the symbols of its attach, each up to a frame long."""
+    tracemalloc.start()
+    try:
+        for number in range(500):
+            assert encode(Symbol(f"{number:x}" * 10_000))[:1] == b"\xb3"
+        assert tracemalloc.get_traced_memory()[0] < 500 * 10_000 / 2
+    finally:
+        tracemalloc.stop()

@@ -33,7 +33,7 @@ from twinship_training.settings import SettingsError, TrainSettings, model_name,
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"architecture": "huge"}, "'huge' is unknown: use seed or micro or small or svm or auto"),
+        ({"architecture": "huge"}, "'huge' is unknown: use seed or micro or .* or mobilenet or auto"),
         ({"profile": "slow"}, "'slow' is unknown: use full or quick"),
         ({"name": "my model"}, "name 'my model'"),
         ({"version": "1.0\n"}, "version '1.0"),

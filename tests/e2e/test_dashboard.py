@@ -73,6 +73,7 @@ def expect_text(page: Page, selector: str, text: str) -> None:
     )
 
 
+@pytest.mark.long
 def test_two_models_one_after_the_other_are_seen_on_the_page(
     browser: Browser, tmp_path: Path, models: Path
 ) -> None:

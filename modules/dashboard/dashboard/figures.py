@@ -62,6 +62,8 @@ class Confusion:
 
     def __init__(self) -> None:
         self._pairs: Counter[tuple[str, str]] = Counter()
+        self._truths: Counter[str] = Counter()
+        self._given: Counter[str] = Counter()
         self._labels: dict[str, None] = {}
         self.right = 0
         self.of = 0
@@ -75,6 +77,8 @@ class Confusion:
                 self._labels.setdefault(each)
         if truth in self._labels and label in self._labels:
             self._pairs[truth, label] += 1
+            self._truths[truth] += 1
+            self._given[label] += 1
 
     def view(self) -> dict[str, Any] | None:
         """Right answers, each label's precision and recall, and the matrix if it is small; None if empty."""
@@ -91,12 +95,10 @@ class Confusion:
         }
 
     def _class(self, label: str) -> dict[str, Any]:
-        hits = self._pairs[label, label]
-        true = sum(count for (truth, _), count in self._pairs.items() if truth == label)
-        said = sum(count for (_, given), count in self._pairs.items() if given == label)
+        hits, true, given = self._pairs[label, label], self._truths[label], self._given[label]
         return {
             "label": label,
             "frames": true,
-            "precision": hits / said if said else None,
+            "precision": hits / given if given else None,
             "recall": hits / true if true else None,
         }

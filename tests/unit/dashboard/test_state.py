@@ -104,6 +104,18 @@ def test_right_and_wrong_are_counted_where_the_truth_is_known() -> None:
     assert (shown["truth"], shown["wrong"]) == ("dog", True)
 
 
+def test_a_hundred_labels_have_a_row_and_the_others_count_in_the_accuracy_only() -> None:
+    """A matrix is for few labels. A model with many must not fill the memory."""
+    found = view(*(prediction(seq, f"label {seq}", truth=f"label {seq}") for seq in range(150)))["accuracy"]
+    assert (found["right"], found["of"], len(found["classes"]), found["matrix"]) == (150, 150, 100, None)
+
+
+def test_an_unknown_schema_is_named_as_such() -> None:
+    """A newer module, or a route of another output."""
+    notes = view({"schema": "twinship.frame.v9"})["notes"]
+    assert notes[-1]["text"].endswith("The last one: schema: none that this page knows")
+
+
 def test_the_truth_may_be_a_property_of_the_message() -> None:
     """As a frame message carries it."""
     made = State(0.0)

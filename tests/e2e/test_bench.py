@@ -67,6 +67,7 @@ def test_every_frame_is_counted_through_swaps_link_cuts_and_kills(
     assert all(len(columns["at_s"]) > 10 for columns in figures["samples"].values())
 
 
+@pytest.mark.long
 def test_bytes_are_counted_on_the_shaped_link(bench: Bench) -> None:
     """A frame takes its picture and its properties at every bandwidth, and a model its twin section."""
     extent = scenario.Extent(
@@ -86,6 +87,7 @@ def test_the_ledger_and_the_hub_count_the_same_frames(bench: Bench) -> None:
     assert (found.frames, found.windowed, found.without_publish, found.wall) == (100, 100, 0, 0)
 
 
+@pytest.mark.long
 def test_the_bare_sdk_answers_every_message(bench: Bench) -> None:
     """This holds for both delivery windows; an unanswered message would end the measurement."""
     figures = sdk.run(bench, frames=50, repeats=1)

@@ -123,6 +123,7 @@ def test_ctrl_c_leaves_nothing_behind(twinship: Command, models: Path, moment: s
     assert processes_of(twinship.folder) == []
 
 
+@pytest.mark.long
 def test_ctrl_c_while_training_leaves_nothing_behind(twinship: Command) -> None:
     """Neither a process nor a file of the unfinished model stays."""
     process = twinship.start("demo", *QUICK)
@@ -135,6 +136,7 @@ def test_ctrl_c_while_training_leaves_nothing_behind(twinship: Command) -> None:
     assert not [path for path in (twinship.folder / "build").rglob("*") if path.is_file()]
 
 
+@pytest.mark.long
 def test_the_demo_empties_only_its_own_folder(twinship: Command, models: Path) -> None:
     """A folder with other files is refused, and so is one in which a demo runs."""
     mine = twinship.folder / "mine"

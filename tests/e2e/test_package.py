@@ -89,6 +89,7 @@ def test_a_mobilenet_of_others_names_photographs(place: Edge, frames: Path, tmp_
     )
 
 
+@pytest.mark.long
 def test_a_detector_and_a_classifier_replace_each_other_while_frames_flow(
     place: Edge, frames: Path, tmp_path: Path
 ) -> None:

@@ -64,7 +64,7 @@ def test_the_seed_decides(tmp_path: Path) -> None:
     assert first != other
 
 
-@pytest.mark.parametrize("average", [0, 64])
+@pytest.mark.parametrize("average", [0, pytest.param(64, marks=pytest.mark.long)])
 def test_a_resumed_training_ends_at_the_same_weights(tmp_path: Path, average: int) -> None:
     """From the checkpoint of any epoch: weights, optimizer, order, distortions and average continue."""
     recipe = replace(TINY, epochs=3, pictures=192, average=average)  # 12 steps an epoch, 16 between averages

@@ -212,6 +212,7 @@ def test_a_failed_training_leaves_the_last_result(
     assert names(trained.folder.parent) == {trained.folder.name}
 
 
+@pytest.mark.long
 def test_an_interrupted_training_leaves_a_checkpoint(
     settings: TrainSettings, offline: Dataset, no_progress: Progress, out: Path
 ) -> None:

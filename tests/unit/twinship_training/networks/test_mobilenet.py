@@ -63,6 +63,7 @@ def trained(weights: Weights, epochs: int, **options: Any) -> Fitted:
     return fit(architecture, recipe, data, data, CLASSES, 1, lambda *_: None, pretrained=weights, **options)
 
 
+@pytest.mark.long
 def test_weights_are_loaded_with_the_classes_of_imagenet_or_without(tmp_path: Path, weights: Weights) -> None:
     """Of a file with 1,000 classes the layers before them are taken; both layouts fill every weight."""
     path = tmp_path / "no_top.weights.h5"
@@ -72,7 +73,9 @@ def test_weights_are_loaded_with_the_classes_of_imagenet_or_without(tmp_path: Pa
     assert [each.shape for each in weights] == [each.shape for each in loaded]
 
 
-@pytest.mark.parametrize("what", ["narrow", "other", "junk", "missing"])
+@pytest.mark.parametrize(
+    "what", [*(pytest.param(each, marks=pytest.mark.long) for each in ("narrow", "other", "junk")), "missing"]
+)
 def test_weights_of_another_network_are_refused(tmp_path: Path, what: str) -> None:
     """One line names the file and the cure: of another width, of another network, no weights, no file."""
     path = tmp_path / f"{what}.weights.h5"
@@ -88,6 +91,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, what: str) -> No
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.long
 def test_a_file_that_lacks_a_layer_is_refused(tmp_path: Path, weights_file: Path) -> None:
     """No weight keeps a random number: the same file with a layer removed is not loaded."""
     import h5py  # type: ignore[import-untyped]

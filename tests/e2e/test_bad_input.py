@@ -132,6 +132,7 @@ def test_publishing_to_a_module_that_does_not_exist(edge: Edge, twinship: Comman
     assert "digits" not in output
 
 
+@pytest.mark.long
 def test_publishing_to_a_module_without_models(edge: Edge, twinship: Command, models: Path) -> None:
     """A camera that reports its settings gets no model section."""
     edge.simulator.start_modules()

@@ -58,6 +58,7 @@ def predicts_with(edge: Edge, sha256: str) -> bool:
     return bool(shas) and shas[-1] == sha256
 
 
+@pytest.mark.long
 def test_a_model_too_large_for_the_twin_is_downloaded_and_rolled_back(
     edge: Edge, twinship: Command, models: Path
 ) -> None:

@@ -114,6 +114,7 @@ def service_env(tmp_path: Path) -> Iterator[Path]:
         yield hub.folder / "service.env"
 
 
+@pytest.mark.long
 def test_what_cannot_be_read_is_one_line(service_env: Path, twinship: Command) -> None:
     """A wrong key, a consumer group that does not exist, no hub: one line without the key, exit code 1."""
     words = ("monitor", f"--env-file={service_env}")

@@ -68,6 +68,7 @@ def bodies(edge: Edge, schema: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"no photographs and models of Coral in {DATA}")
+@pytest.mark.long
 def test_a_mobilenet_of_others_names_photographs(place: Edge, frames: Path, tmp_path: Path) -> None:
     """Cat, macaw, hot dog and uniform arrive upstream, and nothing else."""
     for name in PHOTOGRAPHS:

@@ -228,6 +228,7 @@ def test_an_rtsp_camera_that_is_killed_and_started_again(opened: Open, rtsp: Rts
     assert video.losses == 1
 
 
+@pytest.mark.long
 def test_an_rtsp_camera_that_hangs_is_lost_and_comes_back(opened: Open, rtsp: RtspServer) -> None:
     """The kernel holds the connection, and nothing comes."""
     rtsp.start()
@@ -256,6 +257,7 @@ def test_an_rtsp_camera_with_a_password(opened: Open) -> None:
 # The whole camera
 
 
+@pytest.mark.long
 def test_the_camera_sends_a_stream_and_reports_its_loss(tmp_path: Path) -> None:
     """The source comes from a mounted file; its password is in no twin, message, log or written file."""
     routes = {"frames": "FROM /messages/modules/camera_sim/outputs/frames INTO $upstream"}

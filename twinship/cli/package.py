@@ -65,7 +65,7 @@ def package_command(
     latency_budget_ms: Annotated[
         float | None,
         typer.Option(
-            callback=checks.finite, min=0.001, help="Longest invoke on a device [10 times that of here]."
+            callback=checks.finite, min=0.001, help="Longest invoke on a device [10 times the slowest here]."
         ),
     ] = None,
     as_json: Json = False,

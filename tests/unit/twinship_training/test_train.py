@@ -188,6 +188,7 @@ def test_the_same_command_gives_the_same_model_in_silence(
     assert again.tflite == read(trained.artefact.read_bytes()).tflite
 
 
+@pytest.mark.long
 def test_below_the_target_nothing_is_left(no_progress: Progress, out: Path) -> None:
     """A model below the target is an error, and no file of it can be shipped by mistake."""
     settings = TrainSettings(architecture="svm", epochs=1, min_accuracy=1.01, out=out)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from inference import evaluate
 from inference.artefact import read
 from inference.predict import FilePrediction, predict_files
 from tests.models import REAL_DATA
@@ -56,6 +59,21 @@ def test_a_classifier_is_packed_with_the_head_that_its_graph_shows(
     (answer,) = predict_files(read(made.out.read_bytes()), [tmp_path / "right.png"])
     assert isinstance(answer, FilePrediction)
     assert answer.top[0].label == "right"
+
+
+def test_the_slowest_runtime_decides_the_latency_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device may have any runtime; on an older one the same model can take ten times as long."""
+    real = evaluate.evaluate
+
+    def slow(*arguments: Any, **named: Any) -> dict[str, Any]:
+        (found,) = list(real(*arguments, **named).values())[:1]
+        times = {"quick": 3.0, "slow": 40.0}
+        return {name: replace(found, cost=replace(found.cost, p50_ms=ms)) for name, ms in times.items()}
+
+    monkeypatch.setattr(evaluate, "evaluate", slow)
+    assert packed(tmp_path, graphs.classifier()).manifest.latencyBudgetMs == 400
 
 
 @pytest.mark.parametrize("shuffled", [False, True])

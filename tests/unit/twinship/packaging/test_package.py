@@ -70,7 +70,10 @@ def test_the_slowest_runtime_decides_the_latency_budget(
     def slow(*arguments: Any, **named: Any) -> dict[str, Any]:
         (found,) = list(real(*arguments, **named).values())[:1]
         times = {"quick": 3.0, "slow": 40.0}
-        return {name: replace(found, cost=replace(found.cost, p50_ms=ms)) for name, ms in times.items()}
+        return {
+            name: replace(found, cost=found.cost.model_copy(update={"p50_ms": ms}))
+            for name, ms in times.items()
+        }
 
     monkeypatch.setattr(evaluate, "evaluate", slow)
     assert packed(tmp_path, graphs.classifier()).manifest.latencyBudgetMs == 400

@@ -78,7 +78,9 @@ def test_a_mobilenet_of_others_names_photographs(place: Edge, frames: Path, tmp_
     made = package(
         Request(DATA / "tf2_mobilenet_v2_1.0_224_ptq.tflite", tmp_path / "m", "mobilenet", "1.0.0")
     )
-    patch(place, "inference", {"telemetry": {"predictions": "all"}, "inference": {"overload": "newest"}})
+    # Slow enough that no frame is skipped: on a busy machine it would always be the same photograph.
+    patch(place, "camera_sim", {"camera": {"fps": 2}})
+    patch(place, "inference", {"telemetry": {"predictions": "all"}, "inference": {"overload": "all"}})
     place.simulator.start_modules()
     assert ship(place, made.out).ok
     wait_until(

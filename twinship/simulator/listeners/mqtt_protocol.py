@@ -31,10 +31,32 @@ logger = logging.getLogger(__name__)
 
 BLACK_HOLE_CHECK_S: Final = 1.0
 MAX_WAITING_BYTES: Final = 65_536  # above this the protocol reads nothing more from the client
+READ_BYTES: Final = 65_536  # of one read; asyncio asks again while the TLS layer has more
 MAX_CHECK_S: Final = 60.0  # the wall clock can jump, so token expiry is checked at least this often
 
 
-class MqttProtocol(asyncio.Protocol):
+# asyncio fills it and hands it over within one call, so all connections share it. Without a buffer of ours
+# asyncio would allocate 256 KiB for each read (`_do_read__copied` of asyncio/sslproto.py).
+_READ: Final = memoryview(bytearray(READ_BYTES))
+
+
+class _Ended(asyncio.Transport):
+    """Stands for the transport of a lost connection."""
+
+    def is_closing(self) -> bool:
+        return True
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+
+_ENDED: Final = _Ended()
+
+
+class MqttProtocol(asyncio.BufferedProtocol):
     """One connection, over TLS or a WebSocket. It is the Link of its session."""
 
     def __init__(
@@ -75,7 +97,14 @@ class MqttProtocol(asyncio.Protocol):
         self._live.add(self)
         self.faults_changed()
 
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _READ
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(_READ[:nbytes]))
+
     def data_received(self, data: bytes) -> None:
+        """Take bytes of a transport without a buffer, such as a WebSocket."""
         self._inbound.put(data)
         if self._inbound.waiting_bytes:
             self._control_reading()
@@ -99,6 +128,7 @@ class MqttProtocol(asyncio.Protocol):
         self._inbound.close()
         self._outbound.close()
         self._client = None
+        self._transport = _ENDED  # asyncio's TLS keeps get_buffer and buffer_updated, which lead back here
 
     # Called by the session (Link) and the listener
 

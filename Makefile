@@ -48,8 +48,8 @@ test-containers: .venv/ready ## the images in a Docker engine, installed and sta
 	@tests/tools/containers.sh
 
 images: .venv/ready ## the modules' images for amd64, and their bills of materials in build/images/ (BASE=)
-	@docker compose build inference camera_sim
-	@for module in inference camera_sim; do $(PY) -m tests.tools.sbom $$module:$$(cat VERSION)-amd64 build/images/$$module.cdx.json; done
+	@docker compose build inference camera_sim dashboard
+	@for module in inference camera_sim dashboard; do $(PY) -m tests.tools.sbom $$module:$$(cat VERSION)-amd64 build/images/$$module.cdx.json; done
 
 pin-base: .venv/ready ## write the digest of the base image, as its registry has it now, into every Dockerfile
 	@$(PY) -m tests.tools.pin_base

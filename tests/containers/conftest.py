@@ -28,8 +28,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def images() -> None:
-    """Both modules' images and the workbench's, built as `docker compose up` builds them."""
-    for service in ("inference", "camera_sim", "edge"):
+    """All modules' images and the workbench's, built as `docker compose up` builds them."""
+    for service in ("inference", "camera_sim", "dashboard", "edge"):
         docker("compose", "build", service, timeout_s=BUILD_S)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ pytestmark = [pytest.mark.containers, pytest.mark.long]
 
 FRAMES = 300
 PROJECT = "twinship-test"
+PAGE = "http://127.0.0.1:8780/"
 PATCH = """
 import json, sys
 from twinship.fleet import connection
@@ -84,7 +87,21 @@ def test_every_frame_of_a_run_is_answered(up: float, models: Path, figures: dict
 
 
 def test_the_network_of_the_project_reaches_no_other_machine(up: float) -> None:
-    """No service publishes a port, and the simulator listens on loopback addresses only."""
-    assert compose("ps", "--format", "{{.Publishers}}").split() in (["[]"] * 3, [])
+    """Only the page is published, on loopback, and the simulator listens on loopback addresses only."""
+    services = [json.loads(line) for line in compose("ps", "--format", "json").splitlines()]
+    published = {(each["URL"], each["PublishedPort"]) for one in services for each in one["Publishers"] or []}
+    assert published == {("127.0.0.1", 8780)}
     open_to_others = compose("exec", "--no-TTY", "edge", "python", "-c", LISTENERS)
-    assert set(open_to_others.split()) == {"9601", "9602"}, "the metrics of the modules"
+    assert set(open_to_others.split()) == {"8780", "9601", "9602", "9603"}, (
+        "the page and the modules' metrics"
+    )
+
+
+def test_the_page_is_open_to_this_machine_with_its_token(up: float) -> None:
+    """The module made the token in its volume."""
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(PAGE, timeout=10)
+    token = compose("exec", "--no-TTY", "dashboard", "cat", "/data/dashboard.token").strip()
+    request = urllib.request.Request(PAGE, headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request, timeout=10) as response:
+        assert b"<title>" in response.read()

@@ -23,7 +23,7 @@ from tests.containers.engine import (
 
 pytestmark = [pytest.mark.containers, pytest.mark.long]
 
-MAX_MB = {"inference": 190, "camera_sim": 180}
+MAX_MB = {"inference": 190, "camera_sim": 180, "dashboard": 60}
 MAX_MB_WITHOUT_VIDEO = 40
 MODULES = sorted(MAX_MB)
 LEFT_OVERS = r"""

@@ -83,21 +83,22 @@ find_compose() {
 debian() {
     [ -e "$cache/bookworm.tar" ] && return
     [ "$(id -u)" = 0 ] || leave "$tag cannot be pulled, and only root can make a base"
-    command -v debootstrap >/dev/null || { apt update && apt install --yes --no-install-recommends debootstrap; }
+    command -v debootstrap >/dev/null || { apt update && apt install --yes --no-install-recommends debootstrap || return; }
     say "making a base with debootstrap"
     local tree
     tree=$(mktemp -d)
-    debootstrap --variant=minbase --include=python3,python3-pip,ca-certificates bookworm "$tree" >"$cache/debootstrap.log"
+    debootstrap --variant=minbase --include=python3,python3-pip,ca-certificates bookworm "$tree" >"$cache/debootstrap.log" ||
+        return
     rm -rf "$tree"/usr/lib/python3*/EXTERNALLY-MANAGED "$tree"/var/cache/apt "$tree"/usr/share/doc
     ln -s python3 "$tree/usr/bin/python"
-    tar -C "$tree" --exclude=./proc --exclude=./sys -cf "$cache/bookworm.tar.new" .
+    tar -C "$tree" --exclude=./proc --exclude=./sys -cf "$cache/bookworm.tar.new" . || return
     mv "$cache/bookworm.tar.new" "$cache/bookworm.tar"
     rm -rf "$tree"
 }
 
 # The base with the locked packages in it: a build on a machine without an index.
 make_base() {
-    debian
+    debian || leave "debootstrap failed"
     local wheels=$cache/base/srv/wheels digest
     local locks=(modules/*.lock modules/*/*.lock twinship/requirements.lock)
     digest=$(cat "${locks[@]}" | sha256sum | cut -c1-12)
@@ -107,7 +108,7 @@ make_base() {
     say "downloading the locked packages"
     mkdir -p "$wheels" "$cache/base/etc"
     "$python" -m pip download --quiet --no-deps --require-hashes --dest "$wheels" "${locks[@]/#/--requirement=}" \
-        2>"$cache/pip.log" || { tail -3 "$cache/pip.log" >&2; return 1; }
+        2>"$cache/pip.log" || { tail -3 "$cache/pip.log" >&2; leave "the locked packages cannot be downloaded"; }
     printf '[global]\nno-index = true\nfind-links = /srv/wheels\n' >"$cache/base/etc/pip.conf"
     cp "$cache/bookworm.tar" "$cache/base.tar"
     tar -C "$cache/base" -rf "$cache/base.tar" --owner=0 --group=0 ./srv/wheels ./etc/pip.conf
@@ -115,8 +116,8 @@ make_base() {
     rm -rf "$cache/base.tar" "$cache/base"
 }
 
-answers || { install_engine && start_engine; }
-find_compose
+answers || { install_engine || leave "Docker cannot be installed here"; start_engine; }
+find_compose || leave "Compose v2 cannot be fetched here"
 if [ -z "${BASE:-}" ] && ! docker image inspect "$tag" >/dev/null 2>&1 && ! timeout 120 docker pull --quiet "$tag" 2>/dev/null; then
     make_base
 fi

@@ -31,9 +31,13 @@ def manifest() -> Path:
 
 
 def chosen_manifest(named: Path | None) -> Path:
-    """The manifest a command uses: the one that is named, else the current folder's, else Twinship's own."""
-    here = Path(MANIFEST)
-    return named or (here if here.is_file() else manifest())
+    """The manifest a command uses: the one that is named, else the current folder's, else Twinship's own.
+
+    A bare name of a manifest that comes with Twinship works in every folder.
+    """
+    wanted = named or Path(MANIFEST)
+    comes_with_twinship = str(wanted) in (MANIFEST, DASHBOARD_MANIFEST)
+    return _source() / wanted if comes_with_twinship and not wanted.is_file() else wanted
 
 
 def write(folder: Path) -> list[Path]:

@@ -47,3 +47,17 @@ def test_the_manifest_of_the_current_folder_comes_first(
     (tmp_path / project.MANIFEST).write_text("{}")
     assert project.chosen_manifest(None) == Path(project.MANIFEST)
     assert project.chosen_manifest(tmp_path / "other.json") == tmp_path / "other.json"
+
+
+def test_a_bare_name_of_our_manifests_works_in_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of that name in the folder comes first; a path or another name is taken as it is."""
+    monkeypatch.chdir(tmp_path)
+    named = Path(project.DASHBOARD_MANIFEST)
+    assert project.chosen_manifest(named) == project.manifest().with_name(named.name)
+    assert project.chosen_manifest(None) == project.manifest()
+    assert project.chosen_manifest(tmp_path / named) == tmp_path / named
+    assert project.chosen_manifest(Path("mine.json")) == Path("mine.json")
+    named.write_text("{}")
+    assert project.chosen_manifest(named) == named

@@ -38,6 +38,7 @@ class OwnModule:
     outputs: tuple[str, ...]
     hints: frozenset[str]
     frames: tuple[str, ...] = ()  # the outputs that carry pictures
+    models: bool = False  # whether its twin ships models
     platform: str = ""
 
 
@@ -52,6 +53,10 @@ _OWN = {
         ("frames",),
         ("predictions", "latency", "flow"),
         frozenset({"MODEL_TRUSTED_KEYS", "MODEL_SIGNATURE", "inference"}),
+        models=True,
+    ),
+    "dashboard": OwnModule(
+        ("predictions", "latency"), (), frozenset({"DASHBOARD_HOSTS", "DASHBOARD_TOKEN", "DASHBOARD_LISTEN"})
     ),
 }
 
@@ -78,7 +83,7 @@ def check(document: Document, project: Project, own: Mapping[str, OwnModule]) ->
             continue
         if role.frames:
             yield from _pictures(document, module.name, project)
-        else:
+        if role.models:
             yield from _keys(document, module)
             yield from _model(document, module.name, role, project, artefact)
             yield from _section(document, module.name)
@@ -152,7 +157,7 @@ def _quota(document: Document, project: Project, own: Mapping[str, OwnModule]) -
     quota = _QUOTAS.get(tier)
     frames = sum(_frames_in_a_day(document, name) for name, each in own.items() if each.frames)
     for name, each in own.items():
-        if each.frames or quota is None:
+        if quota is None or not each.models:
             continue
         telemetry = table(document.desired.get(name, {}).get("telemetry"))
         messages = 0.0

@@ -9,6 +9,7 @@ from tests.unit.twinship.fleet.doctor.project_files import (
     CONNECTION,
     FAULTLESS,
     LARGE_MODEL,
+    ROOT,
     TEMPLATE,
     VARIABLES,
     artefact,
@@ -220,6 +221,21 @@ def test_a_fault_around_the_manifest_is_found(rule: str, project: Project, at: s
     assert {each.rule.id for each in found} == {rule}, [each.cause for each in found]
     lines = [at, f"deployment.template.json:{line_of(project.manifest, at) if at in project.manifest else 0}"]
     assert found[0].place in lines
+
+
+def test_the_dashboard_is_a_module_of_ours_that_takes_no_models() -> None:
+    """Its manifest has no findings; a route to an input that it has not is found."""
+    manifest = (ROOT / "deployment.dashboard.template.json").read_text()
+    project = replace(
+        FAULTLESS,
+        manifest=manifest,
+        environment={**VARIABLES, "DASHBOARD_TOKEN": "x" * 16, "DASHBOARD_HOSTS": ""},
+        env=EnvFile(".env", env_text(DASHBOARD_TOKEN="x" * 16, DASHBOARD_HOSTS="")),
+    )
+    assert examine(project).findings == ()
+    wrong = manifest.replace("dashboard/inputs/latency", "dashboard/inputs/delay")
+    (found,) = examine(replace(project, manifest=wrong)).findings
+    assert "'dashboard' has no input 'delay'" in found.cause
 
 
 def test_every_rule_has_a_planted_fault() -> None:

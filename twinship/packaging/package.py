@@ -31,7 +31,7 @@ from inference.artefact import (
     pack,
 )
 from inference.frames.preprocess import prepare
-from inference.predict import read_pixels
+from inference.predict import FilePicture, read_prepared
 from twinship.packaging import NotPackaged
 from twinship.packaging.choose import Chosen, Options, choose
 from twinship.packaging.model_file import ModelFile, read
@@ -155,8 +155,8 @@ def _pictures(folder: Path | None, spec: InputSpec) -> NDArray[np.uint8]:
     if folder is None:
         return np.stack([_drawn(spec, seed) for seed in range(CANDIDATES)])
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
-    pixels = [read_pixels(path) for path in files[:MAX_PROBES]]
-    pictures = [prepare(each, spec) for each in pixels if isinstance(each, np.ndarray)]
+    read = [read_prepared(path, spec) for path in files[:MAX_PROBES]]
+    pictures = [each.pixels for each in read if isinstance(each, FilePicture)]
     if not pictures:
         raise NotPackaged(f"{folder}: no readable picture; cure: --probes with a folder of PNG, JPEG or BMP")
     return np.stack(pictures)

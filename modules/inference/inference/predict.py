@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from edgekit.frame.message import BadFrame
-from inference.artefact import Artefact
+from inference.artefact import Artefact, InputSpec
 from inference.engine import Engine
 from inference.frames.prediction import Detection, Scored, best, located
-from inference.frames.preprocess import decode_file, prepare, region
+from inference.frames.preprocess import decode_file, file_size, prepare, region
 from inference.runtimes import AUTO
 
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
@@ -39,6 +39,15 @@ class FileUnreadable:
     reason: str
 
 
+@dataclass(frozen=True, eq=False)
+class FilePicture:
+    """A picture file as model input, uint8 (H, W, C); height and width are those of the file's picture."""
+
+    pixels: NDArray[np.uint8]
+    height: int
+    width: int
+
+
 def predict_files(
     artefact: Artefact, pictures: Iterable[Path], *, top_k: int = 3, runtime: str = AUTO
 ) -> Iterator[FilePrediction | FileUnreadable]:
@@ -52,6 +61,18 @@ def read_pixels(path: Path) -> NDArray[np.uint8] | FileUnreadable:
     """Return the pixels of a picture file, uint8 (height, width, channels), in its original size."""
     try:
         return decode_file(_read(path))
+    except OSError as error:
+        return FileUnreadable(path, error.strerror or str(error))
+    except BadFrame as error:
+        return FileUnreadable(path, str(error))
+
+
+def read_prepared(path: Path, spec: InputSpec) -> FilePicture | FileUnreadable:
+    """Return a picture file as a model takes it."""
+    try:
+        data = _read(path)
+        height, width = file_size(data)
+        return FilePicture(prepare(decode_file(data, spec), spec), height, width)
     except OSError as error:
         return FileUnreadable(path, error.strerror or str(error))
     except BadFrame as error:
@@ -77,13 +98,13 @@ def draw_boxes(prediction: FilePrediction, out: Path) -> None:
 
 
 def _predict(engine: Engine, path: Path, top_k: int) -> FilePrediction | FileUnreadable:
-    pixels = read_pixels(path)
-    if isinstance(pixels, FileUnreadable):
-        return pixels
-    answer = engine.infer(prepare(pixels, engine.input))
+    picture = read_prepared(path, engine.input)
+    if isinstance(picture, FileUnreadable):
+        return picture
+    answer = engine.infer(picture.pixels)
     if engine.task == "detection":
-        height, width, _ = pixels.shape
-        return FilePrediction(path, (), located(answer, engine.labels, region(engine.input, width, height)))
+        seen = region(engine.input, picture.width, picture.height)
+        return FilePrediction(path, (), located(answer, engine.labels, seen))
     return FilePrediction(path, best(answer, engine.labels, top_k))
 
 

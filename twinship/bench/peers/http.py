@@ -24,7 +24,7 @@ def main() -> None:
     class Classifier(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            scores = engine.infer(prepare(decode_file(body), engine.input))
+            scores = engine.infer(prepare(decode_file(body, engine.input), engine.input))
             answer = json.dumps({"label": engine.labels[int(scores.argmax())]}).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")

@@ -1,6 +1,6 @@
 """Read pictures from folders: one sub-folder for each class, or train/, val/ and test/ that hold these.
 
-`inference.predict.read_pixels` reads the files. An unreadable file is skipped, named and counted; a class
+`inference.predict` reads the files. An unreadable file is skipped, named and counted; a class
 with too few readable pictures is an error.
 """
 
@@ -24,8 +24,7 @@ from inference.dataset.pictures import (
     input_spec,
     stratified,
 )
-from inference.frames.preprocess import prepare
-from inference.predict import FileUnreadable, read_pixels
+from inference.predict import FileUnreadable, read_pixels, read_prepared
 
 File = tuple[Path, int]
 """A picture file and the index of its class in the labels."""
@@ -86,12 +85,12 @@ class _Reader:
     def read(self, files: Sequence[File]) -> Pictures:
         images, labels = [], []
         for path, label in files:
-            pixels = read_pixels(path)
-            if isinstance(pixels, FileUnreadable):
-                self.skipped.append(f"{path.relative_to(self._root)}: {pixels.reason}")
+            picture = read_prepared(path, self._spec)
+            if isinstance(picture, FileUnreadable):
+                self.skipped.append(f"{path.relative_to(self._root)}: {picture.reason}")
                 continue
-            self._sizes.append((pixels.shape[0], pixels.shape[1]))
-            images.append(prepare(pixels, self._spec))
+            self._sizes.append((picture.height, picture.width))
+            images.append(picture.pixels)
             labels.append(label)
         stacked = np.stack(images) if images else np.zeros((0, *self._shape), np.uint8)
         return Pictures(stacked, np.array(labels, np.int64))

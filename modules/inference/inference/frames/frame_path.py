@@ -18,6 +18,7 @@ from edgekit.clock import mono_ns
 from edgekit.frame.batch import frames_of
 from edgekit.frame.message import BadFrame, Flow, Frame, FrameId, Message
 from edgekit.log import RateLimiter
+from inference.artefact import InputSpec
 from inference.frames.decode_cost import DecodeBudget
 from inference.frames.in_hand import SIZE, InHand, Stream
 from inference.frames.outcomes import Outcome, Outcomes
@@ -134,20 +135,13 @@ class FramePath:
     def _infer(self, running: Running, frame: Frame, budget: DecodeBudget) -> Inferred | Outcome:
         self._watchdog.working()
         taken = mono_ns()
-        try:
-            pixels = decode(
-                frame.image, frame.content_type, frame.width, frame.height, frame.channels, budget
-            )
-        except BadFrame as error:
-            self._log_bad_frame(str(frame.id), error)
-            return Outcome.BAD_FRAME
-        return self._run_model(running, frame, taken, pixels) or Outcome.ENGINE
-
-    def _run_model(
-        self, running: Running, frame: Frame, taken: int, pixels: NDArray[np.uint8]
-    ) -> Inferred | None:
-        for _ in range(2):  # the active model; if it fails, the one that replaces it
-            ready = prepare(pixels, running.engine.input)
+        # The active model; if it fails, the one that replaces it, and the budget was spent already.
+        for allowed in (budget, None):
+            try:
+                ready = _prepared(frame, running.engine.input, allowed)
+            except BadFrame as error:
+                self._log_bad_frame(str(frame.id), error)
+                return Outcome.BAD_FRAME
             prepared = mono_ns()
             self._watchdog.invoking(running)
             try:
@@ -156,13 +150,13 @@ class FramePath:
                 self._watchdog.returned()
                 replacement = self._reconciler.failed(running, error)
                 if replacement is None:
-                    return None
+                    return Outcome.ENGINE
                 running = replacement
             else:
                 inferred = mono_ns()
                 self._watchdog.returned()
                 return Inferred(frame, running, answer, taken, prepared, inferred)
-        return None
+        return Outcome.ENGINE
 
     def _record_latency(self, done: Inferred) -> None:
         try:
@@ -259,6 +253,12 @@ class FramePath:
         omitted = self._log_limiter.allow(error.reason, mono_ns())
         if omitted is not None:
             log.warning("bad frame %s: %s (%d similar lines omitted before)", name, error, omitted)
+
+
+def _prepared(frame: Frame, spec: InputSpec, budget: DecodeBudget | None) -> NDArray[np.uint8]:
+    """The frame as a model takes it. Raises BadFrame."""
+    size = frame.width, frame.height, frame.channels
+    return prepare(decode(frame.image, frame.content_type, *size, budget, spec), spec)
 
 
 def _stream(frame: FrameId) -> Stream:

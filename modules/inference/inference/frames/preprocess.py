@@ -10,6 +10,7 @@ everywhere. `engine.Engine` converts the pixels to the numbers of the input tens
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from io import BytesIO
 from typing import Final
@@ -50,6 +51,8 @@ PADDING: Final = 114
 """The grey around a letterboxed picture: what YOLO models see in training."""
 MODES: Final = {1: "L", 3: "RGB"}
 SIXTEEN_BITS: Final = ("I;16", "I")  # "I" before Pillow 11
+ORIENTATION: Final = 0x0112  # the EXIF tag
+SIDEWAYS: Final = (5, 6, 7, 8)  # its values for pictures that are shown turned by 90 degrees
 GREY_MODES: Final = ("1", "L", "LA", *SIXTEEN_BITS)
 
 
@@ -60,12 +63,14 @@ def decode(
     height: int,
     channels: int,
     budget: DecodeBudget | None = None,
+    spec: InputSpec | None = None,
 ) -> NDArray[np.uint8]:
     """Return the pixels of a frame, uint8 of shape (height, width, channels); the array may be read-only.
 
-    The budget of the message is spent before anything is decoded. Raises BadFrame with reason "channels"
-    (neither 1 nor 3), "size" (other than declared, or too large), "content_type" (not supported), "cost"
-    (more than the budget) or "image" (not a valid picture of this content type).
+    With the `spec` of a model, a JPEG has no more pixels than `prepare` needs for it (see `_reduce`). The
+    budget of the message is spent before anything is decoded. Raises BadFrame with reason "channels" (neither
+    1 nor 3), "size" (other than declared, or too large), "content_type" (not supported), "cost" (more than
+    the budget) or "image" (not a valid picture of this content type).
     """
     if channels not in MODES:
         raise BadFrame("channels", f"{channels}, not 1 or 3")
@@ -86,19 +91,25 @@ def decode(
     picture = _open(file, DECODERS[content_type])
     if picture.size != (width, height):  # Pillow reads another header than this module
         raise BadFrame("size", f"declared {width}x{height}, is {picture.width}x{picture.height}")
+    _reduce(picture, spec)
     return _pixels(picture, channels)
 
 
-def decode_file(data: bytes) -> NDArray[np.uint8]:
-    """Return the pixels of a PNG, JPEG or BMP file, rotated as its EXIF data says.
+def decode_file(data: bytes, spec: InputSpec | None = None) -> NDArray[np.uint8]:
+    """Return the pixels of a PNG, JPEG or BMP file, rotated as its EXIF data says; `spec` as in `decode`.
 
     The format comes from the first bytes, the size from the file. Raises BadFrame as `decode` does.
     """
-    for signature, decoder in FILE_DECODERS.items():
-        if data.startswith(signature):
-            picture = _upright(_open(data, decoder))
-            return _pixels(picture, 1 if picture.mode in GREY_MODES else 3)
-    raise BadFrame("content_type", "neither PNG nor JPEG nor BMP")
+    picture = _open_file(data)
+    _reduce(picture, spec, turned=_is_turned(picture))
+    picture = _upright(picture)
+    return _pixels(picture, 1 if picture.mode in GREY_MODES else 3)
+
+
+def file_size(data: bytes) -> tuple[int, int]:
+    """Return height and width of a picture as `decode_file` shows it, from its header. Raises BadFrame."""
+    picture = _open_file(data)
+    return picture.size if _is_turned(picture) else (picture.height, picture.width)
 
 
 def prepare(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
@@ -181,6 +192,34 @@ def _open(data: bytes, decoder: type[ImageFile]) -> Image.Image:
     if picture.width * picture.height > MAX_PIXELS:
         raise BadFrame("size", f"{picture.width}x{picture.height}, at most {MAX_PIXELS} pixels")
     return picture
+
+
+def _open_file(data: bytes) -> Image.Image:
+    for signature, decoder in FILE_DECODERS.items():
+        if data.startswith(signature):
+            return _open(data, decoder)
+    raise BadFrame("content_type", "neither PNG nor JPEG nor BMP")
+
+
+def _reduce(picture: Image.Image, spec: InputSpec | None, *, turned: bool = False) -> None:
+    """Let the JPEG decoder leave pixels out that the resizing to the model's input would leave out.
+
+    The decoder halves both sides up to three times (Pillow's `draft`), but gives no fewer pixels than the
+    model's input has. Decoding and resizing 640x480 for 224x224 then take half the time.
+    """
+    if spec is None or not isinstance(picture, JpegImageFile):
+        return
+    width, height = picture.size[::-1] if turned else picture.size
+    _, _, seen_width, seen_height = region(spec, width, height)
+    needed = math.ceil(spec.width / seen_width), math.ceil(spec.height / seen_height)
+    picture.draft(None, needed[::-1] if turned else needed)
+
+
+def _is_turned(picture: Image.Image) -> bool:
+    try:
+        return picture.getexif().get(ORIENTATION) in SIDEWAYS
+    except Exception as error:  # damaged: as in _open
+        raise BadFrame("image", one_line(error)) from error
 
 
 def _upright(picture: Image.Image) -> Image.Image:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from edgekit.frame.message import RAW, BadFrame
 from inference.artefact import InputSpec
-from inference.frames.preprocess import decode, decode_file, prepare, region
+from inference.frames.preprocess import decode, decode_file, file_size, prepare, region
 
 
 def encoded(picture: Image.Image, kind: str = "PNG") -> bytes:
@@ -239,3 +239,54 @@ def test_the_colours_of_a_cmyk_jpeg_and_the_first_picture_of_an_animation_are_re
     first, second = (Image.new("RGB", (4, 4), colour) for colour in ("red", "blue"))
     first.save(animation, "PNG", save_all=True, append_images=[second])
     assert decode_file(animation.getvalue())[0, 0].tolist() == [255, 0, 0]
+
+
+def photograph(width: int, height: int) -> NDArray[np.uint8]:
+    """Waves in three colours, without edges, as a camera's optics leave them."""
+    across, down = np.meshgrid(np.linspace(0, 9, width), np.linspace(0, 7, height))
+    waves = [np.sin(across), np.cos(down), np.sin(across + down)]
+    pixels: NDArray[np.uint8] = (127 + 120 * np.stack(waves, axis=2)).astype(np.uint8)
+    return pixels
+
+
+@pytest.mark.parametrize(
+    ("size", "resize", "decoded"),
+    [
+        ((640, 480), "stretch", (320, 240)),
+        ((1920, 1080), "stretch", (480, 270)),
+        ((1920, 1080), "crop", (480, 270)),
+        ((1920, 1080), "letterbox", (240, 135)),
+        ((440, 440), "stretch", (440, 440)),  # half of it would be less than the model takes
+        ((3999, 3001), "stretch", (500, 376)),
+    ],
+)
+def test_a_jpeg_is_decoded_with_no_more_pixels_than_the_model_needs(
+    size: tuple[int, int], resize: str, decoded: tuple[int, int]
+) -> None:
+    """Never with fewer, and the model sees nearly the same as of the whole picture."""
+    width, height = size
+    body = encoded(Image.fromarray(photograph(width, height)), "JPEG")
+    spec = InputSpec.model_validate({"height": 224, "width": 224, "channels": 3, "resize": resize})
+    pixels = decode(body, "image/jpeg", width, height, 3, spec=spec)
+    assert pixels.shape == (decoded[1], decoded[0], 3)
+    whole = prepare(decode(body, "image/jpeg", width, height, 3), spec).astype(int)
+    assert np.abs(prepare(pixels, spec) - whole).mean() < 1.5
+    assert np.array_equal(decode_file(body, spec), pixels)
+
+
+def test_other_formats_are_decoded_whole() -> None:
+    """The spec changes nothing."""
+    spec = InputSpec(height=10, width=10, channels=3)
+    body = encoded(Image.fromarray(noise(100, 100, 3)))
+    assert decode(body, "image/png", 100, 100, 3, spec=spec).shape == (100, 100, 3)
+
+
+def test_a_turned_jpeg_has_the_size_and_the_pixels_that_a_viewer_shows() -> None:
+    """A model with a wide input needs the long side of the turned picture."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = BytesIO()
+    Image.fromarray(photograph(400, 800)).save(turned, "JPEG", exif=exif)
+    assert file_size(turned.getvalue()) == (400, 800)
+    spec = InputSpec(height=100, width=400, channels=3)
+    assert decode_file(turned.getvalue(), spec).shape == (200, 400, 3)

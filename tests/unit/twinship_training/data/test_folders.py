@@ -125,7 +125,8 @@ def test_every_usual_kind_of_picture_is_read(tmp_path: Path, name: str, body: by
     (root / "disc" / name).write_bytes(body)
     data = read(root)
     assert (total(data), data.report.unreadable) == (31, 0)
-    wanted = prepare(decode_file(body), input_spec(data.train.shape)).tobytes()
+    spec = input_spec(data.train.shape)
+    wanted = prepare(decode_file(body, spec), spec).tobytes()
     splits = (data.train, data.validation, data.test)
     assert wanted in {image.tobytes() for split in splits for image in split.images}
 

@@ -62,8 +62,9 @@ def answered(message: dict[str, Any], engine: Engine) -> int | None:
         return None
     if kind != EMPTY:
         width, height, channels = (int(properties[name]) for name in ("width", "height", "channels"))
-        pixels = decode(base64.b64decode(message["Body"]), kind, width, height, channels)
-        best(engine.infer(prepare(pixels, engine.input)), engine.labels, 3)
+        spec = engine.input
+        pixels = decode(base64.b64decode(message["Body"]), kind, width, height, channels, spec=spec)
+        best(engine.infer(prepare(pixels, spec)), engine.labels, 3)
     return int(properties["seq"])
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from twinship.cli import checks
-from twinship.project import MANIFEST
+from twinship.project import MANIFEST, chosen_manifest
 
 if TYPE_CHECKING:
     from twinship.fleet.connection import Connection
@@ -52,10 +52,16 @@ Device = Annotated[
 ]
 Module = Annotated[str, typer.Option(callback=checks.module_name, help="Name of the module.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _manifest(text: str) -> Path:
+    return checks.file_to_read(checks.MAX_TEXT_BYTES)(str(chosen_manifest(Path(text))))
+
+
 Template = Annotated[
     Path | None,
     typer.Option(
-        parser=checks.file_to_read(checks.MAX_TEXT_BYTES),
+        parser=_manifest,
         metavar=PATH,
         help="Deployment manifest.",
         show_default=f"./{MANIFEST}, else Twinship's own",

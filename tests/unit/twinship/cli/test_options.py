@@ -285,3 +285,11 @@ def test_a_mistake_is_named_before_the_work(
     done = run(capsys, monkeypatch, *words)
     assert named in done.err
     assert flaws(done, before, workplace.parent, taken=False) == []
+
+
+def test_a_manifest_of_ours_needs_no_path(
+    workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image of Twinship has no manifest in its working folder, and compose.yaml names this one."""
+    done = run(capsys, monkeypatch, "demo", "--dataset=digits", "--template", project.DASHBOARD_MANIFEST)
+    assert done.reached, done.err

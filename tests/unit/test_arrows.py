@@ -45,6 +45,7 @@ ARROWS: Mapping[str, set[str]] = {
         "edgekit",
     },
     "twinship.bench": {
+        "twinship.packaging",
         "twinship.project",
         "twinship.demo",
         "twinship.fleet",

@@ -82,6 +82,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         "resident memory after 100,000 frames", "modules.memory", everyday=False, function="measure_long"
     ),
     "offline": Scenario("maximum rate, frames in batches", "modules.offline", beside=("invoke",)),
+    "real": Scenario("photographs of 640x480 and a MobileNetV2, beside floor and bare", "real.scenario"),
     "hub": Scenario(
         "one hop through the hub's process, its start and its memory, next to mosquitto",
         "hub.hub",

@@ -1,4 +1,4 @@
-"""scikit-learn's digits: 1,797 pictures that need neither a network nor a file."""
+"""What scikit-learn ships, which needs neither a network nor a file: 1,797 digits, two photographs."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ def digits(why: str) -> SourceData:
     train, test = stratified(Pictures(images, labels.astype(np.int64)), TEST)
     origin = Origin("digits", "scikit-learn's digits, 8×8 scaled to 28×28", why, DIGIT_LABELS)
     return SourceData(origin, FileReport((8, 8), (8, 8)), train, test)
+
+
+def photographs() -> list[NDArray[np.uint8]]:
+    """The two photographs of a temple and a flower, uint8 (427, 640, 3)."""
+    from sklearn.datasets import load_sample_images  # type: ignore[import-untyped,unused-ignore]
+
+    pictures: list[NDArray[np.uint8]] = load_sample_images().images
+    return pictures
 
 
 def _scaled(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

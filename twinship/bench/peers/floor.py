@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from paho.mqtt.client import Client
 from PIL import Image
 
 from inference.artefact import read
 from inference.engine import Engine
+from inference.frames.preprocess import decode_file, prepare
 from twinship.bench.peers.mosquitto import HOST
 
 FRAMES: Final = "frames"
@@ -76,11 +78,17 @@ class Classifier:
 
     def _classify(self, _client: object, _data: object, message: Any) -> None:
         captured = int.from_bytes(message.payload[:STAMP_BYTES], "big")
-        with Image.open(BytesIO(message.payload[STAMP_BYTES:])) as picture:
-            pixels = np.asarray(picture)[:, :, np.newaxis]
-        label = self._engine.labels[int(self._engine.infer(pixels).argmax())]
+        label = self._engine.labels[int(self._engine.infer(self._pixels(message.payload)).argmax())]
         sent = self._mqtt.publish(PREDICTIONS, json.dumps({"label": label}), qos=1)
         self._captured[sent.mid] = captured
+
+    def _pixels(self, payload: bytes) -> NDArray[np.uint8]:
+        """The picture as the model takes it, by the shortest way: only a JPEG must be resized."""
+        body, spec = payload[STAMP_BYTES:], self._engine.input
+        if body.startswith(b"\xff\xd8"):
+            return prepare(decode_file(body, spec), spec)
+        with Image.open(BytesIO(body)) as picture:
+            return np.asarray(picture)[:, :, np.newaxis]
 
     def _acknowledged(self, _client: object, _data: object, mid: int) -> None:
         if (captured := self._captured.pop(mid, None)) is None:

@@ -2,8 +2,8 @@
 
 A ratio is given only for two figures of the same run.
 
->>> results({"startup_s": 1.9})[6].verdict
-'goal'
+>>> [each.verdict for each in results({"startup_s": 1.9}) if each.value]
+['goal']
 """
 
 from __future__ import annotations
@@ -42,6 +42,18 @@ THRESHOLDS: Final = (
         "offline, in batches", "offline.per_s", 0.5, 0.8, "× bare invoke", "invoke.litert.per_s",
         more_is_better=True,
     ),
+    Threshold(
+        "photographs: p50 at 10 frames/s", "real.10.p50_ms", 1.6, 1.2, "× floor", "real.floor.10.p50_ms",
+    ),
+    Threshold(
+        "photographs: throughput, window 16", "real.window_16.per_s", 0.75, 1.0, "× bare", "real.bare.per_s",
+        more_is_better=True,
+    ),
+    Threshold(
+        "photographs: throughput, batches of 4", "real.batches_4.per_s", 0.85, 1.2, "× bare",
+        "real.bare.per_s", more_is_better=True,
+    ),
+    Threshold("photographs: memory of inference", "real.inference_mb", 150, 110, "MB"),
     Threshold("module beyond bare invoke, p50", "module.beyond_invoke_us", 100, 50, "µs"),
     Threshold("start to first prediction", "startup_s", 4, 2, "s"),
     Threshold("inference: resident after 100,000 frames", "memory_long.inference_mb", 130, None, "MB"),

@@ -14,8 +14,8 @@ from typing import Any, Self
 from twinship import project
 from twinship.bench import BenchFailed
 from twinship.demo.report import Sent, Upstream, read_sent, read_upstream
+from twinship.fleet import artefact_store, keys
 from twinship.fleet import connection as connections
-from twinship.fleet import keys
 from twinship.fleet.publish import PublishResult, SignedArtefact, publish, sign
 from twinship.fleet.service import ServiceHub
 from twinship.simulator import Simulator, SimulatorSettings
@@ -26,6 +26,7 @@ DEVICE = "twinship"
 VERDICT_S = 60.0
 MODULES = ("inference", "camera_sim")
 GRACE_S = 10.0
+MAX_INLINE_BYTES = 20_000  # a twin holds 32 KB of base64 and other sections
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,13 @@ class Rig:
         with ServiceHub(self.connection) as hub:
             hub.patch_desired(DEVICE, module, desired, "*")
 
+    def _store(self, model: Path) -> artefact_store.ArtefactStore:
+        """The twin, or the simulator's folder for a model that does not fit into a twin."""
+        if model.stat().st_size <= MAX_INLINE_BYTES:
+            return artefact_store.inline
+        variables = connections.read_env_file(self.simulator.endpoints.service_env)
+        return artefact_store.simulator_folder(variables)
+
     def reported(self, module: str) -> dict[str, Any]:
         """A module's reported properties."""
         with ServiceHub(self.connection) as hub:
@@ -157,7 +165,14 @@ class Rig:
         """
         key = keys.signing_key(self._keys)
         result = publish(
-            self.connection, model, key, DEVICE, "inference", wait_s=VERDICT_S, until_active=until_active
+            self.connection,
+            model,
+            key,
+            DEVICE,
+            "inference",
+            store=self._store(model),
+            wait_s=VERDICT_S,
+            until_active=until_active,
         )
         if not result.ok:
             raise BenchFailed(f"the module did not accept {result.ref}: {result.verdict.state}")

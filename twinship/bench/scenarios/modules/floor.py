@@ -58,18 +58,17 @@ def measure(bench: Bench) -> Mapping[str, Any]:
         phases = [(FULL, WARM_FRAMES), *rates.items(), *[(FULL, FULL_FRAMES)] * REPEATS]
         bench.progress(f"{inflight} outstanding", INFLIGHT.index(inflight) / len(INFLIGHT))
         with mosquitto.running(program, bench.folder / str(inflight), inflight) as broker:
-            _, *results = list(_run_phases(bench, broker, phases))
+            _, *results = list(run_phases(bench, broker, phases))
         figures |= {str(rate): each.latencies() for rate, each in zip(rates, results, strict=False)}
         full = [each.per_s for each in results[-REPEATS:]]
         figures["per_s"] |= {f"inflight_{inflight}": median(full), f"inflight_{inflight}_range": spread(full)}
     return figures
 
 
-def _run_phases(
-    bench: Bench, broker: mosquitto.Broker, phases: list[tuple[int, int]]
-) -> Iterator[PhaseTimes]:
+def run_phases(bench: Bench, broker: mosquitto.Broker, phases: list[tuple[int, int]]) -> Iterator[PhaseTimes]:
     """Send the frames of each phase (frames per second, frames), and read the peer's times of them."""
-    pictures = [path.read_bytes() for path in sorted(bench.pictures.glob("*.png"))]
+    files = sorted(each for each in bench.pictures.iterdir() if each.suffix in (".png", ".jpg"))
+    pictures = [each.read_bytes() for each in files]
     peer = Peer(
         broker.port, str(broker.ca), broker.inflight, str(bench.models[0]), [count for _, count in phases]
     )

@@ -76,7 +76,7 @@ def measure_phases(
         rig.stop()
         sent, upstream = rig.records()
     check_all_answered(sent, upstream)
-    results = _by_phase(phases, sent, upstream)
+    results = results_of(phases, sent, upstream)
     del results[WARM_UP.name]
     return results
 
@@ -116,7 +116,8 @@ def check_all_answered(sent: Sequence[Sent], upstream: Upstream) -> None:
         )
 
 
-def _by_phase(phases: Sequence[Phase], sent: Sequence[Sent], upstream: Upstream) -> dict[str, PhaseResult]:
+def results_of(phases: Sequence[Phase], sent: Sequence[Sent], upstream: Upstream) -> dict[str, PhaseResult]:
+    """The result of each phase by its name; the frames of the phases follow each other."""
     answers = {answer.key: answer for answer in upstream.answers}
     frames = sorted(sent, key=lambda each: each.key)
     found, first = {}, 0

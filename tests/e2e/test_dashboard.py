@@ -267,6 +267,7 @@ def test_no_byte_of_a_picture_goes_upstream(
         manifest = json.loads(TEMPLATE.read_text())
         routes = manifest["modulesContent"]["$edgeHub"]["properties.desired"]["routes"]
         routes["planted"] = "FROM /messages/modules/camera_sim/outputs/preview INTO $upstream"
+        (tmp_path / "modules").symlink_to(ROOT / "modules")
         template = tmp_path / "planted.json"
         template.write_text(json.dumps(manifest))
     with shown_edge(tmp_path, models, template) as shown:
@@ -353,10 +354,17 @@ EVENTS = (
 )
 
 
+def violations(page: Page) -> list[str]:
+    """What axe-core finds wrong: the rule and the first element."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    found = axe.run(page).response["violations"]
+    return [f"{each['id']}: {each['nodes'][0]['html'][:80]}" for each in found]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [PHONE, DESK], ids=["phone", "desk"])
 def test_the_page_can_be_read(browser: Browser, served: Served, scheme: str, width: dict[str, int]) -> None:
-    """Contrast of 4.5, a name for each control, no scrolling sideways. Screenshots are in build/dashboard."""
+    """Contrast of 4.5, names, no scrolling sideways, nothing that axe-core finds. It leaves screenshots."""
     refused: list[str] = []
     page = opened(browser, "about:blank", viewport=width, color_scheme=scheme)
     page.on("console", lambda message: refused.append(message.text))
@@ -372,6 +380,7 @@ def test_the_page_can_be_read(browser: Browser, served: Served, scheme: str, wid
     SHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SHOTS / f"{scheme}-{width['width']}.png", full_page=True)
     assert page.evaluate(CHECKS) == []
+    assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") == width["width"]
     assert refused == []
 
@@ -382,6 +391,7 @@ def test_the_checks_find_grey_text_and_a_button_without_a_name(browser: Browser,
     page.evaluate("document.querySelector('h1').style.color = '#999'")
     page.evaluate("document.querySelector('#hold').textContent = ''")
     assert [each[:7] for each in page.evaluate(CHECKS)] == ["Twinshi", "no name"]
+    assert [each.partition(":")[0] for each in violations(page)] == ["button-name", "color-contrast"]
 
 
 def test_the_keyboard_is_enough(browser: Browser, served: Served) -> None:

@@ -56,7 +56,7 @@ function line(values, describe) {
 function table(kind, caption, head, rows, foot) {
   const cells = (tag, row) =>
     element("tr", {}, ...row.map((each, at) =>
-      tag === "th" || at === 0
+      each !== "" && (tag === "th" || at === 0)
         ? element("th", { scope: tag === "th" ? "col" : "row" }, each)
         : element("td", {}, each)));
   const made = element("table", { class: kind }, element("caption", {}, caption));

@@ -76,10 +76,11 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "edgekit": (
         ("clock", "log", "cpu_affinity", "environment", "settings", "metrics", "health_file"),
         ("frame", "lifecycle", "startup"),
-        ("hub",),
+        ("hub", "events"),
     ),
     "dashboard": (
-        ("messages", "figures", "advice", "access", "settings"),
+        ("messages", "figures", "advice", "access", "settings", "pictures", "lease"),
+        ("events",),
         ("state", "server"),
         ("module",),
     ),

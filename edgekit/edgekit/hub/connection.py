@@ -18,6 +18,7 @@ from edgekit.clock import mono_ns
 from edgekit.frame.message import Message
 from edgekit.hub import gateway, inputs, nagle, receiving
 from edgekit.hub.bounded_calls import TooManyUnanswered
+from edgekit.hub.calling import CallFailed, call_module
 from edgekit.hub.on_wire_message import from_sdk
 from edgekit.hub.outbox import Outbox
 from edgekit.hub.sending import Sender, call_and_log
@@ -25,7 +26,7 @@ from edgekit.hub.twin import Twin, TwinCalls, TwinLink
 from edgekit.hub.watchdog import Pending, Watchdog
 from edgekit.log import one_line
 
-__all__ = ["Hub", "HubSettings", "MethodAnswer", "Twin"]
+__all__ = ["CallFailed", "Hub", "HubSettings", "MethodAnswer", "Twin"]
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +124,16 @@ class Hub:
     def report(self, patch: Mapping[str, Any]) -> None:
         """Queue a reported patch; it is retried until the hub accepts it or refuses it as invalid."""
         self._twin.report(patch)
+
+    def call_module(self, module: str, name: str, payload: Any) -> MethodAnswer:
+        """Call a direct method of another module of this device; not from a thread of the hub.
+
+        Blocks for ten seconds at most. Raises CallFailed if there is no answer.
+        """
+        client = self._client
+        if client is None or not client.connected:
+            raise CallFailed("no connection to edgeHub")
+        return MethodAnswer(*call_module(client, module, name, payload))
 
     def stop_inputs(self, timeout_s: float) -> None:
         """Receive no more messages; edgeHub keeps them for the next process.

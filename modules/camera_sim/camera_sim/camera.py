@@ -1,6 +1,5 @@
 """The camera: takes a frame when it is due and credit allows it, sends it and counts it."""
 
-import base64
 import functools
 import logging
 import secrets
@@ -10,15 +9,20 @@ from typing import Any, Protocol
 
 from camera_sim.batch_buffer import BatchBuffer
 from camera_sim.credit import Credit
-from camera_sim.encoding import CannotEncode, Encoded, encode, within
+from camera_sim.encoding import CannotEncode, Encoded, encode
+from camera_sim.frames import make_frame
 from camera_sim.pacing import Pacer
+from camera_sim.preview import OUTPUT as PREVIEW
+from camera_sim.preview import PreviewRequest, Previews, preview_message
 from camera_sim.selector import Selector
 from camera_sim.send_log import SendLog, Sent
-from camera_sim.settings import CameraEnvironment, CameraSettings, RateRequest
+from camera_sim.settings import CameraEnvironment, CameraSettings, Encoding, RateRequest
+from camera_sim.snapshot import snapshot_payload
 from camera_sim.sources.address import SourceError
-from camera_sim.sources.picture import Picture, Source
-from camera_sim.status import DROPPED, REFUSED, SENT, STORED, Counts, camera_status
+from camera_sim.sources.picture import Picture, Source, State
+from camera_sim.status import DROPPED, REFUSED, SENT, STORED, Counts, camera_event, camera_status
 from edgekit import clock
+from edgekit.events import Events
 from edgekit.frame.message import BadFrame, Flow, Frame, FrameId, Message
 from edgekit.health_file import HealthFile
 from edgekit.hub.connection import Hub, MethodAnswer, Twin
@@ -30,8 +34,6 @@ SEND_LOG = "sent.jsonl"
 _STATUS_NS = 2_000_000_000
 _IDLE_S = 0.5  # longest sleep: a status report may become due
 _FAILED_NS = 1_000_000_000  # pause after an exception of the source
-_MAX_SNAPSHOT_BYTES = 96 * 1024 - 1024  # 128 KiB is a method's limit (ref 3): base64 and other fields
-_MAX_TRUTH = 128  # characters that a frame may have
 
 
 class HubPort(Protocol):
@@ -62,6 +64,10 @@ class Camera:
         self._credit = Credit()
         self._buffer = BatchBuffer()  # used by the camera thread only
         self._counts = Counts()
+        self._previews = Previews()
+        self._events = Events(self._send_event)
+        self._events_due_ns = 0
+        self._shown: State | None = None  # in the last event
         self._no_picture_until_ns = 0
         self._refusal = ""
         self._reported: dict[str, Any] = {}
@@ -78,6 +84,7 @@ class Camera:
                 "resume": lambda _payload: self.pause(False),
                 "set_rate": self.set_rate,
                 "snapshot": lambda _payload: self.snapshot(),
+                "preview": self.lease_preview,
             },
         )
         self.attach(hub)
@@ -162,27 +169,30 @@ class Camera:
         """Method `snapshot`: the last picture as it was sent, or smaller if it is too large for an answer."""
         if (last := self._last) is None:
             return MethodAnswer(409, {"error": "no picture was taken yet"})
-        frame, encoded = last
-        shown = within(encoded, _MAX_SNAPSHOT_BYTES)
-        identity = {"camera": frame.camera, "run": frame.run, "seq": frame.seq}
-        picture = {"contentType": shown.content_type, "width": shown.width, "height": shown.height}
-        body = base64.b64encode(shown.body).decode()
-        return MethodAnswer(
-            200,
-            {**identity, **picture, "channels": shown.channels, "scaled": shown is not encoded, "body": body},
-        )
+        return MethodAnswer(200, snapshot_payload(*last))
+
+    def lease_preview(self, payload: Any) -> MethodAnswer:
+        """Method `preview`, {"fps": 0 to 5, "leaseSeconds": 1 to 60}: small pictures while a page is open."""
+        section = {} if payload in (None, "") else payload
+        request, answer = validate(section, PreviewRequest, PreviewRequest())
+        if not answer.accepted:
+            return MethodAnswer(400, {"error": answer.ad})
+        if not self._settings.preview.allow:
+            return MethodAnswer(409, {"error": "the camera's twin forbids it: preview.allow is false"})
+        self._previews.lease(request, clock.mono_ns())
+        return MethodAnswer(200, dict(answer.value))
 
     # Frames
 
     def _run_frames(self) -> None:
         while True:
-            self._health_file.touch(clock.mono_ns())
+            self._show_life(clock.mono_ns())
             with self._changed:
                 while not self._stopping and (wait_s := self._wait_s(clock.mono_ns())) > 0:
                     if self._buffer and not self._allowed(clock.mono_ns()):
                         break  # no frame will fill the batch soon: send it
                     self._changed.wait(wait_s)
-                    self._health_file.touch(clock.mono_ns())
+                    self._show_life(clock.mono_ns())
                     if self._status_due(clock.mono_ns()):
                         break
                 stopping = self._stopping
@@ -216,38 +226,33 @@ class Camera:
         settings = self._settings
         if (picture := self._next_picture()) is None:
             return
-        captured, mono = clock.wall_ns(), clock.mono_ns()
-        self._pacer.taken(mono, self._fps, settings.pacing, settings.burst)
-        if picture.dropped:
+        now = clock.wall_ns(), clock.mono_ns()
+        self._pacer.taken(now[1], self._fps, settings.pacing, settings.burst)
+        if picture.dropped or (encoded := self._encode(picture, settings.encoding)) is None:
             return
-        taken = None
-        if picture.captured is not None:
-            taken, (captured, mono) = mono, picture.captured
-        try:
-            encoded = encode(picture, settings.encoding)
-        except CannotEncode as error:
-            self._refuse(str(error))
-            return
-        except Exception as error:  # Pillow raises many kinds; the camera thread must not end
-            logger.exception("picture %s: cannot be encoded", picture.name)
-            self._refuse(f"{picture.name}: {type(error).__name__} as {settings.encoding}")
-            return
-        frame = Frame(
-            id=FrameId(self._name, self._run, self._counts.taken),
-            image=encoded.body,
-            content_type=encoded.content_type,
-            width=encoded.width,
-            height=encoded.height,
-            channels=encoded.channels,
-            captured=captured,
-            mono=mono,
-            encoded=clock.mono_ns(),
-            boot=clock.boot_id(),
-            truth=_truth(picture),
-            taken=taken,
-        )
+        identity = FrameId(self._name, self._run, self._counts.taken)
+        frame = make_frame(identity, picture, encoded, now)
         self._last = frame.id, encoded
         self._add_to_buffer(frame, settings.batch)
+        if self._previews.due(settings.preview, now[1]):
+            self._send_preview(frame, picture)
+
+    def _encode(self, picture: Picture, encoding: Encoding) -> Encoded | None:
+        try:
+            return encode(picture, encoding)
+        except CannotEncode as error:
+            self._refuse(str(error))
+        except Exception as error:  # Pillow raises many kinds; the camera thread must not end
+            logger.exception("picture %s: cannot be encoded", picture.name)
+            self._refuse(f"{picture.name}: {type(error).__name__} as {encoding}")
+        return None
+
+    def _send_preview(self, frame: Frame, picture: Picture) -> None:
+        assert self._hub is not None
+        try:
+            self._hub.send(PREVIEW, preview_message(frame, picture.image))
+        except Exception:  # Pillow raises many kinds; the frame itself is on its way
+            logger.exception("picture %s: no preview", picture.name)
 
     def _next_picture(self) -> Picture | None:
         try:
@@ -275,18 +280,7 @@ class Camera:
         if not (frames := self._buffer.frames):
             return
         message, self._buffer = self._buffer.to_message(), BatchBuffer()
-        sent = [
-            Sent(
-                each.id.camera,
-                each.id.run,
-                each.id.seq,
-                each.truth,
-                each.captured,
-                len(each.image),
-                None if each.taken is None else each.taken - each.mono,
-            )
-            for each in frames
-        ]
+        sent = [Sent.of(each) for each in frames]
         assert self._hub is not None
         accepted = self._hub.send("frames", message, functools.partial(self._stored, sent))
         with self._changed:
@@ -316,7 +310,7 @@ class Camera:
             self._refusal = reason
         REFUSED.inc()
 
-    # Reported properties
+    # Reported properties and events
 
     def _done(self) -> bool:
         counts, frames = self._counts, self._settings.frames
@@ -341,6 +335,20 @@ class Camera:
             status = self._reported
         self._report({"cameraStatus": status})
 
+    def _show_life(self, now_ns: int) -> None:
+        """Touch the health file, and send the event `camera` if it changed or is due again."""
+        self._health_file.touch(now_ns)
+        state = self._sources.state
+        if self._configured and (state is not self._shown or now_ns >= self._events_due_ns):
+            self._shown, self._events_due_ns = state, now_ns + int(_IDLE_S * 1e9)
+            event = camera_event(self._name, self._run, self._sources)
+            self._events.changed("camera", event, now_ns=now_ns)
+            self._events.repeat(now_ns=now_ns)
+
+    def _send_event(self, output: str, message: Message) -> bool:
+        assert self._hub is not None
+        return self._hub.send(output, message)
+
     def _report(self, patch: Mapping[str, Any]) -> None:
         assert self._hub is not None
         self._hub.report(patch)
@@ -348,8 +356,3 @@ class Camera:
 
 def _refused(settings: CameraSettings, reason: str) -> PnpAnswer:
     return PnpAnswer(settings.model_dump(mode="json", by_alias=True), 400, reason)
-
-
-def _truth(picture: Picture) -> str | None:
-    # The name of a folder may hold bytes that are not valid text, which a message cannot carry.
-    return None if picture.truth is None else picture.truth[:_MAX_TRUTH].encode(errors="replace").decode()

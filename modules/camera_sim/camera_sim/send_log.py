@@ -10,6 +10,8 @@ from pathlib import Path
 
 from pydantic_core import to_json
 
+from edgekit.frame.message import Frame
+
 logger = logging.getLogger(__name__)
 
 
@@ -24,6 +26,14 @@ class Sent:
     captured: int  # ns since the epoch
     bytes: int  # of the body
     mailbox: int | None = None  # ns that a picture of a video waited for its turn
+
+    @classmethod
+    def of(cls, frame: Frame) -> "Sent":
+        """The frame without its picture."""
+        mailbox = None if frame.taken is None else frame.taken - frame.mono
+        identity = frame.id
+        size = len(frame.image)
+        return cls(identity.camera, identity.run, identity.seq, frame.truth, frame.captured, size, mailbox)
 
 
 def line(sent: Sent, stored: int) -> bytes:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from camera_sim.pacing import Pacing
+from camera_sim.preview import PreviewSettings
 from camera_sim.sources.address import Address, SourceError, below, parse
 from camera_sim.sources.settings import SceneDials, VideoSettings
 from camera_sim.sources.table import check_installed
@@ -43,6 +44,7 @@ class CameraSettings(BaseModel):
     source: str | None = None  # as CAMERA_SOURCE, but without a password; None: the environment's
     scene: SceneDials = SceneDials()
     video: VideoSettings = VideoSettings()
+    preview: PreviewSettings = PreviewSettings()
 
 
 class RateRequest(BaseModel):

@@ -7,6 +7,7 @@ from typing import Any
 from prometheus_client import Counter, Gauge
 
 from camera_sim.selector import Selector
+from camera_sim.sources.picture import State
 
 _FRAMES = Counter("camera_frames", "Frames by outcome", ["outcome"])
 # Looked up once: finding a label's counter takes longer than counting, and every frame is counted twice.
@@ -38,14 +39,19 @@ def camera_status(run: str, counts: Counts, sources: Selector, refusal: str, *, 
         **shown,
         "unreadable": sources.unreadable,
         "source": str(sources),
-        "state": {
-            "name": state.name,
-            "reason": state.reason or None,
-            "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(state.since // 10**9))
-            if state.since
-            else None,
-            "lost": sources.losses,
-        },
+        "state": {"name": state.name, **_since(state), "lost": sources.losses},
         "refusal": refusal or None,
         "done": done,
     }
+
+
+def camera_event(name: str, run: str, sources: Selector) -> dict[str, Any]:
+    """The body of the event `camera`. Neither source nor reason holds a password."""
+    state = sources.state
+    source = {"source": str(sources), "lost": sources.losses}
+    return {"camera": name, "run": run, "state": state.name, **_since(state), **source}
+
+
+def _since(state: State) -> dict[str, str | None]:
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(state.since // 10**9)) if state.since else None
+    return {"reason": state.reason or None, "since": since}

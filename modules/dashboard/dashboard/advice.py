@@ -168,5 +168,5 @@ def _unreadable(facts: Facts) -> Iterator[Note]:
         yield Note(
             "warning",
             f"Messages that could not be read: {facts.unreadable}. The last one: {facts.reason}",
-            "Route only inference's outputs predictions and latency to this module.",
+            "Route only the outputs that docs/dashboard.md names to this module.",
         )

@@ -1,4 +1,4 @@
-"""Reads the messages of inference's outputs `predictions` and `latency`.
+"""Reads the messages of the outputs `predictions`, `latency` and `events`.
 
 The bodies come from other modules, so every text is cut and freed of control characters, and every number is
 finite. The page shows texts with `textContent` only.
@@ -26,6 +26,7 @@ STAGES: Final = (
 )
 TOTAL: Final = "total"
 MAX_TEXT: Final = 128  # characters of a label or a name
+MAX_SENTENCE: Final = 400
 MAX_OBJECTS: Final = 100  # of one picture that are shown
 
 
@@ -33,16 +34,17 @@ class BadMessage(ValueError):
     """The body is not a message that the dashboard knows; the text says where it differs."""
 
 
-def shown(text: str) -> str:
-    """Cut the text to MAX_TEXT characters and replace those that would change how others are shown.
+def shown(text: str, most: int = MAX_TEXT) -> str:
+    """Cut the text to `most` characters and replace those that would change how others are shown.
 
     >>> shown("a\\u202eb")
     'a\\ufffdb'
     """
-    return "".join(each if each.isprintable() else "\ufffd" for each in text[:MAX_TEXT])
+    return "".join(each if each.isprintable() else "\ufffd" for each in text[:most])
 
 
 Text = Annotated[str, AfterValidator(shown)]
+Sentence = Annotated[str, AfterValidator(lambda text: shown(text, MAX_SENTENCE))]
 Share = Annotated[float, Field(ge=0, le=1)]
 Number = Annotated[float, Field(ge=0, le=1e12)]
 Count = Annotated[int, Field(ge=0, le=2**63)]
@@ -100,7 +102,7 @@ class PublishTime(_Part):
 class Prediction(_Part):
     """The answer to one frame: a classifier's message has `top`, a detector's has `detections`."""
 
-    kind: Literal["twinship.prediction.v1", "twinship.detection.v1"] = Field(alias="schema")
+    schema_name: Literal["twinship.prediction.v1", "twinship.detection.v1"] = Field(alias="schema")
     frame: FrameId
     model: Model
     top: list[Scored] = Field(default=[], max_length=100)
@@ -114,7 +116,7 @@ class Prediction(_Part):
 class Predictions(_Part):
     """The answers to the frames of one message."""
 
-    kind: Literal["twinship.predictions.v1"] = Field(alias="schema")
+    schema_name: Literal["twinship.predictions.v1"] = Field(alias="schema")
     predictions: list[Prediction]
     before: PublishTime | None = None
 
@@ -129,7 +131,7 @@ class Percentiles(_Part):
 class Latency(_Part):
     """Stage times of one window, and the counters of an inference process since its start."""
 
-    kind: Literal["twinship.latency.v1"] = Field(alias="schema")
+    schema_name: Literal["twinship.latency.v1"] = Field(alias="schema")
     instance: Text
     window_s: Number
     frames: Count
@@ -142,11 +144,46 @@ class Latency(_Part):
     closing: bool = False
 
 
-_Known = Annotated[Prediction | Predictions | Latency, Field(discriminator="kind")]
-_KNOWN: Final[TypeAdapter[Prediction | Predictions | Latency]] = TypeAdapter(_Known)
+class Reason(_Part):
+    """Why a model does not run: a code, and one line for a person."""
+
+    code: Text
+    message: Sentence
 
 
-def read(body: bytes) -> Prediction | Predictions | Latency:
+Scalar = Sentence | Annotated[float, Field(allow_inf_nan=False)] | None
+
+
+class Event(_Part):
+    """Something that changed in another module, or the last change of its kind again."""
+
+    schema_name: Literal["twinship.event.v1"] = Field(alias="schema")
+    kind: Text  # model, camera, drift; others are ignored
+    at_ns: Count  # of the change, since the epoch
+    state: Text = ""
+    reason: Reason | Sentence | None = None
+    since: Scalar = None
+    # model
+    name: Text | None = None
+    version: Text | None = None
+    sha256: Text | None = None
+    active: Model | None = None
+    # camera
+    camera: Text | None = None
+    source: Sentence | None = None
+    lost: Count = 0
+    # drift
+    detector: Scalar = None
+    measure: Scalar = None
+    value: Scalar = None
+
+
+_Message = Prediction | Predictions | Latency | Event
+_Known = Annotated[_Message, Field(discriminator="schema_name")]
+_KNOWN: Final[TypeAdapter[_Message]] = TypeAdapter(_Known)
+
+
+def read(body: bytes) -> Prediction | Predictions | Latency | Event:
     """Read a message's body. Raises BadMessage."""
     try:
         return _KNOWN.validate_json(body)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import secrets
 import socket
 import threading
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from edgekit.health_file import HealthFile
 logger = logging.getLogger(__name__)
 
 COOKIE: Final = "twinship-dashboard"
+_FOREIGN: Final = "Only the page itself may read this.\n"
 TICK_S: Final = 0.25
 IDLE_S: Final = 1.0  # between two views without news: their ages grow
 MAX_PAGES: Final = 8
@@ -63,6 +65,8 @@ class Source:
 
     view: Callable[[], dict[str, Any]]  # called on the server's thread
     version: Callable[[], int]  # another number: the view has news
+    picture: Callable[[str], bytes | None]  # the JPEG of a frame
+    pages: Callable[[int], None]  # called when a page opens or closes
 
 
 class Server:
@@ -76,6 +80,7 @@ class Server:
         self._files = {path: (_read(name), kind) for path, (name, kind) in FILES.items()}
         self._locked = _read("locked.html")
         self._pages = 0
+        self._process = secrets.token_hex(8)  # a page sees by it that the module was restarted
         self._event = b""  # the newest view
         self._news = asyncio.Condition()
         self._loop = asyncio.new_event_loop()
@@ -102,6 +107,7 @@ class Server:
         app = web.Application(middlewares=[self._guard], client_max_size=4_096)
         app.on_response_prepare.append(_add_headers)
         app.router.add_get("/events", self._events)
+        app.router.add_get("/picture/{key:[A-Za-z0-9_-]{1,80}}", self._picture)
         for path in self._files:
             app.router.add_get(path, self._file)
         # No access log: the first visit has the token in its address.
@@ -127,7 +133,9 @@ class Server:
 
     async def _publish(self) -> None:
         try:
-            view = json.dumps(self._source.view(), separators=(",", ":"), allow_nan=False)
+            view = json.dumps(
+                {"process": self._process, **self._source.view()}, separators=(",", ":"), allow_nan=False
+            )
         except Exception:  # the page goes on with the next message
             logger.exception("view: not made")
             return
@@ -171,20 +179,32 @@ class Server:
         return web.Response(body=body, content_type=kind, charset="utf-8")
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
-            return web.Response(status=403, text="Only the page itself may read this.\n")
+        if _is_foreign(request):
+            return web.Response(status=403, text=_FOREIGN)
         if self._pages >= MAX_PAGES:
             return web.Response(status=503, text=f"{MAX_PAGES} pages are open. Close one.\n")
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        self._pages += 1
+        self._count_pages(1)
         try:
             await response.prepare(request)
             await self._send_views(response)
         except (ConnectionError, TimeoutError):
             pass  # the page is gone, or does not read
         finally:
-            self._pages -= 1
+            self._count_pages(-1)
         return response
+
+    async def _picture(self, request: web.Request) -> web.Response:
+        if _is_foreign(request):
+            return web.Response(status=403, text=_FOREIGN)
+        body = self._source.picture(request.match_info["key"])
+        if body is None:
+            return web.Response(status=404, text="This picture is not kept any more.\n")
+        return web.Response(body=body, content_type="image/jpeg")
+
+    def _count_pages(self, more: int) -> None:
+        self._pages += more
+        self._source.pages(self._pages)
 
     async def _send_views(self, response: web.StreamResponse) -> None:
         await response.write(b"retry: 2000\n\n")
@@ -194,6 +214,11 @@ class Server:
                 event = self._event
             async with asyncio.timeout(WRITE_S):
                 await response.write(event)
+
+
+def _is_foreign(request: web.Request) -> bool:
+    """Whether another site's page makes this request."""
+    return request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none")
 
 
 def listen(address: str, port: int) -> socket.socket:

@@ -17,9 +17,11 @@ PORT: Final = 8780
 LISTEN: Final = f"127.0.0.1:{PORT}"
 KEPT_IN: Final = "dashboard.token"
 MIN_TOKEN: Final = 16
+CAMERA: Final = "camera_sim"
 
 _LISTEN = re.compile(r"(?P<address>[0-9.]+|\[[0-9a-fA-F:.]+\]|localhost):(?P<port>[0-9]{1,5})")
 _HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}")
+_MODULE = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
 class SettingsError(ValueError):
@@ -36,6 +38,7 @@ class DashboardEnvironment:
     token: str | None = field(repr=False)  # None: not needed
     token_file: Path | None = None  # where the token lies if the dashboard made it
     health_file: Path | None = None
+    camera: str = CAMERA  # the module that is asked for previews
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> DashboardEnvironment:
@@ -50,6 +53,7 @@ class DashboardEnvironment:
             token,
             token_file,
             Path(health_file) if health_file else None,
+            _camera(environment),
         )
 
 
@@ -75,6 +79,13 @@ def _hosts(text: str, address: str) -> frozenset[str]:
     if not ipaddress.ip_address(address).is_unspecified:
         names.append(address)
     return frozenset(names)
+
+
+def _camera(environment: Mapping[str, str]) -> str:
+    name = variable(environment, "DASHBOARD_CAMERA") or CAMERA
+    if not _MODULE.fullmatch(name):
+        raise SettingsError(f"DASHBOARD_CAMERA={name!r}: cure: the name of the camera's module")
+    return name
 
 
 def _token(environment: Mapping[str, str], address: str) -> tuple[str | None, Path | None]:

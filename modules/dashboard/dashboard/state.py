@@ -16,13 +16,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from dashboard.advice import Facts, advise
+from dashboard.advice import Facts, Note, advise
+from dashboard.events import EventLog
 from dashboard.figures import Confusion, Rate, percentile
 from dashboard.messages import (
     MAX_OBJECTS,
+    MAX_SENTENCE,
     STAGES,
     TOTAL,
     BadMessage,
+    Event,
     Latency,
     Model,
     Prediction,
@@ -31,12 +34,14 @@ from dashboard.messages import (
     read,
     shown,
 )
+from dashboard.pictures import BadPicture, Pictures
 
 RECENT: Final = 24  # answers on the page
 MODELS: Final = 20  # changes of the model on the page
 TIMED: Final = 500  # answers whose stages make the waterfall until the first latency message
 WINDOWS: Final = 60  # latency messages in the line of totals
 REMEMBERED: Final = 1_024  # identities of frames: messages are delivered at least once
+FRAME_S: Final = 1.0  # a picture with its answer is shown instead of a newer one without, for so long
 
 
 @dataclass(slots=True)
@@ -61,10 +66,14 @@ class State:
         self._rate = Rate(now_s)
         self._confusion = Confusion()  # of the model in use
         self._answers = 0
+        self._answer_s: float | None = None
         self._latency: Latency | None = None
         self._latency_s = now_s
         self._grown: dict[str, int] = {}  # counters of the last window
         self._totals: deque[float] = deque(maxlen=WINDOWS)
+        self._events = EventLog()
+        self._pictures = Pictures()
+        self._preview_failure = ""
         self._unreadable = 0
         self._reason = ""
         #: grows with every message; the view differs only in ages while it stays
@@ -79,6 +88,9 @@ class State:
             self._unreadable += 1
             self._reason = str(error)
             return
+        if isinstance(message, Event):
+            self._events.take(message, now_s)
+            return
         if isinstance(message, Latency):
             self._take_latency(message, now_s)
             return
@@ -87,22 +99,78 @@ class State:
             self._take_prediction(prediction, properties.get("truth"), now_s)
         self._take_publish_time(message.before)
 
+    def take_picture(self, body: bytes, properties: Mapping[str, str], now_s: float) -> None:
+        """Take one preview; it may come before or after the answer to its frame."""
+        self.version += 1
+        try:
+            picture = self._pictures.take(body, properties, now_s)
+        except BadPicture as error:
+            self._unreadable += 1
+            self._reason = str(error)
+            return
+        for _, answer in self._recent:
+            if answer["key"] == picture.key and answer["truth"] is None:
+                self._judge(answer, picture.truth)
+
+    def picture(self, key: str) -> bytes | None:
+        """The JPEG of a frame, by its camera, run and sequence number."""
+        found = self._pictures.get(key)
+        return found.body if found else None
+
+    def preview_asked(self, failure: str) -> None:
+        """The camera was asked for previews: "", or why it will send none."""
+        if failure != self._preview_failure:
+            self.version += 1
+        self._preview_failure = shown(failure, MAX_SENTENCE)
+
     def view(self, now_s: float, *, connected: bool) -> dict[str, Any]:
         """Everything the page shows, as a JSON object."""
         latency = self._latency
+        heard = [at_s for at_s in (self._answer_s, self._latency_s if latency else None) if at_s is not None]
         return {
             "connected": connected,
-            "notes": [note.body() for note in advise(self._facts(now_s, connected))],
+            "notes": [note.body() for note in self._notes(now_s, connected)],
             "answers": self._answers,
             "unreadable": self._unreadable,
-            "recent": [{**answer, "age_s": _age(now_s, at)} for at, answer in reversed(self._recent)],
+            "frame": self._frame(now_s),
+            "preview_failure": self._preview_failure,
+            "recent": [self._answer_view(answer, now_s - at_s) for at_s, answer in reversed(self._recent)],
             "rate": {"now": self._rate.per_second(now_s), "series": self._rate.series(now_s)},
             "window": latency and self._window(latency, now_s),
             "stages": self._stages(),
             "totals": list(self._totals),
+            "timeline": self._events.timeline(),
+            "modules": self._events.modules(now_s, connected=connected, inference_s=max(heard, default=None)),
+            "drift": self._events.drift(),
             "models": [self._model_view(each, now_s) for each in reversed(self._models)],
             "accuracy": self._confusion.view(),
         }
+
+    def _notes(self, now_s: float, connected: bool) -> list[Note]:
+        found = advise(self._facts(now_s, connected))
+        return [*found, *self._events.notes()] if connected else found
+
+    # Pictures
+
+    def _frame(self, now_s: float) -> dict[str, Any] | None:
+        """The newest picture that has an answer, else the newest one; None without a picture."""
+        newest = next(self._pictures.newest_first(), None)
+        if newest is None:
+            return None
+        answers = {answer["key"]: answer for _, answer in self._recent}
+        answered = (each for each in self._pictures.newest_first() if each.key in answers)
+        chosen = next(answered, newest)
+        if newest.at_s - chosen.at_s > FRAME_S:
+            chosen = newest
+        return {
+            "key": chosen.key,
+            "age_s": _age(now_s, chosen.at_s),
+            "answer": answers.get(chosen.key),
+        }
+
+    def _answer_view(self, answer: Mapping[str, Any], age_s: float) -> dict[str, Any]:
+        pictured = self._pictures.get(answer["key"]) is not None
+        return {**answer, "age_s": round(max(0.0, age_s), 1), "pictured": pictured}
 
     # Predictions
 
@@ -115,14 +183,26 @@ class State:
         if len(self._identities) > REMEMBERED:
             self._identities.popitem(last=False)
         self._answers += 1
+        self._answer_s = now_s
         self._rate.add(now_s)
         self._note_model(prediction.model, now_s)
-        truth = prediction.truth if truth is None else shown(truth)
-        if truth is not None and prediction.top:
-            self._confusion.add(truth, prediction.top[0].label)
         if prediction.stages_ms:
             self._timed.append({name: ms for name, ms in prediction.stages_ms.items() if name in STAGES})
-        self._recent.append((now_s, _answer(prediction, truth)))
+        answer = _answer(prediction)
+        picture = self._pictures.get(answer["key"])
+        truths = (truth, prediction.truth, picture.truth if picture else None)
+        self._judge(answer, next((each for each in truths if each is not None), None))
+        self._recent.append((now_s, answer))
+
+    def _judge(self, answer: dict[str, Any], truth: str | None) -> None:
+        """Compare an answer to what its frame shows, if that is known."""
+        if truth is None:
+            return
+        answer["truth"] = truth = shown(truth)
+        if answer["label"] is not None:
+            answer["wrong"] = truth != answer["label"]
+            if answer["model"] == _named(self._models[-1].model):  # the figures are those of the model in use
+                self._confusion.add(truth, answer["label"])
 
     def _note_model(self, model: Model, now_s: float) -> None:
         if not self._models or self._models[-1].model != model:
@@ -197,20 +277,25 @@ class State:
         )
 
 
-def _answer(prediction: Prediction, truth: str | None) -> dict[str, Any]:
-    top = prediction.top[:1]
+def _answer(prediction: Prediction) -> dict[str, Any]:
+    frame, top = prediction.frame, prediction.top[:1]
     return {
-        "camera": prediction.frame.camera,
-        "seq": prediction.frame.seq,
+        "key": f"{frame.camera}-{frame.run}-{frame.seq}",
+        "camera": frame.camera,
+        "seq": frame.seq,
         "label": top[0].label if top else None,
         "confidence": top[0].confidence if top else None,
         "top": [each.model_dump() for each in prediction.top[:5]],
         "uncertain": prediction.uncertain,
         "detections": [each.model_dump() for each in prediction.detections[:MAX_OBJECTS]],
-        "truth": truth,
-        "wrong": None if truth is None or not top else truth != top[0].label,
-        "model": f"{prediction.model.name}:{prediction.model.version}",
+        "truth": None,
+        "wrong": None,
+        "model": _named(prediction.model),
     }
+
+
+def _named(model: Model) -> str:
+    return f"{model.name}:{model.version}"
 
 
 def _stage_rows(of: str, frames: int, known: Mapping[str, tuple[float, float]]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgekit.clock import mono_ns
+from edgekit.events import Events
 from edgekit.frame.message import Message
 from edgekit.hub.connection import Hub, MethodAnswer, Twin
 from edgekit.settings import validate
@@ -20,6 +21,7 @@ from inference.frames.publisher import Observe, Publisher
 from inference.frames.reports import Reports
 from inference.frames.settings import InferenceSection, Settings, TelemetrySection
 from inference.models.reconciler import Reconciler
+from inference.models.status import model_event
 from inference.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -65,7 +67,8 @@ class Service:
                 "benchmark": self._run_benchmark,
             },
         )
-        self.reconciler = create_reconciler(self.hub.report)
+        self.events: Final = Events(self.hub.send)
+        self.reconciler = create_reconciler(self._on_model_status)
         self._benchmark = Benchmark()
         in_hand = open_in_hand(self.instance)
         self._publisher: Final = Publisher(
@@ -79,7 +82,9 @@ class Service:
             health_file=health_file,
         )
         self.path: Final = FramePath(self.reconciler, self._publisher, self._watchdog, in_hand)
-        self.reports: Final = Reports(self.hub, self.path, self._publisher, self.instance, in_hand)
+        self.reports: Final = Reports(
+            self.hub, self.path, self._publisher, self.instance, in_hand, self.events
+        )
         self._configured = threading.Event()  # the twin was read, or the module stops
         self._worker = threading.Thread(target=self._work, name="frames", daemon=True)
 
@@ -132,6 +137,11 @@ class Service:
         log.error("stuck: %s", reason)
         self.hub.stuck_reason = reason
         self.hub.stuck.set()
+
+    def _on_model_status(self, patch: Mapping[str, Any]) -> None:
+        """On the reconciler's thread: report to the twin, and send the event `model`."""
+        self.hub.report(patch)
+        self.events.changed("model", model_event(patch), now_ns=mono_ns())
 
     # -- called by the hub's threads
 

@@ -19,7 +19,7 @@ from camera_sim.send_log import Sent, line
 from camera_sim.settings import CameraEnvironment
 from camera_sim.sources.address import Address
 from camera_sim.sources.folder import Folder
-from camera_sim.sources.picture import Picture, Source
+from camera_sim.sources.picture import Picture, Source, State
 from camera_sim.sources.scene import Scene
 from edgekit import clock
 from edgekit.frame.batch import frames_of
@@ -35,6 +35,7 @@ class FakeHub:
     def __init__(self) -> None:
         self.frames: SimpleQueue[Sending] = SimpleQueue()
         self.batches: list[int] = []  # how many frames each message held
+        self.others: list[tuple[str, Message]] = []  # on other outputs
         self.reported: dict[str, Any] = {}
         self.changed = threading.Condition()
         self.stores = True
@@ -42,7 +43,11 @@ class FakeHub:
 
     def send(self, output: str, message: Message, on_stored: Callable[[int], None] | None = None) -> bool:
         """As Hub.send."""
-        assert output == "frames"
+        if output != "frames":
+            with self.changed:
+                self.others.append((output, message))
+                self.changed.notify_all()
+            return True
         if self.full:
             return False
         frames = frames_of(message)
@@ -58,6 +63,19 @@ class FakeHub:
         with self.changed:
             self.reported |= patch
             self.changed.notify_all()
+
+    def of(self, output: str) -> list[Message]:
+        """The messages on this output."""
+        return [message for name, message in self.others if name == output]
+
+    def events(self) -> list[dict[str, Any]]:
+        """The bodies of the events."""
+        return [json.loads(message.body) for message in self.of("events")]
+
+    def wait_other(self, condition: Callable[[], Any]) -> None:
+        """Wait until a message on another output makes this true."""
+        with self.changed:
+            assert self.changed.wait_for(condition, 10), self.others
 
     def expect_none(self) -> None:
         """Assert that no frame comes for a tenth of a second, the time of a hundred frames."""
@@ -433,3 +451,78 @@ def test_a_paused_camera_still_shows_its_sign_of_life(tmp_path: Path) -> None:
             assert clock.mono_ns() < deadline
         file.unlink()
     camera.stop(5)
+
+
+class Fragile(Scene):
+    """A scene whose state the test sets; it holds no picture while it is lost."""
+
+    def next(self) -> Picture | None:  # type: ignore[override]
+        """None while lost."""
+        return super().next() if self.state.name == "streaming" else None
+
+
+def test_the_event_camera_says_each_change_of_the_source(tmp_path: Path) -> None:
+    """Streaming, lost with the reason, and back; a change is no repeat."""
+    source = Fragile()
+    bench = Bench(tmp_path, source)
+    try:
+        bench.twin(fps=50)
+        bench.hub.wait_other(bench.hub.events)
+        source.state = State("lost", "Connection refused", 1_700_000_000 * 10**9)
+        bench.hub.wait_other(lambda: bench.hub.events()[-1]["state"] == "lost")
+        source.state = State("streaming")
+        bench.hub.wait_other(lambda: bench.hub.events()[-1]["state"] == "streaming")
+    finally:
+        bench.camera.stop(5)
+    first, lost, back = bench.hub.events()
+    assert (first["kind"], first["camera"], first["source"]) == ("camera", "camera", "scene 7")
+    assert (lost["reason"], lost["since"]) == ("Connection refused", "2023-11-14T22:13:20Z")
+    assert [each["repeated"] for each in (first, lost, back)] == [False, False, False]
+
+
+def test_a_paused_camera_repeats_its_event(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that starts later learns the present state, without a frame."""
+    monkeypatch.setattr("edgekit.events.REPEAT_NS", 0)
+    bench.twin(paused=True)
+    bench.hub.wait_other(lambda: [each["repeated"] for each in bench.hub.events()][-2:] == [False, True])
+
+
+def test_there_is_no_preview_until_a_page_asks_for_it(bench: Bench) -> None:
+    """Method `preview` starts a lease; each preview has the identity of a frame that was sent."""
+    bench.twin(fps=1000, frames=50, credit=0)
+    frames = bench.take(50)
+    assert bench.hub.of("preview") == []
+    assert bench.camera.lease_preview({"fps": 5, "leaseSeconds": 15}).status == 200
+    bench.twin(fps=1000, frames=100, credit=0)
+    frames += bench.take(50)
+    bench.hub.wait_other(lambda: bench.hub.of("preview"))
+    message = bench.hub.of("preview")[0]
+    sent = {(str(frame.id.seq), frame.id.run, frame.truth) for frame in frames}
+    assert (message.properties["seq"], message.properties["run"], message.properties["truth"]) in sent
+
+
+def test_the_twin_forbids_previews(bench: Bench) -> None:
+    """The method is answered with the reason, and a lease from before gives no more pictures."""
+    assert bench.camera.lease_preview(None).status == 200
+    bench.twin(fps=1000, frames=50, credit=0, preview={"allow": False})
+    bench.take(50)
+    assert bench.hub.of("preview") == []
+    answer = bench.camera.lease_preview(None)
+    assert (answer.status, answer.payload) == (
+        409,
+        {"error": "the camera's twin forbids it: preview.allow is false"},
+    )
+    assert bench.camera.lease_preview({"fps": 99}).status == 400
+
+
+def test_a_preview_that_cannot_be_made_does_not_stop_the_frames(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its frame was sent before it."""
+
+    def fail(*_arguments: object) -> None:
+        raise OSError("broken")
+
+    monkeypatch.setattr("camera_sim.camera.preview_message", fail)
+    bench.twin(fps=1000, frames=20, preview={"maxFps": 5})
+    assert len(bench.take(20)) == 20

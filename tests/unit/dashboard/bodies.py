@@ -64,3 +64,30 @@ def latency(**more: Any) -> dict[str, Any]:
 def body(message: dict[str, Any]) -> bytes:
     """The message on the wire."""
     return json.dumps(message).encode()
+
+
+JPEG = b"\xff\xd8\xff" + bytes(100)
+
+
+def event(kind: str, state: str, at_s: int = 0, **more: Any) -> dict[str, Any]:
+    """An event as `edgekit.events` sends it."""
+    head = {"schema": "twinship.event.v1", "kind": kind, "repeated": False}
+    return {**head, "at_ns": 1_700_000_000_000_000_000 + at_s * 10**9, "state": state, **more}
+
+
+def model_event(state: str, at_s: int = 0, version: str = "1.0.0", **more: Any) -> dict[str, Any]:
+    """The event `model` of inference."""
+    named = {"name": "pets", "version": version, "sha256": version * 8}
+    body = event("model", state, at_s, **named, reason=None, active=None, previous=None)
+    return body | more
+
+
+def camera_event(state: str, at_s: int = 0, **more: Any) -> dict[str, Any]:
+    """The event `camera` of camera_sim."""
+    facts = {"camera": "door", "run": "0123456789abcdef", "reason": None, "source": "scene 7", "lost": 0}
+    return event("camera", state, at_s, **facts, since="2026-11-28T10:12:05Z") | more
+
+
+def preview_properties(seq: int = 0, **more: str) -> dict[str, str]:
+    """The properties of a preview of the frame that `prediction(seq)` answers."""
+    return {"camera": "door", "run": "0123456789abcdef", "seq": str(seq), **more}

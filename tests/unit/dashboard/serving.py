@@ -25,6 +25,7 @@ class Served:
     port: int
     lock: Lock
     connected: bool = True
+    pages: list[int] = field(default_factory=list)  # how many were open, at each change
     answers: list[HTTPResponse] = field(default_factory=list)
 
     @property
@@ -37,6 +38,11 @@ class Served:
         with self.lock:
             for message in messages:
                 self.state.take(body(message), {}, time.monotonic())
+
+    def take_picture(self, body: bytes, **properties: str) -> None:
+        """The hub delivers this preview."""
+        with self.lock:
+            self.state.take_picture(body, properties, time.monotonic())
 
     def get(self, path: str, method: str = "GET", **headers: str) -> HTTPResponse:
         """One request; the body is not read yet."""
@@ -57,7 +63,11 @@ def serving(token: str | None = None) -> Iterator[Served]:
         with served.lock:
             return served.state.view(time.monotonic(), connected=served.connected)
 
-    source = Source(view, lambda: served.state.version)
+    def picture(key: str) -> bytes | None:
+        with served.lock:
+            return served.state.picture(key)
+
+    source = Source(view, lambda: served.state.version, picture, served.pages.append)
     server = Server(listener, Access(token, frozenset()), source, HealthFile(None))
     server.start()
     try:

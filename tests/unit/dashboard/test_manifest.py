@@ -12,7 +12,16 @@ from twinship.simulator import SimulatorSettings
 TEMPLATE = manifest().with_name(DASHBOARD_MANIFEST)
 
 
-def test_the_dashboards_manifest_adds_one_module_and_two_routes() -> None:
+SHOWN = (
+    ("inference", "predictions"),
+    ("inference", "latency"),
+    ("inference", "events"),
+    ("camera_sim", "events"),
+    ("camera_sim", "preview"),
+)
+
+
+def test_the_dashboards_manifest_adds_one_module_and_the_routes_to_it() -> None:
     """Everything else is that of deployment.template.json; the camera's frames have no route to it."""
     shown, plain = (json.loads(path.read_text()) for path in (TEMPLATE, manifest()))
     modules, routes = (
@@ -21,8 +30,12 @@ def test_the_dashboards_manifest_adds_one_module_and_two_routes() -> None:
     )
     ports = modules.pop("dashboard")["settings"]["createOptions"]["HostConfig"]["PortBindings"]
     assert ports == {"8780/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8780"}]}
-    added = [routes.pop(name)["route"] for name in ("shownPredictions", "shownLatency")]
-    assert all(each.startswith("FROM /messages/modules/inference/outputs/") for each in added)
+    added = {name: routes.pop(name)["route"] for name in list(routes) if name.startswith("shown")}
+    assert sorted(added.values()) == sorted(
+        f"FROM /messages/modules/{module}/outputs/{output} "
+        f'INTO BrokeredEndpoint("/modules/dashboard/inputs/{output}")'
+        for module, output in SHOWN
+    )
     assert shown == plain
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from collections.abc import Iterator
 from http.client import HTTPResponse
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from dashboard.server import FILES, MAX_PAGES
-from tests.unit.dashboard.bodies import prediction
+from tests.unit.dashboard.bodies import JPEG, prediction, preview_properties
 from tests.unit.dashboard.serving import Served, serving
 
 TOKEN = "correct horse battery"
@@ -135,6 +136,52 @@ def test_the_ninth_page_is_refused_until_one_closes(open_server: Served) -> None
 def test_nothing_can_be_changed(method: str, open_server: Served) -> None:
     """Requests only read."""
     assert open_server.get("/", method).status == 405
+
+
+PICTURE = "/picture/door-0123456789abcdef-7"
+
+
+def test_a_picture_is_served_as_what_it_is(open_server: Served) -> None:
+    """A JPEG that no browser takes for a page, and that nobody keeps; one that is not there is 404."""
+    open_server.take_picture(JPEG, **preview_properties(7))
+    answer = open_server.get(PICTURE)
+    assert (answer.status, answer.read()) == (200, JPEG)
+    assert answer.headers["Content-Type"] == "image/jpeg"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    for missing in ("8", "7/..", "%2e%2e%2fsettings.py"):
+        assert open_server.get(PICTURE[:-1] + missing).status == 404
+
+
+def test_pictures_are_guarded_as_the_page_is(open_server: Served, locked_server: Served) -> None:
+    """No token, a stranger's name or another site's page: no picture."""
+    for served in (open_server, locked_server):
+        served.take_picture(JPEG, **preview_properties(7))
+    assert locked_server.get(PICTURE).status == 401
+    assert locked_server.get(PICTURE, Authorization=f"Bearer {TOKEN}").read() == JPEG  # counter-proof
+    assert open_server.get(PICTURE, Host="evil.example").status == 421
+    assert open_server.get(PICTURE, Sec_Fetch_Site="cross-site").status == 403
+
+
+def test_the_module_knows_how_many_pages_are_open(open_server: Served) -> None:
+    """The camera is asked for pictures only while it is one or more."""
+    first, second = open_server.get("/events"), open_server.get("/events")
+    next_view(second)
+    assert open_server.pages == [1, 2]
+    first.close()
+    second.close()
+    while open_server.pages[-1]:
+        time.sleep(0.01)
+    assert open_server.pages == [1, 2, 1, 0]
+
+
+def test_a_page_sees_that_the_module_is_another_process(open_server: Served, locked_server: Served) -> None:
+    """Each process has a number of its own, the same in all its views."""
+    events = open_server.get("/events")
+    first, again = next_view(events)["process"], next_view(events)["process"]
+    other = next_view(locked_server.get("/events", Authorization=f"Bearer {TOKEN}"))["process"]
+    assert first == again != other
 
 
 # The files

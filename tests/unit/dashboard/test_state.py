@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dashboard.state import RECENT, REMEMBERED, State
-from tests.unit.dashboard.bodies import body, detection, latency, prediction
+from tests.unit.dashboard.bodies import JPEG, body, detection, latency, prediction, preview_properties
 
 
 def state(*messages: dict[str, Any]) -> State:
@@ -197,3 +197,80 @@ def test_texts_are_cut_and_lose_characters_that_reorder_others() -> None:
     """Markup stays text; the page shows it with textContent."""
     shown = view(prediction(0, "<b>\u202e\x00" + "x" * 1_000))["recent"][0]["label"]
     assert shown == "<b>\ufffd\ufffd" + "x" * 123
+
+
+# Pictures
+
+
+def key(seq: int) -> str:
+    """Of the frame that `prediction(seq)` answers."""
+    return f"door-0123456789abcdef-{seq}"
+
+
+def test_a_picture_is_shown_with_the_answer_to_its_frame() -> None:
+    """Label, boxes and confidence belong to the very frame that is shown, whichever of the two came first."""
+    for picture_first in (True, False):
+        made = State(0.0)
+        if picture_first:
+            made.take_picture(JPEG, preview_properties(1), 0.0)
+        made.take(body(detection(1)), {}, 0.0)
+        if not picture_first:
+            made.take_picture(JPEG, preview_properties(1), 0.0)
+        found = made.view(0.5, connected=True)["frame"]
+        assert (found["key"], len(found["answer"]["detections"])) == (key(1), 2)
+        assert made.picture(key(1)) == JPEG
+
+
+def test_a_newer_picture_waits_a_second_for_its_answer() -> None:
+    """So the page does not blink between a frame with boxes and one without; then the newest is shown."""
+    made = State(0.0)
+    made.take_picture(JPEG, preview_properties(1), 0.0)
+    made.take(body(prediction(1)), {}, 0.1)
+    made.take_picture(JPEG, preview_properties(2), 0.9)
+    assert made.view(1.0, connected=True)["frame"]["key"] == key(1)
+    made.take_picture(JPEG, preview_properties(3), 1.1)
+    found = made.view(1.2, connected=True)["frame"]
+    assert (found["key"], found["answer"]) == (key(3), None)
+
+
+def test_the_truth_of_a_picture_judges_its_answer_once() -> None:
+    """A preview carries the truth of a simulated camera; inference's messages have none."""
+    for picture_first in (True, False):
+        made = State(0.0)
+        take = [
+            lambda made=made: made.take_picture(JPEG, preview_properties(1, truth="dog"), 0.0),
+            lambda made=made: made.take(body(prediction(1, "cat")), {}, 0.0),
+        ]
+        for each in take if picture_first else reversed(take):
+            each()
+        made.take_picture(JPEG, preview_properties(1, truth="dog"), 0.0)  # delivered again
+        shown = made.view(1.0, connected=True)
+        assert (shown["recent"][0]["wrong"], shown["recent"][0]["truth"]) == (True, "dog")
+        assert (shown["accuracy"]["right"], shown["accuracy"]["of"]) == (0, 1)
+
+
+def test_an_answer_without_a_picture_has_none_to_show() -> None:
+    """The page asks only for pictures that are there."""
+    made = State(0.0)
+    made.take_picture(JPEG, preview_properties(1), 0.0)
+    for seq in (1, 2):
+        made.take(body(prediction(seq)), {}, 0.0)
+    assert [each["pictured"] for each in made.view(1.0, connected=True)["recent"]] == [False, True]
+
+
+def test_what_is_no_preview_is_counted_and_said() -> None:
+    """As a body that cannot be read."""
+    made = State(0.0)
+    made.take_picture(b"<svg>", preview_properties(), 0.0)
+    shown = made.view(1.0, connected=True)
+    assert (shown["unreadable"], shown["frame"]) == (1, None)
+    assert "preview: no JPEG" in shown["notes"][-1]["text"]
+
+
+def test_why_there_are_no_pictures_is_said() -> None:
+    """The camera's own words, until it sends some again."""
+    made = State(0.0)
+    made.preview_asked("preview.allow is false")
+    assert made.view(1.0, connected=True)["preview_failure"] == "preview.allow is false"
+    made.preview_asked("")
+    assert made.view(1.0, connected=True)["preview_failure"] == ""

@@ -16,7 +16,9 @@ from inference.frames import reports
 from inference.frames.frame_path import FLOW_FRAMES
 from inference.frames.outcomes import DROPS
 from inference.frames.reports import FLOW_INTERVAL_S
+from inference.model_section import ModelState
 from inference.models.reconciler import Reconciler
+from inference.models.status import State
 from inference.service import Report, Service
 from tests.unit.inference.doubles import (
     RUN,
@@ -51,7 +53,7 @@ class Module:
         return self.hub.as_hub()
 
     def _create_reconciler(self, report: Report) -> Reconciler:
-        assert report == self.hub.report
+        self.report = report
         return self.reconciler.as_reconciler()
 
     def twin(
@@ -392,3 +394,22 @@ def test_a_failed_report_does_not_stop_the_frames(started: Module, monkeypatch: 
     started.wait_answered(1)
     started.send(1)
     started.wait_answered(2)
+
+
+def test_each_change_of_the_model_is_an_event_and_the_last_one_is_repeated(
+    module: Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes to the twin goes to output `events`, too, because no module can read another one's twin."""
+    for state in (ModelState.CHECKING, ModelState.CHECKING, ModelState.PROVING):
+        module.report(State(state, rejected={"name": "digits", "version": "1.0.0"}).reported())
+    assert [(each["kind"], each["state"], each["name"]) for each in module.hub.of("events")] == [
+        ("model", "checking", "digits"),
+        ("model", "proving", "digits"),
+    ]
+    assert len(module.reported("modelStatus")) == 3
+    module.service.reports.send_due()
+    assert len(module.hub.of("events")) == 2
+    monkeypatch.setattr("edgekit.events.REPEAT_NS", 0)
+    module.service.reports.send_due()
+    last = module.hub.of("events")[-1]
+    assert (last["state"], last["repeated"]) == ("proving", True)

@@ -32,12 +32,17 @@ _RUNTIMES = {"arm32v7": ("tflite_runtime", "2.14.0")}
 
 @dataclass(frozen=True)
 class OwnModule:
-    """Inputs and outputs of a module of Twinship. `hints`: variables and twin sections that only it has."""
+    """Inputs and outputs of a module of Twinship.
+
+    `hints`: variables and twin sections that only it has. `optional`: the outputs that need no route, because
+    nothing is lost without one.
+    """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     hints: frozenset[str]
     frames: tuple[str, ...] = ()  # the outputs that carry pictures
+    optional: tuple[str, ...] = ()
     models: bool = False  # whether its twin ships models
     platform: str = ""
 
@@ -45,18 +50,22 @@ class OwnModule:
 _OWN = {
     "camera_sim": OwnModule(
         ("flow",),
-        ("frames",),
+        ("frames", "preview", "events"),
         frozenset({"CAMERA_NAME", "CAMERA_FOLDER", "CAMERA_SOURCE", "camera"}),
-        ("frames",),
+        frames=("frames", "preview"),
+        optional=("preview", "events"),
     ),
     "inference": OwnModule(
         ("frames",),
-        ("predictions", "latency", "flow"),
+        ("predictions", "latency", "flow", "events"),
         frozenset({"MODEL_TRUSTED_KEYS", "MODEL_SIGNATURE", "inference"}),
+        optional=("events",),
         models=True,
     ),
     "dashboard": OwnModule(
-        ("predictions", "latency"), (), frozenset({"DASHBOARD_HOSTS", "DASHBOARD_TOKEN", "DASHBOARD_LISTEN"})
+        ("predictions", "latency", "events", "preview"),
+        (),
+        frozenset({"DASHBOARD_HOSTS", "DASHBOARD_TOKEN", "DASHBOARD_LISTEN"}),
     ),
 }
 

@@ -109,13 +109,14 @@ def _outputs(
     document: Document, routes: Mapping[str, lint.Route], own: Mapping[str, OwnModule]
 ) -> Iterator[Finding]:
     for module, each in own.items():
-        for output in each.outputs:
-            source = f"/messages/modules/{module}/outputs/{output}"
-            if not any(lint.takes(route, source) for route in routes.values()):
+        sources = {output: f"/messages/modules/{module}/outputs/{output}" for output in each.outputs}
+        for output in (output for output in each.outputs if output not in each.optional):
+            if not any(lint.takes(route, sources[output]) for route in routes.values()):
                 yield document.found("TW106", f"output {output!r} of {module!r} has no route", HUB, "routes")
-        for output in each.frames:
-            source = f"/messages/modules/{module}/outputs/{output}"
-            for name, route in routes.items():
-                if route.sink.module is None and lint.takes(route, source, always=True):
-                    cause = f"route {name!r} sends {output!r} of {module!r} upstream"
-                    yield document.found("TW107", cause, HUB, "routes", name)
+        for name, route in routes.items():
+            if route.sink.module is not None:
+                continue
+            taken = [repr(one) for one in each.frames if lint.takes(route, sources[one], always=True)]
+            if taken:
+                cause = f"route {name!r} sends {' and '.join(taken)} of {module!r} upstream"
+                yield document.found("TW107", cause, HUB, "routes", name)

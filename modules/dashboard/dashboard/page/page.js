@@ -9,6 +9,7 @@ const hold = document.getElementById("hold");
 let source;
 let heard = Date.now();
 let newest = null;
+let restarted = "";
 
 function say(text, lost) {
   if (link.textContent === text) return;
@@ -20,8 +21,12 @@ function connect() {
   source = new EventSource("/events");
   source.onmessage = (event) => {
     heard = Date.now();
+    const before = newest;
     newest = JSON.parse(event.data);
-    say(newest.connected ? "Live" : "No connection to edgeHub", !newest.connected);
+    if (before && before.process !== newest.process) {
+      restarted = ` · the dashboard module was restarted at ${new Date().toLocaleTimeString("en-GB")}`;
+    }
+    say((newest.connected ? "Live" : "No connection to edgeHub") + restarted, !newest.connected);
     if (!held()) draw(newest);
   };
   source.onerror = () => {

@@ -56,7 +56,7 @@ function line(values, describe) {
 function table(kind, caption, head, rows, foot) {
   const cells = (tag, row) =>
     element("tr", {}, ...row.map((each, at) =>
-      tag === "th" || at === 0
+      each !== "" && (tag === "th" || at === 0)
         ? element("th", { scope: tag === "th" ? "col" : "row" }, each)
         : element("td", {}, each)));
   const made = element("table", { class: kind }, element("caption", {}, caption));
@@ -84,6 +84,66 @@ function judgement(answer) {
   if (answer.uncertain) return element("span", { class: "unsure" }, "? uncertain");
   if (answer.wrong === false) return element("span", { class: "right" }, "✓ right");
   return null;
+}
+
+// A loaded picture is moved, not loaded again: parts are made with empty pictures, which `adopt` replaces.
+const thumbs = new Map(); // by frame
+let shot = null; // one element: the frame before stays visible until the next one is loaded
+
+function adopt(made) {
+  const address = `/picture/${made.dataset.frame}`;
+  if (made.className === "thumb") {
+    const kept = thumbs.get(made.dataset.frame);
+    if (kept) made.replaceWith(kept);
+    else {
+      made.setAttribute("src", address);
+      thumbs.set(made.dataset.frame, made);
+    }
+    return;
+  }
+  if (shot) {
+    shot.setAttribute("alt", made.getAttribute("alt"));
+    made.replaceWith(shot);
+  } else {
+    shot = made;
+    shot.addEventListener("load", () => shot.classList.toggle("small", shot.naturalWidth < 100));
+  }
+  if (shot.getAttribute("src") !== address) shot.setAttribute("src", address);
+}
+
+function boxes(detections) {
+  const space = "http://www.w3.org/2000/svg";
+  const svg = document.createElementNS(space, "svg");
+  const attributes = { class: "boxes", viewBox: "0 0 1 1", preserveAspectRatio: "none", "aria-hidden": "true" };
+  for (const [key, value] of Object.entries(attributes)) svg.setAttribute(key, value);
+  const names = detections.map((each) => {
+    const rect = document.createElementNS(space, "rect");
+    const { l, t, w, h } = each.box;
+    for (const [key, value] of Object.entries({ x: l, y: t, width: w, height: h })) rect.setAttribute(key, value);
+    svg.append(rect);
+    const name = element("span", { class: "box-name" }, `${each.label} ${percent(each.confidence)}`);
+    name.style.left = `${l * 100}%`;
+    name.style.top = `${t * 100}%`;
+    return name;
+  });
+  return [svg, ...names];
+}
+
+function frame(view) {
+  const found = view.frame;
+  const failure = view.preview_failure ? quiet(`The camera sends no pictures: ${view.preview_failure}`) : null;
+  if (!found) return [failure ?? quiet("No picture yet. The camera sends small ones while this page is open.")];
+  const answer = found.answer;
+  const alt = answer ? `Latest frame: ${summary(answer)}` : "Latest frame, without an answer";
+  const score = answer && answer.confidence !== null ? ` ${percent(answer.confidence)}` : "";
+  return [
+    element("div", { class: "shot" },
+      element("img", { class: "picture", "data-frame": found.key, alt }), ...(answer ? boxes(answer.detections) : [])),
+    element("p", { class: "said" }, answer ? element("b", {}, summary(answer)) : "No answer to this frame was sent.", score),
+    element("p", {}, answer && judgement(answer)),
+    found.age_s >= 5 ? quiet(`This picture came ${ago(found.age_s)}.`) : null,
+    failure,
+  ];
 }
 
 function last(view) {
@@ -139,8 +199,11 @@ function stages(view) {
 }
 
 function recent(view) {
+  const keys = new Set(view.recent.map((answer) => answer.key));
+  for (const key of thumbs.keys()) if (!keys.has(key)) thumbs.delete(key);
   return view.recent.map((answer) =>
     element("li", { class: answer.wrong ? "is-wrong" : answer.uncertain ? "is-unsure" : null },
+      answer.pictured ? element("img", { class: "thumb", "data-frame": answer.key, alt: "" }) : null,
       element("b", {}, summary(answer)),
       element("div", {}, answer.confidence === null ? one(answer.detections.length, "object") : percent(answer.confidence)),
       judgement(answer)));
@@ -178,12 +241,43 @@ function accuracy(view) {
   ];
 }
 
-const PARTS = { notes, last, rate, stages, recent, models, accuracy };
+function timeline(view) {
+  if (!view.timeline.length) return [element("li", {}, quiet("Inference's output events has not been heard of yet."))];
+  return view.timeline.map((change) =>
+    element("li", { class: `is-${change.level}` },
+      element("b", {}, change.model || "Model"),
+      ` ${change.words}`,
+      change.reason ? element("span", { class: "reason" }, change.reason) : null,
+      quiet(`${new Date(change.at_ms).toLocaleTimeString("en-GB")}${change.sha256 && ` · sha256 ${change.sha256.slice(0, 12)}`}`)));
+}
+
+function modules(view) {
+  const list = element("ul", { class: "modules" });
+  for (const each of view.modules) {
+    list.append(element("li", { class: `is-${each.level}` },
+      element("b", {}, each.name), ` ${each.words}`, each.more ? quiet(each.more) : null));
+  }
+  return [list];
+}
+
+function drift(view) {
+  const found = view.drift;
+  if (!found) return [];
+  const pairs = ["detector", "measure", "value", "since"].filter((name) => found[name] !== null);
+  return [
+    element("p", { class: found.state === "drift" ? "unsure" : "right" },
+      found.state === "drift" ? "? the pictures or answers have drifted" : "✓ none found"),
+    figures(pairs.map((name) => [name, String(found[name])])),
+  ];
+}
+
+const PARTS = { notes, frame, last, rate, modules, stages, timeline, models, accuracy, drift, recent };
 const drawn = new Map();
 
 // Replaces a part only if its content differs: a screen reader keeps its place, and notes are read once.
 export function draw(view) {
   document.getElementById("notes-section").hidden = !view.notes.length;
+  document.getElementById("drift-section").hidden = !view.drift;
   for (const [name, make] of Object.entries(PARTS)) {
     const children = make(view).filter((each) => each !== null && each !== undefined && each !== false);
     const content = children.map((each) => each.outerHTML).join("");
@@ -193,6 +287,7 @@ export function draw(view) {
     const scrolled = place.querySelector(".scroll")?.scrollLeft;
     const focused = place.contains(document.activeElement);
     place.replaceChildren(...children);
+    place.querySelectorAll("img[data-frame]").forEach(adopt);
     if (scrolled) place.querySelector(".scroll").scrollLeft = scrolled;
     if (focused) place.querySelector("[tabindex]")?.focus();
   }

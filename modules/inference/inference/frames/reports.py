@@ -1,4 +1,4 @@
-"""Sends what the module reports beside predictions: flow, the latency message, the counters in the twin."""
+"""Sends what the module reports beside predictions: flow, latency, repeated events, counters in the twin."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from edgekit.clock import mono_ns
+from edgekit.events import Events
 from edgekit.frame.message import Flow
 from edgekit.hub.connection import Hub
 from inference.frames.frame_path import FramePath
@@ -26,7 +27,13 @@ class Reports:
     """Sends each report when it is due. The worker thread calls it between two messages."""
 
     def __init__(
-        self, hub: Hub, path: FramePath, publisher: Publisher, instance: str, in_hand: InHand
+        self,
+        hub: Hub,
+        path: FramePath,
+        publisher: Publisher,
+        instance: str,
+        in_hand: InHand,
+        events: Events,
     ) -> None:
         self.schedule: Final = Schedule(flow_s=FLOW_INTERVAL_S, counters_s=COUNTERS_INTERVAL_S)
         self._hub = hub
@@ -36,6 +43,7 @@ class Reports:
         self._reported: dict[str, Any] = {}  # the counters in the twin
         self._published = path.counters()  # the counters in the last latency message
         self._in_hand = in_hand
+        self._events = events
         self._lost_due = 0  # when the frames that are not delivered again are lost, CLOCK_MONOTONIC ns
         self._lost: list[tuple[Stream, tuple[int, int]]] = []  # first and last seq; not in a message yet
 
@@ -68,6 +76,7 @@ class Reports:
             self.publish_latency(now, closing=False)
         if schedule.counters.take(now):
             self.report_counters()
+        self._events.repeat(now_ns=now)
 
     def publish_latency(self, now: int, *, closing: bool) -> None:
         """Send the latency message; without news since the last one only the closing message is sent.

@@ -121,6 +121,25 @@ class State:
         }
 
 
+def model_event(patch: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of the event `model` for a reported patch: the state, the model that it is about, and why.
+
+    `active` and `previous` are the models that serve and that a rollback would go back to.
+
+    >>> model_event(State(ModelState.EMPTY).reported())["state"]
+    'empty'
+    """
+    status = patch["modelStatus"]
+    subject = status["candidate"] or status["active"] or {}
+    return {
+        "state": status["state"],
+        **{field: subject.get(field) for field in ("name", "version", "sha256")},
+        "reason": status["error"],
+        "active": status["active"],
+        "previous": status["previous"],
+    }
+
+
 def _whole(described: Mapping[str, str] | None) -> dict[str, str | None] | None:
     """With a null for each unknown field: a merge would keep the value of an earlier candidate."""
     return {key: described.get(key) for key in ("name", "version", "sha256")} if described else None

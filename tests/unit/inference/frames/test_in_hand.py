@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit.clock import mono_ns
+from edgekit.events import Events
 from inference.frames import in_hand
 from inference.frames.frame_path import FramePath
 from inference.frames.in_hand import RUNS, SIZE, WINDOW, InHand, Stream, open_file
@@ -49,7 +50,9 @@ class Process:
         publisher = Publisher(self.hub.send, instance=instance, finish=self.marks.finish)
         self.path = FramePath(self.reconciler.as_reconciler(), publisher, in_hand=self.marks)
         self.path.apply(Settings(telemetry=TelemetrySection.model_validate({"predictions": predictions})))
-        self.reports = Reports(self.hub.as_hub(), self.path, publisher, instance, self.marks)
+        self.reports = Reports(
+            self.hub.as_hub(), self.path, publisher, instance, self.marks, Events(self.hub.send)
+        )
 
     def receive(self, *seqs: int) -> None:
         for seq in seqs:

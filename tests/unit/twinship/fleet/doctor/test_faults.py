@@ -294,6 +294,18 @@ def test_a_condition_that_frames_do_not_meet_keeps_them_on_the_device(condition:
     assert examine(replace(FAULTLESS, manifest=planted([(ROUTES, ROUTES + route)]))).findings == ()
 
 
+@pytest.mark.parametrize("output", ["frames", "preview"])
+def test_a_route_of_pictures_to_the_cloud_is_found(output: str) -> None:
+    """Small pictures are pictures, too; a route to a module of the device is fine."""
+    route = f"FROM /messages/modules/camera_sim/outputs/{output} INTO "
+    text = planted([(ROUTES, f'{ROUTES}"x": "{route}$upstream",\n')])
+    (found,) = examine(replace(FAULTLESS, manifest=text)).findings
+    assert (found.rule.id, repr(output) in found.cause) == ("TW107", True)
+    sink = "BrokeredEndpoint('/modules/inference/inputs/frames')"
+    text = planted([(ROUTES, f'{ROUTES}"x": "{route}{sink}",\n')])
+    assert examine(replace(FAULTLESS, manifest=text)).findings == ()
+
+
 @pytest.mark.parametrize(("characters", "rules"), [(100, set()), (5000, {"TW031"})])
 def test_options_in_parts_are_joined_before_they_are_measured(characters: int, rules: set[str]) -> None:
     """A generated manifest has createOptions as text in parts, which only together are JSON."""

@@ -14,6 +14,7 @@ from edgekit.frame.message import Message
 from edgekit.hub.connection import Hub, MethodAnswer, Twin
 from edgekit.settings import validate
 from inference.benchmark import Benchmark, BenchmarkFailed, BenchmarkRequest
+from inference.frames.budget import Budget
 from inference.frames.frame_path import FramePath
 from inference.frames.in_hand import SIZE, InHand
 from inference.frames.publisher import Observe, Publisher
@@ -67,9 +68,14 @@ class Service:
         )
         self.reconciler = create_reconciler(self.hub.report)
         self._benchmark = Benchmark()
+        self._budget: Final = Budget()
         in_hand = open_in_hand(self.instance)
         self._publisher: Final = Publisher(
-            self.hub.send, instance=self.instance, observe=observe, finish=in_hand.finish
+            self.hub.send,
+            instance=self.instance,
+            observe=observe,
+            finish=in_hand.finish,
+            budget=self._budget,
         )
         self._watchdog: Final = Watchdog(
             self.reconciler.mark,
@@ -79,7 +85,9 @@ class Service:
             health_file=health_file,
         )
         self.path: Final = FramePath(self.reconciler, self._publisher, self._watchdog, in_hand)
-        self.reports: Final = Reports(self.hub, self.path, self._publisher, self.instance, in_hand)
+        self.reports: Final = Reports(
+            self.hub, self.path, self._publisher, self.instance, in_hand, self._budget
+        )
         self._configured = threading.Event()  # the twin was read, or the module stops
         self._worker = threading.Thread(target=self._work, name="frames", daemon=True)
 
@@ -121,6 +129,7 @@ class Service:
                 self._configured.set()
                 self.path.answer(arrival)
             elif self.path.closed:
+                self.path.flush()
                 return
             try:
                 self.reports.send_due()
@@ -146,7 +155,9 @@ class Service:
         patch |= answer.reported("inference", version)
         telemetry, answer = validate(twin.desired.get("telemetry"), TelemetrySection, current.telemetry)
         patch |= answer.reported("telemetry", version)
-        self.reports.schedule.latency.interval_s = telemetry.intervalSeconds
+        self._budget.configure(telemetry.maxPerDay, telemetry.blockBytes, mono_ns())
+        interval_s = self._budget.latency_interval_s(telemetry.intervalSeconds)
+        self.reports.schedule.latency.interval_s = interval_s
         self.reconciler.limit_latency(inference.latencyBudgetMs)
         self.path.apply(Settings(inference, telemetry))
         self._configured.set()

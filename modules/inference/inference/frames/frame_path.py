@@ -112,12 +112,29 @@ class FramePath:
             self._queue.finish(arrival.frames)
             self._outcomes.add_bad_clocks(self._publisher.take_bad_clocks())
             for frame, outcome in zip(arrival.frames, outcomes, strict=True):
-                if outcome is Outcome.ANSWERED:  # in hand until the PUBACK of its prediction
-                    self._outcomes.add(outcome)
-                else:
-                    self._drop(outcome, (frame.id,))
+                if outcome is not None:  # else its prediction waits for others
+                    self._end(frame.id, outcome)
+            self._end_late()
 
-    def _answer(self, arrival: Arrival) -> list[Outcome]:
+    def flush(self, now: int | None = None) -> None:
+        """Send the predictions that waited long enough at `now`, CLOCK_MONOTONIC ns; None: all that wait."""
+        if (due := self._publisher.flush_due) is None or (now is not None and now < due):
+            return
+        self._publisher.flush()
+        with self._lock:
+            self._end_late()
+
+    def _end_late(self) -> None:
+        for frame, outcome in self._publisher.take_late():
+            self._end(frame, outcome)
+
+    def _end(self, frame: FrameId, outcome: Outcome) -> None:
+        if outcome is Outcome.ANSWERED:  # in hand until the PUBACK of its prediction
+            self._outcomes.add(outcome)
+        else:
+            self._drop(outcome, (frame,))
+
+    def _answer(self, arrival: Arrival) -> list[Outcome | None]:
         running = self._reconciler.current
         if running is None:
             return [Outcome.NO_MODEL] * len(arrival.frames)

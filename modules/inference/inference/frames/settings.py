@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from inference.frames.budget import LEAST_PER_DAY
 from inference.frames.prediction import Predictions
 from inference.frames.queue import Overload
 
@@ -25,11 +27,22 @@ class InferenceSection(_Section):
     decodeBudgetMegapixels: float = Field(default=16.8, gt=0, le=1_000)  # a message; a JPEG of 4096x4096
 
 
+def _none_or_enough(per_day: int) -> int:
+    if 0 < per_day < LEAST_PER_DAY:
+        raise ValueError(f"use 0 for no limit, or at least {LEAST_PER_DAY}")
+    return per_day
+
+
 class TelemetrySection(_Section):
     """Twin section `telemetry`."""
 
     intervalSeconds: float = Field(default=10, ge=1, le=3_600)
     predictions: Predictions = "changes"
+    heartbeatSeconds: float = Field(default=0, ge=0, le=86_400)  # a camera's answer is sent at least so often
+    maxPerDay: Annotated[int, AfterValidator(_none_or_enough)] = Field(
+        default=0, ge=0, le=10**9
+    )  # 0: no limit
+    blockBytes: int = Field(default=4_096, ge=512, le=262_144)  # what IoT Hub counts as one message
 
 
 @dataclass(frozen=True)

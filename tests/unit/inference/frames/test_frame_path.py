@@ -69,7 +69,7 @@ class Bench:
         return {
             name: count
             for name, count in (body | body["dropped"]).items()
-            if name not in ("dropped", "bad_clock") and count
+            if name not in ("dropped", "suppressedBy", "bad_clock") and count
         }
 
 
@@ -380,7 +380,7 @@ moves = st.one_of(
     st.tuples(st.just("model"), st.sampled_from(list(MODELS))),
     st.tuples(st.just("instead"), st.sampled_from(list(MODELS))),
     st.tuples(st.just("outbox full"), st.booleans()),
-    st.tuples(st.just("predictions"), st.sampled_from(["all", "changes", "none"])),
+    st.tuples(st.just("predictions"), st.sampled_from(["all", "changes", "uncertain", "none"])),
     st.tuples(st.just("overload"), st.sampled_from(["newest", "all"])),
     st.tuples(st.just("store"), st.none()),
 )

@@ -110,3 +110,22 @@ class ModelInfo(Collector):
             engine = running.engine
             info.add_metric([running.ref.name, running.ref.version, engine.runtime, engine.delegate], 1)
         yield info
+
+
+class DriftRatios(Collector):
+    """`inference_drift_ratio{camera,measure}`: from 1 on there is drift; absent without a reference."""
+
+    def __init__(self, ratios: Callable[[], dict[tuple[str, str], float]]) -> None:
+        """`ratios` is Drift.ratios."""
+        self._ratios = ratios
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics; prometheus_client calls this at each scrape."""
+        family = GaugeMetricFamily(
+            "inference_drift_ratio",
+            "The largest sum of a measure's charts, in thresholds.",
+            labels=["camera", "measure"],
+        )
+        for labels, ratio in self._ratios().items():
+            family.add_metric(labels, ratio)
+        yield family

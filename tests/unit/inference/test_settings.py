@@ -67,6 +67,7 @@ def test_the_defaults_are_those_of_the_deployment_manifest() -> None:
         "overload": "newest",
         "latencyBudgetMs": 20,
         "decodeBudgetMegapixels": 16.8,
+        "drift": {"framesBetweenFalseAlarms": 100_000},
     }
     assert Settings().telemetry.model_dump() == {
         "intervalSeconds": 10,

@@ -50,7 +50,7 @@ _OWN = {
     ),
     "inference": OwnModule(
         ("frames",),
-        ("predictions", "latency", "flow"),
+        ("predictions", "latency", "flow", "events"),
         frozenset({"MODEL_TRUSTED_KEYS", "MODEL_SIGNATURE", "inference"}),
     ),
 }

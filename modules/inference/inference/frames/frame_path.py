@@ -18,6 +18,7 @@ from edgekit.clock import mono_ns
 from edgekit.frame.batch import frames_of
 from edgekit.frame.message import BadFrame, Flow, Frame, FrameId, Message
 from edgekit.log import RateLimiter
+from inference.drift.state import Drift
 from inference.frames.decode_cost import DecodeBudget
 from inference.frames.in_hand import SIZE, InHand, Stream
 from inference.frames.outcomes import Outcome, Outcomes
@@ -45,10 +46,12 @@ class FramePath:
         publisher: Publisher,
         watchdog: Watchdog | None = None,
         in_hand: InHand | None = None,
+        drift: Drift | None = None,
     ) -> None:
         """`in_hand` outlives the process; by default it does not."""
         self._reconciler = reconciler
         self._publisher = publisher
+        self._drift = drift or Drift()
         self._watchdog = watchdog or Watchdog()
         self._lock = threading.RLock()  # guards queue, outcomes and closed
         self._changed = threading.Condition(self._lock)  # wakes the worker; slower to enter than its lock
@@ -146,6 +149,7 @@ class FramePath:
         )
         for each in inferred:
             self._record_latency(each)
+            self._watch_drift(each)
         return [next(published) if isinstance(each, Inferred) else each for each in results]
 
     def _infer(self, running: Running, frame: Frame, budget: DecodeBudget) -> Inferred | Outcome:
@@ -178,7 +182,7 @@ class FramePath:
             else:
                 inferred = mono_ns()
                 self._watchdog.returned()
-                return Inferred(frame, running, answer, taken, prepared, inferred)
+                return Inferred(frame, running, ready, answer, taken, prepared, inferred)
         return None
 
     def _record_latency(self, done: Inferred) -> None:
@@ -186,6 +190,12 @@ class FramePath:
             self._reconciler.answered(done.running, (done.inferred - done.prepared) / 1e6)
         except Exception:  # the frame is answered already
             log.exception("the latency of model %s could not be recorded", done.running.ref)
+
+    def _watch_drift(self, done: Inferred) -> None:
+        try:
+            self._drift.observe(done.frame, done.running, done.pixels, done.answer, done.inferred)
+        except Exception:  # the frame is answered already
+            log.exception("drift of model %s could not be computed", done.running.ref)
 
     # -- called by the owner
 

@@ -54,6 +54,7 @@ class Inferred:
 
     frame: Frame
     running: Running  # the model that answered
+    pixels: NDArray[np.uint8]  # as the model saw them
     answer: NDArray[np.float32]
     taken: int
     prepared: int

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from inference.drift.state import FRAMES
 from inference.frames.budget import LEAST_PER_DAY
 from inference.frames.prediction import Predictions
 from inference.frames.queue import Overload
@@ -17,6 +18,12 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
+class DriftSection(_Section):
+    """`inference.drift`."""
+
+    framesBetweenFalseAlarms: int = Field(default=FRAMES, ge=0, le=10**12)  # 0: no detection
+
+
 class InferenceSection(_Section):
     """Twin section `inference`."""
 
@@ -25,6 +32,7 @@ class InferenceSection(_Section):
     overload: Overload = "newest"
     latencyBudgetMs: float = Field(default=20, gt=0, le=60_000)
     decodeBudgetMegapixels: float = Field(default=16.8, gt=0, le=1_000)  # a message; a JPEG of 4096x4096
+    drift: DriftSection = Field(default_factory=DriftSection)
 
 
 def _none_or_enough(per_day: int) -> int:

@@ -5,6 +5,7 @@ The worker thread observes; the hub's threads configure, reset and read.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -72,7 +73,8 @@ class Camera:
             "value": round(float(self.sums[self.alarm]) * threshold, 3),
             "threshold": round(threshold, 3),
             "since_frame": {"camera": frame.id.camera, "run": self.run, "seq": int(self.seqs[self.alarm])},
-            "since": int(self.captured[self.alarm]),
+            # A twin refuses integers of more than 52 bits.
+            "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.captured[self.alarm] // 10**9)),
         }
 
 

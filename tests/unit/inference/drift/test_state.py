@@ -9,12 +9,13 @@ import pytest
 
 from camera_sim.sources.settings import DIGITS, SceneDials
 from edgekit.frame.message import Frame, FrameId
-from inference.drift.state import MAX_CAMERAS, NOT_AVAILABLE, OFF, SAMPLE_NS, Drift
+from inference.drift.state import MAX_CAMERAS, NOT_AVAILABLE, OFF, Drift
 from inference.models.installer import Running
 from tests.unit.inference.doubles import FakeEngine, frame, running
 from tests.unit.inference.drift.scene_model import DEVICE, Pixels, pictures, scene_reference, scores
 
 BRIGHT = SceneDials(brightness=60)
+SECOND = 10**9
 
 
 def model(version: str = "1.0.0", *, reference: bool = True) -> Running:
@@ -46,7 +47,7 @@ class Bench:
         self.seq += 1
         return replace(frame(), id=FrameId(camera, "0123456789abcdef", self.seq), captured=self.seq * 10**9)
 
-    def show(self, images: Pixels, camera: str = "door", pause_ns: int = SAMPLE_NS) -> None:
+    def show(self, images: Pixels, camera: str = "door", pause_ns: int = SECOND) -> None:
         for pixels, confidences in zip(images, scores(images), strict=True):
             self.drift.observe(self.frame(camera), self.model, pixels, confidences, self.now)
             self.now += pause_ns
@@ -78,7 +79,7 @@ def test_drift_begins_and_ends_with_an_event(bench: Bench) -> None:
     assert event["measure"] == "brightness" or event["direction"]
     assert event["value"] >= event["threshold"] > 0
     assert 45 <= event["since_frame"]["seq"] <= 60
-    assert event["since"] == event["since_frame"]["seq"] * 10**9
+    assert event["since"] == f"1970-01-01T00:00:{event['since_frame']['seq']:02}Z"
     assert event["model"] == {"name": "bands", "version": "1.0.0", "sha256": bench.model.ref.sha256}
     assert bench.drift.status == event
     assert max(bench.drift.ratios().values()) >= 1
@@ -90,7 +91,7 @@ def test_drift_begins_and_ends_with_an_event(bench: Bench) -> None:
 def test_of_a_fast_camera_one_frame_a_second_is_looked_at(bench: Bench) -> None:
     """A second of bright frames at 100 frames a second is one bright frame."""
     bench.show(undisturbed(5))
-    bench.show(bright(99), pause_ns=SAMPLE_NS // 100)
+    bench.show(bright(99), pause_ns=SECOND // 100)
     assert bench.events == []
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgekit.clock import mono_ns
 from edgekit.frame.message import Flow, Message
+from inference.drift.state import Drift
 from inference.engine import Engine
 from inference.frames.frame_path import FramePath
 from inference.frames.ledger import STAGES, UNKNOWN, StageTimes
@@ -231,6 +232,27 @@ def test_an_error_while_the_latency_is_recorded_loses_no_frame() -> None:
     bench.reconciler.noted = None  # type: ignore[assignment]
     bench.put(frame().to_message())
     bench.work()
+    assert bench.outcomes() == {"answered": 1}
+
+
+def test_drift_sees_what_the_model_saw_and_its_errors_lose_no_frame() -> None:
+    """The prepared picture, the confidences and the model that answered."""
+    seen: list[Any] = []
+
+    class Watching(Drift):
+        def observe(self, *done: Any) -> None:
+            seen.append(done)
+            raise RuntimeError("a fault of the detection")
+
+    bench = Bench(running())
+    bench.path = FramePath(bench.reconciler.as_reconciler(), bench.publisher, drift=Watching())
+    bench.path.apply(ALL)
+    bench.put(frame(7, place=1).to_message())
+    bench.work()
+    ((answered, model, pixels, scores, _),) = seen
+    assert (answered.id.seq, model) == (7, bench.reconciler.current)
+    assert np.array_equal(pixels, tiny_model.band(1))
+    assert scores.argmax() == 1
     assert bench.outcomes() == {"answered": 1}
 
 

@@ -89,6 +89,7 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("model_section",),
         ("engine",),
         ("models",),
+        ("drift",),
         ("frames",),
     ),
     "twinship.simulator": (

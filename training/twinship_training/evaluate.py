@@ -13,8 +13,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.artefact import MAX_PROBES, Probes
+from inference.artefact import MAX_PROBES, Probes, Reference
 from inference.dataset.pictures import Pictures
+from inference.drift.reference import reference
 from inference.evaluate import NotVerified, Predictions
 from twinship_training.convert import OPTIMISATIONS
 from twinship_training.networks.architectures import Target
@@ -78,6 +79,11 @@ def choose_probes(
         raise NotVerified("the model predicts no picture right on every runtime: it has learnt nothing")
     expected = tuple(labels[pictures.labels[each]] for each in chosen)
     return fewer(Probes(pictures.images[np.array(chosen)].tobytes(), expected), MAX_PROBES)
+
+
+def drift_reference(predictions: Predictions, labels: Sequence[str]) -> Reference | None:
+    """What the validation pictures look like to the converted model; None if there are too few."""
+    return None if predictions.measures is None else reference(predictions.measures, len(labels))
 
 
 def fewer(probes: Probes, count: int) -> Probes:

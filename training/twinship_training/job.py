@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from inference.artefact import Manifest, Probes, pack
+from inference.artefact import Manifest, Probes, Reference, pack
 from inference.dataset.pictures import Pictures
 from twinship_training import convert
 from twinship_training.checkpoint import Checkpoint, CheckpointFolder
@@ -59,6 +59,7 @@ class Job:
         tflite: bytes,
         accuracy: Mapping[str, float] | None = None,
         p50_ms: float = 0.0,
+        reference: Reference | None = None,
     ) -> Manifest:
         """The artefact's manifest. `p50_ms`: the median time of one picture here, on the slowest runtime."""
         settings, data = self.settings, self.dataset
@@ -74,6 +75,7 @@ class Job:
             dataset=f"{data.name} {data.fingerprint[:16]}",  # without the source, which may be a path
             weightsSha256=fitted.weights_sha256,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
+            reference=reference,
         )
 
     def draft(self, architecture: str, fitted: Fitted, tflite: bytes, pictures: Pictures) -> bytes:

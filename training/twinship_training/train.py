@@ -22,7 +22,7 @@ from twinship_training.checkpoint import CheckpointFolder, checkpoint_path
 from twinship_training.data import find
 from twinship_training.data.download import download as download_keras
 from twinship_training.data.split import Dataset, at_most, spread
-from twinship_training.evaluate import choose_probes, fewer
+from twinship_training.evaluate import choose_probes, drift_reference, fewer
 from twinship_training.fit import Progress, fit
 from twinship_training.job import Job
 from twinship_training.networks import pretrained
@@ -160,7 +160,12 @@ def _pack(job: Job, chosen: Trial, accuracy: Accuracy) -> Artefact:
     probes = choose_probes(chosen.predictions, chosen.pictures, labels)
     measured = {"float32": accuracy.float32, **accuracy.shipped}
     manifest = job.manifest(
-        chosen.architecture, chosen.fitted, chosen.tflite, measured, chosen.candidate.p50_ms
+        chosen.architecture,
+        chosen.fitted,
+        chosen.tflite,
+        measured,
+        chosen.candidate.p50_ms,
+        drift_reference(next(iter(chosen.predictions.values())), labels),
     )
 
     def packed(count: int) -> Artefact:

@@ -18,7 +18,7 @@ from edgekit import cpu_affinity, metrics
 from edgekit.hub.connection import Hub
 from edgekit.lifecycle import run_module
 from inference.frames import in_hand
-from inference.metrics import FrameCounters, ModelInfo, StageHistograms
+from inference.metrics import DriftRatios, FrameCounters, ModelInfo, StageHistograms
 from inference.models.download import FetchSettings, authorities
 from inference.models.reconciler import Reconciler, ReconcilerSettings
 from inference.models.verification import Keyring
@@ -68,6 +68,7 @@ def build(environment: Environment) -> Service:
     REGISTRY.register(stages)
     REGISTRY.register(FrameCounters(service.path.counters, service.path.waiting))
     REGISTRY.register(ModelInfo(lambda: service.reconciler.current))
+    REGISTRY.register(DriftRatios(service.drift.ratios))
     return service
 
 

@@ -23,6 +23,7 @@ inference.artefact.BadArtefact: trailer: not a zip file, or one with a comment
 
 import hashlib
 import io
+import itertools
 import json
 import struct
 import zipfile
@@ -53,6 +54,8 @@ _MAX_DIRECTORY_BYTES = 16 * 1024
 _MAX_MEMBERS = 16  # read() ignores other names, because a later version may add members
 MAX_LABEL_CHARACTERS = 128
 MAX_DETECTIONS = 300  # of one frame: their message stays below the largest body
+MAX_EDGES = 32
+MAX_CLASS_GROUPS = 64
 TFLITE_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TFLite flatbuffer
 Task = Literal["classification", "detection"]
 Resize = Literal["stretch", "crop", "letterbox"]
@@ -70,7 +73,7 @@ _Document = TypeVar("_Document", bound=BaseModel)
 
 
 #: Fields of later versions: an artefact that does not need them is the same bytes as before.
-_ADDED = ("task", "head", "temperature")
+_ADDED = ("task", "head", "temperature", "reference")
 _INPUT_ADDED = ("resize", "mean", "std", "order")
 
 
@@ -134,6 +137,37 @@ class Head(BaseModel):
     pixels: bool = False
 
 
+class Histogram(BaseModel):
+    """Of one measure: `shares` of the bins below, between and from the ascending `edges` on."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    edges: tuple[float, ...] = Field(max_length=MAX_EDGES)
+    shares: tuple[Annotated[float, Field(gt=0, le=1)], ...]
+
+    @model_validator(mode="after")
+    def _check_bins(self) -> "Histogram":
+        if len(self.shares) != len(self.edges) + 1:
+            raise ValueError("a histogram has one share more than edges")
+        if any(a >= b for a, b in itertools.pairwise(self.edges)):
+            raise ValueError("the edges of a histogram ascend")
+        return self
+
+
+class Reference(BaseModel):
+    """What validation pictures looked like to the model, for the detection of drift (inference.drift).
+
+    `measures`: the name of a measure and its histogram; unknown names, of later versions, are ignored.
+    `classes`: the share of each label as top answer; of more than MAX_CLASS_GROUPS labels, index modulo that.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    frames: int = Field(ge=1)
+    measures: dict[str, Histogram] = Field(max_length=16)
+    classes: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(max_length=MAX_CLASS_GROUPS)
+
+
 class Manifest(BaseModel):
     """The description of the model. Unknown fields, of later versions, are ignored."""
 
@@ -155,6 +189,7 @@ class Manifest(BaseModel):
     dataset: str = ""
     weightsSha256: str = ""  # digest of the float weights before conversion
     created: str = ""
+    reference: Reference | None = None
 
     @model_validator(mode="after")
     def _check_head(self) -> "Manifest":

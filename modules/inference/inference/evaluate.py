@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from inference.artefact import MAX_ARTEFACT_BYTES, Artefact, BadArtefact, read
 from inference.dataset.pictures import Pictures
+from inference.drift.measures import of_frame
 from inference.engine import Engine
 from inference.frames.preprocess import prepare
 from inference.metrics_model import Cost
@@ -52,6 +53,7 @@ class Predictions:
     cost: Cost
     tensors: str  # the types of input and output, as "int8": of both, or "int8/float32" where they differ
     detections: tuple[NDArray[np.float32], ...] = ()  # of a detector, one answer for each picture
+    measures: NDArray[np.float64] | None = None  # of a classifier, for its reference: (count, 6)
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,8 @@ def _result(folder: Path, runtime: str, child: subprocess.Popen[str], timeout_s:
         cost = Cost(p50_ms=round(float(found["p50_ms"]), 4), memory_bytes=int(found["memory_bytes"]))
         ends = np.cumsum(found["counts"])[:-1]
         detections = tuple(np.split(found["detections"], ends)) if len(found["counts"]) else ()
-        return Predictions(found["labels"], found["confidence"], cost, str(found["tensors"]), detections)
+        tensors, measures = str(found["tensors"]), found["measures"]
+        return Predictions(found["labels"], found["confidence"], cost, tensors, detections, measures)
 
 
 def _result_file(folder: Path, runtime: str) -> Path:
@@ -184,6 +187,7 @@ def main() -> int:
         engine.warm()
         memory_bytes = max(0, _resident_bytes() - before)
         outputs, p50_ms = _outputs(engine, images)
+        measured = [] if engine.task == "detection" else _measures(engine, images, outputs)
     except (BadArtefact, EngineError, OSError, ValueError, RuntimeError) as error:
         sys.stderr.write(f"{one_line(error)}\n")
         return 1
@@ -194,6 +198,7 @@ def main() -> int:
         confidence=np.array([0 if detects else each.max() for each in outputs], np.float32),
         detections=np.concatenate(outputs) if detects else [],
         counts=[len(each) for each in outputs] if detects else [],
+        measures=measured,
         p50_ms=p50_ms,
         memory_bytes=memory_bytes,
         tensors=tensors,
@@ -221,6 +226,14 @@ def _outputs(engine: Engine, images: NDArray[np.uint8]) -> tuple[list[NDArray[np
         rows.append(engine.infer(pixels))
         times.append(perf_counter() - begun)
     return rows, 1e3 * statistics.median(times)
+
+
+def _measures(
+    engine: Engine, images: NDArray[np.uint8], outputs: Sequence[NDArray[np.float32]]
+) -> list[list[float]]:
+    """What a device would measure of each picture and its answer."""
+    pictures = (prepare(image, engine.input) for image in images)
+    return [of_frame(*each) for each in zip(pictures, outputs, strict=True)]
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ class StageHistograms(Collector):
 
 
 class FrameCounters(Collector):
-    """`inference_frames_total{outcome}`, `inference_bad_clock_frames_total`, `inference_waiting_frames`."""
+    """`inference_frames_total{outcome}` and `inference_suppressed_frames_total{reason}`, frames waiting."""
 
     def __init__(self, counters: Callable[[], dict[str, Any]], waiting: Callable[[], int]) -> None:
         """`counters` is FramePath.counters, `waiting` is FramePath.waiting."""
@@ -74,10 +74,18 @@ class FrameCounters(Collector):
         """Return the metrics; prometheus_client calls this at each scrape."""
         frames = CounterMetricFamily("inference_frames", "Frames by outcome.", labels=["outcome"])
         counters = self._counters()
-        bad_clock = counters.pop("bad_clock")
+        bad_clock, suppressed_by = counters.pop("bad_clock"), counters.pop("suppressedBy")
         for outcome, count in (counters | counters.pop("dropped")).items():
             frames.add_metric([outcome], count)
         yield frames
+        suppressed = CounterMetricFamily(
+            "inference_suppressed_frames",
+            "Frames whose predictions are not sent, by reason.",
+            labels=["reason"],
+        )
+        for reason, count in suppressed_by.items():
+            suppressed.add_metric([reason], count)
+        yield suppressed
         yield CounterMetricFamily(
             "inference_bad_clock_frames", "Frames with timestamps that are not plausible.", value=bad_clock
         )
@@ -102,3 +110,22 @@ class ModelInfo(Collector):
             engine = running.engine
             info.add_metric([running.ref.name, running.ref.version, engine.runtime, engine.delegate], 1)
         yield info
+
+
+class DriftRatios(Collector):
+    """`inference_drift_ratio{camera,measure}`: from 1 on there is drift; absent without a reference."""
+
+    def __init__(self, ratios: Callable[[], dict[tuple[str, str], float]]) -> None:
+        """`ratios` is Drift.ratios."""
+        self._ratios = ratios
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics; prometheus_client calls this at each scrape."""
+        family = GaugeMetricFamily(
+            "inference_drift_ratio",
+            "The largest sum of a measure's charts, in thresholds.",
+            labels=["camera", "measure"],
+        )
+        for labels, ratio in self._ratios().items():
+            family.add_metric(labels, ratio)
+        yield family

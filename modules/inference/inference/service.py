@@ -15,8 +15,11 @@ from edgekit.frame.message import Message
 from edgekit.hub.connection import Hub, MethodAnswer, Twin
 from edgekit.settings import validate
 from inference.benchmark import Benchmark, BenchmarkFailed, BenchmarkRequest
+from inference.drift.state import NOT_AVAILABLE, Drift
+from inference.frames.budget import Budget
 from inference.frames.frame_path import FramePath
 from inference.frames.in_hand import SIZE, InHand
+from inference.frames.prediction import counted_bytes
 from inference.frames.publisher import Observe, Publisher
 from inference.frames.reports import Reports
 from inference.frames.settings import InferenceSection, Settings, TelemetrySection
@@ -67,12 +70,21 @@ class Service:
                 "benchmark": self._run_benchmark,
             },
         )
-        self.events: Final = Events(self.hub.send)
+        self._budget: Final = Budget()
+        self.events: Final = Events(self._send_event)
         self.reconciler = create_reconciler(self._on_model_status)
         self._benchmark = Benchmark()
+        self.drift: Final = Drift(
+            lambda kind, body: self.events.changed(kind, body, now_ns=mono_ns()),
+            lambda status: self.hub.report({"drift": status}),
+        )
         in_hand = open_in_hand(self.instance)
         self._publisher: Final = Publisher(
-            self.hub.send, instance=self.instance, observe=observe, finish=in_hand.finish
+            self.hub.send,
+            instance=self.instance,
+            observe=observe,
+            finish=in_hand.finish,
+            budget=self._budget,
         )
         self._watchdog: Final = Watchdog(
             self.reconciler.mark,
@@ -81,9 +93,9 @@ class Service:
             on_stuck=self._on_stuck,
             health_file=health_file,
         )
-        self.path: Final = FramePath(self.reconciler, self._publisher, self._watchdog, in_hand)
+        self.path: Final = FramePath(self.reconciler, self._publisher, self._watchdog, in_hand, self.drift)
         self.reports: Final = Reports(
-            self.hub, self.path, self._publisher, self.instance, in_hand, self.events
+            self.hub, self.path, self._publisher, self.instance, in_hand, self.events, self._budget
         )
         self._configured = threading.Event()  # the twin was read, or the module stops
         self._worker = threading.Thread(target=self._work, name="frames", daemon=True)
@@ -126,11 +138,18 @@ class Service:
                 self._configured.set()
                 self.path.answer(arrival)
             elif self.path.closed:
+                self.path.flush()
                 return
             try:
                 self.reports.send_due()
             except Exception:  # a failed report must not stop the frames
                 log.exception("a report could not be sent")
+
+    def _send_event(self, output: str, message: Message) -> bool:
+        """Send an event; one that is no repeat goes upstream whatever the budget has left."""
+        if message.properties["repeated"] == "false":
+            self._budget.charge(self._budget.blocks(counted_bytes(message)), mono_ns())
+        return self.hub.send(output, message)
 
     def _on_stuck(self, reason: str) -> None:
         """Let run_module end the process with EXIT_STUCK; edgeAgent starts the next one."""
@@ -156,12 +175,17 @@ class Service:
         patch |= answer.reported("inference", version)
         telemetry, answer = validate(twin.desired.get("telemetry"), TelemetrySection, current.telemetry)
         patch |= answer.reported("telemetry", version)
-        self.reports.schedule.latency.interval_s = telemetry.intervalSeconds
+        self._budget.configure(telemetry.maxPerDay, telemetry.blockBytes, mono_ns())
+        interval_s = self._budget.latency_interval_s(telemetry.intervalSeconds)
+        self.reports.schedule.latency.interval_s = interval_s
+        self.drift.configure(inference.drift.framesBetweenFalseAlarms)
         self.reconciler.limit_latency(inference.latencyBudgetMs)
         self.path.apply(Settings(inference, telemetry))
         self._configured.set()
         # The module reads the twin at each connect; it reports only what the twin does not hold yet.
         changed = {name: section for name, section in patch.items() if twin.reported.get(name) != section}
+        if (before := twin.reported.get("drift", NOT_AVAILABLE)) != self.drift.status:
+            changed["drift"] = {**dict.fromkeys(before), **self.drift.status}  # of the process before
         if changed:
             self.hub.report(changed)
         self.reconciler.section(twin.desired.get("model"), version, twin.notified_ns)
@@ -178,6 +202,7 @@ class Service:
                 "counters": self.path.counters(),
                 "waiting": self.path.waiting(),
                 "unsent": self.hub.unsent,
+                "drift": self.drift.status,
             },
         )
 
@@ -203,6 +228,7 @@ class Service:
     def _reload(self, _payload: Any) -> MethodAnswer:
         if not self.reconciler.reload():
             return MethodAnswer(409, {"error": "the twin names no model"})
+        self.drift.reset()
         return MethodAnswer(200, {"reloading": True})
 
     def _run_benchmark(self, payload: Any) -> MethodAnswer:

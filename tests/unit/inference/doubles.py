@@ -122,7 +122,7 @@ class FakeEngine:
     """An engine that calls `infer`; by default it answers as the tiny model does."""
 
     def __init__(self, infer: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None) -> None:
-        self.labels = tiny_model.LABELS
+        self.labels: tuple[str, ...] = tiny_model.LABELS
         self.input: InputSpec = tiny_model.SPEC
         self.runtime, self.delegate = "fake", ""
         self.infer = infer or brightest_band

@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 from edgekit.frame.message import FrameId
 from inference.frames.ledger import UNKNOWN, StageTimes
 from inference.frames.outcomes import Outcome, Outcomes
-from inference.metrics import BUCKETS, MAX_UNSORTED, FrameCounters, ModelInfo, StageHistograms
+from inference.metrics import BUCKETS, MAX_UNSORTED, DriftRatios, FrameCounters, ModelInfo, StageHistograms
 from inference.models.installer import Running
 from tests.unit.inference.doubles import running
 
@@ -29,16 +29,28 @@ def exposed(*collectors: Collector) -> CollectorRegistry:
 def test_each_outcome_is_a_label() -> None:
     """One counter family holds all outcomes, from the counters that the messages carry."""
     outcomes = Outcomes()
-    for outcome in (Outcome.ANSWERED, Outcome.ANSWERED, Outcome.BAD_FRAME):
+    for outcome in (Outcome.ANSWERED, Outcome.ANSWERED, Outcome.BAD_FRAME, Outcome.BUDGET, Outcome.OFF):
         outcomes.add(outcome)
     outcomes.add_bad_clocks(2)
     registry = exposed(FrameCounters(outcomes.body, lambda: 3))
     assert registry.get_sample_value("inference_frames_total", {"outcome": "answered"}) == 2
     assert registry.get_sample_value("inference_frames_total", {"outcome": "bad_frame"}) == 1
+    assert registry.get_sample_value("inference_frames_total", {"outcome": "suppressed"}) == 2
+    assert registry.get_sample_value("inference_suppressed_frames_total", {"reason": "budget"}) == 1
     assert registry.get_sample_value("inference_frames_total", {"outcome": "dropped"}) is None
     assert registry.get_sample_value("inference_frames_total", {"outcome": "bad_clock"}) is None
     assert registry.get_sample_value("inference_bad_clock_frames_total") == 2
     assert registry.get_sample_value("inference_waiting_frames") == 3
+
+
+def test_the_drift_of_each_camera_is_a_gauge() -> None:
+    """One sample for each camera and measure; none without a reference."""
+    ratios = {("door", "brightness"): 1.25}
+    registry = exposed(DriftRatios(lambda: ratios))
+    labels = {"camera": "door", "measure": "brightness"}
+    assert registry.get_sample_value("inference_drift_ratio", labels) == 1.25
+    ratios.clear()
+    assert registry.get_sample_value("inference_drift_ratio", labels) is None
 
 
 def test_the_serving_model_is_a_label() -> None:

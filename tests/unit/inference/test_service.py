@@ -413,3 +413,28 @@ def test_each_change_of_the_model_is_an_event_and_the_last_one_is_repeated(
     module.service.reports.send_due()
     last = module.hub.of("events")[-1]
     assert (last["state"], last["repeated"]) == ("proving", True)
+
+
+def test_drift_goes_to_output_events_the_twin_and_the_method(module: Module) -> None:
+    """An event that is no repeat, the reported property, and `status`; a used-up budget does not matter."""
+    module.service.drift.status = {"state": "none"}
+    telemetry = {"predictions": "all", "maxPerDay": 200, "blockBytes": 512}
+    module.twin({"telemetry": telemetry})
+    module.service._budget.charge(1_000, mono_ns())
+    found = {"state": "drift", "camera": "door", "measure": "brightness"}
+    module.service.drift._change(found)
+    module.service.drift._change({"state": "none", "camera": "door"})
+    events = [each for each in module.hub.sent if each.output == "events"]
+    assert [each.message.properties for each in events] == [{"kind": "drift", "repeated": "false"}] * 2
+    assert events[0].body["measure"] == "brightness"
+    assert {"drift": found} in module.hub.reports
+    assert {"drift": {"state": "none", "camera": "door", "measure": None}} in module.hub.reports
+    assert module.hub.methods["status"](None).payload["drift"] == {"state": "none", "camera": "door"}
+
+
+def test_drift_that_a_process_before_reported_is_taken_back(module: Module) -> None:
+    """A new process begins anew; a twin without the property gets none."""
+    module.twin({}, reported={"drift": {"state": "drift", "value": 15.0}})
+    assert module.hub.reports[-1]["drift"] == {"state": "not available", "value": None}
+    module.twin({})
+    assert "drift" not in module.hub.reports[-1]

@@ -67,8 +67,15 @@ def test_the_defaults_are_those_of_the_deployment_manifest() -> None:
         "overload": "newest",
         "latencyBudgetMs": 20,
         "decodeBudgetMegapixels": 16.8,
+        "drift": {"framesBetweenFalseAlarms": 100_000},
     }
-    assert Settings().telemetry.model_dump() == {"intervalSeconds": 10, "predictions": "changes"}
+    assert Settings().telemetry.model_dump() == {
+        "intervalSeconds": 10,
+        "predictions": "changes",
+        "heartbeatSeconds": 0,
+        "maxPerDay": 0,
+        "blockBytes": 4_096,
+    }
 
 
 @pytest.mark.parametrize(
@@ -94,10 +101,19 @@ def test_an_invalid_field_of_inference_is_named(field: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("intervalSeconds", 0.5), ("intervalSeconds", 1e9), ("predictions", "some")]
+    ("field", "value"),
+    [
+        ("intervalSeconds", 0.5),
+        ("intervalSeconds", 1e9),
+        ("predictions", "some"),
+        ("maxPerDay", 199),
+        ("maxPerDay", -1),
+        ("blockBytes", 511),
+        ("heartbeatSeconds", -1),
+    ],
 )
 def test_an_invalid_field_of_telemetry_is_named(field: str, value: Any) -> None:
-    """The interval is 1 s to 1 hour."""
+    """The interval is 1 s to 1 hour; a budget that lets nothing through is none."""
     _, answer = validate({field: value}, TelemetrySection, TelemetrySection())
     assert (answer.ac, field in answer.ad) == (400, True)
 

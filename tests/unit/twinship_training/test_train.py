@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from inference.artefact import read
+from inference.drift.measures import NAMES
 from inference.engine import Engine
 from inference.evaluate import NotVerified, verify_file
 from inference.frames.preprocess import decode_file, prepare
@@ -250,3 +251,14 @@ def test_importing_the_package_is_quick() -> None:
     heavy = "{'tensorflow', 'keras', 'sklearn'}"
     code = f"import sys, twinship_training.train; sys.exit(not {heavy}.isdisjoint(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_artefact_carries_the_reference_of_its_validation_pictures(trained: TrainResult) -> None:
+    """Small, of the converted model, inside the file that is signed; any frame of the data has gains."""
+    artefact = read(trained.artefact.read_bytes())
+    found = artefact.manifest.reference
+    assert found is not None
+    assert set(found.measures) == set(NAMES)
+    assert len(found.classes) == len(artefact.labels)
+    assert len(found.model_dump_json()) < 4_096
+    assert b'"reference":{' in artefact.data

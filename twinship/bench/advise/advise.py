@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from inference.frames.budget import LATENCY_BYTES
 from inference.metrics_model import METRICS, Metrics, read_results
 from twinship.bench import BenchFailed
 from twinship.bench.advise import hardware
+from twinship.bench.advise.budgeted import streams as budgeted
 from twinship.bench.advise.hardware import Measured, Table
 from twinship.bench.advise.tiers import DAY_S, Need, Stream, needs
 from twinship.bench.scenarios.delay.formulas import break_even, delay_s
@@ -25,8 +27,10 @@ HOP_MS: Final = 10.0
 #: A PNG of 28 × 28 pixels with its properties, in bytes on the wire as `twinship bench delay` counts them.
 FRAME_BYTES: Final = 800
 PREDICTION_BYTES: Final = 900  # body and properties upstream
-LATENCY_BYTES: Final = 1_300
+RECORD_BYTES: Final = 620  # a prediction in a message that several share
 LATENCY_EVERY_S: Final = 10
+#: Budgets that are shown: all of a free hub, and a hundredth of a unit of S1.
+BUDGETS: Final = ((8_000, 512), (4_000, 4_096))
 
 Origin = Literal["benchmark", "training"]
 Location = Literal["edge", "cloud", "neither"]
@@ -246,6 +250,13 @@ def loads(requirements: Requirements) -> tuple[Load, ...]:
         ("edge, predictions: none", (latency,)),
         ("edge, predictions: changes, one a minute", (latency, Stream(DAY_S / 60, PREDICTION_BYTES))),
         ("edge, predictions: all", (latency, Stream(frames, PREDICTION_BYTES))),
+        *(
+            (
+                f"edge, predictions: all, maxPerDay: {per_day}, blockBytes: {block_bytes}",
+                budgeted(per_day, block_bytes, requirements.fps, RECORD_BYTES, LATENCY_EVERY_S),
+            )
+            for per_day, block_bytes in BUDGETS
+        ),
         ("cloud, every frame", (Stream(frames, requirements.frame_bytes),)),
     )
     return tuple(

@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-DAY_S: Final = 86_400
+from inference.frames.budget import DAY_S, blocks
+
+__all__ = ["DAY_S", "TIERS", "Need", "Stream", "Tier", "needs"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def needs(streams: Sequence[Stream]) -> tuple[Need, ...]:
 
 
 def _need(tier: Tier, streams: Sequence[Stream]) -> Need:
-    metered = math.ceil(sum(stream.per_day * max(1, -(-stream.size // tier.block)) for stream in streams))
+    metered = math.ceil(sum(stream.per_day * blocks(stream.size, tier.block) for stream in streams))
     units = max(1, -(-metered // tier.per_unit))
     fits = tier.max_units is None or units <= tier.max_units
     return Need(tier.name, metered, units if fits else None)

@@ -174,6 +174,8 @@ def _quota(document: Document, project: Project, own: Mapping[str, OwnModule]) -
             messages += frames
         if _goes_upstream(document, name, "latency"):
             messages += _SECONDS_OF_A_DAY / _number(telemetry.get("intervalSeconds"), 10)
+        if limit := _number(telemetry.get("maxPerDay"), 0):
+            messages = min(messages, limit)
         if messages > quota:
             cause = f"module {name!r} sends {messages:,.0f} messages a day, a unit of {tier} takes {quota:,}"
             yield document.found("TW306", cause, name, "telemetry")

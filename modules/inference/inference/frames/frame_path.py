@@ -19,6 +19,7 @@ from edgekit.frame.batch import frames_of
 from edgekit.frame.message import BadFrame, Flow, Frame, FrameId, Message
 from edgekit.log import RateLimiter
 from inference.artefact import InputSpec
+from inference.drift.state import Drift
 from inference.frames.decode_cost import DecodeBudget
 from inference.frames.in_hand import SIZE, InHand, Stream
 from inference.frames.outcomes import Outcome, Outcomes
@@ -46,10 +47,12 @@ class FramePath:
         publisher: Publisher,
         watchdog: Watchdog | None = None,
         in_hand: InHand | None = None,
+        drift: Drift | None = None,
     ) -> None:
         """`in_hand` outlives the process; by default it does not."""
         self._reconciler = reconciler
         self._publisher = publisher
+        self._drift = drift or Drift()
         self._watchdog = watchdog or Watchdog()
         self._lock = threading.RLock()  # guards queue, outcomes and closed
         self._changed = threading.Condition(self._lock)  # wakes the worker; slower to enter than its lock
@@ -113,12 +116,29 @@ class FramePath:
             self._queue.finish(arrival.frames)
             self._outcomes.add_bad_clocks(self._publisher.take_bad_clocks())
             for frame, outcome in zip(arrival.frames, outcomes, strict=True):
-                if outcome is Outcome.ANSWERED:  # in hand until the PUBACK of its prediction
-                    self._outcomes.add(outcome)
-                else:
-                    self._drop(outcome, (frame.id,))
+                if outcome is not None:  # else its prediction waits for others
+                    self._end(frame.id, outcome)
+            self._end_late()
 
-    def _answer(self, arrival: Arrival) -> list[Outcome]:
+    def flush(self, now: int | None = None) -> None:
+        """Send the predictions that waited long enough at `now`, CLOCK_MONOTONIC ns; None: all that wait."""
+        if (due := self._publisher.flush_due) is None or (now is not None and now < due):
+            return
+        self._publisher.flush()
+        with self._lock:
+            self._end_late()
+
+    def _end_late(self) -> None:
+        for frame, outcome in self._publisher.take_late():
+            self._end(frame, outcome)
+
+    def _end(self, frame: FrameId, outcome: Outcome) -> None:
+        if outcome is Outcome.ANSWERED:  # in hand until the PUBACK of its prediction
+            self._outcomes.add(outcome)
+        else:
+            self._drop(outcome, (frame,))
+
+    def _answer(self, arrival: Arrival) -> list[Outcome | None]:
         running = self._reconciler.current
         if running is None:
             return [Outcome.NO_MODEL] * len(arrival.frames)
@@ -130,6 +150,7 @@ class FramePath:
         )
         for each in inferred:
             self._record_latency(each)
+            self._watch_drift(each)
         return [next(published) if isinstance(each, Inferred) else each for each in results]
 
     def _infer(self, running: Running, frame: Frame, budget: DecodeBudget) -> Inferred | Outcome:
@@ -155,7 +176,7 @@ class FramePath:
             else:
                 inferred = mono_ns()
                 self._watchdog.returned()
-                return Inferred(frame, running, answer, taken, prepared, inferred)
+                return Inferred(frame, running, ready, answer, taken, prepared, inferred)
         return Outcome.ENGINE
 
     def _record_latency(self, done: Inferred) -> None:
@@ -163,6 +184,12 @@ class FramePath:
             self._reconciler.answered(done.running, (done.inferred - done.prepared) / 1e6)
         except Exception:  # the frame is answered already
             log.exception("the latency of model %s could not be recorded", done.running.ref)
+
+    def _watch_drift(self, done: Inferred) -> None:
+        try:
+            self._drift.observe(done.frame, done.running, done.pixels, done.answer, done.inferred)
+        except Exception:  # the frame is answered already
+            log.exception("drift of model %s could not be computed", done.running.ref)
 
     # -- called by the owner
 

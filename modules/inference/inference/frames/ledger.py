@@ -34,7 +34,7 @@ TOTAL: Final = "total"
 PERCENTILES: Final = (50, 90, 95, 99)
 MAX_WINDOW_FRAMES: Final = 20_000  # 1.3 MB; the owner closes a full window early
 MAX_PENDING: Final = 1_024
-MAX_EARLIER: Final = 64  # in one message: about 6 KB
+MAX_PUBLISH_TIMES: Final = 65  # in one message: about 6 KB
 MAX_STAGE_NS: Final = 3_600 * 10**9  # frames live ten seconds in edgeHub; a longer stage is a wrong clock
 UNKNOWN: Final = -1  # no mailbox; or the camera's timestamps are not plausible: of its three stages
 
@@ -209,12 +209,12 @@ class Ledger:
             self._window.add(each, puback - each.answered)
         self._publish_times.append(PublishTime(times[0].frame, puback - times[0].answered))
 
-    def take_publish_times(self) -> tuple[PublishTime, ...]:
+    def take_publish_times(self, most: int = MAX_PUBLISH_TIMES) -> tuple[PublishTime, ...]:
         """Remove and return the publish times that the next message shall carry, oldest first.
 
-        Usually one; none or up to 1 + MAX_EARLIER when answers are made faster than the hub stores them.
+        Usually one; none or up to `most` when answers are made faster than the hub stores them.
         """
-        count = min(len(self._publish_times), 1 + MAX_EARLIER)
+        count = min(len(self._publish_times), most)
         return tuple([self._publish_times.popleft() for _ in range(count)])
 
     def requeue(self, publish_times: Sequence[PublishTime]) -> None:

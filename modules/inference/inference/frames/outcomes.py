@@ -25,7 +25,10 @@ class Outcome(StrEnum):
     """The outcome of one frame."""
 
     ANSWERED = "answered"  # the hub's outbox has its prediction
-    SUPPRESSED = "suppressed"  # predicted; the twin's telemetry.predictions wants no message
+    OFF = "off"  # predicted, not sent: telemetry.predictions is none
+    UNCHANGED = "unchanged"  # predicted, not sent: the camera's last answer was the same
+    CERTAIN = "certain"  # predicted, not sent: telemetry.predictions is uncertain
+    BUDGET = "budget"  # predicted, not sent: telemetry.maxPerDay leaves no room for it
     REPEAT = "repeats"  # the hub delivered it again; its first delivery has its own outcome
     OVERLOAD = "overload"  # frames arrive faster than the model answers them
     BAD_FRAME = "bad_frame"  # not a frame, or not the picture that it declares
@@ -47,6 +50,8 @@ DROPS: Final = (
     Outcome.STOPPED,
     Outcome.LOST_IN_RESTART,
 )
+
+SUPPRESSED: Final = (Outcome.OFF, Outcome.UNCHANGED, Outcome.CERTAIN, Outcome.BUDGET)
 
 #: The order of the numbers that `Outcomes` counts in.
 COUNTERS: Final = ("received", "bad_clock", *(outcome.value for outcome in Outcome))
@@ -91,7 +96,14 @@ class Outcomes:
 
 
 def counters_body(counters: Sequence[int] | memoryview) -> dict[str, Any]:
-    """Return numbers in the order of COUNTERS as JSON object."""
-    counts = {outcome.value: counters[at] for outcome, at in _AT.items() if outcome not in DROPS}
-    dropped = {outcome.value: counters[_AT[outcome]] for outcome in DROPS}
-    return {**counts, "bad_clock": counters[_BAD_CLOCK], "dropped": dropped}
+    """Return numbers in the order of COUNTERS as JSON object. `suppressed` is the sum of `suppressedBy`."""
+    counts = {outcome: counters[at] for outcome, at in _AT.items()}
+    suppressed_by = {outcome.value: counts[outcome] for outcome in SUPPRESSED}
+    return {
+        "answered": counts[Outcome.ANSWERED],
+        "suppressed": sum(suppressed_by.values()),
+        "repeats": counts[Outcome.REPEAT],
+        "bad_clock": counters[_BAD_CLOCK],
+        "suppressedBy": suppressed_by,
+        "dropped": {outcome.value: counts[outcome] for outcome in DROPS},
+    }

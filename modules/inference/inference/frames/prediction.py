@@ -8,7 +8,7 @@ A classifier's message is `twinship.prediction.v1`, a detector's `twinship.detec
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,14 +28,13 @@ DETECTION_SCHEMA: Final = "twinship.detection.v1"
 BATCH_SCHEMA: Final = "twinship.predictions.v1"
 JSON: Final = "application/json"
 UTF8: Final = "utf-8"
-REMEMBERED_CAMERAS: Final = 64
 MANY_LABELS: Final = 100
 """numpy sorts more labels than these faster than Python does."""
 
 MAX_LABELS_CHARACTERS: Final = 2048
 """Of the property `labels`: hubs limit the properties of a message. The body has all labels."""
 
-Predictions = Literal["all", "changes", "none"]
+Predictions = Literal["all", "changes", "uncertain", "none"]
 
 
 @dataclass(slots=True)
@@ -95,6 +94,7 @@ class Detected:
     """A detector's answer: none, one or many objects, highest confidence first."""
 
     detections: tuple[Detection, ...]
+    uncertain: bool = False  # a confidence is below the threshold
 
     @property
     def key(self) -> object:
@@ -212,28 +212,21 @@ def _encode(body: dict[str, Any]) -> bytes:
     return to_json(body, inf_nan_mode="null")  # takes a quarter of the time of json.dumps
 
 
-class ChangeFilter:
-    """Remembers the last prediction sent for each camera, and selects those that differ from it."""
-
-    def __init__(self) -> None:
-        self._last: OrderedDict[str, tuple[object, str]] = OrderedDict()  # camera → (answer, model's sha256)
-
-    def wanted(self, mode: Predictions, predictions: Sequence[Prediction]) -> list[bool]:
-        """Return for each prediction whether to send it. All are of one camera; there is at least one."""
-        if mode != "changes":
-            return [mode == "all"] * len(predictions)
-        keys = [_key(each) for each in predictions]
-        before = [self._last.get(predictions[0].frame.id.camera), *keys]
-        return [key != last for key, last in zip(keys, before, strict=False)]
-
-    def record_sent(self, prediction: Prediction) -> None:
-        """Remember a prediction that the outbox accepted; one that it refused still counts as a change."""
-        camera = prediction.frame.id.camera
-        self._last[camera] = _key(prediction)
-        self._last.move_to_end(camera)
-        if len(self._last) > REMEMBERED_CAMERAS:
-            self._last.popitem(last=False)
+def record_bytes(prediction: Prediction, instance: str) -> tuple[int, int]:
+    """Return the bytes of the record, and those of the properties that the message has if it is alone."""
+    properties = {**prediction.answer.properties(), "model": str(prediction.ref)}
+    return len(_encode(prediction.record(instance))), _text_bytes(*properties.keys(), *properties.values())
 
 
-def _key(prediction: Prediction) -> tuple[object, str]:
-    return prediction.answer.key, prediction.ref.sha256
+def counted_bytes(message: Message) -> int:
+    """Return the size of a message as IoT Hub counts it: body, names and values, system properties' values.
+
+    Source: learn.microsoft.com/azure/iot-hub/iot-hub-devguide-messages-construct.
+    """
+    system = (message.message_id, message.content_type, message.content_encoding)
+    properties = message.properties
+    return len(message.body) + _text_bytes(*properties.keys(), *properties.values(), *system)
+
+
+def _text_bytes(*texts: str) -> int:
+    return sum(len(text.encode()) for text in texts)

@@ -15,9 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.clock import boot_id, mono_ns, wall_ns
-from edgekit.frame.message import Frame, Message
+from edgekit.frame.message import Frame, FrameId, Message
 from inference.artefact import Task
+from inference.frames.budget import Budget, Packer, Use
+from inference.frames.change_filter import ChangeFilter
 from inference.frames.ledger import (
+    MAX_PUBLISH_TIMES,
     ClockReference,
     Ledger,
     PublishTime,
@@ -26,15 +29,15 @@ from inference.frames.ledger import (
     Window,
     stage_times,
 )
-from inference.frames.outcomes import Outcome
+from inference.frames.outcomes import SUPPRESSED, Outcome
 from inference.frames.prediction import (
-    ChangeFilter,
     Classified,
     Detected,
     Prediction,
     best,
     located,
     prediction_messages,
+    record_bytes,
 )
 from inference.frames.preprocess import region
 from inference.frames.settings import InferenceSection, Settings
@@ -51,6 +54,7 @@ class Inferred:
 
     frame: Frame
     running: Running  # the model that answered
+    pixels: NDArray[np.uint8]  # as the model saw them
     answer: NDArray[np.float32]
     taken: int
     prepared: int
@@ -67,6 +71,7 @@ class Publisher:
         instance: str,
         observe: Observe = lambda times, publish_ns: None,
         finish: Finish = lambda stream, seqs: None,
+        budget: Budget | None = None,
     ) -> None:
         """`send` is Hub.send; `observe` gets the stage times of each finished frame (metrics).
 
@@ -77,7 +82,10 @@ class Publisher:
         self._instance: Final = instance
         self._observe: Final = observe
         self._boot: Final = boot_id()
-        self._change_filter = ChangeFilter()  # used by the worker thread only
+        self._change_filter = ChangeFilter()  # used by the worker thread only, as the next four
+        self._budget: Final = budget or Budget()
+        self._packer: Final = Packer[Prediction](self._budget)
+        self._late: list[tuple[FrameId, Outcome]] = []  # as `take_late` returns
         self._bad_clocks = 0  # as `take_bad_clocks` returns
         self._lock = threading.Lock()  # guards the fields below
         self._all_stored = threading.Condition(self._lock)
@@ -85,16 +93,41 @@ class Publisher:
         self._unstored = 0  # predictions in the hub's outbox
         self._waiting = False  # whether `wait_stored` was called
 
-    def publish(self, inferred: Sequence[Inferred], arrived: int, settings: Settings) -> list[Outcome]:
-        """Answer the frames of one message (at least one); return the outcome of each."""
+    def publish(self, inferred: Sequence[Inferred], arrived: int, settings: Settings) -> list[Outcome | None]:
+        """Answer the frames of one message (at least one); return the outcome of each.
+
+        None: the prediction waits for others that fill its block, and `take_late` will have its outcome.
+        """
         predictions = self._predictions(inferred, arrived, settings)
         self._bad_clocks += sum([each.stage_times.clock == "bad" for each in predictions])
-        wanted = self._change_filter.wanted(settings.telemetry.predictions, predictions)
-        if all(wanted):
-            return self._send_all(predictions)
-        self._suppress([each.stage_times for each, yes in zip(predictions, wanted, strict=True) if not yes])
-        sent = iter(self._send_all([each for each, yes in zip(predictions, wanted, strict=True) if yes]))
-        return [next(sent) if yes else Outcome.SUPPRESSED for yes in wanted]
+        limited = self._budget.limited
+        verdicts = self._change_filter.verdicts(settings.telemetry, predictions, ranked=limited)
+        if limited:
+            outcomes = [self._offer(*each) for each in zip(predictions, verdicts, strict=True)]
+        else:
+            self.flush()  # of the time when there was a budget
+            wanted = zip(predictions, verdicts, strict=True)
+            sent = iter(self._send_all([each for each, verdict in wanted if isinstance(verdict, Use)]))
+            outcomes = [next(sent) if isinstance(verdict, Use) else verdict for verdict in verdicts]
+        answered = zip(predictions, outcomes, strict=True)
+        if suppressed := [each.stage_times for each, outcome in answered if outcome in SUPPRESSED]:
+            self._suppress(suppressed)
+        return outcomes
+
+    @property
+    def flush_due(self) -> int | None:
+        """When `flush` has to be called, CLOCK_MONOTONIC ns; None if no prediction waits."""
+        return self._packer.due
+
+    def flush(self) -> None:
+        """Send the predictions that wait for others."""
+        if self._packer.due is not None:
+            self._send_held(self._packer.take())
+
+    def take_late(self) -> list[tuple[FrameId, Outcome]]:
+        """Remove and return the outcomes of frames whose predictions waited."""
+        late, self._late = self._late, []
+        return late
 
     def take_bad_clocks(self) -> int:
         """Return how many frames since the last call had timestamps that are not plausible."""
@@ -113,10 +146,10 @@ class Publisher:
         """Whether the caller should close the window early."""
         return self._ledger.full
 
-    def close_window(self, now: int) -> tuple[Window, tuple[PublishTime, ...]]:
-        """Close the ledger's window; return it and the publish times for the next message."""
+    def close_window(self, now: int, most: int = MAX_PUBLISH_TIMES) -> tuple[Window, tuple[PublishTime, ...]]:
+        """Close the ledger's window; return it and at most so many publish times for the next message."""
         with self._lock:
-            return self._ledger.close_window(now), self._ledger.take_publish_times()
+            return self._ledger.close_window(now), self._ledger.take_publish_times(most)
 
     def requeue(self, publish_times: Sequence[PublishTime]) -> None:
         """Put back the publish times of a message that could not be sent."""
@@ -151,12 +184,34 @@ class Publisher:
         for each in suppressed:
             self._observe(each, None)
 
+    def _offer(self, prediction: Prediction, verdict: Use | Outcome) -> Outcome | None:
+        """Let a prediction wait for its block to fill, if the budget has room for it."""
+        if isinstance(verdict, Outcome):
+            return verdict
+        now = prediction.stage_times.answered
+        if self._packer.hopeless(verdict, now):
+            return Outcome.BUDGET
+        size, alone = record_bytes(prediction, self._instance)
+        full = self._packer.offer(prediction, size, verdict, now, alone)
+        if full is None:
+            return Outcome.BUDGET
+        self._send_held(full)
+        self._change_filter.record_sent(prediction)
+        return None
+
+    def _send_held(self, predictions: Sequence[Prediction]) -> None:
+        outcomes = self._send_all(predictions)
+        for prediction, outcome in zip(predictions, outcomes, strict=True):
+            self._late.append((prediction.frame.id, outcome))
+            if outcome is Outcome.OUTBOX:
+                self._change_filter.forget(prediction)
+
     def _send_all(self, predictions: Sequence[Prediction]) -> list[Outcome]:
         """Return for each whether the hub's outbox accepted it: ANSWERED or OUTBOX."""
         if not predictions:
             return []
         with self._lock:
-            publish_times = self._ledger.take_publish_times()
+            publish_times = self._ledger.take_publish_times(1 if self._budget.limited else MAX_PUBLISH_TIMES)
             self._unstored += len(predictions)
         outcomes: list[Outcome] = []
         for message, within in prediction_messages(predictions, publish_times, self._instance):
@@ -173,8 +228,11 @@ class Publisher:
         return outcomes
 
     def _on_stored(self, times: Sequence[StageTimes], puback: int) -> None:
-        first = times[0].frame
-        self._finish((first.camera, first.run), [each.frame.seq for each in times])
+        streams: dict[tuple[str, str], list[int]] = {}  # those that waited may be of several cameras
+        for each in times:
+            streams.setdefault((each.frame.camera, each.frame.run), []).append(each.frame.seq)
+        for stream, seqs in streams.items():
+            self._finish(stream, seqs)
         with self._lock:
             self._ledger.add_stored(times, puback)
             self._unstored -= len(times)
@@ -189,9 +247,10 @@ def _classified(inferred: Inferred, section: InferenceSection) -> Classified:
     return Classified(top, top[0].confidence < section.confidenceThreshold)
 
 
-def _detected(inferred: Inferred, _: InferenceSection) -> Detected:
+def _detected(inferred: Inferred, section: InferenceSection) -> Detected:
     engine, frame = inferred.running.engine, inferred.frame
-    return Detected(located(inferred.answer, engine.labels, region(engine.input, frame.width, frame.height)))
+    found = located(inferred.answer, engine.labels, region(engine.input, frame.width, frame.height))
+    return Detected(found, any(each.confidence < section.confidenceThreshold for each in found))
 
 
 _TASKS: Final[dict[Task, Callable[[Inferred, InferenceSection], Classified | Detected]]] = {

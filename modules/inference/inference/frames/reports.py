@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from edgekit.clock import mono_ns
 from edgekit.events import Events
 from edgekit.frame.message import Flow
 from edgekit.hub.connection import Hub
+from inference.frames.budget import MAX_LATENCY_BYTES, Budget, Use
 from inference.frames.frame_path import FramePath
 from inference.frames.in_hand import LOST_AFTER_S, InHand, Stream
-from inference.frames.ledger import PublishTime, Window, publish_times_body
+from inference.frames.ledger import MAX_PUBLISH_TIMES, PublishTime, Window, publish_times_body
 from inference.frames.outcomes import counters_body
-from inference.frames.prediction import json_message
+from inference.frames.prediction import counted_bytes, json_message
 from inference.frames.publisher import Publisher
 from inference.frames.schedule import Schedule
 
@@ -34,6 +35,7 @@ class Reports:
         instance: str,
         in_hand: InHand,
         events: Events,
+        budget: Budget | None = None,
     ) -> None:
         self.schedule: Final = Schedule(flow_s=FLOW_INTERVAL_S, counters_s=COUNTERS_INTERVAL_S)
         self._hub = hub
@@ -44,6 +46,7 @@ class Reports:
         self._published = path.counters()  # the counters in the last latency message
         self._in_hand = in_hand
         self._events = events
+        self._budget = budget or Budget()
         self._lost_due = 0  # when the frames that are not delivered again are lost, CLOCK_MONOTONIC ns
         self._lost: list[tuple[Stream, tuple[int, int]]] = []  # first and last seq; not in a message yet
 
@@ -60,11 +63,13 @@ class Reports:
 
     def next_due(self) -> int:
         """Return the time of the next report, CLOCK_MONOTONIC ns."""
-        return self.schedule.next_due(self._path.has_flow)
+        due, waiting = self.schedule.next_due(self._path.has_flow), self._publisher.flush_due
+        return due if waiting is None else min(due, waiting)
 
     def send_due(self) -> None:
-        """Send the reports that are due now."""
+        """Send what is due now."""
         now, schedule = mono_ns(), self.schedule
+        self._path.flush(now)
         if self._path.has_flow and (schedule.flow.take(now) or self._path.flow_is_due_early):
             for flow in self._path.flows():
                 self._hub.send("flow", flow.to_message())
@@ -81,11 +86,18 @@ class Reports:
     def publish_latency(self, now: int, *, closing: bool) -> None:
         """Send the latency message; without news since the last one only the closing message is sent.
 
-        A free IoT Hub accepts 8,000 messages a day, so an idle module sends none.
+        A free IoT Hub accepts 8,000 messages a day, so an idle module sends none. With a budget, it is
+        left out if there is no room for it, and carries less; its figures then come with the next one.
         """
-        window, publish_times = self._publisher.close_window(now)
+        few = self._budget.limited and not closing
+        blocks = self._budget.blocks(MAX_LATENCY_BYTES)
+        if not (closing or self._budget.affords(Use.LATENCY, blocks, now)):
+            if self._publisher.window_full:  # its figures are in no message; the counters go on
+                self._publisher.requeue(self._publisher.close_window(now)[1])
+            return
+        window, publish_times = self._publisher.close_window(now, 4 if few else MAX_PUBLISH_TIMES)
         counters = self._path.counters()
-        lost = self._lost[:MAX_RANGES]
+        lost = self._lost[: 8 if few else MAX_RANGES]
         if not (closing or window.frames or publish_times or lost or counters != self._published):
             return
         body = self._latency(window, counters, publish_times, now) | {"closing": closing}
@@ -95,7 +107,7 @@ class Reports:
                 for (camera, run), (first, last) in lost
             ]
         on_stored = (lambda _puback: self._in_hand.sent(self._instance)) if closing else None
-        if self._hub.send("latency", json_message(body), on_stored):
+        if self._send_latency(body, now, on_stored):
             self._published = counters
             del self._lost[: len(lost)]
         else:
@@ -119,7 +131,12 @@ class Reports:
             "before": None,
             "closing": True,
         }
-        self._hub.send("latency", json_message(body), lambda _puback: self._in_hand.sent(instance))
+        self._send_latency(body, mono_ns(), lambda _puback: self._in_hand.sent(instance))
+
+    def _send_latency(self, body: dict[str, Any], now: int, on_stored: Callable[[int], None] | None) -> bool:
+        message = json_message(body)
+        self._budget.charge(self._budget.blocks(counted_bytes(message)), now)
+        return self._hub.send("latency", message, on_stored)
 
     def _latency(
         self, window: Window, counters: Mapping[str, Any], publish_times: tuple[PublishTime, ...], now: int

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgekit.clock import mono_ns
 from edgekit.frame.message import Flow, Message
+from inference.drift.state import Drift
 from inference.engine import Engine
 from inference.frames.frame_path import FramePath
 from inference.frames.ledger import STAGES, UNKNOWN, StageTimes
@@ -69,7 +70,7 @@ class Bench:
         return {
             name: count
             for name, count in (body | body["dropped"]).items()
-            if name not in ("dropped", "bad_clock") and count
+            if name not in ("dropped", "suppressedBy", "bad_clock") and count
         }
 
 
@@ -234,6 +235,27 @@ def test_an_error_while_the_latency_is_recorded_loses_no_frame() -> None:
     assert bench.outcomes() == {"answered": 1}
 
 
+def test_drift_sees_what_the_model_saw_and_its_errors_lose_no_frame() -> None:
+    """The prepared picture, the confidences and the model that answered."""
+    seen: list[Any] = []
+
+    class Watching(Drift):
+        def observe(self, *done: Any) -> None:
+            seen.append(done)
+            raise RuntimeError("a fault of the detection")
+
+    bench = Bench(running())
+    bench.path = FramePath(bench.reconciler.as_reconciler(), bench.publisher, drift=Watching())
+    bench.path.apply(ALL)
+    bench.put(frame(7, place=1).to_message())
+    bench.work()
+    ((answered, model, pixels, scores, _),) = seen
+    assert (answered.id.seq, model) == (7, bench.reconciler.current)
+    assert np.array_equal(pixels, tiny_model.band(1))
+    assert scores.argmax() == 1
+    assert bench.outcomes() == {"answered": 1}
+
+
 def test_a_full_outbox_drops_the_frame_and_keeps_the_publish_times() -> None:
     """The outcome is `outbox`, and the next message carries the publish times of the dropped one."""
     bench = Bench(running())
@@ -380,7 +402,7 @@ moves = st.one_of(
     st.tuples(st.just("model"), st.sampled_from(list(MODELS))),
     st.tuples(st.just("instead"), st.sampled_from(list(MODELS))),
     st.tuples(st.just("outbox full"), st.booleans()),
-    st.tuples(st.just("predictions"), st.sampled_from(["all", "changes", "none"])),
+    st.tuples(st.just("predictions"), st.sampled_from(["all", "changes", "uncertain", "none"])),
     st.tuples(st.just("overload"), st.sampled_from(["newest", "all"])),
     st.tuples(st.just("store"), st.none()),
 )

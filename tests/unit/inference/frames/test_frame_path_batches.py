@@ -158,7 +158,7 @@ def test_predictions_too_large_for_one_message_are_split() -> None:
     batches=st.lists(st.tuples(st.integers(0, 20), st.integers(1, 6)), max_size=30),
     worked=st.sets(st.integers(0, 30)),
     full=st.sets(st.integers(0, 30)),
-    mode=st.sampled_from(["all", "changes", "none"]),
+    mode=st.sampled_from(["all", "changes", "uncertain", "none"]),
 )
 def test_every_frame_of_every_batch_has_one_outcome(
     batches: Sequence[tuple[int, int]], worked: set[int], full: set[int], mode: str

@@ -10,13 +10,10 @@ import pytest
 from edgekit.frame.message import Frame, FrameId
 from inference.frames.ledger import UNKNOWN, PublishTime, StageTimes
 from inference.frames.prediction import (
-    REMEMBERED_CAMERAS,
-    ChangeFilter,
     Classified,
     Detected,
     Detection,
     Prediction,
-    Predictions,
     Scored,
     best,
     json_message,
@@ -113,38 +110,6 @@ def test_equal_scores_keep_the_order_of_the_model() -> None:
     assert [scored.label for scored in best(scores, "abcd", 4)] == list("abcd")
 
 
-@pytest.mark.parametrize(("mode", "wanted"), [("all", True), ("none", False), ("changes", False)])
-def test_an_unchanged_prediction_is_sent_in_mode_all_only(mode: Predictions, wanted: bool) -> None:
-    """Modes "changes" and "none" do not send it."""
-    change_filter = ChangeFilter()
-    change_filter.record_sent(prediction())
-    assert change_filter.wanted(mode, [prediction()]) == [wanted]
-
-
-def test_another_label_model_camera_or_certainty_is_a_change() -> None:
-    """Each of them is sent; a prediction that was not sent stays a change."""
-    change_filter = ChangeFilter()
-    assert change_filter.wanted("changes", [prediction()]) == [True]
-    assert change_filter.wanted("changes", [prediction()]) == [True]
-    change_filter.record_sent(prediction())
-    for changed in (
-        prediction("8"),
-        prediction(sha256="b" * 64),
-        prediction(camera="other"),
-        prediction(uncertain=True),
-    ):
-        assert change_filter.wanted("changes", [changed]) == [True]
-
-
-def test_cameras_are_remembered_up_to_a_bound() -> None:
-    """The least recent camera is forgotten, which costs one more message."""
-    change_filter = ChangeFilter()
-    for number in range(REMEMBERED_CAMERAS + 1):
-        change_filter.record_sent(prediction(camera=f"camera{number}"))
-    assert change_filter.wanted("changes", [prediction(camera="camera0")]) == [True]
-    assert change_filter.wanted("changes", [prediction(camera="camera1")]) == [False]
-
-
 def detected(*labels: str) -> Prediction:
     found = tuple(Detection(label, 0.5, (0.1, 0.2, 0.3, 0.4)) for label in labels)
     return replace(prediction(), answer=Detected(found))
@@ -171,15 +136,6 @@ def test_the_property_labels_is_bounded() -> None:
     assert len(message.properties["labels"]) <= 2048
     assert (message.properties["count"], len(json.loads(message.body)["detections"])) == ("300", 300)
     assert len(message.body) < 258_048
-
-
-def test_a_change_of_detections_is_another_count_of_a_label() -> None:
-    """The order and the boxes do not matter, the number of objects does."""
-    changes = ChangeFilter()
-    changes.record_sent(detected("a", "b", "a"))
-    assert changes.wanted("changes", [detected("a", "a", "b")]) == [False]
-    assert changes.wanted("changes", [detected("a", "b")]) == [True]
-    assert changes.wanted("changes", [prediction("a")]) == [True]
 
 
 def test_boxes_are_mapped_back_to_the_whole_picture() -> None:

@@ -6,9 +6,22 @@ from pathlib import Path
 
 import pytest
 
+from inference.frames.budget import blocks
 from twinship.bench import BenchFailed
 from twinship.bench.advise import advice
-from twinship.bench.advise.advise import HOP_MS, Advice, Model, Requirements, advise, gather, loads
+from twinship.bench.advise.advise import (
+    BUDGETS,
+    HOP_MS,
+    LATENCY_EVERY_S,
+    RECORD_BYTES,
+    Advice,
+    Model,
+    Requirements,
+    advise,
+    gather,
+    loads,
+)
+from twinship.bench.advise.budgeted import streams
 from twinship.bench.advise.hardware import Measured, Published, Table, measured, published
 from twinship.bench.advise.quantities import as_bits, bandwidth
 from twinship.bench.advise.tiers import Stream, needs
@@ -155,10 +168,14 @@ def test_messages_are_metered_in_the_tiers_blocks() -> None:
     assert [need.units for need in needs((Stream(2_592_000, 1_000),))] == [None, 7, 1, 1]
 
 
-def test_a_free_hub_is_enough_for_one_device_without_predictions() -> None:
-    """This holds with one latency message a minute; the manifest's default is too much."""
+def test_a_free_hub_is_enough_for_one_device_with_few_messages() -> None:
+    """This holds with one latency message a minute, or a budget; the manifest's default is too much."""
     units = {load.what: load.needs[0].units for load in loads(NEEDED)}
-    assert units == dict.fromkeys(units, None) | {"edge, predictions: none, intervalSeconds: 60": 1}
+    enough = {
+        "edge, predictions: none, intervalSeconds: 60": 1,
+        "edge, predictions: all, maxPerDay: 8000, blockBytes: 512": 1,
+    }
+    assert units == dict.fromkeys(units, None) | enough
 
 
 def test_advice_is_json_without_infinities() -> None:
@@ -187,3 +204,13 @@ def test_a_file_that_is_not_a_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "pi.json").write_text('{"schema": "twinship.bench.v1"}')
     with pytest.raises(BenchFailed, match=r"pi\.json is not a record .* twinship benchmark --out"):
         measured(tmp_path)
+
+
+@pytest.mark.parametrize(("per_day", "block_bytes"), BUDGETS)
+@pytest.mark.parametrize("fps", [0.01, 1, 30, 1e9])
+def test_a_budget_is_kept_whatever_the_camera_sends(fps: float, per_day: int, block_bytes: int) -> None:
+    """The count is that of the module's own code, in the budget's own blocks."""
+    found = streams(per_day, block_bytes, fps, RECORD_BYTES, LATENCY_EVERY_S)
+    counted = sum(stream.per_day * blocks(stream.size, block_bytes) for stream in found)
+    assert 0 < counted <= per_day
+    assert counted > 0.9 * per_day or fps < 1

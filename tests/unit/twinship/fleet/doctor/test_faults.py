@@ -214,6 +214,14 @@ def test_a_fault_in_the_manifest_is_found(rule: str, changes: list[tuple[str, st
     assert found[0].cause
 
 
+@pytest.mark.parametrize(("per_day", "found"), [(8_000, set()), (500_000, {"TW306"})])
+def test_a_budget_within_the_quota_is_no_fault(per_day: int, found: set[str]) -> None:
+    """All predictions of ten frames a second, but no more messages a day than the hub takes."""
+    telemetry = f'"predictions": "all", "maxPerDay": {per_day}'
+    text = planted([('"predictions": "changes"', telemetry)])
+    assert {each.rule.id for each in examine(replace(FAULTLESS, manifest=text)).findings} == found
+
+
 @pytest.mark.parametrize(("rule", "project", "at"), AROUND_IT, ids=[row[0] for row in AROUND_IT])
 def test_a_fault_around_the_manifest_is_found(rule: str, project: Project, at: str) -> None:
     """Only the rule of the planted fault reports, and it names the file, and the line where there is one."""

@@ -165,6 +165,24 @@ def test_previews_begin_with_a_page_and_end_after_it(browser: Browser, tmp_path:
         assert previews_sent(shown) == count
 
 
+def test_the_page_says_why_there_is_no_picture_and_outlives_the_hub(
+    browser: Browser, tmp_path: Path, models: Path
+) -> None:
+    """The camera's twin forbids previews; then the hub is killed, comes back, and so do the pictures."""
+    with shown_edge(tmp_path, models) as shown:
+        patch(shown.edge, "camera_sim", {"camera": {"preview": {"allow": False}}})
+        page = opened(browser, shown.url)
+        expect_text(page, "#frame", "preview.allow is false")
+        assert previews_sent(shown) == 0
+        patch(shown.edge, "camera_sim", {"camera": {"preview": {"allow": True}}})
+        loaded_frames(page, 3)
+        shown.edge.simulator.kill_hub()
+        expect_text(page, "#link", "No connection to edgeHub")
+        shown.edge.simulator.wait_hub()
+        expect_text(page, "#link", "Live")
+        loaded_frames(page, 8)
+
+
 def stands_still(shown: Shown) -> bool:
     """Whether no preview comes for two seconds, in which a lease gives ten."""
     before = previews_sent(shown)

@@ -12,7 +12,6 @@ from PIL import Image
 
 from inference.dataset.pictures import DataError
 from tests.unit.twinship_training.boxes import LABELS, coco, voc, write_coco, xml
-from twinship_training.data import coco as coco_reader
 from twinship_training.data.boxes import boxes_of, find
 from twinship_training.data.split import Dataset
 from twinship_training.report.card import dataset_lines
@@ -203,7 +202,7 @@ def test_a_large_json_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: 
     file = tmp_path / "boxes.json"
     with file.open("wb") as sparse:
         sparse.truncate(1_000_000_000)
-    monkeypatch.setattr(coco_reader.Path, "read_bytes", lambda path: pytest.fail("it was read"))
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("it was read"))
     with pytest.raises(DataError, match="1,000,000,000 bytes, at most 200,000,000 are read"):
         find(f"coco:{file}", 64)
 

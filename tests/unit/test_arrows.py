@@ -131,6 +131,7 @@ KEEPERS = {
     "tensorflow": ("twinship_training",),
     "keras": ("twinship_training",),
     "sklearn": ("twinship_training",),
+    "pycocotools": ("twinship_training",),
     "aiohttp": ("dashboard", "twinship.simulator"),
     "matplotlib": ("twinship_training", "twinship.bench.scenarios.delay.picture"),
 }

@@ -76,11 +76,18 @@ def minimum_runtime(tflite: bytes) -> dict[str, str]:
 
 
 def strip_metadata(tflite: bytes) -> bytes:
-    """The same model; input and output are named "input" and "output", inner tensors have no name."""
+    """The same model; input and output are named "input" and "output", inner tensors have no name.
+
+    Several outputs come in the order of the Keras model's, which are output_0, output_1 … in the
+    signature: the converter leaves them in an order of its own.
+    """
     import flatbuffers  # type: ignore[import-untyped]
     from tensorflow.lite.python import schema_py_generated as schema
 
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(tflite, 0))
+    for signature in model.signatureDefs or ():
+        named = sorted(signature.outputs, key=lambda each: each.name)
+        model.subgraphs[signature.subgraphIndex].outputs = [each.tensorIndex for each in named]
     for graph in model.subgraphs:
         for tensor in graph.tensors:
             tensor.name = b""

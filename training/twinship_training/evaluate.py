@@ -90,7 +90,10 @@ def fewer(probes: Probes, count: int) -> Probes:
     """At most `count` of these, evenly spaced from the first to the last."""
     index = np.unique(np.linspace(0, probes.count - 1, min(count, probes.count)).astype(int))
     images = np.frombuffer(probes.images, np.uint8).reshape(probes.count, -1)
-    return Probes(images[index].tobytes(), tuple(probes.expected[each] for each in index))
+    kept = images[index].tobytes()
+    if probes.detections:
+        return Probes(kept, detections=tuple(probes.detections[each] for each in index))
+    return Probes(kept, tuple(probes.expected[each] for each in index))
 
 
 def _packed(image: NDArray[np.uint8]) -> int:

@@ -28,7 +28,7 @@ from twinship_training.tf_import import tensorflow
 from twinship_training.trainer import Trainer
 from twinship_training.workers import Worker
 
-EVALUATION_BATCH: Final = 100  # of the largest pictures and network: 0.5 GB
+EVALUATION_PIXELS: Final = 100 * 224 * 224  # at once; of the largest network they take 0.5 GB
 PROGRESS_EVERY_S: Final = 0.2
 
 Progress = Callable[[str, float], None]
@@ -37,7 +37,7 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained Keras model with the weights of its best epoch, calibrated."""
+    """A trained Keras model with the weights of its best epoch, as it is converted."""
 
     model: Any
     checkpoint: Checkpoint  # after the last epoch
@@ -60,6 +60,19 @@ class Fitted:
         return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class Learning:
+    """The steps of a training that depend on its task."""
+
+    #: Gives a network its first weights: (model, ImageNet weights, training pictures, input).
+    begin: Callable[[Any, Weights, Pictures, InputSpec], None]
+    distort: Callable[[Pictures, Recipe, np.random.Generator], Pictures]
+    #: How good a model is, a share of 1: (model, pictures, input).
+    score: Callable[[Any, Pictures, InputSpec], float]
+    #: The model to convert, and its temperature: (model, validation pictures, input).
+    finish: Callable[[Any, Pictures, InputSpec], tuple[Any, float]]
+
+
 def fit(
     architecture: Architecture,
     recipe: Recipe,
@@ -73,13 +86,15 @@ def fit(
     resume_from: Checkpoint | None = None,
     on_epoch: Callable[[Checkpoint], None] | None = None,
     pretrained: Weights | None = None,
+    learning: Learning | None = None,
 ) -> Fitted:
     """Train `architecture` by `recipe`; equal arguments give equal weights on the same machine.
 
     `on_epoch` gets a checkpoint after every epoch; a training that resumes from it ends at the same weights.
     `worker` is this machine when several train together. `pretrained` has the weights that a network begins
-    with, if the architecture says so.
+    with, if the architecture says so. `learning` is that of the task; None: classification.
     """
+    learning = learning or CLASSIFICATION
     spec = architecture.spec(train.shape)
     steps = _steps(recipe, len(train), worker)
     trainer = Trainer(
@@ -95,25 +110,21 @@ def fit(
     if resume_from:
         trainer.state = checkpoint.state, checkpoint.average
     elif architecture.pretrained:
-        progress("learning the new last layer", 0.0)
-        mobilenet.begin(trainer.evaluated, pretrained or [])
-        mobilenet.fit_head(trainer.evaluated, _features(trainer.evaluated, train, spec), train.labels)
+        progress("beginning with the weights of ImageNet", 0.0)
+        learning.begin(trainer.evaluated, pretrained or [], train, spec)
         trainer.begin()
     reporter = ProgressReporter(progress, recipe.epochs, steps)
     for epoch in range(len(checkpoint.loss) + 1, recipe.epochs + 1):
         random = np.random.default_rng((seed, epoch))  # so that a checkpoint needs no generator state
-        pictures = epoch_pictures(train, recipe, random)
-        images = distorted(pictures.images, recipe, random)
-        loss = trainer.run_epoch(images, pictures.labels, partial(reporter, epoch))
-        predicted = float_outputs(trainer.evaluated, validation, spec).argmax(1)
-        accuracy = float((predicted == validation.labels).mean())
+        pictures = learning.distort(epoch_pictures(train, recipe, random), recipe, random)
+        loss = trainer.run_epoch(pictures.images, pictures.labels, partial(reporter, epoch))
+        accuracy = learning.score(trainer.evaluated, validation, spec)
         checkpoint = _after_epoch(checkpoint, loss, accuracy, trainer)
         if on_epoch:
             on_epoch(checkpoint)
     trainer.evaluated.set_weights(checkpoint.best_weights)
-    temperature = calibrate.temperature(logits(trainer.evaluated, validation, spec), validation.labels)
-    calibrate.fold(trainer.evaluated, temperature)
-    return Fitted(trainer.evaluated, checkpoint, temperature, spec)
+    model, temperature = learning.finish(trainer.evaluated, validation, spec)
+    return Fitted(model, checkpoint, temperature, spec)
 
 
 def _after_epoch(before: Checkpoint, loss: float, accuracy: float, trainer: Trainer) -> Checkpoint:
@@ -122,6 +133,28 @@ def _after_epoch(before: Checkpoint, loss: float, accuracy: float, trainer: Trai
     if accuracy >= max(before.validation, default=0.0):
         best, weights = len(before.loss) + 1, trainer.evaluated.get_weights()
     return Checkpoint((*before.loss, loss), (*before.validation, accuracy), best, weights, *trainer.state)
+
+
+def _begin(model: Any, weights: Weights, train: Pictures, spec: InputSpec) -> None:
+    mobilenet.begin(model, weights)
+    mobilenet.fit_head(model, _features(model, train, spec), train.labels)
+
+
+def _distorted(pictures: Pictures, recipe: Recipe, random: np.random.Generator) -> Pictures:
+    return Pictures(distorted(pictures.images, recipe, random), pictures.labels)
+
+
+def _share_right(model: Any, pictures: Pictures, spec: InputSpec) -> float:
+    return float((float_outputs(model, pictures, spec).argmax(1) == pictures.labels).mean())
+
+
+def _calibrated(model: Any, validation: Pictures, spec: InputSpec) -> tuple[Any, float]:
+    temperature = calibrate.temperature(logits(model, validation, spec), validation.labels)
+    calibrate.fold(model, temperature)
+    return model, temperature
+
+
+CLASSIFICATION: Final = Learning(_begin, _distorted, _share_right, _calibrated)
 
 
 def scaled(images: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
@@ -133,7 +166,7 @@ def scaled(images: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
 
 
 def float_outputs(model: Any, pictures: Pictures, spec: InputSpec) -> NDArray[np.float32]:
-    """The float model's output, (count, classes)."""
+    """The float model's output, (count, classes) or (count, h, w, classes + 4)."""
     return _predicted(model, pictures.images, spec)
 
 
@@ -152,7 +185,8 @@ def _features(model: Any, pictures: Pictures, spec: InputSpec) -> NDArray[np.flo
 
 
 def _predicted(model: Any, images: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.float32]:
-    batches = (images[begin : begin + EVALUATION_BATCH] for begin in range(0, len(images), EVALUATION_BATCH))
+    size = max(1, min(100, EVALUATION_PIXELS // math.prod(images.shape[1:3])))
+    batches = (images[begin : begin + size] for begin in range(0, len(images), size))
     return np.concatenate([model.predict_on_batch(scaled(batch, spec)) for batch in batches])
 
 

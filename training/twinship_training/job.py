@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from inference.artefact import Manifest, Probes, Reference, pack
+from inference.artefact import Head, Manifest, Reference, pack
 from inference.dataset.pictures import Pictures
 from twinship_training import convert
 from twinship_training.checkpoint import Checkpoint, CheckpointFolder
@@ -17,6 +17,7 @@ from twinship_training.data.split import Dataset
 from twinship_training.fit import Fitted, Progress
 from twinship_training.networks.pretrained import Pretrained
 from twinship_training.settings import TrainSettings
+from twinship_training.tasks import TASKS, Task
 from twinship_training.workers import Worker
 
 #: A device may take this many times as long as this machine, if that is more than the settings' budget.
@@ -44,6 +45,11 @@ class Job:
         left_out = self.pretrained.left_out
         return tuple(name for name in self.settings.architectures if name not in left_out)
 
+    @property
+    def task(self) -> Task:
+        """What differs for the task of the settings."""
+        return TASKS[self.settings.task]
+
     @contextmanager
     def stage(self, name: str, text: str, share: float) -> Iterator[None]:
         """Report the stage that begins, and record its duration."""
@@ -59,9 +65,13 @@ class Job:
         tflite: bytes,
         accuracy: Mapping[str, float] | None = None,
         p50_ms: float = 0.0,
+        head: Head | None = None,
         reference: Reference | None = None,
     ) -> Manifest:
-        """The artefact's manifest. `p50_ms`: the median time of one picture here, on the slowest runtime."""
+        """The artefact's manifest. `p50_ms`: the median time of one picture here, on the slowest runtime.
+
+        `head` is the one to ship; None: the one to measure with.
+        """
         settings, data = self.settings, self.dataset
         return Manifest(
             schema="twinship.model.v1",
@@ -69,9 +79,11 @@ class Job:
             version=settings.version,
             architecture=architecture,
             input=fitted.spec,
+            task=self.task.model_task,
+            head=head or self.task.head,
             latencyBudgetMs=round(max(settings.latency_budget_ms, BUDGET * p50_ms), 3),
             minimumRuntime=convert.minimum_runtime(tflite),
-            metrics={"accuracy": dict(accuracy or {}), "test": len(data.test)},
+            metrics={self.task.measure: dict(accuracy or {}), "test": len(data.test)},
             dataset=f"{data.name} {data.fingerprint[:16]}",  # without the source, which may be a path
             weightsSha256=fitted.weights_sha256,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -81,5 +93,5 @@ class Job:
     def draft(self, architecture: str, fitted: Fitted, tflite: bytes, pictures: Pictures) -> bytes:
         """An artefact to evaluate, before its probes are chosen: the first picture stands in for them."""
         labels = self.dataset.labels
-        stand_in = Probes(pictures.images[0].tobytes(), (labels[pictures.labels[0]],))
+        stand_in = self.task.stand_in(pictures, labels)
         return pack(tflite, self.manifest(architecture, fitted, tflite), labels, stand_in)

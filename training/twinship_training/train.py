@@ -19,21 +19,22 @@ from inference.evaluate import NotVerified, prove, too_old
 from inference.metrics_model import CARD, FRAMES, MODEL, PLOTS, Accuracy, Metrics, Variant
 from twinship_training import choose, convert, workers
 from twinship_training.checkpoint import CheckpointFolder, checkpoint_path
-from twinship_training.data import find
 from twinship_training.data.download import download as download_keras
-from twinship_training.data.split import Dataset, at_most, spread
-from twinship_training.evaluate import choose_probes, drift_reference, fewer
+from twinship_training.data.split import Dataset, spread
+from twinship_training.evaluate import drift_reference, fewer
 from twinship_training.fit import Progress, fit
 from twinship_training.job import Job
 from twinship_training.networks import pretrained
-from twinship_training.networks.architectures import ARCHITECTURES, AUTO
+from twinship_training.networks.architectures import AUTO
+from twinship_training.networks.detectors import NETWORKS
 from twinship_training.networks.mobilenet import Weights
 from twinship_training.networks.pretrained import Pretrained
-from twinship_training.report import plots, results
+from twinship_training.report import results
 from twinship_training.report.card import card
 from twinship_training.report.summary import inline_size, summary
 from twinship_training.result_cache import cached, fell_back_to_digits, recipe_key, same_data
 from twinship_training.settings import SettingsError, TrainSettings
+from twinship_training.tasks import TASKS
 from twinship_training.trial import Trial, evaluate_on_test, measure_variant, run_trial
 from twinship_training.workers import Worker, WorkersError
 
@@ -81,7 +82,7 @@ def train(settings: TrainSettings, progress: Progress, dataset: Dataset | None =
     progress("data", 0.0)
     skipped = fell_back_to_digits(settings, before)
     download = (lambda name, folder: "no download was tried") if skipped else download_once
-    dataset = dataset or find(settings.dataset, os.environ, download, at_most(settings.side))
+    dataset = dataset or TASKS[settings.task].find(settings, os.environ, download)
     if before and same_data(before, dataset):
         progress("nothing to do: trained before with the same settings and data", 1.0)
         return TrainResult(settings.out, before, cached=True)
@@ -113,7 +114,7 @@ def _run(job: Job, folder: Path) -> Metrics:
         proved = prove(folder / MODEL, too_old(artefact.manifest.minimumRuntime))
     with job.stage("draw", "drawing the card", PROVED):
         metrics = summary(job, trials, chosen, variants, test, artefact, proved)
-        plots.draw(folder / PLOTS, metrics, job.dataset.test, test.preferred)
+        job.task.draw(folder / PLOTS, metrics, job.dataset.test, test.preferred)
     results.write(folder, card(metrics), spread(job.dataset.test, FRAMES_WRITTEN), metrics)
     return metrics
 
@@ -133,7 +134,7 @@ def choose_network(job: Job) -> tuple[list[Trial], Trial]:
 
 def _pretrained(settings: TrainSettings, dataset: Dataset) -> Pretrained:
     """The weights that networks of these settings begin with. Raises WeightsError without --arch auto."""
-    if not any(ARCHITECTURES[name].pretrained for name in settings.architectures):
+    if not any(NETWORKS[name].pretrained for name in settings.architectures):
         return Pretrained()
 
     def find_weights() -> Weights:
@@ -157,7 +158,8 @@ def _variants(job: Job, chosen: Trial) -> tuple[Variant, ...]:
 def _pack(job: Job, chosen: Trial, accuracy: Accuracy) -> Artefact:
     """The artefact with a probe for each label, or with fewer if only then it fits into a twin."""
     labels = job.dataset.labels
-    probes = choose_probes(chosen.predictions, chosen.pictures, labels)
+    head = job.task.head.model_copy(update=job.settings.head_options)
+    probes = job.task.choose_probes(chosen.predictions, chosen.pictures, labels, head)
     measured = {"float32": accuracy.float32, **accuracy.shipped}
     manifest = job.manifest(
         chosen.architecture,
@@ -165,6 +167,7 @@ def _pack(job: Job, chosen: Trial, accuracy: Accuracy) -> Artefact:
         chosen.tflite,
         measured,
         chosen.candidate.p50_ms,
+        head,
         drift_reference(next(iter(chosen.predictions.values())), labels),
     )
 
@@ -188,11 +191,12 @@ def assist(settings: TrainSettings, progress: Progress) -> tuple[str, ...]:
     Every machine in TF_CONFIG but the chief calls it. Raises TrainingError and DataError.
     """
     worker = _worker(settings)
-    data = find(settings.dataset, os.environ, download_once, at_most(settings.side))
+    task = TASKS[settings.task]
+    data = task.find(settings, os.environ, download_once)
     digests = []
     weights = _pretrained(settings, data)
     for name in (each for each in settings.architectures if each not in weights.left_out):
-        network, recipe = ARCHITECTURES[name], settings.recipe(name, len(data.train))
+        network, recipe = NETWORKS[name], settings.recipe(name, len(data.train))
         fitted = fit(
             network,
             recipe,
@@ -203,6 +207,7 @@ def assist(settings: TrainSettings, progress: Progress) -> tuple[str, ...]:
             progress,
             worker=worker,
             pretrained=weights.weights,
+            learning=task.learning,
         )
         digests.append(fitted.weights_sha256)
     return tuple(digests)

@@ -58,7 +58,7 @@ class Trainer:
         self._mean = tf.function(self._distributed_mean)
 
     def run_epoch(
-        self, images: NDArray[np.uint8], labels: NDArray[np.int64], on_step: Callable[[int], None]
+        self, images: NDArray[np.uint8], labels: NDArray[Any], on_step: Callable[[int], None]
     ) -> float:
         """Train on these pictures once, in this order, and return the mean loss.
 
@@ -95,7 +95,7 @@ class Trainer:
     def _variables(self) -> list[Any]:
         return [*self._model.variables, *self._model.optimizer.variables]
 
-    def _batches(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Iterable[Any]:
+    def _batches(self, images: NDArray[np.uint8], labels: NDArray[Any]) -> Iterable[Any]:
         """Several machines share each batch, so an incomplete last batch is left out there.
 
         The pixels become numbers batch by batch, because those of all pictures take four times the memory.

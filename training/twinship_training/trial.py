@@ -5,23 +5,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inference.dataset.pictures import Pictures
-from inference.evaluate import Predictions, count, evaluate, too_old
+from inference.evaluate import Predictions, evaluate, too_old
 from inference.metrics_model import Accuracy, Candidate, Variant, VariantResult
 from twinship_training import convert
 from twinship_training.choose import check_limits
 from twinship_training.data.split import spread
-from twinship_training.evaluate import changes, check_target, check_tensors
-from twinship_training.fit import Fitted, fit, logits
+from twinship_training.evaluate import check_target, check_tensors
+from twinship_training.fit import Fitted, fit
 from twinship_training.job import Job
-from twinship_training.networks.architectures import ARCHITECTURES
+from twinship_training.networks.detectors import NETWORKS
 
 #: The shares of a trial's work that are done after fitting, and after converting.
 FITTED, CONVERTED = 0.9, 0.95
@@ -47,8 +48,7 @@ class Measurement:
 
     accuracy: Accuracy
     predictions: dict[str, Predictions]
-    confusion: tuple[tuple[int, ...], ...]
-    logits: NDArray[np.float32]  # of the calibrated float model, (count, classes)
+    figures: Mapping[str, Any]  # fields of Metrics that only this task has
 
     @property
     def preferred(self) -> Predictions:
@@ -66,7 +66,7 @@ def run_trial(job: Job, architecture: str, begin: float, end: float) -> Trial:
 
     with job.stage("fit", f"{prefix}{data.name} ({data.source}); starting TensorFlow", begin):
         fitted = fit(
-            ARCHITECTURES[architecture],
+            NETWORKS[architecture],
             settings.recipe(architecture, len(data.train)),
             data.train,
             data.validation,
@@ -75,6 +75,7 @@ def run_trial(job: Job, architecture: str, begin: float, end: float) -> Trial:
             progress,
             worker=job.worker,
             pretrained=job.pretrained.weights,
+            learning=job.task.learning,
             resume_from=job.resume_from.get(architecture),
             on_epoch=partial(job.checkpoints.write, architecture) if job.worker is None else None,
         )
@@ -86,12 +87,12 @@ def run_trial(job: Job, architecture: str, begin: float, end: float) -> Trial:
     with job.stage("evaluate", f"{prefix}evaluating on every runtime", share):
         predictions = _evaluate(job, architecture, fitted, tflite, pictures)
         check_tensors(predictions, settings.optimisation)
-    found = count(predictions, pictures.labels, len(data.labels))
+    scores = job.task.scores(predictions, pictures, data.labels)
     candidate = Candidate(
         architecture=architecture,
         parameters=fitted.parameters,
         tflite_bytes=len(tflite),
-        accuracy=round(found.worst, 6),
+        accuracy=round(min(scores.values()), 6),
         p50_ms=max(each.cost.p50_ms for each in predictions.values()),
     )
     candidate = check_limits(candidate, settings.limits)
@@ -109,13 +110,13 @@ def measure_variant(job: Job, trial: Trial, optimisation: str) -> Variant:
     minimum = convert.minimum_runtime(tflite)
     pictures = spread(job.dataset.validation, VARIANT_PICTURES)
     predictions = _evaluate(job, trial.architecture, trial.fitted, tflite, pictures)
-    found = count(predictions, pictures.labels, len(job.dataset.labels))
+    scores = job.task.scores(predictions, pictures, job.dataset.labels)
     return Variant(
         optimisation=optimisation,
         tflite_bytes=len(tflite),
         minimum_runtime=minimum,
         runtimes={
-            runtime: VariantResult(accuracy=round(found.accuracy[runtime], 6), cost=each.cost)
+            runtime: VariantResult(accuracy=round(scores[runtime], 6), cost=each.cost)
             for runtime, each in predictions.items()
         },
         refused=too_old(minimum),
@@ -126,24 +127,20 @@ def evaluate_on_test(job: Job, trial: Trial) -> Measurement:
     """Measure the chosen network with the test pictures. Raises NotVerified below the target."""
     test, labels = job.dataset.test, job.dataset.labels
     predictions = _evaluate(job, trial.architecture, trial.fitted, trial.tflite, test)
-    found = count(predictions, test.labels, len(labels))
-    values = logits(trial.fitted.model, test, trial.fitted.spec)
-    before = values.argmax(axis=1).astype(np.int64)
-    float32 = float((before == test.labels).mean())
+    shipped = job.task.scores(predictions, test, labels)
+    found = job.task.on_test(trial.fitted, predictions, test, labels)
     target = job.settings.target(trial.architecture, job.dataset)
-    worst = min(predictions, key=lambda runtime: found.accuracy[runtime])
     what = f"{trial.architecture} on {len(test):,} test pictures of {job.dataset.name}"
-    changed = changes(before, predictions[worst].labels, labels)
-    check_target(target, float32, found.accuracy, what=what, changed=changed)
+    check_target(target, found.float32, shipped, what=what, changed=found.changed)
     accuracy = Accuracy(
-        float32=round(float32, 6),
-        shipped={runtime: round(share, 6) for runtime, share in found.accuracy.items()},
-        drop=round(float32 - found.worst, 6),
+        float32=round(found.float32, 6),
+        shipped={runtime: round(share, 6) for runtime, share in shipped.items()},
+        drop=round(found.float32 - min(shipped.values()), 6),
         validation=round(max(trial.fitted.checkpoint.validation), 6),
         target=target.accuracy,
         max_drop=target.drop,
     )
-    return Measurement(accuracy, predictions, found.confusion, values)
+    return Measurement(accuracy, predictions, found.figures)
 
 
 def _evaluate(

@@ -34,11 +34,13 @@ Model = Annotated[
 @app.command("train")
 def train_command(
     arch: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Network: seed, micro, small, svm, mobilenet; auto: the smallest network within the limits."
+            help="Network: seed, micro, small, svm, mobilenet; auto: the smallest network within the limits; "
+            "detect: centers, centers-small [micro; centers]."
         ),
-    ] = "micro",
+    ] = None,
+    task: Annotated[str, typer.Option(help="classify, or detect: find objects.")] = "classify",
     dataset: Dataset = "auto",
     profile: Annotated[str, typer.Option(help="full, or quick: seconds instead of minutes.")] = "full",
     epochs: Annotated[int | None, typer.Option(help="Number of epochs [the network's own].")] = None,
@@ -62,12 +64,18 @@ def train_command(
     optimise: Annotated[str, typer.Option(help="int8, float16, dynamic or float32.")] = "int8",
     variants: Annotated[bool, typer.Option("--variants", help="Measure all optimisations.")] = False,
     max_side: Annotated[
-        int | None, typer.Option(help="Reduce larger pictures to this side, in pixels [96; mobilenet 160].")
+        int | None, typer.Option(help="Reduce larger pictures to this side, in pixels [the network's].")
     ] = None,
     weights: Annotated[
         Path | None,
         path_option(
             checks.file_to_read(checks.MAX_MODEL_BYTES), "Keras's ImageNet weights of MobileNetV2, .h5."
+        ),
+    ] = None,
+    score_threshold: Annotated[
+        float | None,
+        typer.Option(
+            callback=checks.finite, min=0, max=1, help="detect: lowest score that a device reports [0.3]."
         ),
     ] = None,
     force: Annotated[
@@ -83,12 +91,14 @@ def train_command(
 
     require_training()
     from twinship_training.choose import NoneFits
-    from twinship_training.settings import model_name, size_bytes
+    from twinship_training.settings import default_architecture, model_name, size_bytes
     from twinship_training.train import TrainSettings, assist, interrupted, train
     from twinship_training.workers import find
 
     settings = TrainSettings(
-        architecture=arch,
+        architecture=arch or default_architecture(task),
+        task=task,
+        score_threshold=score_threshold,
         dataset=dataset,
         profile=profile,
         epochs=epochs,
@@ -128,7 +138,7 @@ def train_command(
 
 
 def _say_trained(result: TrainResult) -> None:
-    from twinship_training.report.card import dataset_lines, left_out_lines
+    from twinship_training.report.card import dataset_lines, left_out_lines, measure
 
     metrics = result.metrics
     data, accuracy = metrics.dataset, metrics.accuracy
@@ -143,7 +153,7 @@ def _say_trained(result: TrainResult) -> None:
         _draw_variants(metrics.variants)
     name = metrics.optimisation
     shipped = ", ".join(f"{share:.2%} {name} on {runtime}" for runtime, share in accuracy.shipped.items())
-    say(f"accuracy on {data.test:,} test pictures: {accuracy.float32:.2%} float, {shipped}")
+    say(f"{measure(metrics)} on {data.test:,} test pictures: {accuracy.float32:.2%} float, {shipped}")
     fits = "fits" if metrics.inline.fits else "does not fit"
     say(
         f"{result.artefact}: {metrics.architecture}, {metrics.sizes.artefact_bytes:,} bytes; "

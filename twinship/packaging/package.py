@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -19,12 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from inference import evaluate, heads
+from inference import evaluate
 from inference.artefact import (
     MAX_PROBES,
     WORD_PATTERN,
     BadArtefact,
-    Found,
     InputSpec,
     Manifest,
     Probes,
@@ -40,8 +39,6 @@ RUN_TIMEOUT_S: Final = 120.0
 MAX_PROBE_BYTES: Final = 8 * 1024 * 1024
 OWN_PROBES: Final = 3
 CANDIDATES: Final = 16
-SCORE_MARGIN: Final = 0.05  # above the threshold: a runtime may score a little lower than another one
-SAME_IOU: Final = 0.95  # of two runtimes' detections; a device's proof asks for less
 NOTHING_FOUND: Final = (
     "no probe shows anything that the model finds: a device proves only that it runs; cure: --probes FOLDER"
 )
@@ -184,7 +181,8 @@ def _probes(
     answers = list(found.values())
     if chosen.task == "detection":
         shown = [
-            _agreed(chosen, [each.detections[index] for each in answers]) for index in range(len(pictures))
+            evaluate.agreed(chosen.labels, chosen.head, [each.detections[index] for each in answers])
+            for index in range(len(pictures))
         ]
         best = sorted(range(len(pictures)), key=lambda index: -len(shown[index]))[:most]
         notes = [] if shown[best[0]] else [NOTHING_FOUND]
@@ -200,16 +198,3 @@ def _probes(
     notes = [f"{omitted} probes are left out: the runtimes answer differently"] if omitted else []
     expected = tuple(chosen.labels[answers[0].labels[index]] for index in best)
     return Probes(pictures[best].tobytes(), expected), notes
-
-
-def _agreed(chosen: Chosen, answers: Sequence[NDArray[np.float32]]) -> tuple[Found, ...]:
-    """The detections of one picture that every runtime makes, well above the threshold."""
-    first, *others = answers
-    threshold = chosen.head.scoreThreshold + SCORE_MARGIN
-    kept = []
-    for row in first[first[:, 1] >= threshold]:
-        same = [other[other[:, 0] == row[0], 2:] for other in others]
-        if all((heads.iou(row[2:], boxes) >= SAME_IOU).any() for boxes in same):
-            left, top, right, bottom = row[2:].tolist()
-            kept.append(Found(label=chosen.labels[int(row[0])], box=(left, top, right, bottom)))
-    return tuple(kept)

@@ -21,7 +21,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.artefact import MAX_ARTEFACT_BYTES, Artefact, BadArtefact, read
+from inference import heads
+from inference.artefact import MAX_ARTEFACT_BYTES, Artefact, BadArtefact, Found, Head, read
 from inference.dataset.pictures import Pictures
 from inference.drift.measures import of_frame
 from inference.engine import Engine
@@ -33,6 +34,8 @@ from inference.runtimes import EngineError, interpreter, one_line, versions
 
 ARTEFACT: Final = "model.tflite"
 PICTURES: Final = "pictures.npy"
+SCORE_MARGIN: Final = 0.05  # above the threshold: a runtime may score a little lower than another one
+SAME_IOU: Final = 0.95  # of two runtimes' detections; a device's proof asks for less
 PROOF_TIMEOUT_S: Final = 60.0  # a device allows 10; a machine that trains is busy
 
 
@@ -122,6 +125,18 @@ def count(predictions: Mapping[str, Predictions], truth: NDArray[np.int64], clas
         {runtime: float((each.labels == truth).mean()) for runtime, each in predictions.items()},
         tuple(tuple(int(number) for number in row) for row in table),
     )
+
+
+def agreed(labels: Sequence[str], head: Head, answers: Sequence[NDArray[np.float32]]) -> tuple[Found, ...]:
+    """The detections of one picture that every runtime makes, well above the threshold of the head."""
+    first, *others = answers
+    kept = []
+    for row in first[first[:, 1] >= head.scoreThreshold + SCORE_MARGIN]:
+        same = [other[other[:, 0] == row[0], 2:] for other in others]
+        if all((heads.iou(row[2:], boxes) >= SAME_IOU).any() for boxes in same):
+            left, top, right, bottom = row[2:].tolist()
+            kept.append(Found(label=labels[int(row[0])], box=(left, top, right, bottom)))
+    return tuple(kept)
 
 
 def evaluate(

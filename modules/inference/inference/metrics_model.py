@@ -34,7 +34,7 @@ class MetricsModel(BaseModel):
 
 
 class ClassCount(MetricsModel):
-    """How many pictures of one class are in each split of the data set."""
+    """How many pictures of one class, for detection how many boxes, are in each split of the data set."""
 
     label: str
     train: int
@@ -50,6 +50,27 @@ class Duplicates(MetricsModel):
     contradictory: int  # different pictures that carry more than one label
 
 
+class BoxSizes(MetricsModel):
+    """The sides of one label's boxes: square roots of areas, in pixels of the prepared pictures."""
+
+    label: str
+    p5: float
+    median: float
+    p95: float
+
+
+class BoxReport(MetricsModel):
+    """The boxes of a detection data set: how large they are, and how many were wrong."""
+
+    empty: int  # pictures without a box, which are kept
+    cut: int  # boxes partly outside their picture, cut to it
+    outside: int  # dropped, as all below: outside their picture
+    inside_out: int  # without width or height
+    repeated: int  # the same label and sides again
+    crowds: int  # COCO's iscrowd: regions, not objects
+    sizes: tuple[BoxSizes, ...]
+
+
 class DatasetReport(MetricsModel):
     """The classes, sizes and faults of a data set. Sizes are (height, width[, channels])."""
 
@@ -60,6 +81,7 @@ class DatasetReport(MetricsModel):
     duplicates: Duplicates
     unreadable: int
     unreadable_files: tuple[str, ...]  # the first of them: name and reason
+    boxes: BoxReport | None = None  # of a detection data set
 
 
 class DatasetInfo(MetricsModel):
@@ -175,6 +197,15 @@ class Calibration(MetricsModel):
     float_error_after: float | None = None
 
 
+class ClassPrecision(MetricsModel):
+    """One label of a detector, with the test pictures."""
+
+    label: str
+    float32: float  # average precision at IoU 0.5, a share of 1
+    shipped: float  # of the artefact, on the preferred runtime
+    curve: tuple[float, ...]  # of the artefact: precision at recall 0, 0.01 … 1
+
+
 class Metrics(MetricsModel):
     """The whole of metrics.json."""
 
@@ -192,7 +223,10 @@ class Metrics(MetricsModel):
     sizes: Sizes
     inline: InlineSize
     cost: dict[str, Cost]  # runtime → time and memory
-    calibration: Calibration  # of the artefact on the preferred runtime, with the test pictures
+    task: Literal["classification", "detection"] = "classification"
+    calibration: (
+        Calibration | None
+    )  # of a classifier; the artefact on the preferred runtime, with the test pictures
     candidates: tuple[Candidate, ...]  # all networks that were trained
     left_out: dict[str, str] = Field(default_factory=dict)  # network that --arch auto did not train → why
     variants: tuple[Variant, ...]  # with `--variants`
@@ -204,6 +238,7 @@ class Metrics(MetricsModel):
     created: str
     recipe_key: str  # digest of settings, code and versions; equal key and fingerprint: equal result
     confusion: list[list[int]]  # true label → predicted label → count
+    detection: tuple[ClassPrecision, ...] = ()  # of a detector; its `accuracy` is mAP50
 
 
 def read_results(folder: Path) -> Metrics | None:

@@ -130,6 +130,7 @@ def test_metrics_hold_history_cost_and_calibration(trained: TrainResult) -> None
     assert len(metrics.history.loss) == len(metrics.history.validation) == metrics.history.kept == 1
     assert set(metrics.cost) == set(versions())
     assert all(0 < cost.p50_ms < 1_000 and cost.memory_bytes < 2**30 for cost in metrics.cost.values())
+    assert metrics.calibration is not None
     assert sum(each.count for each in metrics.calibration.bins) == 500
     assert 0 <= metrics.calibration.expected_error < 0.5
 
@@ -137,6 +138,7 @@ def test_metrics_hold_history_cost_and_calibration(trained: TrainResult) -> None
 def test_a_training_calibrates_its_model(trained: TrainResult) -> None:
     """One quick epoch is not sure enough of itself; int8 has the error of the calibrated float model."""
     found = trained.metrics.calibration
+    assert found is not None
     before, after, shipped = found.float_error_before, found.float_error_after, found.expected_error
     assert before is not None
     assert after is not None

@@ -50,6 +50,7 @@ def test_transfer_learning_is_better_than_learning_from_nothing(learnt: Callable
 def test_confidences_agree_with_the_accuracy(learnt: Callable[[str], Metrics], name: str) -> None:
     """The artefact's error is one that a perfectly calibrated model shows; a large error falls to a third."""
     found = learnt(name).calibration
+    assert found is not None
     assert found.perfect_p95 is not None
     assert found.expected_error <= found.perfect_p95
     assert found.float_error_before is not None

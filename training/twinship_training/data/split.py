@@ -72,19 +72,19 @@ def split_source(data: SourceData) -> Dataset:
     """
     train, test, validation = data.train, data.test, data.validation
     published = [train, test] if validation is None else [train, test, validation]
-    keys = [_keys(each) for each in published]
-    train = _without(train, keys[0], set(keys[1]))
+    found = [keys(each) for each in published]
+    train = without(train, found[0], set(found[1]))
     if validation is None:
         train, validation = stratified(train, _validation_count(train, len(data.origin.labels)))
     else:
-        validation = _without(validation, keys[2], set(keys[1]))
-    train = _without(train, _keys(train), set(_keys(validation)))
+        validation = without(validation, found[2], set(found[1]))
+    train = without(train, keys(train), set(keys(validation)))
     _check_something_left(data.origin, train)
     splits = (train, validation, test)
     duplicates = Duplicates(
         dropped=sum(map(len, published)) - sum(map(len, splits)),
-        kept=sum(len(each) - len(set(_keys(each))) for each in splits),
-        contradictory=_contradictory(published, keys),
+        kept=sum(len(each) - len(set(keys(each))) for each in splits),
+        contradictory=contradictory(published, found),
     )
     report = DatasetReport(
         classes=_counts(data.origin.labels, *splits),
@@ -96,7 +96,7 @@ def split_source(data: SourceData) -> Dataset:
         unreadable_files=data.files.unreadable[:UNREADABLE_NAMED],
     )
     origin = data.origin
-    fingerprint = _fingerprint(published)
+    fingerprint = digest_of(published)
     return Dataset(origin.name, origin.source, origin.why, origin.labels, *splits, fingerprint, report)
 
 
@@ -112,23 +112,25 @@ def _validation_count(pictures: Pictures, classes: int) -> int:
     return min(MAX_VALIDATION, max(classes, int(len(pictures) * VALIDATION_SHARE)))
 
 
-def _keys(pictures: Pictures) -> list[bytes]:
+def keys(pictures: Pictures) -> list[bytes]:
     """One short digest for each picture's content."""
     return [
         hashlib.blake2b(image, digest_size=16).digest() for image in np.ascontiguousarray(pictures.images)
     ]
 
 
-def _without(pictures: Pictures, keys: Sequence[bytes], unwanted: set[bytes]) -> Pictures:
-    index = [place for place, key in enumerate(keys) if key not in unwanted]
-    return pictures if len(index) == len(keys) else pictures.take(np.array(index, np.int64))
+def without(pictures: Pictures, found: Sequence[bytes], unwanted: set[bytes]) -> Pictures:
+    """The pictures whose key is not among the unwanted ones; `found` are their keys."""
+    index = [place for place, key in enumerate(found) if key not in unwanted]
+    return pictures if len(index) == len(found) else pictures.take(np.array(index, np.int64))
 
 
-def _contradictory(published: Sequence[Pictures], keys: Sequence[list[bytes]]) -> int:
-    labels_of: dict[bytes, set[int]] = defaultdict(set)
-    for pictures, its_keys in zip(published, keys, strict=True):
-        for key, label in zip(its_keys, pictures.labels.tolist(), strict=True):
-            labels_of[key].add(label)
+def contradictory(published: Sequence[Pictures], found: Sequence[list[bytes]]) -> int:
+    """How many different pictures carry more than one label, or different boxes."""
+    labels_of: dict[bytes, set[bytes]] = defaultdict(set)
+    for pictures, its_keys in zip(published, found, strict=True):
+        for key, label in zip(its_keys, pictures.labels, strict=True):
+            labels_of[key].add(label.tobytes())
     return sum(len(labels) > 1 for labels in labels_of.values())
 
 
@@ -140,10 +142,11 @@ def _counts(labels: Sequence[str], *splits: Pictures) -> tuple[ClassCount, ...]:
     )
 
 
-def _fingerprint(published: Sequence[Pictures]) -> str:
+def digest_of(published: Sequence[Pictures]) -> str:
+    """sha256 over every picture and its label or boxes."""
     digest = hashlib.sha256()
     for pictures in published:
         digest.update(f"{pictures.images.shape}\n".encode())
         digest.update(np.ascontiguousarray(pictures.images).data)
-        digest.update(pictures.labels.astype("<i8").tobytes())
+        digest.update(pictures.labels.astype(pictures.labels.dtype.newbyteorder("<")).tobytes())
     return digest.hexdigest()

@@ -48,7 +48,7 @@ def mobilenet(shape: Shape, classes: int) -> Any:
         values = layers.UpSampling2D(factor, interpolation="bilinear")(values)
     if shape[2] == 1:
         values = layers.Concatenate()([values] * 3)
-    features = _keras_network(values.shape[1:], FEATURES)
+    features = keras_network(values.shape[1:], FEATURES)
     learns = False
     for layer in features.layers:
         learns = learns or layer.name == FIRST_TRAINED
@@ -60,7 +60,7 @@ def mobilenet(shape: Shape, classes: int) -> Any:
 def load(path: Path) -> Weights:
     """The features' weights from a file of Keras's, with its 1,000 classes or not. Raises WeightsError."""
     for classes in (0, 1000):
-        model = _keras_network((SIDE, SIDE, 3), FEATURES, classes)
+        model = keras_network((SIDE, SIDE, 3), FEATURES, classes)
         # Keras passes over parts that a file lacks with a warning; these stay without a number.
         model.set_weights([np.full(weight.shape, np.nan) for weight in model.weights])
         try:
@@ -96,7 +96,8 @@ def fit_head(model: Any, features: NDArray[np.float32], labels: NDArray[np.int64
     head.set_weights(learner.get_weights())
 
 
-def _keras_network(shape: tuple[int, ...], name: str, classes: int = 0) -> Any:
+def keras_network(shape: tuple[int, ...], name: str, classes: int = 0) -> Any:
+    """MobileNetV2 of width 1.0 without weights; with a layer of classes if there are any."""
     _, keras = tensorflow()
     return keras.applications.MobileNetV2(
         input_shape=tuple(shape), include_top=bool(classes), weights=None, classes=classes or 1000, name=name

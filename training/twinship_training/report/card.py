@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from inference.metrics_model import PLOTS, Cost, DatasetReport, Metrics
+from inference.metrics_model import PLOTS, BoxReport, Cost, DatasetReport, Metrics
 from twinship_training.convert import OPTIMISATIONS
-from twinship_training.networks.architectures import ARCHITECTURES
-from twinship_training.report.results import PLOT_FILES
+from twinship_training.networks.detectors import NETWORKS
+from twinship_training.report.results import DETECTION_PLOTS, PLOT_FILES
 
 WORST_SHOWN: Final = 3
 TABULATED: Final = 20  # classes; with more classes only the plot shows the confusion
@@ -16,7 +16,7 @@ TABULATED: Final = 20  # classes; with more classes only the plot shows the conf
 
 def card(metrics: Metrics) -> str:
     """Markdown text."""
-    sections = (_head, _data, _accuracy, _candidates, _variants, _confusion, _plots, _made)
+    sections = (_head, _data, _accuracy, _task_section, _costs, _candidates, _variants, _plots, _made)
     return "\n\n".join(paragraph for section in sections for paragraph in section(metrics)) + "\n"
 
 
@@ -26,7 +26,8 @@ def dataset_lines(report: DatasetReport) -> list[str]:
     counts = [each.train + each.validation + each.test for each in report.classes]
     found = " to ".join(dict.fromkeys(f"{side[1]}×{side[0]}" for side in (report.smallest, report.largest)))
     lines = [
-        f"{len(counts)} classes of {min(counts):,} to {max(counts):,} pictures; {found} pixels, "
+        f"{len(counts)} classes of {min(counts):,} to {max(counts):,} "
+        f"{'boxes' if report.boxes else 'pictures'}; {found} pixels, "
         f"learnt as {width}×{height} in {'grey' if channels == 1 else 'colour'}"
     ]
     duplicates = report.duplicates
@@ -36,6 +37,8 @@ def dataset_lines(report: DatasetReport) -> list[str]:
         )
     if duplicates.contradictory:
         lines.append(f"{duplicates.contradictory} pictures carry more than one label")
+    if report.boxes:
+        lines += _box_lines(report.boxes)
     if report.unreadable:
         lines.append(f"{report.unreadable} unreadable files were skipped:")
         lines += [f"  {each}" for each in report.unreadable_files]
@@ -44,16 +47,34 @@ def dataset_lines(report: DatasetReport) -> list[str]:
     return lines
 
 
+def measure(metrics: Metrics) -> str:
+    """What the shares of `accuracy` are."""
+    return "mAP50" if metrics.task == "detection" else "accuracy"
+
+
+def _box_lines(boxes: BoxReport) -> list[str]:
+    faults = {
+        "cut to their picture": boxes.cut,
+        "outside their picture, dropped": boxes.outside,
+        "without width or height, dropped": boxes.inside_out,
+        "repeated, dropped once": boxes.repeated,
+        "crowds, dropped": boxes.crowds,
+    }
+    lines = [f"boxes {what}: {count}" for what, count in faults.items() if count]
+    return [f"pictures without a box: {boxes.empty}", *lines] if boxes.empty else lines
+
+
 def _head(metrics: Metrics) -> Iterator[str]:
     labels = _labels(metrics)
     height, width, channels = metrics.dataset.report.shape
     named = ", ".join(labels[:TABULATED]) + (", …" if len(labels) > TABULATED else "")
     inline = metrics.inline
+    does, into = ("Finds objects in", ":") if metrics.task == "detection" else ("Classifies", " into")
     yield f"# {metrics.name} {metrics.version}"
     yield (
-        f"Classifies {width}×{height} {'grey' if channels == 1 else 'colour'} pictures "
-        f"into {len(labels)} classes ({named}). Architecture `{metrics.architecture}`: "
-        f"{ARCHITECTURES[metrics.architecture].about}; {metrics.sizes.parameters:,} parameters; "
+        f"{does} {width}×{height} {'grey' if channels == 1 else 'colour'} pictures{into} "
+        f"{len(labels)} classes ({named}). Architecture `{metrics.architecture}`: "
+        f"{NETWORKS[metrics.architecture].about}; {metrics.sizes.parameters:,} parameters; "
         f"{metrics.optimisation}: {OPTIMISATIONS[metrics.optimisation].about}."
     )
     yield (
@@ -77,13 +98,43 @@ def _data(metrics: Metrics) -> Iterator[str]:
 def _accuracy(metrics: Metrics) -> Iterator[str]:
     found, name = metrics.accuracy, metrics.optimisation
     yield _table(
-        "accuracy |",
+        f"{measure(metrics)} |",
         f"float32, before conversion | {found.float32:.2%}",
         *(f"{name} on {runtime} | {share:.2%}" for runtime, share in found.shipped.items()),
         f"lost by {name} | {100 * found.drop:.2f} points (at most {100 * found.max_drop:.2f})",
         f"target | {found.target:.2%}",
     )
-    yield from _calibration(metrics)
+
+
+def _task_section(metrics: Metrics) -> Iterator[str]:
+    if metrics.task == "detection":
+        yield from _precision(metrics)
+    else:
+        yield from _calibration(metrics)
+        yield from _confusion(metrics)
+
+
+def _precision(metrics: Metrics) -> Iterator[str]:
+    yield (
+        "Average precision at an IoU of 0.5 by pycocotools, with the test pictures; scores of at least 0.05 "
+        "and 100 detections of a picture count. mAP50 is the mean over the labels."
+    )
+    yield _table(
+        f"label | float32 | {metrics.optimisation}",
+        *(f"{_cell(each.label)} | {each.float32:.2%} | {each.shipped:.2%}" for each in metrics.detection),
+    )
+    report = metrics.dataset.report
+    yield "Sides of the boxes (square roots of areas) in pixels of the prepared pictures:"
+    yield _table(
+        "label | boxes to learn from | 5 % | median | 95 %",
+        *(
+            f"{_cell(each.label)} | {counts.train:,} | {each.p5:g} | {each.median:g} | {each.p95:g}"
+            for each, counts in zip(report.boxes.sizes if report.boxes else (), report.classes, strict=True)
+        ),
+    )
+
+
+def _costs(metrics: Metrics) -> Iterator[str]:
     yield _table(
         "this machine, one thread | median of one picture | memory",
         *(f"{runtime} | {_cost(cost)}" for runtime, cost in metrics.cost.items()),
@@ -92,6 +143,8 @@ def _accuracy(metrics: Metrics) -> Iterator[str]:
 
 def _calibration(metrics: Metrics) -> Iterator[str]:
     found, name = metrics.calibration, metrics.optimisation
+    if found is None:
+        return
     yield (
         "Expected calibration error: the mean of |accuracy - confidence| over the test pictures, in "
         f"{len(found.bins)} bins of equal width. The temperature {found.temperature:.3f} divides the logits; "
@@ -180,8 +233,19 @@ def _mistakes(labels: Sequence[str], table: Sequence[Sequence[int]]) -> str:
 
 
 def _plots(metrics: Metrics) -> Iterator[str]:
-    titles = ("Learning curve", "Confusion", "Reliability", "Mistakes with the highest confidence")
-    plots = zip(titles, PLOT_FILES, strict=True)
+    titles: tuple[str, ...] = (
+        "Learning curve",
+        "Confusion",
+        "Reliability",
+        "Mistakes with the highest confidence",
+    )
+    files: tuple[str, ...] = PLOT_FILES
+    if metrics.task == "detection":
+        titles, files = (
+            ("Learning curve", "Precision and recall", "Pictures with most mistakes"),
+            DETECTION_PLOTS,
+        )
+    plots = zip(titles, files, strict=True)
     yield "\n".join(f"![{title}]({PLOTS}/{name})" for title, name in plots)
 
 
@@ -202,5 +266,9 @@ def _made(metrics: Metrics) -> Iterator[str]:
 
 
 def _labels(metrics: Metrics) -> list[str]:
+    return [_cell(each.label) for each in metrics.dataset.report.classes]
+
+
+def _cell(label: str) -> str:
     # In a Markdown table "|" begins another column.
-    return [each.label.replace("|", r"\|") for each in metrics.dataset.report.classes]
+    return label.replace("|", r"\|")

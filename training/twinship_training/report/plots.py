@@ -33,27 +33,31 @@ def worst(truth: NDArray[np.int64], found: Predictions) -> NDArray[np.int64]:
 
 def draw(folder: Path, metrics: Metrics, test: Pictures, found: Predictions) -> None:
     """Write four PNG files into a new folder: from the metrics, the test pictures and their predictions."""
+    assert metrics.calibration is not None  # a classifier has one
     folder.mkdir()
-    labels = [_short(each.label) for each in metrics.dataset.report.classes]
+    labels = [short(each.label) for each in metrics.dataset.report.classes]
     with silenced():  # at its first use matplotlib prints that it builds its font cache
-        _save(folder / CURVE, _curve(metrics.history))
-        _save(folder / CONFUSION, _confusion(labels, metrics.confusion))
-        _save(folder / RELIABILITY, _reliability(metrics.calibration))
-        _save(folder / MISTAKES, mistakes_figure(labels, test, found))
+        save(folder / CURVE, curve_figure(metrics.history))
+        save(folder / CONFUSION, _confusion(labels, metrics.confusion))
+        save(folder / RELIABILITY, _reliability(metrics.calibration))
+        save(folder / MISTAKES, mistakes_figure(labels, test, found))
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of this size in inches, without a display."""
     from matplotlib.figure import Figure  # not pyplot: no display, no global state
 
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
-def _save(path: Path, figure: Figure) -> None:
+def save(path: Path, figure: Figure) -> None:
+    """Write a PNG file."""
     figure.savefig(path, metadata={"Software": None})  # no version number in the file
 
 
-def _curve(history: History) -> Figure:
-    figure = _figure(6, 3.5)
+def curve_figure(history: History, measure: str = "accuracy") -> Figure:
+    """Loss and validation of each epoch."""
+    figure = new_figure(6, 3.5)
     epochs = range(1, len(history.loss) + 1)
     left = figure.subplots()
     left.plot(epochs, history.loss, "o-", color="tab:orange")
@@ -62,7 +66,7 @@ def _curve(history: History) -> Figure:
     left.set_ylim(bottom=0)
     right = left.twinx()
     right.plot(epochs, [100 * share for share in history.validation], "s-", color="tab:blue")
-    right.set_ylabel("validation accuracy, %", color="tab:blue")
+    right.set_ylabel(f"validation {measure}, %", color="tab:blue")
     right.axvline(history.kept, color="grey", linestyle=":")
     right.set_title(f"Learning curve; epoch {history.kept} is the result", fontsize=10)
     return figure
@@ -71,7 +75,7 @@ def _curve(history: History) -> Figure:
 def _confusion(labels: Sequence[str], table: Sequence[Sequence[int]]) -> Figure:
     counts = np.array(table, np.float64)
     side = min(12.0, 3.5 + 0.35 * len(labels))
-    figure = _figure(side, side)
+    figure = new_figure(side, side)
     axes = figure.subplots()
     # The colour is the square root of the share in its row, so that single mistakes are visible.
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -93,7 +97,7 @@ def _names(axes: Axes, labels: Sequence[str]) -> None:
 
 
 def _reliability(found: Calibration) -> Figure:
-    figure = _figure(4.5, 5.5)
+    figure = new_figure(4.5, 5.5)
     above, below = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     width = 1 / len(found.bins)
     middles = [(number + 0.5) * width for number in range(len(found.bins))]
@@ -114,12 +118,12 @@ def mistakes_figure(labels: Sequence[str], test: Pictures, found: Predictions) -
     """The wrong predictions of the test pictures."""
     shown = worst(test.labels, found)
     if not len(shown):
-        figure = _figure(4, 1)
+        figure = new_figure(4, 1)
         figure.text(0.5, 0.5, "No mistakes.", ha="center", va="center")
         return figure
     columns = 5
     rows = -(-len(shown) // columns)
-    figure = _figure(7.5, 0.4 + 1.85 * rows)
+    figure = new_figure(7.5, 0.4 + 1.85 * rows)
     figure.suptitle("Mistakes with the highest confidence: truth → predicted (confidence)", fontsize=10)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
@@ -131,7 +135,8 @@ def mistakes_figure(labels: Sequence[str], test: Pictures, found: Predictions) -
     return figure
 
 
-def _short(label: str) -> str:
+def short(label: str) -> str:
+    """A label for a plot."""
     # In matplotlib "$" begins a formula.
     text = label.replace("$", r"\$")
     return text if len(text) <= LABEL_CHARACTERS else text[: LABEL_CHARACTERS - 1] + "…"

@@ -11,7 +11,6 @@ from inference.metrics_model import DatasetInfo, History, InlineSize, Metrics, P
 from inference.models.prove import Proved
 from twinship_training.data.split import Dataset
 from twinship_training.job import Job
-from twinship_training.report.calibration import calibration, scaling
 from twinship_training.result_cache import versions
 from twinship_training.trial import Measurement, Trial
 
@@ -28,8 +27,6 @@ def summary(
     """The metrics of the chosen model."""
     settings, fitted = job.settings, chosen.fitted
     trained = fitted.checkpoint
-    truth = job.dataset.test.labels
-    reliability = calibration(test.preferred.confidence, test.preferred.labels == truth)
     return Metrics(
         command=settings.command,
         name=settings.name,
@@ -46,7 +43,6 @@ def summary(
         ),
         inline=inline_size(artefact),
         cost={runtime: each.cost for runtime, each in test.predictions.items()},
-        calibration=reliability.model_copy(update=scaling(test.logits, truth, fitted.temperature)),
         candidates=tuple(each.candidate for each in trials),
         left_out=dict(job.pretrained.left_out),
         variants=variants,
@@ -57,7 +53,7 @@ def summary(
         versions=versions(),
         created=artefact.manifest.created,
         recipe_key=job.recipe_key,
-        confusion=[list(row) for row in test.confusion],
+        **test.figures,
     )
 
 

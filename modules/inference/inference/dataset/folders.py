@@ -49,7 +49,7 @@ def folder(path: Path, shaping: Shaping) -> SourceData:
         places = {name: path / name for name in (TRAIN, VALIDATION, TEST) if (path / name).is_dir()}
     labels = _labels(places[TRAIN])
     listed = {name: _files(place, labels) for name, place in places.items()}
-    reader = _Reader(path, shaping([*_shapes(listed[TRAIN])] or [(1, 1, 1)]))
+    reader = Reader(path, shaping([*shapes(listed[TRAIN])] or [(1, 1, 1)]))
     reader.check_memory(sum(map(len, listed.values())))
     read = {name: reader.read(files) for name, files in listed.items()}
     _check_classes(path, labels, read[TRAIN], reader.skipped)
@@ -62,17 +62,17 @@ def folder(path: Path, shaping: Shaping) -> SourceData:
     return SourceData(origin, reader.report, train, test, read.get(VALIDATION) or None)
 
 
-class _Reader:
-    """Reads files to one shape; collects sizes and unreadable files."""
+class Reader:
+    """Reads files to one shape; collects sizes (height, width) and unreadable files."""
 
     def __init__(self, root: Path, shape: Shape) -> None:
         self._root, self._shape, self._spec = root, shape, input_spec(shape)
-        self._sizes: list[tuple[int, int]] = []
+        self.sizes: list[tuple[int, int]] = []
         self.skipped: list[str] = []
 
     @property
     def report(self) -> FileReport:
-        by_area = sorted(self._sizes, key=lambda size: (size[0] * size[1], size))
+        by_area = sorted(self.sizes, key=lambda size: (size[0] * size[1], size))
         return FileReport(by_area[0], by_area[-1], tuple(self.skipped))
 
     def check_memory(self, count: int) -> None:
@@ -89,7 +89,7 @@ class _Reader:
             if isinstance(picture, FileUnreadable):
                 self.skipped.append(f"{path.relative_to(self._root)}: {picture.reason}")
                 continue
-            self._sizes.append((picture.height, picture.width))
+            self.sizes.append((picture.height, picture.width))
             images.append(picture.pixels)
             labels.append(label)
         stacked = np.stack(images) if images else np.zeros((0, *self._shape), np.uint8)
@@ -123,14 +123,14 @@ def _files(path: Path, labels: Sequence[str]) -> list[File]:
     ]
 
 
-def _shapes(files: Sequence[File]) -> list[Shape]:
+def shapes(files: Sequence[File]) -> list[Shape]:
     """The shapes of at most SAMPLED readable pictures, evenly spaced."""
-    shapes: list[Shape] = []
+    found: list[Shape] = []
     for index in np.unique(np.linspace(0, len(files) - 1, min(SAMPLED, len(files))).astype(int)):
         pixels = read_pixels(files[index][0])
         if not isinstance(pixels, FileUnreadable):
-            shapes.append((pixels.shape[0], pixels.shape[1], pixels.shape[2]))
-    return shapes
+            found.append((pixels.shape[0], pixels.shape[1], pixels.shape[2]))
+    return found
 
 
 def _check_classes(path: Path, labels: Sequence[str], read: Pictures, skipped: Sequence[str]) -> None:

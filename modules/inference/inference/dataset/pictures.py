@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,13 +33,16 @@ class DataError(Exception):
 class Pictures:
     """`images` uint8 (count, H, W, C), prepared as on a device; `labels` int64 (count,), indices of labels.
 
+    For detection `labels` are boxes, float32 (count, most, 5): index of the label (-1: no box), left, top,
+    right and bottom in shares of the picture.
+
     >>> two = Pictures(np.zeros((2, 28, 28, 1), np.uint8), np.array([7, 3]))
     >>> len(two), two.shape, two.take(np.array([1])).labels.tolist()
     (2, (28, 28, 1), [3])
     """
 
     images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
 
     @property
     def shape(self) -> Shape:

@@ -17,7 +17,14 @@ TENSORFLOWS: Final = ("tensorflow-cpu", "tensorflow")
 #: Settings that do not change the result.
 NOT_IN_KEY: Final = ("out", "force", "resume")
 #: Files of `inference` that, besides this package, decide the result.
-DEVICE_CODE: Final = ("*.py", "dataset/*.py", "drift/*.py", "frames/preprocess.py", "models/prove.py")
+DEVICE_CODE: Final = (
+    "*.py",
+    "dataset/*.py",
+    "drift/measures.py",
+    "drift/reference.py",
+    "frames/preprocess.py",
+    "models/prove.py",
+)
 
 
 def cached(settings: TrainSettings, key: str) -> Metrics | None:

@@ -138,6 +138,7 @@ class Latency(_Part):
     stages_ms: dict[Text, Percentiles] = Field(default={}, max_length=32)
     answered: Count = 0
     suppressed: Count = 0
+    suppressed_by: dict[Text, Count] = Field(default={}, alias="suppressedBy", max_length=32)
     repeats: Count = 0
     bad_clock: Count = 0
     dropped: dict[Text, Count] = Field(default={}, max_length=32)

@@ -236,6 +236,7 @@ class State:
             "finished": _finished(latency),
             "answered": latency.answered,
             "suppressed": latency.suppressed,
+            "suppressed_by": latency.suppressed_by,
             "repeats": latency.repeats,
             "bad_clock": latency.bad_clock,
             "dropped": latency.dropped,

@@ -52,6 +52,7 @@ def latency(**more: Any) -> dict[str, Any]:
         "stages_ms": stages,
         "answered": 100,
         "suppressed": 0,
+        "suppressedBy": {"off": 0, "unchanged": 0, "certain": 0, "budget": 0},
         "repeats": 0,
         "bad_clock": 0,
         "dropped": dict.fromkeys(("overload", "bad_frame", "no_model", "outbox", "engine", "stopped"), 0),

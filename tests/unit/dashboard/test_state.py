@@ -164,7 +164,9 @@ def test_the_rate_is_the_mean_of_the_last_whole_seconds() -> None:
 
 def test_the_window_counts_frames_and_drops_by_reason() -> None:
     """`finished` is every frame with an outcome."""
-    window = view(latency(answered=90, suppressed=5, dropped={"overload": 4, "engine": 1}))["window"]
+    counts = {"suppressed": 5, "suppressedBy": {"unchanged": 3, "budget": 2}}
+    window = view(latency(answered=90, **counts, dropped={"overload": 4, "engine": 1}))["window"]
+    assert window["suppressed_by"] == {"unchanged": 3, "budget": 2}
     assert (window["finished"], window["per_second"], window["dropped"]["overload"]) == (100, 10.0, 4)
 
 

@@ -159,12 +159,16 @@ function last(view) {
   ];
 }
 
+/* Why inference does not send an answer. */
+const NOT_SENT = { off: "not wanted", unchanged: "unchanged", certain: "certain", budget: "over the budget" };
+
 function rate(view) {
   const window = view.window;
   const pairs = [["answers / s", view.rate.now.toFixed(1)], ["answers", number(view.answers)]];
   if (window && window.per_second !== null) {
     pairs.push(["frames / s", window.per_second.toFixed(1)], ["frames so far", number(window.finished)]);
-    pairs.push(["not sent: unchanged", number(window.suppressed)]);
+    const reasons = Object.entries(window.suppressed_by).filter(([, count]) => count);
+    for (const [reason, count] of reasons) pairs.push([`not sent: ${NOT_SENT[reason] ?? reason}`, number(count)]);
   }
   const drops = Object.entries(window?.dropped ?? {}).filter(([, count]) => count);
   const series = view.rate.series;

@@ -36,12 +36,19 @@ def train_command(
     arch: Annotated[
         str | None,
         typer.Option(
-            help="Network: seed, micro, small, svm, mobilenet; auto: the smallest network within the limits; "
-            "detect: centers, centers-small [micro; centers]."
+            callback=checks.filled,
+            help="seed, micro [default], small, svm, mobilenet; auto: the smallest within the limits; "
+            "detect: centers [default], centers-small.",
         ),
     ] = None,
     task: Annotated[str, typer.Option(help="classify, or detect: find objects.")] = "classify",
-    dataset: Dataset = "auto",
+    dataset: Annotated[
+        str,
+        typer.Option(
+            callback=checks.filled,
+            help="mnist, fashion_mnist, digits, auto, folder:PATH, npz:FILE; detect: voc:FOLDER, coco:FILE.",
+        ),
+    ] = "auto",
     profile: Annotated[str, typer.Option(help="full, or quick: seconds instead of minutes.")] = "full",
     epochs: Annotated[int | None, typer.Option(help="Number of epochs [the network's own].")] = None,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
@@ -51,39 +58,27 @@ def train_command(
     min_accuracy: Annotated[
         float | None,
         typer.Option(
-            callback=checks.finite, min=0, max=1, help="Fail if the accuracy is lower, a share of 1 as 0.98."
+            callback=checks.finite, min=0, max=1, help="Fail if the accuracy is lower, such as 0.98."
         ),
     ] = None,
     max_size: Annotated[str | None, typer.Option(help="Fail if the flatbuffer is larger, as 22KB.")] = None,
     max_latency_ms: Annotated[
         float | None,
-        typer.Option(
-            callback=checks.finite, help="Fail if the median time of one picture on this machine is longer."
-        ),
+        typer.Option(callback=checks.finite, help="Fail if one picture takes longer here."),
     ] = None,
     optimise: Annotated[str, typer.Option(help="int8, float16, dynamic or float32.")] = "int8",
     variants: Annotated[bool, typer.Option("--variants", help="Measure all optimisations.")] = False,
-    max_side: Annotated[
-        int | None, typer.Option(help="Reduce larger pictures to this side, in pixels [the network's].")
-    ] = None,
+    max_side: Annotated[int | None, typer.Option(help="Reduce larger pictures to this many pixels.")] = None,
     weights: Annotated[
         Path | None,
-        path_option(
-            checks.file_to_read(checks.MAX_MODEL_BYTES), "Keras's ImageNet weights of MobileNetV2, .h5."
-        ),
+        path_option(checks.file_to_read(checks.MAX_MODEL_BYTES), "ImageNet weights of Keras's MobileNetV2."),
     ] = None,
     score_threshold: Annotated[
         float | None,
-        typer.Option(
-            callback=checks.finite, min=0, max=1, help="detect: lowest score that a device reports [0.3]."
-        ),
+        typer.Option(callback=checks.finite, min=0, max=1, help="detect: lowest score to report [0.3]."),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Train although the same result exists already.")
-    ] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue a training that was interrupted by Ctrl-C.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Train although the result exists already.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue after Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train, convert and verify a network, and write an artefact."""

@@ -84,8 +84,7 @@ Dataset = Annotated[
     str,
     typer.Option(
         callback=checks.filled,
-        help="mnist, fashion_mnist, digits, folder:PATH, npz:FILE; auto: MNIST if available, else digits; "
-        "with boxes: voc:FOLDER, coco:FILE.",
+        help="mnist, fashion_mnist, digits, folder:PATH, npz:FILE; auto: MNIST if available, else digits.",
     ),
 ]
 

@@ -88,6 +88,7 @@ def test_the_same_training_is_not_repeated(learnt: tuple[Path, TrainResult]) -> 
     assert train(settings(learnt[0]), lambda text, share: None).cached
 
 
+@pytest.mark.long
 def test_an_interrupted_training_goes_on(tmp_path: Path) -> None:
     """Ctrl-C in the second epoch, then --resume: the weights are those of an uninterrupted training."""
     voc(tmp_path / "shapes", 60)

@@ -71,6 +71,7 @@ def test_the_maps_decode_to_the_boxes() -> None:
         assert np.allclose(sorted(found[:, [0, 2, 3, 4, 5]].tolist()), sorted(wanted.tolist()), atol=1e-5)
 
 
+@pytest.mark.long
 def test_three_outputs_keep_their_order_as_int8() -> None:
     """Heat, offset and size come in the order of the head, though all have two channels here."""
     pictures = shapes(8)

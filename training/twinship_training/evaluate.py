@@ -45,9 +45,10 @@ def check_target(
         raise NotVerified(f"{what} reached {float32:.2%}, {wanted}: train longer (--epochs, --profile full)")
     for runtime, accuracy in shipped.items():
         if (drop := float32 - accuracy) > target.drop + ROUNDING:
-            lost = f"lost {100 * drop:.2f} points by the conversion on {runtime}"
+            lost = f"lost {100 * drop:.2f} of {100 * float32:.2f} points by the conversion on {runtime}"
             more = f" ({changed})" if changed else ""
-            raise NotVerified(f"{what} {lost}, {100 * target.drop:.2f} are allowed{more}: try another --seed")
+            cure = "try another --seed, or --optimise float16"
+            raise NotVerified(f"{what} {lost}, {100 * target.drop:.2f} are allowed{more}: {cure}")
 
 
 def changes(before: NDArray[np.int64], after: NDArray[np.int64], labels: Sequence[str]) -> str:

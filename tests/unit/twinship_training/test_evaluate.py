@@ -48,7 +48,8 @@ def test_too_little_accuracy_raises() -> None:
 def test_one_bad_runtime_raises() -> None:
     """The allowed drop holds for every runtime, not only for the best."""
     with pytest.raises(
-        NotVerified, match=r"lost 0.40 of [0-9.]+ points by the conversion on b, 0.30 are allowed \(a became b 2×\)"
+        NotVerified,
+        match=r"lost 0.40 of [0-9.]+ points by the conversion on b, 0.30 are allowed \(a became b 2×\)",
     ):
         check_target(WANTED, 0.992, {"a": 0.992, "b": 0.988}, what="micro", changed="a became b 2×")
 

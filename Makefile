@@ -35,7 +35,7 @@ setup: .venv/ready ## the virtual environment, from requirements.lock (PYTHON_FO
 demo: .venv/ready ## train, ship by twin, run 300 frames, swap the model, show the figures (CAMERA_FOLDER=, CAMERA_SOURCE=, FRAMES=, DASHBOARD=1)
 	@$(PY) -m twinship demo $(if $(FRAMES),--frames $(FRAMES)) $(if $(CAMERA_FOLDER),--camera-folder "$(CAMERA_FOLDER)") $(if $(DASHBOARD),--template deployment.dashboard.template.json)
 
-bench: .venv/ready ## the everyday measurements (6 minutes); build/bench/report.json and report.html
+bench: .venv/ready ## the everyday measurements (8 minutes); build/bench/report.json and report.html
 	@$(PY) -m twinship bench
 
 test: .venv/ready check ## every check and every test that takes under ten minutes

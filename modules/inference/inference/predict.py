@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from inference.runtimes import AUTO
 
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 BOX_COLOUR: Final = (255, 64, 0)
+Decoded = TypeVar("Decoded")
 
 
 @dataclass(frozen=True)
@@ -59,20 +60,22 @@ def predict_files(
 
 def read_pixels(path: Path) -> NDArray[np.uint8] | FileUnreadable:
     """Return the pixels of a picture file, uint8 (height, width, channels), in its original size."""
-    try:
-        return decode_file(_read(path))
-    except OSError as error:
-        return FileUnreadable(path, error.strerror or str(error))
-    except BadFrame as error:
-        return FileUnreadable(path, str(error))
+    return _decoded(path, decode_file)
 
 
 def read_prepared(path: Path, spec: InputSpec) -> FilePicture | FileUnreadable:
     """Return a picture file as a model takes it."""
-    try:
-        data = _read(path)
+
+    def picture(data: bytes) -> FilePicture:
         height, width = file_size(data)
         return FilePicture(prepare(decode_file(data, spec), spec), height, width)
+
+    return _decoded(path, picture)
+
+
+def _decoded(path: Path, decode: Callable[[bytes], Decoded]) -> Decoded | FileUnreadable:
+    try:
+        return decode(_read(path))
     except OSError as error:
         return FileUnreadable(path, error.strerror or str(error))
     except BadFrame as error:

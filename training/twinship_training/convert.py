@@ -1,7 +1,7 @@
 """From a trained Keras model to a TFLite flatbuffer, in one of four optimisations.
 
 `strip_metadata` then removes the names of inner tensors and the converter's notes. No runtime needs them, and
-they are a tenth of a small model's file. `with_metadata` adds what other tools ask for: normalisation, labels.
+they are a tenth of a small model's file. `with_metadata` adds normalisation and labels for other tools.
 """
 
 from __future__ import annotations

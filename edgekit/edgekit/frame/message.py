@@ -132,9 +132,12 @@ class Frame:
         return properties
 
     def truth_property(self) -> dict[str, str]:
-        """The property `truth`; none if the truth is unknown or too long to travel with a message."""
-        travels = self.truth is not None and len(self.truth) <= MAX_TRUTH
-        return {"truth": self.truth} if travels and self.truth is not None else {}
+        """The property `truth`; none if the truth is unknown or too long to travel with this picture."""
+        if self.truth is None or len(self.truth) > MAX_TRUTH:
+            return {}
+        long = len(self.truth) > _MAX_TEXT  # percent-encoding triples each of up to four bytes
+        fits = not long or len(self.image) + 3 * len(self.truth.encode()) <= MAX_BODY_BYTES
+        return {"truth": self.truth} if fits else {}
 
     @classmethod
     def from_message(cls, message: Message) -> "Frame":

@@ -8,9 +8,11 @@ from threading import Condition, Lock
 
 from edgekit.frame.message import MAX_BODY_BYTES, Message
 
-# With a body of maximum size the whole packet must stay under edgeHub's 262,144 bytes (ref 4.8): a larger
-# packet makes the SDK reconnect for ever (ref 2.8). Percent-encoding triples a byte at most.
-MAX_PROPERTY_BYTES = 3_072
+# Body and encoded properties must stay under edgeHub's 262,144 bytes for a packet (ref 4.8), with room for
+# the rest: a larger packet makes the SDK reconnect for ever (ref 2.8). The properties are in the topic, a
+# string of at most 65,535 bytes in MQTT. Percent-encoding triples a byte at most.
+MAX_BYTES = MAX_BODY_BYTES + 3_072
+MAX_ENCODED_PROPERTIES = 60_000
 
 
 def too_large(message: Message) -> str | None:
@@ -18,8 +20,9 @@ def too_large(message: Message) -> str | None:
     if len(message.body) > MAX_BODY_BYTES:
         return f"body of {len(message.body)} bytes, at most {MAX_BODY_BYTES}"
     properties = sum(len(f"{name}{value}".encode()) + 2 for name, value in message.properties.items())
-    if 3 * properties > MAX_PROPERTY_BYTES:
-        return f"properties of {properties} bytes, at most {MAX_PROPERTY_BYTES // 3}"
+    room = min(MAX_ENCODED_PROPERTIES, MAX_BYTES - len(message.body)) // 3
+    if properties > room:
+        return f"properties of {properties} bytes, at most {room}"
     return None
 
 

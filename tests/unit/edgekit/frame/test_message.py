@@ -18,6 +18,7 @@ from edgekit.frame.message import (
     FrameTooLarge,
     Message,
 )
+from edgekit.hub.outbox import too_large
 
 NANOSECONDS = st.integers(0, 2**62)
 IDS = st.builds(
@@ -65,6 +66,10 @@ def test_a_truth_that_is_too_long_stays_with_the_camera() -> None:
     """The frame travels without; a truth of the greatest length travels, in a batch too."""
     assert "truth" not in replace(FRAME, truth="x" * (MAX_TRUTH + 1)).to_message().properties
     longest = replace(FRAME, truth='"' * MAX_TRUTH)
+    assert too_large(longest.to_message()) is None
+    beside = replace(longest, image=bytes(MAX_BODY_BYTES))
+    assert "truth" not in beside.to_message().properties
+    assert too_large(beside.to_message()) is None
     assert frames_of(to_message([longest], [encode(longest)])) == (longest,)
 
 

@@ -99,8 +99,10 @@ def test_close_wakes_waiting_threads() -> None:
         (Message(bytes(MAX_BODY_BYTES), {}), None),
         (Message(bytes(MAX_BODY_BYTES + 1), {}), "body"),
         (Message(b"", {"a": "x" * 1_000}), None),
-        (Message(b"", {"a": "x" * 1_030}), "properties"),
-        (Message(b"", {"a": "ü" * 600}), "properties"),
+        (Message(bytes(MAX_BODY_BYTES), {"a": "x" * 1_030}), "properties"),
+        (Message(bytes(MAX_BODY_BYTES), {"a": "ü" * 600}), "properties"),
+        (Message(b"", {"a": "x" * 19_990}), None),
+        (Message(b"", {"a": "x" * 20_000}), "properties"),
     ],
 )
 def test_too_large_names_the_reason(message: Message, why: str | None) -> None:

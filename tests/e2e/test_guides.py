@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,22 @@ def test_the_readme_leads_to_each_guide() -> None:
     """A reader finds all of them."""
     readme = (ROOT / "README.md").read_text()
     assert all(str(path.relative_to(ROOT)) in readme for path in GUIDES)
+
+
+def test_each_link_of_a_guide_leads_somewhere() -> None:
+    """The file is there, and the heading that an anchor names."""
+    for guide in GUIDES:
+        for target in re.findall(r"\]\((?!https?:)([^)]+)\)", guide.read_text()):
+            name, _, anchor = target.partition("#")
+            path = guide.parent / name
+            assert path.is_file(), f"{guide.name}: {target}"
+            assert not anchor or anchor in anchors(path.read_text()), f"{guide.name}: {target}"
+
+
+def anchors(markdown: str) -> set[str]:
+    """The anchors of the headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", markdown, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
 def test_the_guide_explains_each_outcome_of_a_frame() -> None:

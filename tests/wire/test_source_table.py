@@ -47,7 +47,7 @@ STEADY_S = 6.0  # such a stream is opened again at once
 WARM, MEASURED = 30, 150  # frames
 MAX_CPU, MAX_ENCODE_MS = 60.0, 4.0  # percent of a core, p50; of 1080p30 H.264
 TIMEOUT_S = VideoSettings().timeout_s
-#: FFmpeg waits for the answer to RTSP's TEARDOWN as long as it waited for data.
+#: Over RTSP FFmpeg waits twice as long as it is told.
 MAX_FROZEN_S = {"http:, MJPEG": TIMEOUT_S + 2, "rtsp:, H.264": 2 * TIMEOUT_S + 2}
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 

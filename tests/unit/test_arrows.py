@@ -25,7 +25,7 @@ ARROWS: Mapping[str, set[str]] = {
     "camera_sim": {"edgekit"},
     "dashboard": {"edgekit"},
     "inference": {"edgekit"},
-    "twinship_training": {"inference"},
+    "twinship_training": {"edgekit.frame", "inference"},
     "twinship.simulator": set(),
     "twinship.fleet": {
         "inference.artefact",
@@ -131,6 +131,7 @@ KEEPERS = {
     "tensorflow": ("twinship_training",),
     "keras": ("twinship_training",),
     "sklearn": ("twinship_training",),
+    "defusedxml": ("edgekit.frame.voc",),
     "pycocotools": ("twinship_training",),
     "aiohttp": ("dashboard", "twinship.simulator"),
     "matplotlib": ("twinship_training", "twinship.bench.scenarios.delay.picture"),

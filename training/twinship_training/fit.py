@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from inference.artefact import InputSpec
 from inference.dataset.pictures import Pictures
-from twinship_training import calibrate, workers
+from twinship_training import workers
 from twinship_training.checkpoint import Checkpoint
-from twinship_training.networks import mobilenet
+from twinship_training.networks import calibrate, mobilenet
 from twinship_training.networks.architectures import Architecture, Recipe
 from twinship_training.networks.augment import distorted, epoch_pictures
 from twinship_training.networks.mobilenet import Weights

@@ -15,6 +15,8 @@ MINIMUM_ACCURACY = {
     "digits": 0.90,
 }  # data set → lowest accepted share of right answers to held-out frames
 
+WITH_BOXES = ("voc:", "coco:")  # data sets that detectors are trained on
+
 
 @dataclass(frozen=True)
 class DemoData:
@@ -50,9 +52,12 @@ def ensure(
     require_training()
     from twinship_training.train import TrainSettings, train
 
+    network, task = ("centers-small", "detect") if dataset.startswith(WITH_BOXES) else ("micro", "classify")
     results = [
         train(
-            TrainSettings("micro", dataset, "quick", seed=seed, version=version, out=folder / version),
+            TrainSettings(
+                network, dataset, "quick", seed=seed, version=version, out=folder / version, task=task
+            ),
             lambda text, share, version=version: progress(f"{version}: {text}", share),  # type: ignore[misc]
         )
         for seed, version in enumerate(VERSIONS, start=1)

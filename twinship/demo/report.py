@@ -13,13 +13,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from inference.frames.ledger import STAGES
+from twinship.demo.detections import Detection, Judged, judge
 
 PERCENTILES = (50, 90, 99)
 MAX_RANGE = 65_536  # frames in one entry of `lost_frames`
+
+ANSWERS = ("twinship.prediction.v1", "twinship.detection.v1")
 
 FrameKey = tuple[str, str, int]  # camera, run, seq
 
@@ -46,11 +49,12 @@ class Answer:
     """One prediction as it arrived upstream. `stages_ms` has no `publish`: a later message carries it."""
 
     key: FrameKey
-    label: str
+    label: str | None  # None: a detector answered
     version: str
     sha256: str
     weights: str
     stages_ms: Mapping[str, float]
+    detections: tuple[Detection, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class Version:
     accuracy: float | None
     sha256: str
     weights_sha256: str
+    detection: Judged | None = None  # None: of a classifier, or of pictures without boxes
 
 
 @dataclass(frozen=True)
@@ -95,11 +100,11 @@ class Summary:
     by_version: Mapping[str, Version]
     dropped_by_reason: Mapping[str, int] = field(default_factory=dict)
     unreadable_lines: int = 0
+    detection: Judged | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The figures in the form of `summary.json`."""
-        plain = {name: value for name, value in vars(self).items() if name != "by_version"}
-        return plain | {"by_version": {name: vars(version) for name, version in self.by_version.items()}}
+        return asdict(self)
 
 
 def frame_key(frame: Mapping[str, Any]) -> FrameKey:
@@ -138,7 +143,7 @@ def read_upstream(lines: Iterable[str]) -> Upstream:
         try:
             body = json.loads(line)["Body"]
             schema = body.get("schema", "") if isinstance(body, dict) else ""
-            if schema == "twinship.prediction.v1":
+            if schema in ANSWERS:
                 answers.append(_answer(body))
             elif schema == "twinship.predictions.v1":
                 batch = [_answer(record) for record in body["predictions"]]
@@ -179,12 +184,18 @@ def _answer(body: Mapping[str, Any]) -> Answer:
     model = body["model"]
     return Answer(
         key=frame_key(body["frame"]),
-        label=str(body["top"][0]["label"]),
+        label=None if "detections" in body else str(body["top"][0]["label"]),
         version=str(model["version"]),
         sha256=str(model["sha256"]),
         weights=str(model["weights"]),
         stages_ms={stage: float(ms) for stage, ms in body["stages_ms"].items()},
+        detections=tuple(_detection(each) for each in body.get("detections", ())),
     )
+
+
+def _detection(body: Mapping[str, Any]) -> Detection:
+    left, top, width, height = (float(body["box"][side]) for side in "ltwh")
+    return str(body["label"]), float(body["confidence"]), (left, top, width, height)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -198,8 +209,16 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def _accuracy(answers: Iterable[Answer], truths: Mapping[FrameKey, str | None]) -> float | None:
-    right = [answer.label == truths[answer.key] for answer in answers if truths[answer.key] is not None]
+    right = [
+        answer.label == truths[answer.key]
+        for answer in answers
+        if answer.label is not None and truths[answer.key] is not None
+    ]
     return sum(right) / len(right) if right else None
+
+
+def _judged(answers: Iterable[Answer], truths: Mapping[FrameKey, str | None]) -> Judged | None:
+    return judge([(truths[each.key], each.detections) for each in answers if each.label is None])
 
 
 def _latency(
@@ -262,11 +281,18 @@ def summarise(dataset: str, sent: Sequence[Sent], upstream: Upstream, *, unreada
         accuracy=_accuracy(first.values(), truths),
         latency_ms=_latency(first, upstream.publish_ms),
         by_version={
-            version: Version(len(answers), _accuracy(answers, truths), answers[0].sha256, answers[0].weights)
+            version: Version(
+                len(answers),
+                _accuracy(answers, truths),
+                answers[0].sha256,
+                answers[0].weights,
+                _judged(answers, truths),
+            )
             for version, answers in by_version.items()
         },
         dropped_by_reason={reason: count for reason, count in sorted(reasons.items()) if count},
         unreadable_lines=upstream.unreadable_lines + unreadable_sent,
+        detection=_judged(first.values(), truths),
     )
 
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from twinship.demo import DemoFailed
@@ -18,7 +19,8 @@ from twinship.demo.show import Screen
 from twinship.demo.watch import Watch
 from twinship.fleet import connection as connections
 from twinship.fleet import keys
-from twinship.fleet.publish import publish
+from twinship.fleet.artefact_store import inline, simulator_folder
+from twinship.fleet.publish import CannotPublish, publish
 from twinship.fleet.service import ServiceHub
 from twinship.simulator import Simulator, SimulatorSettings
 
@@ -60,6 +62,7 @@ class Run:
         self.data = data
         self.screen = screen
         self.interrupted = False
+        self._variables: Mapping[str, str] = {}  # of the simulator's service.env
         self.upstream = settings.folder / "upstream.jsonl"
         self.sent = settings.folder / "sent.jsonl"
 
@@ -86,6 +89,7 @@ class Run:
         endpoints = simulator.endpoints
         self.screen.step(f"simulator is up: IoT Hub {endpoints.hub_name}, edgeHub {endpoints.gateway}:8883")
         hub = connections.find({}, endpoints.service_env)
+        self._variables = connections.settings({}, endpoints.service_env)
         self._patch(hub, "inference", {"inference": {"overload": "all"}, "telemetry": {"predictions": "all"}})
         self._limit_frames(hub, self._before_swap, paused=True)
         simulator.start_modules()
@@ -130,7 +134,11 @@ class Run:
 
     def _publish(self, hub: connections.Connection, model: Path) -> None:
         key = keys.signing_key(self.settings.folder / "keys")
-        result = publish(hub, model, key, DEVICE, "inference", wait_s=VERDICT_S, until_active=False)
+        ship = partial(publish, hub, model, key, DEVICE, "inference", wait_s=VERDICT_S, until_active=False)
+        try:
+            result = ship(store=inline)
+        except CannotPublish:  # a detector does not fit into a twin; any other reason comes again
+            result = ship(store=simulator_folder(self._variables))
         if not result.ok:
             error = result.verdict.error
             why = f"{error.code}: {error.message}" if error else f"no verdict within {VERDICT_S:.0f} s"

@@ -93,13 +93,18 @@ def _counts(summary: Summary) -> Table:
 
 
 def _versions(summary: Summary) -> Table:
-    table = Table("model version", "frames", "accuracy", "sha256", "weights")
+    judged = summary.detection is not None
+    measures = ("mAP50", "precision", "recall") if judged else ("accuracy",)
+    table = Table("model version", "frames", *measures, "sha256", "weights")
     for name, version in summary.by_version.items():
-        accuracy = "no truth" if version.accuracy is None else f"{version.accuracy:.2%}"
+        found = version.detection
+        shares = (
+            (found.map50, found.precision, found.recall) if found else (version.accuracy,) * len(measures)
+        )
         table.add_row(
             _shown(name),
             str(version.frames),
-            accuracy,
+            *("no truth" if each is None else f"{each:.2%}" for each in shares),
             _shown(version.sha256[:12]),
             _shown(version.weights_sha256[:12]),
         )

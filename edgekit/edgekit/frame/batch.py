@@ -26,7 +26,7 @@ from edgekit.frame.message import MAX_BODY_BYTES, BadFrame, Frame, Message
 
 CONTENT_TYPE: Final = "application/vnd.twinship.frames"
 MAX_FRAMES: Final = 256  # as many as inference queues single frames
-MAX_HEADER_BYTES: Final = 4_096
+MAX_HEADER_BYTES: Final = 20_480  # the longest truth, its quotes escaped, and the rest
 
 _LENGTH: Final = struct.Struct(">I")
 

@@ -31,7 +31,8 @@ _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")  # ASCII digits only: int() also acc
 _NUMBERS = ("seq", "width", "height", "channels", "captured", "mono", "encoded")
 _number_texts = itemgetter(*_NUMBERS)
 _SEVEN_NUMBERS = re.compile(rf"(?:{_NUMBER.pattern})(?:,(?:{_NUMBER.pattern})){{6}}")
-_MAX_TEXT = 128  # characters of camera, run, boot and truth
+_MAX_TEXT = 128  # characters of camera, run and boot
+MAX_TRUTH = 4096  # characters; the camera's send log has longer ones too
 
 
 class BadFrame(ValueError):
@@ -101,7 +102,7 @@ class Frame:
     mono: int  # CLOCK_MONOTONIC ns at capture
     encoded: int  # CLOCK_MONOTONIC ns at the end of stage "encode": handed to the hub client or a batch
     boot: str  # id of the boot that both monotonic timestamps belong to
-    truth: str | None = None  # the correct label, if the source knows it
+    truth: str | None = None  # the correct label or the text of boxes (`boxes`), if the source knows it
     taken: int | None = None  # CLOCK_MONOTONIC ns when a picture of a video left its mailbox
 
     def to_message(self) -> Message:
@@ -125,11 +126,15 @@ class Frame:
             "encoded": str(self.encoded),
             "boot": self.boot,
         }
-        if self.truth is not None:
-            properties["truth"] = self.truth
+        properties |= self.truth_property()
         if self.taken is not None:
             properties["taken"] = str(self.taken)
         return properties
+
+    def truth_property(self) -> dict[str, str]:
+        """The property `truth`; none if the truth is unknown or too long to travel with a message."""
+        travels = self.truth is not None and len(self.truth) <= MAX_TRUTH
+        return {"truth": self.truth} if travels and self.truth is not None else {}
 
     @classmethod
     def from_message(cls, message: Message) -> "Frame":
@@ -151,7 +156,7 @@ class Frame:
             mono,
             encoded,
             _text(properties, "boot"),
-            _text(properties, "truth") if "truth" in properties else None,
+            _text(properties, "truth", MAX_TRUTH) if "truth" in properties else None,
             _number(properties, "taken") if "taken" in properties else None,
         )
         frame._check()
@@ -206,12 +211,12 @@ class Flow:
         raise BadFrame("flow", "the body is not {camera, run, seq}")
 
 
-def _text(properties: Mapping[str, str], name: str) -> str:
+def _text(properties: Mapping[str, str], name: str, most: int = _MAX_TEXT) -> str:
     value = properties.get(name)
     if value is None:
         raise BadFrame("properties", f"{name} is missing")
-    if len(value) > _MAX_TEXT:
-        raise BadFrame("properties", f"{name} is longer than {_MAX_TEXT} characters")
+    if len(value) > most:
+        raise BadFrame("properties", f"{name} is longer than {most} characters")
     return value
 
 

@@ -5,8 +5,6 @@ from camera_sim.sources.picture import Picture
 from edgekit import clock
 from edgekit.frame.message import Frame, FrameId
 
-_MAX_TRUTH = 128  # characters that a frame may have
-
 
 def make_frame(identity: FrameId, picture: Picture, encoded: Encoded, now: tuple[int, int]) -> Frame:
     """The frame of a picture that was just encoded. `now`: when the camera took it, wall and monotonic ns."""
@@ -29,4 +27,4 @@ def make_frame(identity: FrameId, picture: Picture, encoded: Encoded, now: tuple
 
 def _truth(picture: Picture) -> str | None:
     # The name of a folder may hold bytes that are not valid text, which a message cannot carry.
-    return None if picture.truth is None else picture.truth[:_MAX_TRUTH].encode(errors="replace").decode()
+    return None if picture.truth is None else picture.truth.encode(errors="replace").decode()

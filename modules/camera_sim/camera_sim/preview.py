@@ -80,7 +80,6 @@ def preview_message(frame: Frame, image: Image.Image) -> Message:
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=_QUALITY)
     properties = {"camera": frame.id.camera, "run": frame.id.run, "seq": str(frame.id.seq)}
-    if frame.truth is not None:
-        properties["truth"] = frame.truth
+    properties |= frame.truth_property()
     message_id = f"preview-{frame.id}"
     return Message(buffer.getvalue(), properties, message_id=message_id, content_type="image/jpeg")

@@ -13,6 +13,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from edgekit.frame.message import MAX_TRUTH
+
 #: The stages of a frame in their order. A video source adds `mailbox`; `publish` comes with a later message.
 STAGES: Final = (
     "mailbox",
@@ -44,6 +46,7 @@ def shown(text: str, most: int = MAX_TEXT) -> str:
 
 
 Text = Annotated[str, AfterValidator(shown)]
+Truth = Annotated[str, AfterValidator(lambda text: shown(text, MAX_TRUTH))]
 Sentence = Annotated[str, AfterValidator(lambda text: shown(text, MAX_SENTENCE))]
 Share = Annotated[float, Field(ge=0, le=1)]
 Number = Annotated[float, Field(ge=0, le=1e12)]
@@ -108,7 +111,7 @@ class Prediction(_Part):
     top: list[Scored] = Field(default=[], max_length=100)
     uncertain: bool = False
     detections: list[Detection] = []
-    truth: Text | None = None  # inference sends none; a module of yours may
+    truth: Truth | None = None  # inference sends none; a module of yours may
     stages_ms: dict[Text, Number] = Field(default={}, max_length=32)
     before: PublishTime | None = None
 

@@ -35,6 +35,7 @@ from dashboard.messages import (
     shown,
 )
 from dashboard.pictures import BadPicture, Pictures
+from edgekit.frame import boxes
 
 RECENT: Final = 24  # answers on the page
 MODELS: Final = 20  # changes of the model on the page
@@ -198,6 +199,8 @@ class State:
         """Compare an answer to what its frame shows, if that is known."""
         if truth is None:
             return
+        objects = boxes.from_text(truth)
+        truth = truth if objects is None else boxes.counted(each.label for each in objects) or "nothing"
         answer["truth"] = truth = shown(truth)
         if answer["label"] is not None:
             answer["wrong"] = truth != answer["label"]

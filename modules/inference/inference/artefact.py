@@ -34,6 +34,8 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from edgekit.frame import boxes
+
 MAX_ARTEFACT_BYTES = 32 * 1024 * 1024
 MAX_LABELS = 4096
 MAX_PROBES = 10
@@ -52,8 +54,8 @@ _END_SIGNATURE = b"PK\x05\x06"
 _LOCATOR_BYTES, _LOCATOR_SIGNATURE = 20, b"PK\x06\x07"  # of ZIP64, right before the end record
 _MAX_DIRECTORY_BYTES = 16 * 1024
 _MAX_MEMBERS = 16  # read() ignores other names, because a later version may add members
-MAX_LABEL_CHARACTERS = 128
-MAX_DETECTIONS = 300  # of one frame: their message stays below the largest body
+MAX_LABEL_CHARACTERS = boxes.MAX_LABEL_CHARACTERS
+MAX_DETECTIONS = boxes.MAX_BOXES  # of one frame: their message stays below the largest body
 MAX_EDGES = 32
 MAX_CLASS_GROUPS = 64
 TFLITE_IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every TFLite flatbuffer

@@ -191,7 +191,8 @@ def _yolo(outputs: Sequence[Array], given: _Given) -> Array:
 def _centers(outputs: Sequence[Array], given: _Given) -> Array:
     """Heat map (h, w, C), offset (h, w, 2) and size (h, w, 2) of the boxes, x before y, in cells of the map.
 
-    A peak is a cell that is the highest of its 3 × 3 neighbours; a box's centre is its cell plus the offset.
+    A peak is a cell that is the highest of its 3 × 3 neighbours; of neighbours with the same height, which an
+    int8 map often has, only the first is one. A box's centre is its cell plus the offset.
     """
     options = given.options
     heat, offset, size = (output[0] for output in outputs)
@@ -200,7 +201,8 @@ def _centers(outputs: Sequence[Array], given: _Given) -> Array:
     height, width, _ = heat.shape
     edge = np.pad(heat, ((1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
     around = [edge[y : y + height, x : x + width] for y in range(3) for x in range(3)]
-    peak = (heat >= np.maximum.reduce(around)) & (heat >= options.scoreThreshold)
+    peak = (heat > np.maximum.reduce(around[:4])) & (heat >= np.maximum.reduce(around[5:]))
+    peak &= heat >= options.scoreThreshold
     y, x, classes = np.nonzero(peak)
     if len(y) > MAX_CANDIDATES:  # a flat map is all peaks
         best = np.argsort(-heat[y, x, classes], kind="stable")[:MAX_CANDIDATES]

@@ -79,6 +79,15 @@ def test_the_objects_of_a_detector_are_shown_with_their_boxes() -> None:
     assert shown["detections"][0]["box"] == {"l": 0.1, "t": 0.2, "w": 0.3, "h": 0.4}
 
 
+def test_the_truth_of_a_detector_s_frame_is_shown_as_a_count_of_each_label() -> None:
+    """The text of the boxes is for programs."""
+    side = {"l": 0.1, "t": 0.2, "w": 0.3, "h": 0.4}
+    for labels, text in ((("dog", "cat", "cat"), "2 cat, 1 dog"), ((), "nothing")):
+        truth = json.dumps([{"label": label, "box": side} for label in labels])
+        shown = view(detection() | {"truth": truth})["recent"][0]
+        assert (shown["truth"], shown["wrong"]) == (text, None)
+
+
 def test_another_model_begins_a_line_of_the_time_line() -> None:
     """An earlier model that answers again is marked."""
     first, second = prediction(0), prediction(1, version="1.1.0")

@@ -127,8 +127,18 @@ def test_a_hundred_thousand_detections_are_bounded() -> None:
     boxes = np.tile([0, 0, 1, 1], (1, 100_000, 1))
     many = np.ones((1, 100_000))
     assert len(decode("ssd", boxes, many, many, [100_000])) == 100
-    flat = np.full((1, 100, 100, 2), 0.5)
-    assert len(decode("centers", flat, np.zeros((1, 100, 100, 2)), np.ones((1, 100, 100, 2)))) == 100
+    peaks = np.zeros((1, 100, 100, 2))
+    peaks[:, ::2, ::2] = 0.5
+    assert len(decode("centers", peaks, np.zeros((1, 100, 100, 2)), np.ones((1, 100, 100, 2)))) == 100
+
+
+def test_neighbours_of_the_same_height_are_one_object() -> None:
+    """An int8 map has 256 heights, so the cells around a centre are often equal."""
+    heat = np.zeros((1, 10, 20, 2))
+    heat[0, 4:6, 10:12, 1] = 0.5
+    assert len(decode("centers", heat, np.zeros((1, 10, 20, 2)), np.ones((1, 10, 20, 2)))) == 1
+    heat[0, 8, 10, 1] = 0.5
+    assert len(decode("centers", heat, np.zeros((1, 10, 20, 2)), np.ones((1, 10, 20, 2)))) == 2
 
 
 def test_centers_finds_peaks() -> None:

@@ -7,17 +7,22 @@ from typing import Any
 import numpy as np
 import pytest
 
+from inference.artefact import InputSpec
 from inference.dataset.pictures import input_spec
 from inference.evaluate import too_old
 from inference.runtimes import versions
+from twinship.packaging import model_file
 from twinship_training.convert import (
     ALIGNMENT,
     OPTIMISATIONS,
     convert,
     minimum_runtime,
     strip_metadata,
+    with_metadata,
 )
 from twinship_training.networks.architectures import ARCHITECTURES
+
+SPEC = input_spec((28, 28, 1))
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +30,7 @@ def flatbuffers() -> dict[str, bytes]:
     """An untrained SVM in each optimisation."""
     model = ARCHITECTURES["svm"].build((28, 28, 1), 10)
     pictures = np.random.default_rng(0).integers(0, 256, (20, 28, 28, 1), dtype=np.uint8)
-    return {name: convert(model, name, pictures, input_spec((28, 28, 1))) for name in OPTIMISATIONS}
+    return {name: convert(model, name, pictures, SPEC) for name in OPTIMISATIONS}
 
 
 def unpacked(tflite: bytes) -> Any:
@@ -75,7 +80,17 @@ def test_strip_metadata_changes_nothing_else(flatbuffers: dict[str, bytes]) -> N
     model.description = "converted by somebody"
     named = packed(model)
     assert len(named) > len(flatbuffers["int8"]) + 200
-    assert strip_metadata(named) == flatbuffers["int8"]
+    assert strip_metadata(named) == strip_metadata(flatbuffers["int8"])
+
+
+def test_other_tools_find_normalisation_and_labels(flatbuffers: dict[str, bytes]) -> None:
+    """As TFLite Model Metadata: 0 to 255 become 0 to 1, the labels are in labels.txt."""
+    for content in flatbuffers.values():
+        found = model_file.read(content).metadata
+        assert (found.mean, found.std, found.label_files) == ((0.0,), (255.0,), ("labels.txt",))
+    colour = InputSpec(height=4, width=6, channels=3, scale=1 / 127.5, offset=-1.0)
+    found = model_file.read(with_metadata(strip_metadata(flatbuffers["int8"]), colour)).metadata
+    assert (found.mean, found.std) == ((127.5,) * 3, (127.5,) * 3)
 
 
 def test_weights_stay_aligned(flatbuffers: dict[str, bytes]) -> None:

@@ -13,12 +13,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.frame.boxes import BadAnnotation, Box, checked
 from inference.artefact import MAX_LABELS
 from inference.dataset.folders import TEST, TRAIN, VALIDATION, File, Reader, shapes
 from inference.dataset.pictures import SPLIT_SEED, DataError, Pictures, Shape, Shaping
 from inference.metrics_model import BoxReport, BoxSizes, ClassCount, DatasetReport, Duplicates
 from twinship_training.data import coco, voc
-from twinship_training.data.annotations import BadAnnotation, Box, Listed, checked
+from twinship_training.data.annotations import Listed
 from twinship_training.data.split import (
     UNREADABLE_NAMED,
     Dataset,

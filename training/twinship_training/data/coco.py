@@ -17,8 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from edgekit.frame.boxes import Annotation, BadAnnotation, Box, box, inner_name
 from inference.dataset.pictures import DataError
-from twinship_training.data.annotations import Annotation, BadAnnotation, Box, Listed, box, inner_name
+from twinship_training.data.annotations import Listed
 
 MAX_JSON_BYTES: Final = 200_000_000
 IMAGES: Final = "images"

@@ -1,31 +1,22 @@
 """Pascal VOC: Annotations/NAME.xml, JPEGImages/NAME.jpg, ImageSets/Main/train.txt, val.txt and test.txt.
 
 http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html. A document type or an entity in the
-XML ends the reading: defusedxml refuses both. A picture is looked for in JPEGImages only.
-
->>> sides = b"<xmin>1</xmin><ymin>2</ymin><xmax>3</xmax><ymax>4</ymax>"
->>> cat = b"<object><name>cat</name><bndbox>" + sides + b"</bndbox></object>"
->>> parse(b"<annotation>" + cat + b"</annotation>", "a.jpg").boxes
-(Box(label='cat', left=1.0, top=2.0, right=3.0, bottom=4.0),)
+XML ends the reading. A picture is looked for in JPEGImages only.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
-from xml.etree.ElementTree import ParseError
+from typing import Final
 
+from edgekit.frame.boxes import Annotation, BadAnnotation, inner_name
+from edgekit.frame.voc import ANNOTATIONS, MAX_XML_BYTES, PICTURES, ForbiddenXml, parse
 from inference.dataset.folders import SUFFIXES, TEST, TRAIN, VALIDATION
 from inference.dataset.pictures import DataError
-from twinship_training.data.annotations import Annotation, BadAnnotation, Box, Listed, box, inner_name
+from twinship_training.data.annotations import Listed
 
-if TYPE_CHECKING:
-    from xml.etree.ElementTree import Element
-
-ANNOTATIONS, PICTURES, SETS = "Annotations", "JPEGImages", "ImageSets/Main"
-MAX_XML_BYTES: Final = 1_000_000
+SETS: Final = "ImageSets/Main"
 MAX_LIST_BYTES: Final = 50_000_000
-SIDES: Final = ("xmin", "ymin", "xmax", "ymax")
 
 
 def read(path: Path) -> Listed:
@@ -37,25 +28,6 @@ def read(path: Path) -> Listed:
     for part, stems in _parts(path).items():
         listed.parts[part] = [found for stem in stems if (found := _annotated(listed, stem))]
     return listed
-
-
-def parse(data: bytes, picture: str) -> Annotation:
-    """One XML file. Raises BadAnnotation, and DataError for a document type or an entity."""
-    from defusedxml.common import DefusedXmlException  # type: ignore[import-untyped]
-    from defusedxml.ElementTree import fromstring  # type: ignore[import-untyped]
-
-    try:
-        root = fromstring(data, forbid_dtd=True)
-    except DefusedXmlException as error:
-        raise DataError("a document type or an entity is in it, which is not allowed: remove it") from error
-    except (ParseError, ValueError, LookupError) as error:
-        raise BadAnnotation(f"not XML: {error}") from error
-    if root.tag != "annotation":
-        raise BadAnnotation(f"<{root.tag[:40]}> is not <annotation>")
-    named = root.findtext("filename") or ""
-    if inner_name(named) and "/" in named:
-        raise BadAnnotation(f"{named[:80]!r} is not a name in {PICTURES}")
-    return Annotation(picture, _size(root), tuple(_box(each) for each in root.findall("object")))
 
 
 def _parts(path: Path) -> dict[str, list[str]]:
@@ -89,11 +61,8 @@ def _annotated(listed: Listed, stem: str) -> tuple[Path, Annotation] | None:
     try:
         picture = _picture(listed.root / PICTURES, stem)
         with file.open("rb") as opened:
-            data = opened.read(MAX_XML_BYTES + 1)
-        if len(data) > MAX_XML_BYTES:
-            raise BadAnnotation(f"more than {MAX_XML_BYTES:,} bytes")
-        return picture, parse(data, picture.name)
-    except DataError as error:
+            return picture, parse(opened.read(MAX_XML_BYTES + 1), picture.name)
+    except ForbiddenXml as error:
         raise DataError(f"{file}: {error}") from error
     except FileNotFoundError:
         listed.unreadable.append(f"{stem}: there is no {ANNOTATIONS}/{stem}.xml")
@@ -108,22 +77,3 @@ def _picture(folder: Path, stem: str) -> Path:
             if (folder / name).is_file():
                 return folder / name
     raise BadAnnotation(f"there is no picture {stem} in {folder.name}")
-
-
-def _size(root: Element) -> tuple[int, int] | None:
-    """(height, width); None where the tools wrote none, or zeros."""
-    numbers = [_number(root.find("size"), name, "0") for name in ("height", "width")]
-    return (int(numbers[0]), int(numbers[1])) if all(numbers) else None
-
-
-def _box(element: Element) -> Box:
-    sides = [_number(element.find("bndbox"), name) for name in SIDES]
-    return box((element.findtext("name") or "").strip(), sides)
-
-
-def _number(element: Element | None, name: str, default: str = "") -> float:
-    text = default if element is None else element.findtext(name, default)
-    try:
-        return float(text)
-    except ValueError as error:
-        raise BadAnnotation(f"<{name}> is {text[:40]!r}, not a number") from error

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from inference.artefact import InputSpec
 from inference.dataset.pictures import Shape, input_spec
 from twinship_training import TrainingError
-from twinship_training.calibrate import last_dense
+from twinship_training.networks.calibrate import last_dense
 from twinship_training.tf_import import silenced, tensorflow
 
 Weights = list[NDArray[np.float32]]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.metrics_model import Bin, Calibration
-from twinship_training.calibrate import softmax
+from twinship_training.networks.calibrate import softmax
 
 BINS: Final = 10
 DRAWS: Final = 1_000

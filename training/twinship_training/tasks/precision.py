@@ -28,12 +28,25 @@ class Precision:
 
     of_label: tuple[float, ...]  # average precision
     curves: NDArray[np.float64]  # (labels, 101): precision at recall 0, 0.01 … 1
+    boxes: int  # in the truth
+    found: int  # detections
+    right: int  # detections that match a box
 
     @property
     def mean(self) -> float:
         """MAP50."""
         known = [each for each in self.of_label if not math.isnan(each)]
         return sum(known) / len(known) if known else 0.0
+
+    @property
+    def right_share(self) -> float:
+        """Precision over all labels: detections that match a box; 1 without a detection."""
+        return self.right / self.found if self.found else 1.0
+
+    @property
+    def found_share(self) -> float:
+        """Recall over all labels: boxes that a detection matches; 1 without a box."""
+        return self.right / self.boxes if self.boxes else 1.0
 
 
 def precision(
@@ -51,7 +64,7 @@ def precision(
         known.dataset = _truth(truth, labels, size)
         known.createIndex()
         if not sum(map(len, found)) or not known.dataset["annotations"]:
-            return _nothing(truth, labels)
+            return _nothing(truth, labels, sum(map(len, found)))
         judge = COCOeval(known, known.loadRes(_results(found, size)), "bbox")
         judge.params.iouThrs = np.array([IOU])
         judge.params.areaRng, judge.params.areaRngLbl = [[0, math.inf]], ["all"]
@@ -60,13 +73,22 @@ def precision(
         judge.accumulate()
     curves = judge.eval["precision"][0, :, :, 0, 0].T
     curves[(curves < 0).all(axis=1)] = math.nan
-    return Precision(tuple(curves.mean(axis=1).tolist()), curves)
+    matches = [each["dtMatches"][0] for each in judge.evalImgs if each is not None]
+    return Precision(
+        tuple(curves.mean(axis=1).tolist()),
+        curves,
+        boxes=len(known.dataset["annotations"]),
+        found=sum(map(len, matches)),
+        right=sum(int((each > 0).sum()) for each in matches),
+    )
 
 
-def _nothing(truth: NDArray[np.float32], labels: int) -> Precision:
+def _nothing(truth: NDArray[np.float32], labels: int, found: int) -> Precision:
+    boxes = int((truth[..., 0] >= 0).sum())
     present = np.isin(np.arange(labels), truth[..., 0])
     of_label = np.where(present, 0.0, math.nan)
-    return Precision(tuple(of_label.tolist()), np.repeat(of_label[:, None], 101, axis=1))
+    curves = np.repeat(of_label[:, None], 101, axis=1)
+    return Precision(tuple(of_label.tolist()), curves, boxes=boxes, found=found, right=0)
 
 
 def _truth(truth: NDArray[np.float32], labels: int, size: tuple[int, int]) -> dict[str, Any]:

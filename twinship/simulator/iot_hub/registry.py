@@ -72,8 +72,10 @@ class Registry:
             Identity.parse(key): IdentityDocument.from_json(stored)
             for key, stored in store.documents("identity").items()
         }
+        reports = store.documents("report")
         self._twins = {
-            Identity.parse(key): TwinDocument(**stored) for key, stored in store.documents("twin").items()
+            Identity.parse(key): TwinDocument(**stored).with_report(reports.get(key, {}))
+            for key, stored in store.documents("twin").items()
         }
 
     # identities
@@ -149,6 +151,7 @@ class Registry:
             del self._documents[each], self._twins[each]
             self.store.delete("identity", str(each))
             self.store.delete("twin", str(each))
+            self.store.delete("report", str(each))
         _notify(self.on_revoked, removed)
         _notify(self.on_removed, removed)
 
@@ -163,7 +166,10 @@ class Registry:
         """Merge a patch of a module into its reported properties; raises TwinRefused."""
         before = self.twin(identity)
         document = before.patch_reported(patch, self.now())
-        self._save_twin(identity, document)
+        self._twins[identity] = document
+        # apart from the desired properties, which may be 32 KB: a module reports often
+        self.store.put("report", str(identity), document.report_json())
+        _notify(self.on_twin, [identity])
         self._notify_change(identity, before, document)
         return document
 

@@ -41,6 +41,8 @@ class Keep(Enum):
 
 
 KEEP: Final = Keep.KEEP
+#: Of TwinDocument: what a module's report changes.
+REPORT_FIELDS: Final = ("reported", "reported_version", "reported_metadata", "version")
 NewSection = Section | None | Literal[Keep.KEEP]
 
 
@@ -164,6 +166,19 @@ class TwinDocument:
     def to_json(self) -> dict[str, Any]:
         """All fields by name as JSON values, for the store."""
         return dict(vars(self))
+
+    def report_json(self) -> dict[str, Any]:
+        """The fields that a module's report changes, for the store."""
+        return {name: getattr(self, name) for name in REPORT_FIELDS}
+
+    def with_report(self, stored: Section) -> TwinDocument:
+        """The document with the fields of `report_json`, if it is the newer of both.
+
+        >>> before, after = TwinDocument(), TwinDocument().patch_reported({"a": 1}, now=0.0)
+        >>> before.with_report(after.report_json()) == after, after.with_report(before.report_json()) == after
+        (True, True)
+        """
+        return changed(self, **stored) if stored and stored["version"] > self.version else self
 
     def _with_tags(self, patch: Section, before: Section) -> TwinDocument:
         validate_tags(patch)

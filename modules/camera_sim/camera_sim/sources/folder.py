@@ -1,6 +1,5 @@
 """Pictures of a folder, in the order of their file names, in a loop."""
 
-import csv
 import io
 import logging
 from pathlib import Path
@@ -9,12 +8,12 @@ from PIL import Image
 
 from camera_sim.sources.picture import Picture, State
 from camera_sim.sources.settings import SceneDials, VideoSettings
+from camera_sim.sources.truth import boxes_of, labels_of
 from edgekit import clock
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
-TRUTH = "truth.csv"  # columns: file, label
 _CONTENT_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg"}
 _GREY = frozenset({"1", "L", "LA", "La", "I", "I;16", "F"})
 _MAX_PIXELS = 50_000_000
@@ -75,7 +74,7 @@ class Folder:
         )
         self._names = sorted(names)
         self._position = 0
-        self._truths = _truths(self._path, self._names)
+        self._truths = labels_of(self._path, self._names)
 
     def _picture(self, name: str) -> Picture | None:
         if (cached := self._cache.get(name)) is not None:
@@ -94,7 +93,10 @@ class Folder:
 
 
 def read_picture(path: Path, name: str, truth: str | None) -> Picture:
-    """Read and decode a picture. Raises ValueError if it has too many pixels, and whatever Pillow raises."""
+    """Read and decode a picture; boxes beside it are its truth.
+
+    Raises ValueError if it has too many pixels, and whatever Pillow raises.
+    """
     original = path.read_bytes()
     with Image.open(io.BytesIO(original)) as opened:
         if opened.width * opened.height > _MAX_PIXELS:
@@ -103,23 +105,5 @@ def read_picture(path: Path, name: str, truth: str | None) -> Picture:
         untouched = opened.mode in ("L", "RGB")
         opened.load()
         image = opened.copy() if untouched else opened.convert("L" if opened.mode in _GREY else "RGB")
-    return Picture(name, image, truth, original, content_type, untouched)
-
-
-def _truths(folder: Path, names: list[str]) -> dict[str, str]:
-    """The label of each picture, by name: from `truth.csv`; without that file the name of its sub-folder."""
-    if (folder / TRUTH).is_file():
-        return _read_truths(folder / TRUTH)
-    return {name: name.split("/", 1)[0] for name in names if "/" in name}
-
-
-def _read_truths(path: Path) -> dict[str, str]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            if not {"file", "label"} <= set(rows.fieldnames or ()):
-                raise ValueError(f"the first line is {rows.fieldnames}")
-            return {row["file"]: row["label"] for row in rows}
-    except (OSError, ValueError, csv.Error) as error:
-        logger.warning("%s: pictures have no truth: %s; cure: a header `file,label`", path, error)
-        return {}
+    boxes = boxes_of(path, image.size)
+    return Picture(name, image, truth if boxes is None else boxes, original, content_type, untouched)

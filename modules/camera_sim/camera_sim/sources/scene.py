@@ -5,8 +5,7 @@ turning one never changes what the picture shows, `mix` excepted.
 """
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from PIL import Image, ImageChops, ImageFilter
 
@@ -14,18 +13,11 @@ from camera_sim.sources.digits import draw_digit
 from camera_sim.sources.picture import Picture, State
 from camera_sim.sources.settings import DIGITS, SceneDials, VideoSettings
 from edgekit import clock
+from edgekit.frame.boxes import Box, to_text
 
 SIDE = 28
 DETECTION_SIDE = 160
 _CELL = DETECTION_SIDE // 2  # one digit at most in each quarter: they do not overlap
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """An object in a picture: its label, and its box in pixels (left, top, width, height)."""
-
-    label: str
-    box: tuple[int, int, int, int]
 
 
 class Scene:
@@ -74,10 +66,10 @@ class Scene:
             image, truth = draw_digit(label, rng, rotation=self._turn(noise)), label
         else:
             image, drawn = self._several(rng, noise)
-            truth = truth_of(drawn, DETECTION_SIDE)
+            truth = to_text(drawn)
         return Picture(f"scene-{number}", self._disturbed(image, number, noise), truth)
 
-    def _several(self, rng: random.Random, noise: random.Random) -> tuple[Image.Image, list[Drawn]]:
+    def _several(self, rng: random.Random, noise: random.Random) -> tuple[Image.Image, list[Box]]:
         image, drawn = Image.new("L", (DETECTION_SIDE, DETECTION_SIDE)), []
         for cell in sorted(rng.sample(range(4), rng.randint(1, 3))):
             label, side = _label(self._dials, rng), rng.randint(SIDE, _CELL)
@@ -86,7 +78,8 @@ class Scene:
             top = cell // 2 * _CELL + rng.randint(0, _CELL - side)
             image.paste(digit, (left, top))
             x0, y0, x1, y1 = digit.getbbox() or (0, 0, side, side)
-            drawn.append(Drawn(label, (left + x0, top + y0, x1 - x0, y1 - y0)))
+            sides = (left + x0, top + y0, left + x1, top + y1)
+            drawn.append(Box(label, *(side / DETECTION_SIDE for side in sides)))
         return image, drawn
 
     def _turn(self, noise: random.Random) -> float:
@@ -113,14 +106,3 @@ class Scene:
 def _label(dials: SceneDials, rng: random.Random) -> str:
     weights = [dials.mix.get(digit, 0.0) for digit in DIGITS] if dials.mix else []  # type: ignore[call-overload]
     return rng.choices(DIGITS, weights)[0] if any(weights) else rng.choice(DIGITS)
-
-
-def truth_of(drawn: Sequence[Drawn], side: int) -> str:
-    """The truth of a picture for detection: for each object its label and box in thousandths of the side.
-
-    >>> truth_of([Drawn("7", (16, 40, 32, 64)), Drawn("1", (80, 0, 8, 20))], side=160)
-    '7@100,250,200,400 1@500,0,50,125'
-    """
-    return " ".join(
-        f"{each.label}@{','.join(str(round(1_000 * part / side)) for part in each.box)}" for each in drawn
-    )

@@ -95,3 +95,41 @@ def test_every_picture_has_one_channel_or_three(tmp_path: Path, mode: str, chann
     picture = taken(Folder(tmp_path), 1)[0]
     assert picture.channels == channels
     assert picture.untouched == (mode in ("L", "RGB"))
+
+
+CAT = (
+    "<annotation><filename>a.png</filename>{extra}<object><name>cat</name><bndbox>"
+    "<xmin>1</xmin><ymin>0</ymin><xmax>3</xmax><ymax>3</ymax></bndbox></object></annotation>"
+)
+
+
+@pytest.mark.parametrize(
+    ("picture", "annotation"), [("x/a.png", "x/a.xml"), ("JPEGImages/a.png", "Annotations/a.xml")]
+)
+def test_boxes_of_an_annotation_are_the_truth(tmp_path: Path, picture: str, annotation: str) -> None:
+    """Pascal VOC beside the picture, or in VOC's own folders, comes before the name of a sub-folder."""
+    draw(tmp_path / picture)
+    (tmp_path / annotation).parent.mkdir(exist_ok=True)
+    (tmp_path / annotation).write_text(CAT.format(extra=""))
+    truth = taken(Folder(tmp_path), 1)[0].truth
+    assert truth == '[{"label":"cat","box":{"l":0.25,"t":0.0,"w":0.5,"h":1.0}}]'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no XML",
+        CAT.format(extra="<size><width>9</width><height>9</height></size>"),
+        '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]>' + CAT.format(extra="&b;"),
+        "<annotation>" + " " * 1_000_000 + "</annotation>",
+    ],
+    ids=["no XML", "of another picture", "an entity", "too long"],
+)
+def test_a_bad_annotation_is_logged_and_the_picture_is_sent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    """It has no boxes then; nothing else is read."""
+    draw(tmp_path / "a.png")
+    (tmp_path / "a.xml").write_text(text)
+    assert [each.truth for each in taken(Folder(tmp_path), 2)] == [None, None]
+    assert [record.getMessage().count("has no boxes") for record in caplog.records] == [1]

@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.frame.message import MAX_BODY_BYTES, RAW, BadFrame, Flow, Frame, FrameId, FrameTooLarge, Message
+from edgekit.frame.batch import encode, frames_of, to_message
+from edgekit.frame.message import (
+    MAX_BODY_BYTES,
+    MAX_TRUTH,
+    RAW,
+    BadFrame,
+    Flow,
+    Frame,
+    FrameId,
+    FrameTooLarge,
+    Message,
+)
 
 NANOSECONDS = st.integers(0, 2**62)
 IDS = st.builds(
@@ -27,7 +38,7 @@ FRAMES = st.builds(
     mono=NANOSECONDS,
     encoded=NANOSECONDS,
     boot=st.uuids().map(str),
-    truth=st.none() | st.text(max_size=128),
+    truth=st.none() | st.text(max_size=MAX_TRUTH),
 )
 FRAME = Frame(
     id=FrameId("camera", "0123456789abcdef", 7),
@@ -48,6 +59,13 @@ FRAME = Frame(
 def test_a_frame_survives_its_message(frame: Frame) -> None:
     """Inference reads the frame that the camera sent."""
     assert Frame.from_message(frame.to_message()) == frame
+
+
+def test_a_truth_that_is_too_long_stays_with_the_camera() -> None:
+    """The frame travels without; a truth of the greatest length travels, in a batch too."""
+    assert "truth" not in replace(FRAME, truth="x" * (MAX_TRUTH + 1)).to_message().properties
+    longest = replace(FRAME, truth='"' * MAX_TRUTH)
+    assert frames_of(to_message([longest], [encode(longest)])) == (longest,)
 
 
 def test_a_message_has_the_documented_format() -> None:
@@ -83,7 +101,7 @@ def test_the_body_size_is_limited(size: int) -> None:
         ({"seq": "9" * 20}, "properties"),
         ({"captured": ""}, "properties"),
         ({"boot": "x" * 129}, "properties"),
-        ({"truth": "x" * 129}, "properties"),
+        ({"truth": "x" * (MAX_TRUTH + 1)}, "properties"),
         ({"camera": "a b"}, "identity"),
         ({"camera": ""}, "identity"),
         ({"camera": "x" * 33}, "identity"),

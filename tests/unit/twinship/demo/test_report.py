@@ -246,3 +246,44 @@ def test_a_frame_with_a_bad_clock_has_no_total() -> None:
         del line["Body"]["stages_ms"][stage]
     found = summary([sent_line(0)], [json.dumps(line) + "\n", latency_line(after=before(0))])
     assert set(found.latency_ms) == {"queue", "preprocess", "invoke", "postprocess", "publish"}
+
+
+def boxed(label: str, left: float) -> dict[str, Any]:
+    """A box, as truth and detections have it."""
+    return {"label": label, "box": {"l": left, "t": 0.1, "w": 0.2, "h": 0.2}}
+
+
+def detection_line(seq: int, *found: dict[str, Any]) -> str:
+    """The detections of one frame as a line of upstream.jsonl."""
+    body = json.loads(answer_line(seq))["Body"]
+    del body["top"]
+    body |= {
+        "schema": "twinship.detection.v1",
+        "detections": [{**each, "confidence": 0.9} for each in found],
+    }
+    return json.dumps({"Body": body}) + "\n"
+
+
+def test_detections_are_judged_by_the_boxes_of_the_camera() -> None:
+    """One box of two is found and one detection of two is right; of a classifier there is no such figure."""
+    truth = json.dumps([boxed("cat", 0.1), boxed("cat", 0.6)])
+    found = summary([sent_line(0, truth)], [detection_line(0, boxed("cat", 0.1), boxed("dog", 0.6))])
+    assert found.frames_answered == 1
+    assert found.accuracy is None
+    assert found.detection is not None
+    assert (found.detection.precision, found.detection.recall) == (0.5, 0.5)
+    assert found.detection.map50 == pytest.approx(0.5, abs=0.01)
+    assert found.to_json()["by_version"]["1"]["detection"] == found.to_json()["detection"]
+    assert summary([sent_line(0)], [answer_line(0)]).detection is None
+
+
+def test_a_frame_without_objects_and_without_detections_is_judged_right() -> None:
+    """A detection in an empty picture is wrong."""
+    sent = [sent_line(0, json.dumps([boxed("cat", 0.1)])), sent_line(1, "[]")]
+    right = summary(sent, [detection_line(0, boxed("cat", 0.1)), detection_line(1)]).detection
+    wrong = summary(
+        sent, [detection_line(0, boxed("cat", 0.1)), detection_line(1, boxed("cat", 0.1))]
+    ).detection
+    assert right is not None
+    assert wrong is not None
+    assert (right.precision, wrong.precision) == (1.0, 0.5)

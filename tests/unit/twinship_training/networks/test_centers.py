@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edgekit.frame.boxes import Box
 from inference.artefact import Head
 from inference.dataset.pictures import Pictures
 from inference.heads import head
 from inference.runtimes import interpreter
 from tests.unit.twinship_training.boxes import LABELS, drawn
 from twinship_training.convert import convert
-from twinship_training.data.annotations import Box
 from twinship_training.data.boxes import table
 from twinship_training.fit import float_outputs, scaled
 from twinship_training.networks import centers

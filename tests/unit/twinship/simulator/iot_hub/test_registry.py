@@ -131,6 +131,7 @@ def test_deleting_a_device_deletes_its_modules(registry: Registry, store: Store)
     registry.delete(EDGE)
     assert [str(identity) for identity in removed] == ["edge", "edge/$edgeAgent", "edge/$edgeHub"]
     assert (store.documents("identity"), store.documents("twin")) == ({}, {})
+    assert store.documents("report") == {}
     with pytest.raises(NotFound):
         registry.twin(EDGE)
 
@@ -232,6 +233,16 @@ def test_the_store_keeps_everything(registry: Registry, store: Store) -> None:
     again = Registry(store, "127.0.0.1", lambda: 2000.0)
     assert again.modules("edge") == registry.modules("edge")
     assert again.twin(Identity("edge", "camera")) == registry.twin(Identity("edge", "camera"))
+
+
+def test_the_newer_of_report_and_whole_twin_counts_after_a_restart(registry: Registry, store: Store) -> None:
+    """A report is stored apart from the desired properties; a later change of the service stores all."""
+    registry.create(EDGE, EDGE_BODY)
+    for desired in ({"a": 1}, {"a": 2}):
+        registry.patch_twin(EDGE, desired=desired)
+        assert Registry(store, "127.0.0.1", lambda: 2000.0).twin(EDGE) == registry.twin(EDGE)
+        registry.patch_reported(EDGE, {"b": desired["a"]})
+        assert Registry(store, "127.0.0.1", lambda: 2000.0).twin(EDGE) == registry.twin(EDGE)
 
 
 def test_callbacks_get_each_new_identity_once(registry: Registry) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from twinship_training import calibrate
-from twinship_training.calibrate import LIMIT, softmax, temperature
+from twinship_training.networks import calibrate
 from twinship_training.networks.architectures import ARCHITECTURES
+from twinship_training.networks.calibrate import LIMIT, softmax, temperature
 from twinship_training.report.calibration import calibration, expected_error, perfect_p95, scaling
 from twinship_training.tf_import import tensorflow
 

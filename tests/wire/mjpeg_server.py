@@ -3,7 +3,7 @@
 import io
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -11,10 +11,14 @@ from PIL import Image
 
 
 class MjpegServer:
-    """`interval_s` between two pictures; no picture comes while `frozen` is set."""
+    """`interval_s` between two pictures; no picture comes while `frozen` is set.
 
-    def __init__(self, interval_s: float = 0.03) -> None:
+    It sends the JPEG `pictures` in a loop; without them it draws small ones.
+    """
+
+    def __init__(self, interval_s: float = 0.03, pictures: Sequence[bytes] = ()) -> None:
         self.interval_s = interval_s
+        self._pictures = pictures
         self.frozen = threading.Event()
         self.paths: list[str] = []
         self.authorization: list[str | None] = []
@@ -89,11 +93,16 @@ class MjpegServer:
         while not self.cut.wait(self.interval_s):
             if self.frozen.is_set():
                 continue
-            buffer = io.BytesIO()
-            Image.new("RGB", (96, 64), (number % 256, 90, 90)).save(buffer, "JPEG")
-            body = buffer.getvalue()
+            body = self._picture(number)
             handler.wfile.write(
                 b"--next\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(body)
             )
             handler.wfile.write(body + b"\r\n")
             number += 1
+
+    def _picture(self, number: int) -> bytes:
+        if self._pictures:
+            return self._pictures[number % len(self._pictures)]
+        buffer = io.BytesIO()
+        Image.new("RGB", (96, 64), (number % 256, 90, 90)).save(buffer, "JPEG")
+        return buffer.getvalue()

@@ -1,9 +1,7 @@
 """Network cameras, MJPEG by HTTP and RTSP by GStreamer: cut, frozen, restarted and slow."""
 
 import json
-import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -23,16 +21,11 @@ from camera_sim.sources.video import Video
 from edgekit import clock
 from tests.unit.camera_sim.sources.videos import until
 from tests.wire.mjpeg_server import MjpegServer
+from tests.wire.rtsp_process import MISSING, RtspServer, is_installed
 from tests.wire.simulated_hub import SimulatedHub, minimal_environment
 from tests.wire.test_camera_sim import Camera
 
 SECRET = "hunter2-XYZ"
-SYSTEM_PYTHON = "/usr/bin/python3"
-NEEDED = (
-    "import gi; gi.require_version('Gst', '1.0'); gi.require_version('GstRtspServer', '1.0');"
-    "from gi.repository import Gst, GstRtspServer; Gst.init(None);"
-    "assert all(Gst.ElementFactory.find(name) for name in ('x264enc', 'rtph264pay', 'videotestsrc'))"
-)
 Open = Callable[..., Video]
 
 
@@ -155,49 +148,8 @@ def _server_context(authority: trustme.CA) -> ssl.SSLContext:
 @pytest.fixture(scope="module")
 def gstreamer() -> None:
     """Skip unless Debian's GStreamer RTSP server is installed."""
-    command = [SYSTEM_PYTHON, "-c", NEEDED]
-    if (
-        not Path(SYSTEM_PYTHON).exists()
-        or subprocess.run(command, capture_output=True, check=False).returncode
-    ):
-        pytest.skip(
-            "no RTSP server: apt install gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-ugly python3-gi"
-        )
-
-
-class RtspServer:
-    """GStreamer's RTSP server as a process."""
-
-    def __init__(self, *login: str) -> None:
-        self._login = login
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        """The address of the stream."""
-        return f"rtsp://127.0.0.1:{self.port}/live"
-
-    def start(self, coder: str = "h264") -> None:
-        """Start it; returns when it listens."""
-        script = Path(__file__).with_name("rtsp_server.py")
-        command = [SYSTEM_PYTHON, str(script), str(self.port), "320", "240", coder, *self._login]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == b"ready\n"
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        assert self._process is not None
-        os.kill(self._process.pid, number)
-
-    def kill(self) -> None:
-        """End it at once."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
+    if not is_installed():
+        pytest.skip(MISSING)
 
 
 @pytest.fixture

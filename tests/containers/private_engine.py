@@ -11,6 +11,7 @@ import ctypes
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -57,8 +58,8 @@ class PrivateEngine:
 def running_engine(folder: Path, ca_pem: Path) -> Iterator[PrivateEngine]:
     """Start it, and remove all that it made. `ca_pem` is the authority of the registries behind the proxy."""
     _skip_unless_possible()
-    data = ROOT / "build" / "private-engine"  # overlay2 needs a file system of the disk
-    shutil.rmtree(data, ignore_errors=True)
+    (ROOT / "build").mkdir(exist_ok=True)
+    data = tempfile.mkdtemp(prefix="engine-", dir=ROOT / "build")  # overlay2 needs a file system of the disk
     host = f"unix://{folder}/docker.sock"
     command = (
         f"ip link set lo up && exec dockerd --host {host} --data-root {data} --exec-root {folder}/run "

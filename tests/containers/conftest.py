@@ -82,6 +82,7 @@ def pushed(solution: Solution) -> Iterator[Solution]:
     lent = not docker("images", "--quiet", DEFAULT_BASE).strip()
     if lent:  # module.json has no build argument for another base
         docker("tag", BASE, DEFAULT_BASE)
+    before = steps_of_builds()
     try:
         solution.iotedgedev("build", "--platform", "amd64", timeout_s=BUILD_S)
         solution.iotedgedev("push", "--no-build", "--platform", "amd64", timeout_s=BUILD_S)
@@ -89,3 +90,12 @@ def pushed(solution: Solution) -> Iterator[Solution]:
     finally:
         made = [f"{solution.registry}/{module}:{TAG}" for module in MODULES]
         docker("rmi", *made, *([DEFAULT_BASE] if lent else []), check=False)
+        docker("rm", *(steps_of_builds() - before), check=False)  # iotedgedev leaves them
+
+
+def steps_of_builds() -> set[str]:
+    """The ended containers of older builders' steps: their image is an id without a name."""
+    listed = docker(
+        "ps", "--all", "--no-trunc", "--filter", "status=exited", "--format", "{{.Image}} {{.ID}}"
+    )
+    return {line.split()[1] for line in listed.splitlines() if line.startswith("sha256:")}

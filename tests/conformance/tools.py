@@ -40,7 +40,13 @@ def _install() -> None:
         pytest.skip(f"the tools cannot be installed: {(ended.stderr.splitlines() or ['?'])[-1]}")
 
 
-def run_tool(home: Path, *command: str, cwd: Path, environment: Mapping[str, str] | None = None) -> str:
+def run_tool(
+    home: Path,
+    *command: str,
+    cwd: Path,
+    environment: Mapping[str, str] | None = None,
+    timeout_s: float = PATIENCE_S,
+) -> str:
     """Run a tool in its own home folder without usage telemetry; returns its output."""
     for settings in SETTINGS:
         path = home / settings
@@ -56,7 +62,7 @@ def run_tool(home: Path, *command: str, cwd: Path, environment: Mapping[str, str
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S,
+        timeout=timeout_s,
         check=False,
     )
     assert ended.returncode == 0, f"{command}: {ended.stdout}{ended.stderr}"

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.containers.engine import BUILD_S, ROOT, docker, missing
+from tests.containers.engine import BASE, BUILD_S, DEFAULT_BASE, ROOT, TAG, docker, missing
+from tests.containers.registry import running_registry
+from tests.containers.solution import Solution
 from tests.e2e.conftest import Edge, edge, models
 from twinship.bench.report import report
+from twinship.fleet import keys
 
 __all__ = ["edge", "models"]
 
@@ -49,3 +52,50 @@ def containers(images: None, edge: Edge) -> Iterator[Edge]:
     """A simulator that starts neither module; their containers are removed at the end."""
     yield edge
     docker("rm", "--force", "--volumes", *MODULES, check=False)
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A registry on loopback, as HOST:PORT."""
+    with running_registry(tmp_path_factory.mktemp("registry")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def solution(registry: str, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Solution:
+    """This project with a registry, its credentials, a signing key and pictures."""
+    folder = tmp_path_factory.mktemp("solution")
+    keys.new(folder / "keys")
+    variables = {
+        "CONTAINER_REGISTRY_SERVER": registry,
+        "CONTAINER_REGISTRY_USERNAME": "someone",
+        "CONTAINER_REGISTRY_PASSWORD": "anything",  # this registry asks for none
+        "MODEL_TRUSTED_KEYS": keys.trusted_keys_text(folder / "keys"),
+        "CAMERA_FOLDER": str(models / "1.0.0" / "frames"),
+    }
+    return Solution(folder, variables)
+
+
+@pytest.fixture(scope="session")
+def pushed(solution: Solution) -> Iterator[Solution]:
+    """The same after `iotedgedev build` and `iotedgedev push`, with the default base of the Dockerfiles."""
+    lent = not docker("images", "--quiet", DEFAULT_BASE).strip()
+    if lent:  # module.json has no build argument for another base
+        docker("tag", BASE, DEFAULT_BASE)
+    before = steps_of_builds()
+    try:
+        solution.iotedgedev("build", "--platform", "amd64", timeout_s=BUILD_S)
+        solution.iotedgedev("push", "--no-build", "--platform", "amd64", timeout_s=BUILD_S)
+        yield solution
+    finally:
+        made = [f"{solution.registry}/{module}:{TAG}" for module in MODULES]
+        docker("rmi", *made, *([DEFAULT_BASE] if lent else []), check=False)
+        docker("rm", *(steps_of_builds() - before), check=False)  # iotedgedev leaves them
+
+
+def steps_of_builds() -> set[str]:
+    """The ended containers of older builders' steps: their image is an id without a name."""
+    listed = docker(
+        "ps", "--all", "--no-trunc", "--filter", "status=exited", "--format", "{{.Image}} {{.ID}}"
+    )
+    return {line.split()[1] for line in listed.splitlines() if line.startswith("sha256:")}

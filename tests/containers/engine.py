@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-BASE = os.environ.get("BASE", "python:3.11-slim-bookworm")
+DEFAULT_BASE = "python:3.11-slim-bookworm"  # of every Dockerfile
+BASE = os.environ.get("BASE", DEFAULT_BASE)
 TAG = f"{(ROOT / 'VERSION').read_text().strip()}-amd64"
 HARDENED = (
     *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),

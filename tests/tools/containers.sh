@@ -34,7 +34,7 @@ install_engine() {
     command -v apt-get >/dev/null || leave "no Docker engine answers, and there is no apt-get to install one"
     say "installing Docker"
     # policy-rc.d: the package must not start a service; this script starts its own engine.
-    apt update && apt install --yes --no-install-recommends docker.io iptables
+    apt update && apt install --yes --no-install-recommends docker.io iptables iproute2
 }
 
 start_engine() {
@@ -60,23 +60,36 @@ stop_engine() {
     rm -rf "$folder" || true
 }
 
-# Debian 12 has Compose 1 only; Debian 13's package is one file that needs no other.
+# A file of a package of Debian 13, unpacked beside the system: Debian 12 has Compose 1 only, and nothing is installed.
+from_debian_13() { # package, its file, the target folder
+    local lists=$cache/apt
+    mkdir -p "$lists/lists/partial" "$lists/archives/partial" "$3"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main" \
+        >"$lists/sources.list"
+    local options=(-o "Dir::Etc::sourcelist=$lists/sources.list" -o Dir::Etc::sourceparts=- \
+        -o "Dir::State::lists=$lists/lists" -o "Dir::Cache=$lists" -o APT::Sandbox::User=root)
+    apt "${options[@]}" update
+    (cd "$lists" && apt "${options[@]}" download "$1" && dpkg -x "$1"_*.deb unpacked)
+    cp "$lists/unpacked/$2" "$3/"
+}
+
 find_compose() {
     docker compose version >/dev/null 2>&1 && return
     export DOCKER_CONFIG=$cache/config
     docker compose version >/dev/null 2>&1 && return
     command -v apt-get >/dev/null || leave "docker compose is missing: install Compose v2"
     say "fetching Compose v2"
-    local lists=$cache/apt
-    mkdir -p "$lists/lists/partial" "$lists/archives/partial" "$DOCKER_CONFIG/cli-plugins"
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main" \
-        >"$lists/sources.list"
-    local options=(-o "Dir::Etc::sourcelist=$lists/sources.list" -o Dir::Etc::sourceparts=- \
-        -o "Dir::State::lists=$lists/lists" -o "Dir::Cache=$lists" -o APT::Sandbox::User=root)
-    apt "${options[@]}" update
-    (cd "$lists" && apt "${options[@]}" download docker-compose && dpkg -x docker-compose_*.deb unpacked)
-    cp "$lists/unpacked/usr/libexec/docker/cli-plugins/docker-compose" "$DOCKER_CONFIG/cli-plugins/"
+    from_debian_13 docker-compose usr/libexec/docker/cli-plugins/docker-compose "$DOCKER_CONFIG/cli-plugins"
     docker compose version >/dev/null
+}
+
+# Only the tests of iotedgedev and iotedgehubdev need a registry; without it they are skipped by name.
+find_registry() {
+    command -v docker-registry >/dev/null && return
+    export REGISTRY_PROGRAM=$cache/registry/docker-registry
+    [ -x "$REGISTRY_PROGRAM" ] || ! command -v apt-get >/dev/null && return
+    say "fetching docker-registry"
+    from_debian_13 docker-registry usr/bin/docker-registry "$cache/registry" || unset REGISTRY_PROGRAM
 }
 
 # Debian with Python and pip, as a tarball that stays.
@@ -118,6 +131,7 @@ make_base() {
 
 answers || { install_engine || leave "Docker cannot be installed here"; start_engine; }
 find_compose || leave "Compose v2 cannot be fetched here"
+find_registry
 if [ -z "${BASE:-}" ] && ! docker image inspect "$tag" >/dev/null 2>&1 && ! timeout 120 docker pull --quiet "$tag" 2>/dev/null; then
     make_base
 fi

@@ -11,7 +11,7 @@ import pytest
 from twinship.simulator.manifest.manifest import load
 
 ROOT = Path(__file__).parents[2]
-MODULES = ("inference", "camera_sim")
+MODULES = ("inference", "camera_sim", "dashboard")
 PORT = "5678/tcp"
 
 
@@ -28,15 +28,19 @@ def read(name: str) -> dict[str, Any]:
 
 
 def test_the_debug_manifest_differs_in_images_and_debuggers_only() -> None:
-    """Each debugger's port is bound on the device's loopback address."""
-    debug, normal = read("deployment.debug.template.json"), read("deployment.template.json")
+    """With the dashboard. Each debugger has a port of its own on the device's loopback address."""
+    debug, normal = read("deployment.debug.template.json"), read("deployment.dashboard.template.json")
+    debuggers = []
     for name, module in modules_of(debug).items():
-        ports = module["settings"]["createOptions"]["HostConfig"].pop("PortBindings")
-        assert [binding["HostIp"] for binding in ports.pop(PORT)] == ["127.0.0.1"]
-        assert not ports
+        options = module["settings"]["createOptions"]["HostConfig"]
+        debuggers += options["PortBindings"].pop(PORT)
+        if not options["PortBindings"]:
+            del options["PortBindings"]
         assert module["settings"]["image"] == f"${{MODULES.{name}.debug}}"
         module["settings"]["image"] = f"${{MODULES.{name}}}"
     assert debug == normal
+    assert {each["HostIp"] for each in debuggers} == {"127.0.0.1"}
+    assert len({each["HostPort"] for each in debuggers}) == len(MODULES)
 
 
 def test_the_debug_manifest_names_the_debug_images() -> None:

@@ -18,6 +18,7 @@ LISTEN: Final = f"127.0.0.1:{PORT}"
 KEPT_IN: Final = "dashboard.token"
 MIN_TOKEN: Final = 16
 CAMERA: Final = "camera_sim"
+INFERENCE: Final = "inference"
 
 _LISTEN = re.compile(r"(?P<address>[0-9.]+|\[[0-9a-fA-F:.]+\]|localhost):(?P<port>[0-9]{1,5})")
 _HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}")
@@ -38,7 +39,8 @@ class DashboardEnvironment:
     token: str | None = field(repr=False)  # None: not needed
     token_file: Path | None = None  # where the token lies if the dashboard made it
     health_file: Path | None = None
-    camera: str = CAMERA  # the module that is asked for previews
+    camera: str = CAMERA  # the module that is asked for previews, pause, resume and rate
+    inference: str = INFERENCE  # the module that is asked for a rollback
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> DashboardEnvironment:
@@ -53,7 +55,8 @@ class DashboardEnvironment:
             token,
             token_file,
             Path(health_file) if health_file else None,
-            _camera(environment),
+            _module(environment, "DASHBOARD_CAMERA", CAMERA),
+            _module(environment, "DASHBOARD_INFERENCE", INFERENCE),
         )
 
 
@@ -81,10 +84,10 @@ def _hosts(text: str, address: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def _camera(environment: Mapping[str, str]) -> str:
-    name = variable(environment, "DASHBOARD_CAMERA") or CAMERA
+def _module(environment: Mapping[str, str], given: str, default: str) -> str:
+    name = variable(environment, given) or default
     if not _MODULE.fullmatch(name):
-        raise SettingsError(f"DASHBOARD_CAMERA={name!r}: cure: the name of the camera's module")
+        raise SettingsError(f"{given}={name!r}: cure: the name of a module of this device, such as {default}")
     return name
 
 

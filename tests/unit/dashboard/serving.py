@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPResponse
@@ -11,7 +11,8 @@ from threading import Lock
 from typing import Any
 
 from dashboard.access import Access
-from dashboard.server import Server, Source, listen
+from dashboard.control import Change, Outcome
+from dashboard.server import Changes, Server, Source, listen
 from dashboard.state import State
 from edgekit.health_file import HealthFile
 from tests.unit.dashboard.bodies import body
@@ -26,6 +27,9 @@ class Served:
     lock: Lock
     connected: bool = True
     pages: list[int] = field(default_factory=list)  # how many were open, at each change
+    control: bool = False  # whether the twin allows changes
+    changes: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)  # made, with their payloads
+    outcome: Outcome = field(default_factory=lambda: Outcome(True, "The camera is paused."))  # of each change
     answers: list[HTTPResponse] = field(default_factory=list)
 
     @property
@@ -44,13 +48,26 @@ class Served:
         with self.lock:
             self.state.take_picture(body, properties, time.monotonic())
 
-    def get(self, path: str, method: str = "GET", **headers: str) -> HTTPResponse:
-        """One request; the body is not read yet."""
+    def send(
+        self, path: str, method: str = "GET", content: bytes | str | None = None, **headers: str
+    ) -> HTTPConnection:
+        """Send one request, and do not wait for its answer."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
         given = {name.replace("_", "-"): text for name, text in headers.items()}
-        connection.request(method, path, headers={"Connection": "close", **given})
-        self.answers.append(connection.getresponse())
+        connection.request(method, path, content, headers={"Connection": "close", **given})
+        return connection
+
+    def get(
+        self, path: str, method: str = "GET", content: bytes | str | None = None, **headers: str
+    ) -> HTTPResponse:
+        """One request; the body is not read yet."""
+        self.answers.append(self.send(path, method, content, **headers).getresponse())
         return self.answers[-1]
+
+    def change(self, change: Change, payload: Mapping[str, Any]) -> Outcome:
+        """The module makes this change."""
+        self.changes.append((change.name, payload))
+        return self.outcome
 
 
 @contextmanager
@@ -68,7 +85,8 @@ def serving(token: str | None = None) -> Iterator[Served]:
             return served.state.picture(key)
 
     source = Source(view, lambda: served.state.version, picture, served.pages.append)
-    server = Server(listener, Access(token, frozenset()), source, HealthFile(None))
+    changes = Changes(lambda: served.control, lambda *change: served.change(*change))
+    server = Server(listener, Access(token, frozenset()), source, HealthFile(None), changes)
     server.start()
     try:
         yield served

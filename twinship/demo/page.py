@@ -21,9 +21,11 @@ def page_address(settings: SimulatorSettings) -> str:
     module = load(settings.template, settings.environment).modules.get(MODULE)
     if module is None or MODULE in settings.leave_out:
         return ""
-    given = {**module.environment, **settings.module_environment.get(MODULE, {})}.get("DASHBOARD_LISTEN", "")
-    port = (given if ":" in given else LISTEN).rpartition(":")[2]
-    return f"http://127.0.0.1:{port}/"
+    given = {**module.environment, **settings.module_environment.get(MODULE, {})}
+    listen = given.get("DASHBOARD_LISTEN", "")
+    port = (listen if ":" in listen else LISTEN).rpartition(":")[2]
+    scheme = "https" if given.get("DASHBOARD_CERTIFICATE") else "http"
+    return f"{scheme}://127.0.0.1:{port}/"
 
 
 def open_page(address: str, patience_s: float = OPEN_S) -> bool:

@@ -43,6 +43,7 @@ class Dashboard:
             Source(self._view, lambda: self._state.version, self._picture, self._lease.pages),
             HealthFile(environment.health_file),
             Changes(lambda: self._section.control, self._change),
+            environment.tls,
         )
 
     def start(self) -> None:

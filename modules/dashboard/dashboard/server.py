@@ -12,6 +12,7 @@ import json
 import logging
 import secrets
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -99,12 +100,14 @@ class Server:
         source: Source,
         health: HealthFile,
         changes: Changes,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._listener = listener
         self._rules = rules
         self._source = source
         self._health = health
         self._changes = changes
+        self._tls = tls
         self._files = {path: (_read(name), kind) for path, (name, kind) in FILES.items()}
         self._locked = _read("locked.html")
         self._pages = 0
@@ -143,7 +146,7 @@ class Server:
         # No access log: the first visit has the token in its address.
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_S)
         await runner.setup()
-        await web.SockSite(runner, self._listener).start()
+        await web.SockSite(runner, self._listener, ssl_context=self._tls).start()
         ticker = asyncio.create_task(self._tick())
         await self._stopping.wait()
         ticker.cancel()
@@ -188,7 +191,14 @@ class Server:
         )
         if verdict is Verdict.WELCOME:
             response = web.Response(status=verdict.value, headers={"Location": "/"})
-            response.set_cookie(COOKIE, self._rules.cookie, httponly=True, samesite="Strict", path="/")
+            response.set_cookie(
+                COOKIE,
+                self._rules.cookie,
+                httponly=True,
+                samesite="Strict",
+                path="/",
+                secure=self._tls is not None,
+            )
             return response
         if verdict is Verdict.ALLOWED or (verdict is Verdict.NO_TOKEN and request.path in _OPEN):
             answer: web.StreamResponse = await handler(request)

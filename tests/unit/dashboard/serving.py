@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -71,7 +72,7 @@ class Served:
 
 
 @contextmanager
-def serving(token: str | None = None) -> Iterator[Served]:
+def serving(token: str | None = None, tls: ssl.SSLContext | None = None) -> Iterator[Served]:
     """Serve until the block ends."""
     listener = listen("127.0.0.1", 0)
     served = Served(State(time.monotonic()), listener.getsockname()[1], Lock())
@@ -86,7 +87,7 @@ def serving(token: str | None = None) -> Iterator[Served]:
 
     source = Source(view, lambda: served.state.version, picture, served.pages.append)
     changes = Changes(lambda: served.control, lambda *change: served.change(*change))
-    server = Server(listener, Access(token, frozenset()), source, HealthFile(None), changes)
+    server = Server(listener, Access(token, frozenset()), source, HealthFile(None), changes, tls)
     server.start()
     try:
         yield served

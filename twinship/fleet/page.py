@@ -72,9 +72,17 @@ def page(agent: ModuleTwin, data: Path, in_container: Callable[[], str]) -> Page
     if token := _variable(module, "DASHBOARD_TOKEN"):
         return Page(address, token)
     if is_process:
-        file = data / KEPT_IN
-        return Page(address, file.read_text().strip() if file.exists() else "")
+        return Page(address, _token_of_process(module, data / KEPT_IN))
     return Page(address, in_container())
+
+
+def _token_of_process(module: Module, file: Path) -> str:
+    """The token in the data folder; "" on loopback, where none is needed. Raises NoPage."""
+    if _is_loopback(_listen(module)[0]):
+        return ""
+    if not file.exists() or not (token := file.read_text().strip()):
+        raise NoPage(f"{MODULE} has not made its token yet ({file}); cure: try again when it runs")
+    return token
 
 
 def token_in_container() -> str:
@@ -122,9 +130,14 @@ def _variable(module: Module, name: str) -> str:
     return "" if value in (f"${name}", f"${{{name}}}") else value
 
 
+def _listen(module: Module) -> tuple[str, str]:
+    """Address and port of a module outside a container."""
+    host, _, port = (_variable(module, "DASHBOARD_LISTEN") or f"127.0.0.1:{PORT}").rpartition(":")
+    return host.strip("[]").replace("localhost", "127.0.0.1"), port
+
+
 def _address_of_process(module: Module) -> str:
-    host, _, port = (_variable(module, "DASHBOARD_LISTEN") or f":{PORT}").rpartition(":")
-    return _address(module, host.strip("[]"), port)
+    return _address(module, *_listen(module))
 
 
 def _address_of_container(module: Module) -> str:
@@ -151,3 +164,10 @@ def _reachable(host: str) -> str:
     if address.is_unspecified:
         return "127.0.0.1"
     return f"[{address}]" if address.version == 6 else str(address)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -45,16 +45,28 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_on_loopback_no_token_is_needed(data: Path) -> None:
-    """A simulator runs the module so, unless the manifest names another address."""
+    """A simulator runs the module so, unless the manifest names another address. An old token stays."""
+    (data / "dashboard.token").write_text(TOKEN + "\n")
     found = page(agent(), data, nobody)
     assert (found.url, found.to_json()["token"]) == ("http://127.0.0.1:8780/", None)
-    assert page(agent({"DASHBOARD_LISTEN": "127.0.0.1:99"}), data, nobody).url == "http://127.0.0.1:99/"
+    for host in ("127.0.0.1", "localhost"):
+        assert page(agent({"DASHBOARD_LISTEN": f"{host}:99"}), data, nobody).url == "http://127.0.0.1:99/"
+    assert page(agent({"DASHBOARD_LISTEN": "[::1]:99"}), data, nobody).url == "http://[::1]:99/"
 
 
 def test_in_the_simulator_the_token_lies_in_the_modules_folder(data: Path) -> None:
     """The address is one that a browser on this machine can open."""
     (data / "dashboard.token").write_text(TOKEN + "\n")
     assert page(agent({"DASHBOARD_LISTEN": "0.0.0.0:8780"}), data, nobody).url == URL
+
+
+@pytest.mark.parametrize("content", [None, "", "\n"])
+def test_a_module_that_has_not_made_its_token_yet_is_an_error(data: Path, content: str | None) -> None:
+    """An address without the token would only show the form."""
+    if content is not None:
+        (data / "dashboard.token").write_text(content)
+    with pytest.raises(NoPage, match=r"not made its token yet .*cure: try again"):
+        page(agent({"DASHBOARD_LISTEN": "0.0.0.0:8780"}), data, nobody)
 
 
 def test_the_manifests_token_is_the_token(data: Path, tmp_path: Path) -> None:

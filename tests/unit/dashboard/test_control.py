@@ -234,7 +234,8 @@ def test_one_change_at_a_time(served: Served, monkeypatch: pytest.MonkeyPatch) -
     assert served.get("/").status == 200
     assert served.get("/control/resume", "POST", **headers(served)).status == 409
     go_on.set()
-    assert first.getresponse().status == 200
+    with first.getresponse() as answer:
+        assert answer.status == 200
     assert [name for name, _ in served.changes] == ["pause"]
 
 

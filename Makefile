@@ -32,8 +32,8 @@ setup: .venv/ready ## the virtual environment, from requirements.lock (PYTHON_FO
 	@$(PIP) install $(OURS) $(PROJECTS:%=-e ./%) -e .
 	@touch $@
 
-demo: .venv/ready ## train, ship by twin, run 300 frames, swap the model, show the figures (CAMERA_FOLDER=, CAMERA_SOURCE=, FRAMES=, DASHBOARD=1)
-	@$(PY) -m twinship demo $(if $(FRAMES),--frames $(FRAMES)) $(if $(CAMERA_FOLDER),--camera-folder "$(CAMERA_FOLDER)") $(if $(DASHBOARD),--template deployment.dashboard.template.json)
+demo: .venv/ready ## train, ship by twin, run 300 frames, swap the model, show the figures (CAMERA_FOLDER=, CAMERA_SOURCE=, FRAMES=, DASHBOARD=1, OPEN=1)
+	@$(PY) -m twinship demo $(if $(FRAMES),--frames $(FRAMES)) $(if $(CAMERA_FOLDER),--camera-folder "$(CAMERA_FOLDER)") $(if $(DASHBOARD),--template deployment.dashboard.template.json) $(if $(OPEN),--open)
 
 bench: .venv/ready ## the everyday measurements (8 minutes); build/bench/report.json and report.html
 	@$(PY) -m twinship bench

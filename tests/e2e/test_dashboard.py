@@ -10,8 +10,19 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image, ImageDraw
 
-from tests.e2e.browsing import DESK, NEEDS_CHROMIUM, PHONE, chromium, expect_text, loaded_frames, opened
+from dashboard.control import Outcome
+from tests.e2e.browsing import (
+    DESK,
+    NEEDS_CHROMIUM,
+    PHONE,
+    PageErrors,
+    chromium,
+    expect_text,
+    loaded_frames,
+    opened,
+)
 from tests.e2e.conftest import ROOT
+from tests.e2e.waiting import wait_until
 from tests.unit.dashboard.bodies import (
     camera_event,
     detection,
@@ -118,11 +129,7 @@ def violations(page: Page) -> list[str]:
 @pytest.mark.parametrize("width", [PHONE, DESK], ids=["phone", "desk"])
 def test_the_page_can_be_read(browser: Browser, served: Served, scheme: str, width: dict[str, int]) -> None:
     """Contrast of 4.5, names, no scrolling sideways, nothing that axe-core finds. It leaves screenshots."""
-    refused: list[str] = []
-    page = opened(browser, "about:blank", viewport=width, color_scheme=scheme)
-    page.on("console", lambda message: refused.append(message.text))
-    page.on("pageerror", lambda error: refused.append(str(error)))
-    page.goto(served.url)
+    page = opened(browser, served.url, viewport=width, color_scheme=scheme)
     for seq in range(40):
         truth = "cat" if seq % 5 else "dog"
         served.take_picture(jpeg(seq), **preview_properties(seq, truth=truth))
@@ -135,7 +142,12 @@ def test_the_page_can_be_read(browser: Browser, served: Served, scheme: str, wid
     assert page.evaluate(CHECKS) == []
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") == width["width"]
-    assert refused == []
+    served.control = True
+    page.wait_for_selector("#control-section:not([hidden])")
+    page.locator("#control-section").screenshot(path=SHOTS / f"control-{scheme}-{width['width']}.png")
+    assert page.evaluate(CHECKS) == []
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") == width["width"]
 
 
 def test_the_checks_find_grey_text_and_a_button_without_a_name(browser: Browser, served: Served) -> None:
@@ -145,6 +157,24 @@ def test_the_checks_find_grey_text_and_a_button_without_a_name(browser: Browser,
     page.evaluate("document.querySelector('#hold').textContent = ''")
     assert [each[:7] for each in page.evaluate(CHECKS)] == ["Twinshi", "no name"]
     assert [each.partition(":")[0] for each in violations(page)] == ["button-name", "color-contrast"]
+
+
+#: Appends a script with its code in it.
+INLINE = """document.body.append(
+    Object.assign(document.createElement('script'), {textContent: 'window.ran = 1'}))"""
+
+
+def test_an_error_of_a_script_and_a_violation_of_the_policy_are_found(
+    browser: Browser, served: Served, page_errors: PageErrors
+) -> None:
+    """Counter-proof of what every test with a page checks at its end."""
+    page = opened(browser, served.url)
+    page.evaluate("setTimeout(() => { throw new Error('planted'); })")
+    page.evaluate(INLINE)
+    wait_until(lambda: len(page_errors.all()) == 2, "both errors")
+    assert page.evaluate("window.ran") is None
+    assert sorted("Content Security Policy" in each for each in page_errors.found) == [False, True]
+    page_errors.found.clear()
 
 
 def test_the_keyboard_is_enough(browser: Browser, served: Served) -> None:
@@ -162,6 +192,71 @@ def test_the_keyboard_is_enough(browser: Browser, served: Served) -> None:
     assert "walrus" not in page.inner_text("#last")
     page.keyboard.press("Enter")
     expect_text(page, "#last", "walrus")
+
+
+def tab_to(page: Page, selector: str) -> None:
+    """Press Tab until this element has the focus."""
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate("(selector) => document.activeElement.matches(selector)", selector):
+            return
+    raise AssertionError(f"Tab does not reach {selector}")
+
+
+def test_the_controls_are_there_while_the_twin_allows_them(browser: Browser, served: Served) -> None:
+    """A page that only reads shows none."""
+    page = opened(browser, served.url)
+    expect_text(page, "#link", "Live")
+    assert not page.is_visible("#control-section")
+    served.control = True
+    page.wait_for_selector("#control-section", state="visible")
+    served.control = False
+    page.wait_for_selector("#control-section", state="hidden")
+
+
+def test_the_controls_are_reached_by_the_keyboard_and_answer_in_words(
+    browser: Browser, served: Served
+) -> None:
+    """The result is a status, which a screen reader reads; a failure is one too."""
+    served.control = True
+    page = opened(browser, served.url)
+    page.wait_for_selector("#control-section", state="visible")
+    tab_to(page, "[data-change=pause]")
+    page.keyboard.press("Enter")
+    expect_text(page, "#control-result[role=status]", "The camera is paused.")
+    tab_to(page, "#fps")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("2.5")
+    served.outcome = Outcome(False, "Not done: " + LABEL)
+    page.keyboard.press("Enter")
+    expect_text(page, "#control-result.wrong", "Not done: " + LABEL)
+    assert page.locator("#control-result *").count() == 0
+    assert served.changes == [("pause", {}), ("rate", {"fps": 2.5})]
+
+
+def test_a_rollback_is_confirmed_first(browser: Browser, served: Served) -> None:
+    """Who says no has changed nothing."""
+    served.control = True
+    page = opened(browser, served.url)
+    page.wait_for_selector("#control-section", state="visible")
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    page.click("[data-change=rollback]")
+    assert served.changes == []
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.click("[data-change=rollback]")
+    expect_text(page, "#control-result", "The camera is paused.")
+    assert served.changes == [("rollback", {})]
+
+
+def test_a_form_of_another_site_changes_nothing(browser: Browser, served: Served) -> None:
+    """It can be sent without being asked for permission, so the server refuses it."""
+    served.control = True
+    page = opened(browser, "about:blank")
+    form = f"<form method=post action='{served.url}control/pause'><button>Win a prize</button></form>"
+    page.set_content(form)
+    page.click("button")
+    expect_text(page, "body", "Only the page itself may change something.")
+    assert served.changes == []
 
 
 def test_a_lost_hub_is_said(browser: Browser, served: Served) -> None:

@@ -19,9 +19,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.browsing import NEEDS_CHROMIUM, chromium, expect_text, loaded_frames, opened
-from tests.e2e.conftest import ROOT, Edge
+from tests.e2e.conftest import ROOT, Command, Edge
+from tests.e2e.test_demo import demo_arguments, read_until
 from tests.e2e.test_swap import DEVICE, patch, reported, ship
-from tests.e2e.waiting import wait_until
+from tests.e2e.waiting import PATIENCE_S, wait_until
 from twinship.demo.page import page_address
 from twinship.fleet import keys
 from twinship.fleet.publish import sign
@@ -56,13 +57,12 @@ class Shown:
 
 
 @contextmanager
-def shown_edge(folder: Path, models: Path, template: Path = TEMPLATE) -> Iterator[Shown]:
+def shown_edge(folder: Path, models: Path) -> Iterator[Shown]:
     """The manifest's modules with the dashboard on a free port; every answer is sent."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     keys.new(folder / "keys")
     settings = SimulatorSettings(
-        template,
+        TEMPLATE,
         folder / "simulator",
         {
             "MODEL_TRUSTED_KEYS": keys.trusted_keys_text(folder / "keys"),
@@ -183,6 +183,66 @@ def test_the_page_says_why_there_is_no_picture_and_outlives_the_hub(
         loaded_frames(page, 8)
 
 
+#: A change as the page asks for it, with no button; returns the status of the answer.
+ASK = """async (name) => {
+    const headers = {"Content-Type": "application/json", "X-Twinship-Control": "1"};
+    return (await fetch(`/control/${name}`, {method: "POST", headers, body: "{}"})).status;
+}"""
+
+
+def sent(shown: Shown) -> int:
+    """How many frames the camera has sent, by its twin."""
+    count = reported(shown.edge, "camera_sim").get("cameraStatus", {}).get("sent", 0)
+    assert isinstance(count, int)
+    return count
+
+
+def test_the_page_controls_camera_and_model_while_the_twin_allows_it(
+    browser: Browser, tmp_path: Path, models: Path
+) -> None:
+    """Real modules do it by direct methods; before and after the permission they do nothing."""
+    with shown_edge(tmp_path, models) as shown:
+        page = opened(browser, shown.url)
+        ship(shown.edge, models / "1.0.0" / "model.tflite")
+        expect_text(page, "#timeline", "digits:1.0.0 in use")
+        assert not page.is_visible("#control-section")
+        assert page.evaluate(ASK, "pause") == 403
+        loaded_frames(page, 3)  # counter-proof: the camera goes on
+        patch(shown.edge, "dashboard", {"dashboard": {"control": True}})
+        page.wait_for_selector("#control-section", state="visible")
+        page.click("[data-change=pause]")
+        expect_text(page, "#control-result", "The camera is paused.")
+        expect_text(page, "#notes", "No answer has arrived for")
+        wait_until(lambda: sent_stands_still(shown), "the camera to stand still")
+        before = sent(shown)
+        page.click("[data-change=resume]")
+        expect_text(page, "#control-result", "The camera sends frames again.")
+        wait_until(lambda: sent(shown) > before + 20, "more frames")
+        page.fill("#fps", "4")
+        page.keyboard.press("Enter")
+        expect_text(page, "#control-result", "The camera sends 4 frames a second.")
+        ship(shown.edge, models / "1.1.0" / "model.tflite")
+        expect_text(page, "#timeline", "digits:1.1.0 in use")
+        page.once("dialog", lambda dialog: dialog.accept())
+        page.click("[data-change=rollback]")
+        expect_text(page, "#control-result", "digits:1.0.0")  # on a busy machine: set to it, no frame seen
+        expect_text(page, "#modules", "digits:1.0.0")
+        patch(shown.edge, "dashboard", {"dashboard": {"control": False}})
+        page.wait_for_selector("#control-section", state="hidden")
+        assert page.evaluate(ASK, "pause") == 403
+        wait_until(
+            lambda: reported(shown.edge, "dashboard")["dashboard"]["value"] == {"control": False},
+            "the answer in the twin",
+        )
+
+
+def sent_stands_still(shown: Shown) -> bool:
+    """Whether the camera reports no other frame for longer than it waits between two reports."""
+    before = sent(shown)
+    time.sleep(3)
+    return sent(shown) == before
+
+
 def stands_still(shown: Shown) -> bool:
     """Whether no preview comes for two seconds, in which a lease gives ten."""
     before = previews_sent(shown)
@@ -207,31 +267,47 @@ def pictures_in(upstream: bytes) -> list[str]:
     return sorted(set(found))
 
 
+def demo_manifest(folder: Path, port: int, *, planted: bool) -> Path:
+    """The dashboard's manifest with another port; `planted`: and with a route of previews to the cloud."""
+    manifest = json.loads(TEMPLATE.read_text())
+    agent, hub = (
+        manifest["modulesContent"][name]["properties.desired"] for name in ("$edgeAgent", "$edgeHub")
+    )
+    agent["modules"]["dashboard"]["env"]["DASHBOARD_LISTEN"] = {"value": f"127.0.0.1:{port}"}
+    if planted:
+        hub["routes"]["planted"] = "FROM /messages/modules/camera_sim/outputs/preview INTO $upstream"
+    (folder / "modules").symlink_to(ROOT / "modules")
+    template = folder / "shown.template.json"
+    template.write_text(json.dumps(manifest))
+    return template
+
+
 @pytest.mark.parametrize("planted", [False, True], ids=["shipped", "planted-route"])
 def test_no_byte_of_a_picture_goes_upstream(
-    browser: Browser, tmp_path: Path, models: Path, planted: bool
+    browser: Browser, twinship: Command, models: Path, planted: bool
 ) -> None:
-    """Every byte that goes upstream with the page open is read. A planted route shows that this finds one."""
-    template = TEMPLATE
-    if planted:
-        manifest = json.loads(TEMPLATE.read_text())
-        routes = manifest["modulesContent"]["$edgeHub"]["properties.desired"]["routes"]
-        routes["planted"] = "FROM /messages/modules/camera_sim/outputs/preview INTO $upstream"
-        (tmp_path / "modules").symlink_to(ROOT / "modules")
-        template = tmp_path / "planted.json"
-        template.write_text(json.dumps(manifest))
-    with shown_edge(tmp_path, models, template) as shown:
-        page = opened(browser, shown.url)
-        ship(shown.edge, models / "1.0.0" / "model.tflite")
-        loaded_frames(page, 20)
-        expect_text(page, "#timeline", "digits:1.0.0 in use")
-        if planted:
-            shown.edge.wait_upstream(lambda text: "camera_sim" in text, "a preview upstream")
-        shown.edge.simulator.stop_modules()
-        upstream = shown.edge.simulator.endpoints.upstream.read_bytes()
-    assert b"twinship.prediction.v1" in upstream
+    """Every byte that a whole demo sends upstream with the page open is read. A planted route is found."""
+    port = free_port()
+    template = demo_manifest(twinship.folder, port, planted=planted)
+    demo = twinship.start(*demo_arguments(models, 200, "--template", str(template)))
+    output = read_until(demo, f"dashboard: http://127.0.0.1:{port}/")
+    wait_served(port)
+    page = opened(browser, f"http://127.0.0.1:{port}/")
+    loaded_frames(page, 20)
+    expect_text(page, "#models", "digits:1.1.0")
+    expect_text(page, "#link", "No connection to the dashboard module")  # the page was open to the end
+    output += demo.communicate(timeout=PATIENCE_S)[0]
+    upstream = (twinship.folder / "build" / "demo" / "upstream.jsonl").read_bytes()
+    assert upstream.count(b"twinship.prediction.v1") == 200, output
     assert ("camera_sim" in pictures_in(upstream)) is planted
     assert (pictures_in(upstream) != []) is planted
+    assert planted or demo.returncode == 0, output
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
 
 
 def wait_served(port: int) -> None:

@@ -79,8 +79,8 @@ LAYERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("hub", "events"),
     ),
     "dashboard": (
-        ("messages", "figures", "advice", "access", "settings", "pictures", "lease"),
-        ("events",),
+        ("messages", "figures", "advice", "access", "settings", "pictures", "calls"),
+        ("events", "lease", "control"),
         ("state", "server"),
         ("module",),
     ),

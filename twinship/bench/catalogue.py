@@ -106,6 +106,11 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "overload": Scenario(
         "five times too many frames, and inference absent for a while", "modules.overload", everyday=False
     ),
+    "page": Scenario(
+        "the dashboard's share of a core at 10 frames/s, with a page open and without",
+        "modules.page",
+        everyday=False,
+    ),
 }
 
 

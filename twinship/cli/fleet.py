@@ -31,6 +31,7 @@ from twinship.cli.show import draw, plain, say, say_json, warn
 from twinship.project import chosen_manifest
 
 if TYPE_CHECKING:
+    from twinship.fleet.page import Page
     from twinship.fleet.rollout import RollOut
 
 keys_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Signing keys.")
@@ -214,15 +215,24 @@ def publish_command(
 def status_command(
     device: Device = None,
     watch: Annotated[bool, typer.Option("--watch", help="Print each change, until Ctrl-C.")] = False,
+    dashboard: Annotated[
+        bool,
+        typer.Option("--dashboard", help="Print the address of the dashboard's page, with its token."),
+    ] = False,
     env_file: EnvFile = DOT_ENV,
     as_json: Json = False,
 ) -> None:
     """Show a device's modules: model, desired model, state, errors."""
     import time
 
-    from twinship.fleet import status
+    from twinship.fleet import page, status
 
     hub, name = hub_of(env_file), device_of(device, env_file)
+    if dashboard and watch:
+        raise typer.BadParameter("--dashboard prints one address; cure: leave out --watch")
+    if dashboard:
+        _print_page(page.find(hub, name, env_file), as_json)
+        return
     found = status.changes(
         lambda: status.status(hub, name),
         pause=lambda: time.sleep(2),
@@ -235,6 +245,13 @@ def status_command(
             draw(status.COLUMNS, list(one.rows()))
         if not watch:
             return
+
+
+def _print_page(found: Page, as_json: bool) -> None:
+    if as_json:
+        say_json(found.to_json())
+    else:
+        say(found.url)
 
 
 @app.command("rollback")

@@ -27,7 +27,7 @@ from twinship.cli.options import (
     path_option,
 )
 from twinship.cli.show import draw, progress, say, say_json, warn
-from twinship.project import chosen_manifest
+from twinship.project import DASHBOARD_MANIFEST, chosen_manifest
 
 
 @app.command("simulate")
@@ -157,6 +157,9 @@ def demo_command(
         Path, path_option(checks.folder_to_write, "Folder for the results; emptied at start.")
     ] = BUILD / "demo",
     models: Annotated[Path, path_option(checks.folder_to_write, "Folder for the two models.")] = DEMO_MODELS,
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Run the dashboard too, and open its page in a browser.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train two models, ship them by twin, account for every frame."""
@@ -172,17 +175,19 @@ def demo_command(
     if not MIN_RATE <= fps <= MAX_RATE:
         raise typer.BadParameter(f"--fps {fps:g}: use {MIN_RATE:g} to {MAX_RATE:g} frames per second")
     source, source_folder = checks.camera_source(camera_source)
-    manifest = chosen_manifest(template)
+    manifest = chosen_manifest(template or (Path(DASHBOARD_MANIFEST) if open_page else None))
     refuse_foreign_files(folder)
     if models.resolve().is_relative_to(folder.resolve()):
         raise typer.BadParameter(f"--models {models} lies in --folder {folder}, which the demo empties")
     read_manifest(manifest, {})  # a training takes longer than to find that it cannot be deployed
+    if open_page:
+        _refuse_without_dashboard(manifest)
     screen = Screen(Console(stderr=as_json))
     data = ensure(models, dataset, camera_folder, progress())
     screen.step(f"data: {data.dataset}")
     if source and data.minimum_accuracy is not None:
         data = replace(data, minimum_accuracy=None)  # the models have never seen such pictures
-    settings = DemoSettings(manifest, folder, frames, fps, source, source_folder)
+    settings = DemoSettings(manifest, folder, frames, fps, source, source_folder, open_page)
     outcome = Run(settings, data, screen).run()
     if as_json:
         say_json(outcome.summary.to_json())
@@ -190,3 +195,14 @@ def demo_command(
     screen.step(f"figures: {folder / 'summary.json'}")
     if outcome.interrupted or outcome.shortcomings:
         raise typer.Exit(EXIT_INTERRUPTED if outcome.interrupted else 1)
+
+
+def _refuse_without_dashboard(manifest: Path) -> None:
+    """Raise BadParameter if there would be no page to open."""
+    from twinship.demo.page import page_address
+    from twinship.simulator import SimulatorSettings
+
+    if not page_address(SimulatorSettings(manifest, manifest.parent, {})):
+        raise typer.BadParameter(
+            f"--open: {manifest.name} has no dashboard; cure: --template {DASHBOARD_MANIFEST}"
+        )

@@ -13,7 +13,7 @@ from pathlib import Path
 from twinship.demo import DemoFailed
 from twinship.demo.folder import SIMULATOR, emptied
 from twinship.demo.models import DemoData
-from twinship.demo.page import page_address
+from twinship.demo.page import open_page, page_address
 from twinship.demo.report import Summary, read_send_log, read_upstream, shortcomings, summarise
 from twinship.demo.show import Screen
 from twinship.demo.watch import Watch
@@ -43,6 +43,7 @@ class DemoSettings:
     fps: float = 10.0
     camera_source: str = ""  # as the twin's `camera.source`; empty: the pictures of the models' data set
     camera_folder: Path | None = None  # that `camera_source` lies in, if it is a file
+    open_page: bool = False  # show the dashboard in a browser
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ class Run:
         simulator.start_modules()
         if page := page_address(self._simulator_settings()):
             self.screen.step(f"dashboard: {page}")
+            if self.settings.open_page and not open_page(page):
+                self.screen.step("dashboard: not opened here; open the address in a browser")
         self.screen.step("camera_sim and inference run on the unmodified Azure SDK over TLS")
         self._publish(hub, self.data.models[0])
         watch = Watch(endpoints.upstream)

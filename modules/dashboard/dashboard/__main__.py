@@ -30,9 +30,8 @@ def main() -> None:
         sys.exit(1)
     metrics.serve(os.environ.get("METRICS_LISTEN"))
     logger.info(
-        "page: http://%s:%d/",
-        environment.address,
-        environment.port,
+        "page: %s",
+        environment.url,
         extra={"token_file": str(environment.token_file)} if environment.token_file else {},
     )
     run_module(dashboard.hub, start=dashboard.start, stop=dashboard.stop)

@@ -6,14 +6,12 @@ module ends. Without a page the thread waits for one and does nothing.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from edgekit.hub.connection import CallFailed, MethodAnswer
-
-logger = logging.getLogger(__name__)
+from dashboard.calls import attempt
+from edgekit.hub.connection import MethodAnswer
 
 METHOD: Final = "preview"
 FPS: Final = 5
@@ -64,14 +62,5 @@ class PreviewLease:
             return not self._stopping
 
     def _renew(self) -> str:
-        try:
-            answer = self._call(METHOD, {"fps": FPS, "leaseSeconds": LEASE_S})
-        except CallFailed as error:
-            return str(error)
-        except Exception as error:  # the thread must not end
-            logger.exception("preview: not asked for")
-            return type(error).__name__
-        if answer.status == 200:
-            return ""
-        said = answer.payload.get("error") if isinstance(answer.payload, dict) else None
-        return str(said or f"the camera answers with status {answer.status}")
+        request = {"fps": FPS, "leaseSeconds": LEASE_S}
+        return attempt(lambda: self._call(METHOD, request), "the camera")[1]

@@ -1,7 +1,8 @@
 """Serves the page, and its view as server-sent events, on a thread of its own.
 
-Every answer carries a Content-Security-Policy without inline code. Requests only read. Every page gets the
-same bytes, made at most four times a second and only while a page is open; a slow page skips views.
+Every answer carries a Content-Security-Policy without inline code. Requests only read, except those below
+`/control/`, which the twin must allow. Every page gets the same bytes, made at most four times a second and
+only while a page is open; a slow page skips views.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import json
 import logging
 import secrets
 import socket
+import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final
@@ -21,6 +23,16 @@ from aiohttp import web
 
 from dashboard import access
 from dashboard.access import Access, Verdict
+from dashboard.control import (
+    CHANGES,
+    HEADER,
+    BadChange,
+    Change,
+    ChangeRequest,
+    Outcome,
+    payload_of,
+    refusal,
+)
 from edgekit.clock import mono_ns
 from edgekit.health_file import HealthFile
 
@@ -47,6 +59,7 @@ FILES: Final = {
     "/": ("index.html", "text/html"),
     "/page.js": ("page.js", "text/javascript"),
     "/render.js": ("render.js", "text/javascript"),
+    "/control.js": ("control.js", "text/javascript"),
     "/style.css": ("style.css", "text/css"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
@@ -69,14 +82,32 @@ class Source:
     pages: Callable[[int], None]  # called when a page opens or closes
 
 
+@dataclass(frozen=True)
+class Changes:
+    """What the page may change."""
+
+    allowed: Callable[[], bool]  # now, by the twin
+    make: Callable[[Change, Mapping[str, Any]], Outcome]  # blocks; called on a thread of its own
+
+
 class Server:
     """One listening socket and its thread."""
 
-    def __init__(self, listener: socket.socket, rules: Access, source: Source, health: HealthFile) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        rules: Access,
+        source: Source,
+        health: HealthFile,
+        changes: Changes,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._listener = listener
         self._rules = rules
         self._source = source
         self._health = health
+        self._changes = changes
+        self._tls = tls
         self._files = {path: (_read(name), kind) for path, (name, kind) in FILES.items()}
         self._locked = _read("locked.html")
         self._pages = 0
@@ -85,6 +116,7 @@ class Server:
         self._news = asyncio.Condition()
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
+        self._changing = asyncio.Lock()
         self._thread = threading.Thread(target=self._run, name="dashboard-server", daemon=True)
 
     def start(self) -> None:
@@ -108,12 +140,13 @@ class Server:
         app.on_response_prepare.append(_add_headers)
         app.router.add_get("/events", self._events)
         app.router.add_get("/picture/{key:[A-Za-z0-9_-]{1,80}}", self._picture)
+        app.router.add_post(f"/control/{{change:{'|'.join(CHANGES)}}}", self._control)
         for path in self._files:
             app.router.add_get(path, self._file)
         # No access log: the first visit has the token in its address.
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_S)
         await runner.setup()
-        await web.SockSite(runner, self._listener).start()
+        await web.SockSite(runner, self._listener, ssl_context=self._tls).start()
         ticker = asyncio.create_task(self._tick())
         await self._stopping.wait()
         ticker.cancel()
@@ -133,9 +166,8 @@ class Server:
 
     async def _publish(self) -> None:
         try:
-            view = json.dumps(
-                {"process": self._process, **self._source.view()}, separators=(",", ":"), allow_nan=False
-            )
+            own = {"process": self._process, "control": self._changes.allowed()}
+            view = json.dumps({**own, **self._source.view()}, separators=(",", ":"), allow_nan=False)
         except Exception:  # the page goes on with the next message
             logger.exception("view: not made")
             return
@@ -159,7 +191,14 @@ class Server:
         )
         if verdict is Verdict.WELCOME:
             response = web.Response(status=verdict.value, headers={"Location": "/"})
-            response.set_cookie(COOKIE, self._rules.cookie, httponly=True, samesite="Strict", path="/")
+            response.set_cookie(
+                COOKIE,
+                self._rules.cookie,
+                httponly=True,
+                samesite="Strict",
+                path="/",
+                secure=self._tls is not None,
+            )
             return response
         if verdict is Verdict.ALLOWED or (verdict is Verdict.NO_TOKEN and request.path in _OPEN):
             answer: web.StreamResponse = await handler(request)
@@ -202,6 +241,21 @@ class Server:
             return web.Response(status=404, text="This picture is not kept any more.\n")
         return web.Response(body=body, content_type="image/jpeg")
 
+    async def _control(self, request: web.Request) -> web.Response:
+        """Make one change; the answer is one line for the page."""
+        if reason := refusal(_change_request(request), allowed=self._changes.allowed()):
+            return web.Response(status=403, text=reason)
+        if self._changing.locked():
+            return web.Response(status=409, text="Another change is under way.")
+        change = CHANGES[request.match_info["change"]]
+        async with self._changing:
+            try:
+                payload = payload_of(change, await request.read())
+            except BadChange as error:
+                return web.Response(status=400, text=str(error))
+            outcome = await self._loop.run_in_executor(None, self._changes.make, change, payload)
+        return web.Response(status=200 if outcome.done else 502, text=outcome.text)
+
     def _count_pages(self, more: int) -> None:
         self._pages += more
         self._source.pages(self._pages)
@@ -214,6 +268,11 @@ class Server:
                 event = self._event
             async with asyncio.timeout(WRITE_S):
                 await response.write(event)
+
+
+def _change_request(request: web.Request) -> ChangeRequest:
+    names = ("Host", "Origin", "Sec-Fetch-Site", HEADER)
+    return ChangeRequest(*(request.headers.get(name, "") for name in names))
 
 
 def _is_foreign(request: web.Request) -> bool:

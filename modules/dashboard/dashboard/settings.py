@@ -6,6 +6,7 @@ import ipaddress
 import os
 import re
 import secrets
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ LISTEN: Final = f"127.0.0.1:{PORT}"
 KEPT_IN: Final = "dashboard.token"
 MIN_TOKEN: Final = 16
 CAMERA: Final = "camera_sim"
+INFERENCE: Final = "inference"
+CERTIFICATE, KEY = "DASHBOARD_CERTIFICATE", "DASHBOARD_KEY"
 
 _LISTEN = re.compile(r"(?P<address>[0-9.]+|\[[0-9a-fA-F:.]+\]|localhost):(?P<port>[0-9]{1,5})")
 _HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}")
@@ -38,7 +41,14 @@ class DashboardEnvironment:
     token: str | None = field(repr=False)  # None: not needed
     token_file: Path | None = None  # where the token lies if the dashboard made it
     health_file: Path | None = None
-    camera: str = CAMERA  # the module that is asked for previews
+    camera: str = CAMERA  # the module that is asked for previews, pause, resume and rate
+    inference: str = INFERENCE  # the module that is asked for a rollback
+    tls: ssl.SSLContext | None = None  # None: HTTP
+
+    @property
+    def url(self) -> str:
+        """The page's address."""
+        return f"{'https' if self.tls else 'http'}://{self.address}:{self.port}/"
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> DashboardEnvironment:
@@ -53,7 +63,9 @@ class DashboardEnvironment:
             token,
             token_file,
             Path(health_file) if health_file else None,
-            _camera(environment),
+            _module(environment, "DASHBOARD_CAMERA", CAMERA),
+            _module(environment, "DASHBOARD_INFERENCE", INFERENCE),
+            _tls(environment),
         )
 
 
@@ -81,11 +93,46 @@ def _hosts(text: str, address: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def _camera(environment: Mapping[str, str]) -> str:
-    name = variable(environment, "DASHBOARD_CAMERA") or CAMERA
+def _module(environment: Mapping[str, str], given: str, default: str) -> str:
+    name = variable(environment, given) or default
     if not _MODULE.fullmatch(name):
-        raise SettingsError(f"DASHBOARD_CAMERA={name!r}: cure: the name of the camera's module")
+        raise SettingsError(f"{given}={name!r}: cure: the name of a module of this device, such as {default}")
     return name
+
+
+def _tls(environment: Mapping[str, str]) -> ssl.SSLContext | None:
+    """From the PEM files of DASHBOARD_CERTIFICATE and DASHBOARD_KEY; None without both."""
+    files = {name: variable(environment, name) for name in (CERTIFICATE, KEY)}
+    if not any(files.values()):
+        return None
+    for name, path in files.items():
+        _check_readable(name, path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(files[CERTIFICATE], files[KEY], password=_no_password)
+    except (OSError, ValueError) as error:  # SSLError is an OSError
+        raise SettingsError(
+            f"{CERTIFICATE}, {KEY}: {getattr(error, 'reason', None) or error}; "
+            "cure: PEM files of a certificate with its chain, and of its key without a password"
+        ) from error
+    return context
+
+
+def _check_readable(name: str, path: str) -> None:
+    """Raise SettingsError: the errors of OpenSSL do not say which file they mean."""
+    if not path:
+        raise SettingsError(f"{name}: missing; cure: name both files, {CERTIFICATE} and {KEY}, or neither")
+    try:
+        Path(path).open("rb").close()
+    except OSError as error:
+        raise SettingsError(
+            f"{name}: {path}: {error.strerror or 'unusable'}; cure: a file that the module may read"
+        ) from error
+
+
+def _no_password() -> str:
+    """OpenSSL would ask at the terminal."""
+    raise ValueError("the key has a password")
 
 
 def _token(environment: Mapping[str, str], address: str) -> tuple[str | None, Path | None]:

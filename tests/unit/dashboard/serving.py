@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPResponse
@@ -11,7 +12,8 @@ from threading import Lock
 from typing import Any
 
 from dashboard.access import Access
-from dashboard.server import Server, Source, listen
+from dashboard.control import Change, Outcome
+from dashboard.server import Changes, Server, Source, listen
 from dashboard.state import State
 from edgekit.health_file import HealthFile
 from tests.unit.dashboard.bodies import body
@@ -26,6 +28,9 @@ class Served:
     lock: Lock
     connected: bool = True
     pages: list[int] = field(default_factory=list)  # how many were open, at each change
+    control: bool = False  # whether the twin allows changes
+    changes: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)  # made, with their payloads
+    outcome: Outcome = field(default_factory=lambda: Outcome(True, "The camera is paused."))  # of each change
     answers: list[HTTPResponse] = field(default_factory=list)
 
     @property
@@ -44,17 +49,30 @@ class Served:
         with self.lock:
             self.state.take_picture(body, properties, time.monotonic())
 
-    def get(self, path: str, method: str = "GET", **headers: str) -> HTTPResponse:
-        """One request; the body is not read yet."""
+    def send(
+        self, path: str, method: str = "GET", content: bytes | str | None = None, **headers: str
+    ) -> HTTPConnection:
+        """Send one request, and do not wait for its answer."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
         given = {name.replace("_", "-"): text for name, text in headers.items()}
-        connection.request(method, path, headers={"Connection": "close", **given})
-        self.answers.append(connection.getresponse())
+        connection.request(method, path, content, headers={"Connection": "close", **given})
+        return connection
+
+    def get(
+        self, path: str, method: str = "GET", content: bytes | str | None = None, **headers: str
+    ) -> HTTPResponse:
+        """One request; the body is not read yet."""
+        self.answers.append(self.send(path, method, content, **headers).getresponse())
         return self.answers[-1]
+
+    def change(self, change: Change, payload: Mapping[str, Any]) -> Outcome:
+        """The module makes this change."""
+        self.changes.append((change.name, payload))
+        return self.outcome
 
 
 @contextmanager
-def serving(token: str | None = None) -> Iterator[Served]:
+def serving(token: str | None = None, tls: ssl.SSLContext | None = None) -> Iterator[Served]:
     """Serve until the block ends."""
     listener = listen("127.0.0.1", 0)
     served = Served(State(time.monotonic()), listener.getsockname()[1], Lock())
@@ -68,7 +86,8 @@ def serving(token: str | None = None) -> Iterator[Served]:
             return served.state.picture(key)
 
     source = Source(view, lambda: served.state.version, picture, served.pages.append)
-    server = Server(listener, Access(token, frozenset()), source, HealthFile(None))
+    changes = Changes(lambda: served.control, lambda *change: served.change(*change))
+    server = Server(listener, Access(token, frozenset()), source, HealthFile(None), changes, tls)
     server.start()
     try:
         yield served

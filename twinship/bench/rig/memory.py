@@ -1,4 +1,4 @@
-"""Memory and threads of processes, from /proc."""
+"""Memory, threads and processor time of processes, from /proc."""
 
 from __future__ import annotations
 
@@ -35,6 +35,15 @@ def usage(pid: int) -> Usage | None:
     if not (rss and pss and threads):
         return None  # a zombie has a status without memory
     return Usage(round(int(rss[1]) / 1024, 2), round(int(pss[1]) / 1024, 2), int(threads[1]))
+
+
+def processor_s(pid: int) -> float:
+    """Processor time of all threads of a process so far. Raises BenchFailed for one that has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError as error:
+        raise BenchFailed(f"process {pid} has ended") from error
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime, stime: proc(5)
 
 
 def resident_mb(pid: int) -> float:

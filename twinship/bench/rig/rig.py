@@ -40,6 +40,9 @@ class RigSettings:
     leave_out: frozenset[str] = frozenset()  # modules that the measurement itself replaces
     delivery_window: int = 1
     program: str = ""  # Python module to run in place of each module, with the module's name as its argument
+    manifest: str = project.MANIFEST  # of those that come with Twinship
+    #: module → more of its variables
+    environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 class Rig:
@@ -64,11 +67,12 @@ class Rig:
         }
         simulator = Simulator(
             SimulatorSettings(
-                project.manifest(),
+                project.manifest().with_name(settings.manifest),
                 self.simulator_folder,
                 variables,
                 device=DEVICE,
                 leave_out=frozenset(MODULES) if settings.program else settings.leave_out,
+                module_environment=settings.environment,
                 delivery_window=settings.delivery_window,
             )
         )

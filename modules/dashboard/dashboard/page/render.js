@@ -282,6 +282,7 @@ const drawn = new Map();
 export function draw(view) {
   document.getElementById("notes-section").hidden = !view.notes.length;
   document.getElementById("drift-section").hidden = !view.drift;
+  document.getElementById("control-section").hidden = !view.control;
   for (const [name, make] of Object.entries(PARTS)) {
     const children = make(view).filter((each) => each !== null && each !== undefined && each !== false);
     const content = children.map((each) => each.outerHTML).join("");

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import twinship.__main__ as twinship
 from twinship.cli.show import draw
+from twinship.project import DASHBOARD_MANIFEST, MANIFEST
 
 
 def test_a_table_shows_square_brackets(capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,6 +27,15 @@ def test_the_demo_refuses_a_rate_out_of_range(fps: str) -> None:
     result = CliRunner().invoke(twinship.app, ["demo", "--fps", fps], standalone_mode=False)
     assert "--fps" in str(result.exception)
     assert "use 0.001 to 100000 frames per second" in str(result.exception)
+
+
+def test_open_needs_a_manifest_with_the_dashboard() -> None:
+    """It is found before a training, and the cure is named."""
+    result = CliRunner().invoke(
+        twinship.app, ["demo", "--open", "--template", MANIFEST], standalone_mode=False
+    )
+    assert isinstance(result.exception, typer.BadParameter)
+    assert f"cure: --template {DASHBOARD_MANIFEST}" in str(result.exception)
 
 
 def test_no_line_of_the_list_of_commands_is_cut_off() -> None:

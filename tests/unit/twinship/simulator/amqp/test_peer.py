@@ -492,6 +492,7 @@ def test_a_cloud_to_device_message_is_rejected_with_the_reason(
     else:
         state = devicebound(client, body, **fields)
     assert (state.kind, text in state.error.description) == ("rejected", True)
+    assert (state.error.condition == "amqp:not-found") == (text == "no device")
     assert devicebound(client).kind == "accepted"
 
 

@@ -13,7 +13,7 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 	$(addprefix --no-emit-package ,twinship twinship-training edgekit camera-sim dashboard inference)
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo bench test test-long test-containers images pin-base unit e2e conformance check coverage lock wheels clean
+.PHONY: help setup demo bench test test-long test-containers images pin-base unit e2e clients conformance check coverage lock wheels clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -42,7 +42,7 @@ test: .venv/ready check ## every check and every test that takes under ten minut
 	@$(PYTEST) -m 'not long' tests
 
 test-long: .venv/ready ## the tests that take longer
-	@$(PYTEST) -m long tests
+	@$(PYTEST) -m 'long or client' --clients=build/clients.json tests
 
 test-containers: .venv/ready ## the images in a Docker engine, installed and started where this may be done
 	@tests/tools/containers.sh
@@ -59,6 +59,9 @@ unit: .venv/ready ## the unit tests only
 
 e2e: .venv/ready ## the end-to-end tests only: real processes, real TLS, the real SDKs
 	@$(PYTEST) -q -m 'not long' tests/e2e
+
+clients: .venv/ready ## the clients of others against the simulator; build/clients.json
+	@$(PYTEST) -q -m client --clients=build/clients.json tests
 
 conformance: .venv/ready ## every statement of the protocol reference against the simulator; build/conformance.json
 	@$(PYTEST) -q --conformance=build/conformance.json tests/conformance

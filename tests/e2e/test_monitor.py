@@ -67,6 +67,8 @@ def wait_for(edge: Edge, monitor: Monitor, more: Callable[[], bool], what: str) 
     assert not [line for line in monitor.lines if "Traceback" in line]
 
 
+@pytest.mark.client("twinship monitor", "AMQP")
+@pytest.mark.uses("connect", "telemetry", "reconnect")
 @pytest.mark.long
 def test_it_prints_what_upstream_jsonl_has_through_kill_9_of_the_hub(
     edge: Edge, models: Path, twinship: Command

@@ -20,6 +20,7 @@ from tests.wire.sdk_module import PATIENCE_S, SdkModule
 from twinship.simulator import sas
 from twinship.simulator.identity import Identity
 from twinship.simulator.loopback import free_addresses
+from twinship.simulator.workload.workload import API_VERSION, socket_folder, socket_path
 
 DEVICE = "edge"
 REST_PORT = 8443
@@ -151,6 +152,21 @@ class HubUnderTest:
             "EdgeHubConnectionString": connection_string,
             "EdgeModuleCACertificateFile": str(self.folder / "ca.pem"),
             **({} if proxy is None else {"https_proxy": proxy}),
+        }
+
+    def edge_agent_variables(self, module: str) -> dict[str, str]:
+        """The variables that edgeAgent sets: the workload socket gives trust and signatures (ref 1.1)."""
+        shown = self.service("GET", _path(Identity(DEVICE, module)))
+        socket = socket_path(socket_folder(self.folder), Identity(DEVICE, module))
+        return {
+            "IOTEDGE_WORKLOADURI": f"unix://{socket}",
+            "IOTEDGE_AUTHSCHEME": "sasToken",
+            "IOTEDGE_MODULEGENERATIONID": shown["generationId"],
+            "IOTEDGE_IOTHUBHOSTNAME": self.hub_address,
+            "IOTEDGE_GATEWAYHOSTNAME": self.gateway,
+            "IOTEDGE_DEVICEID": DEVICE,
+            "IOTEDGE_MODULEID": module,
+            "IOTEDGE_APIVERSION": API_VERSION,
         }
 
     def endpoints(self) -> dict[str, Any]:

@@ -5,14 +5,17 @@ It is a separate process because the SDK's threads and sockets outlive its clien
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import importlib
+import inspect
 import json
 import os
 import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import EllipsisType
 from typing import Any
@@ -20,6 +23,7 @@ from typing import Any
 #: How long a test waits for an expected event; the counter-proof shortens it.
 PATIENCE_S = float(os.environ.get("TWINSHIP_TEST_PATIENCE_S", "60"))
 SHUTDOWN_S = 5.0
+PYTHON = (sys.executable, "-W", "ignore", "-m", "tests.wire.sdk_module")
 
 
 class SdkError(Exception):
@@ -31,12 +35,17 @@ class SdkError(Exception):
 
 
 class SdkModule:
-    """Controls the process. Use it as a context manager: leaving runs the SDK's shutdown()."""
+    """Controls the process. Use it as a context manager: leaving runs the SDK's shutdown().
 
-    def __init__(self, variables: Mapping[str, str], **options: Any) -> None:
+    `program`: a process with the same calls, as another SDK's. `aio`: the asynchronous client of Python's.
+    """
+
+    def __init__(
+        self, variables: Mapping[str, str], *, program: Sequence[str] = PYTHON, **options: Any
+    ) -> None:
         options = {"connection_retry_interval": 1, **options}
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "tests.wire.sdk_module", json.dumps(options)],
+            [*program, json.dumps(options)],
             env={**os.environ, **variables},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -125,8 +134,9 @@ class SdkModule:
 class _Module:
     """The controlled side: each public method is a call."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
+    def __init__(self, options: dict[str, Any]) -> None:
         self._lock = threading.Lock()
+        self._aio = options.pop("aio", False)
         self._options = options
         self._client: Any = None
         self._answer: tuple[int, Any] | EllipsisType | None = ...  # ...: an echo, None: no answer
@@ -143,16 +153,21 @@ class _Module:
         os._exit(1)
 
     def create(self) -> None:
-        from azure.iot.device import IoTHubModuleClient
-
-        self._client = IoTHubModuleClient.create_from_edge_environment(**self._options)
+        kind = self._sdk().IoTHubModuleClient
+        self._client = self._waiting(kind.create_from_edge_environment(**self._options))
 
     def create_from(self, connection_string: str, ca: str | None) -> None:
-        from azure.iot.device import IoTHubDeviceClient, IoTHubModuleClient
-
-        kind: Any = IoTHubModuleClient if ";ModuleId=" in connection_string else IoTHubDeviceClient
+        name = "IoTHubModuleClient" if ";ModuleId=" in connection_string else "IoTHubDeviceClient"
+        kind = getattr(self._sdk(), name)
         trust = {} if ca is None else {"server_verification_cert": Path(ca).read_text()}
-        self._client = kind.create_from_connection_string(connection_string, **trust, **self._options)
+        made = kind.create_from_connection_string(connection_string, **trust, **self._options)
+        self._client = self._waiting(made)
+
+    def _sdk(self) -> Any:
+        return importlib.import_module("azure.iot.device.aio" if self._aio else "azure.iot.device")
+
+    def _waiting(self, client: Any) -> Any:
+        return _Waiting(client) if self._aio else client
 
     def connected(self) -> bool:
         return bool(self._client.connected)
@@ -232,6 +247,24 @@ class _Module:
         with self._lock:
             sys.stdout.write(json.dumps({"kind": kind, **fields}) + "\n")
             sys.stdout.flush()
+
+
+class _Waiting:
+    """An asynchronous client with the surface of the synchronous one: a call waits for its coroutine."""
+
+    def __init__(self, client: Any) -> None:
+        loop = asyncio.new_event_loop()
+        threading.Thread(target=loop.run_forever, daemon=True).start()
+        vars(self).update(_client=client, _loop=loop)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if not inspect.iscoroutinefunction(found):
+            return found
+        return lambda *arguments: asyncio.run_coroutine_threadsafe(found(*arguments), self._loop).result()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self._client, name, value)
 
 
 if __name__ == "__main__":

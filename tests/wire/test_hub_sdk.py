@@ -11,8 +11,6 @@ import pytest
 from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub, wait_for
 from tests.wire.sdk_module import SdkError
 from twinship.simulator.certificates import Authority
-from twinship.simulator.identity import Identity
-from twinship.simulator.workload.workload import API_VERSION, socket_folder, socket_path
 
 pytestmark = pytest.mark.e2e
 
@@ -47,19 +45,8 @@ def test_a_message_travels_from_output_to_input(hub: HubUnderTest) -> None:
 def test_a_module_with_the_edge_agents_variables_connects_through_its_workload_socket(
     hub: HubUnderTest,
 ) -> None:
-    """The seven IOTEDGE_* variables are enough: its socket gives the trust bundle and the signature."""
-    shown = hub.service("GET", f"/devices/{DEVICE}/modules/solo")
-    socket = socket_path(socket_folder(hub.folder), Identity(DEVICE, "solo"))
-    variables = {
-        "IOTEDGE_WORKLOADURI": f"unix://{socket}",
-        "IOTEDGE_MODULEGENERATIONID": shown["generationId"],
-        "IOTEDGE_IOTHUBHOSTNAME": hub.hub_address,
-        "IOTEDGE_GATEWAYHOSTNAME": hub.gateway,
-        "IOTEDGE_DEVICEID": DEVICE,
-        "IOTEDGE_MODULEID": "solo",
-        "IOTEDGE_APIVERSION": API_VERSION,
-    }
-    with hub.module("solo", variables) as module:
+    """The IOTEDGE_* variables are enough: its socket gives the trust bundle and the signature."""
+    with hub.module("solo", hub.edge_agent_variables("solo")) as module:
         assert module.call("connect") is True
 
 

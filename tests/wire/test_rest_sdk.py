@@ -110,6 +110,8 @@ def test_twins_merge_replace_and_check_their_etag(registry: Any) -> None:
     assert registry.get_twin("d2").tags == {"floor": 1}
 
 
+@pytest.mark.client("azure-iot-hub (Python)", "HTTPS")
+@pytest.mark.uses("connect", "twin")
 def test_a_twin_change_reaches_the_connected_module(hub: HubUnderTest, registry: Any) -> None:
     """As a patch with `$version`, and null for removed names (statement 65, statement 81)."""
     with hub.module("module") as module:
@@ -129,6 +131,8 @@ def test_a_twin_change_reaches_the_connected_module(hub: HubUnderTest, registry:
         assert registry.get_module(DEVICE, "module").connection_state == "Connected"
 
 
+@pytest.mark.client("azure-iot-hub (Python)", "HTTPS")
+@pytest.mark.uses("method")
 def test_methods_are_answered_by_the_module(hub: HubUnderTest, registry: Any) -> None:
     """The caller gets status and payload; None arrives as an empty text (statement 70, statement 76)."""
     with hub.module("module") as module:

@@ -88,6 +88,11 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         "hub.hub",
         everyday=False,
     ),
+    "endpoint": Scenario(
+        "the Event Hub-compatible endpoint: lag of a live reader, rate of a backlog, their cost for a hop",
+        "hub.endpoint",
+        everyday=False,
+    ),
     "swap": Scenario(
         "model swaps by twin and rollbacks at 100 frames/s: lost frames and cost",
         "models.swap",

@@ -21,6 +21,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubUnderTest]:
         yield running
 
 
+@pytest.mark.client("azure-iot-hub (Python)", "AMQP")
+@pytest.mark.uses("connect", "C2D")
 @pytest.mark.long
 def test_a_message_waits_for_its_device_through_kill_9(hub: HubUnderTest) -> None:
     """And makes feedback when the device has it; feedback that is released comes again."""
@@ -58,6 +60,8 @@ def test_what_cannot_be_sent_or_read_is_refused(hub: HubUnderTest) -> None:
     assert "SharedAccessSignature" not in hub.log()
 
 
+@pytest.mark.client("azure-iot-hub (Python)", "AMQP/WS")
+@pytest.mark.uses("connect", "C2D")
 def test_azure_iot_hub_sends_over_websockets(hub: HubUnderTest) -> None:
     """On port 443, where the hub may bind it."""
     if 443 not in hub.endpoints()["rest_ports"]:

@@ -80,6 +80,8 @@ def serves(hub: HubUnderTest) -> bool:
         return bool(client.get_eventhub_properties()["eventhub_name"])
 
 
+@pytest.mark.client("azure-eventhub", "AMQP")
+@pytest.mark.uses("connect", "telemetry")
 def test_a_consumer_goes_on_at_its_offset_after_kill_9(hub: HubUnderTest) -> None:
     """Nothing is lost or doubled; sequence numbers and the lines of upstream.jsonl agree."""
     send(hub, "1", "2", "3")
@@ -97,6 +99,8 @@ def test_a_consumer_goes_on_at_its_offset_after_kill_9(hub: HubUnderTest) -> Non
         assert datetime.fromisoformat(line["EnqueuedTimeUtc"]) == event.enqueued_time
 
 
+@pytest.mark.client("azure-eventhub", "AMQP")
+@pytest.mark.uses("reconnect")
 @pytest.mark.long
 def test_a_reader_reconnects_after_kill_9_by_itself(hub: HubUnderTest) -> None:
     """The client's own retries find the hub again and read on."""
@@ -134,6 +138,8 @@ def test_a_higher_epoch_takes_over(hub: HubUnderTest) -> None:
     assert "epoch 2 took over" in str(first.errors[0])
 
 
+@pytest.mark.client("azure-eventhub.aio", "AMQP")
+@pytest.mark.uses("connect", "telemetry")
 def test_the_asynchronous_client_reads_the_same(hub: HubUnderTest) -> None:
     """azure.eventhub.aio."""
     send(hub, "1", "2")
@@ -207,20 +213,23 @@ def test_a_thousand_idle_connections_disturb_nobody(hub: HubUnderTest) -> None:
     assert serves(hub)
 
 
+@pytest.mark.client("azure-eventhub", "AMQP/WS")
+@pytest.mark.client("azure-eventhub.aio", "AMQP/WS")
+@pytest.mark.uses("connect", "telemetry")
 def test_the_client_reads_over_websockets(hub: HubUnderTest) -> None:
-    """On the HTTPS port, with the path and the subprotocol of Azure; a request without them needs a token."""
+    """Both clients, on the HTTPS port, with Azure's path and subprotocol; other requests need a token."""
     send(hub, "1", "2")
+    address = f"https://{hub.hub_address}:{REST_PORT}"
+    options: dict[str, Any] = {
+        "transport_type": TransportType.AmqpOverWebsocket,
+        "custom_endpoint_address": address,
+    }
     found = Reading()
-    asyncio.run(
-        read_aio(
-            hub,
-            found,
-            transport_type=TransportType.AmqpOverWebsocket,
-            custom_endpoint_address=f"https://{hub.hub_address}:{REST_PORT}",
-        )
-    )
+    asyncio.run(read_aio(hub, found, **options))
     assert found.bodies == ["1", "2"]
     assert "(WebSocket)" in hub.log()
+    with reading(consumer(hub, **options)) as synchronous:
+        assert synchronous.wait(2) == ["1", "2"]
     context = ssl.create_default_context(cafile=str(hub.folder / "ca.pem"))
     https = http.client.HTTPSConnection(hub.hub_address, REST_PORT, context=context)
     with contextlib.closing(https):

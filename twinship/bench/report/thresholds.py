@@ -62,6 +62,16 @@ THRESHOLDS: Final = (
     Threshold("hub: messages, one outstanding", "hub.per_s", 4_000, None, "/s", more_is_better=True),
     Threshold("hub: start to first accepted connection", "hub.start_s", 1, None, "s"),
     Threshold("hub: resident, idle", "hub.idle_mb", 60, None, "MB"),
+    Threshold("endpoint: lag of a live reader, p99", "endpoint.live.lag_p99_ms", 1_000, None, "ms"),
+    Threshold(
+        "endpoint: hop with a live reader, p50", "endpoint.live.hop_p50_ms", 1.5, None, "× without",
+        "endpoint.floor.hop_p50_ms",
+    ),
+    Threshold(
+        "endpoint: messages of a backlog", "endpoint.backlog.per_s", 2_000, None, "/s", more_is_better=True,
+    ),
+    Threshold("endpoint: hop during a backlog, p99", "endpoint.backlog.hop_p99_ms", 10, None, "ms"),
+    Threshold("endpoint: hub, resident, idle", "endpoint.idle_mb", 70, None, "MB"),
     Threshold("swaps: frames lost", "swap.lost", 0, None, ""),
     Threshold("swaps: frames answered twice", "swap.doubled", 0, None, ""),
     Threshold("swaps: p99 of total", "swap.p99_ratio", 2, 1.5, "× steady"),

@@ -49,7 +49,7 @@ def put_token(access: Access, request: Message, *, peer: str) -> Answer:
         logger.warning("AMQP %s: token refused: %s", peer, printable(str(refused)))
         return 401, str(refused), {}
     logger.debug("AMQP %s: token of type %s accepted", peer, kind)
-    return 202, "Accepted", {}
+    return 200, "OK", {}  # Node's service SDK takes 202 for a refusal
 
 
 def read_properties(log: EventLog, created_ms: int, request: Message) -> Answer:

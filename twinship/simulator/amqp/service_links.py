@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from twinship.simulator.amqp.connection import Connection
@@ -12,11 +12,23 @@ from twinship.simulator.amqp.links import AmqpError, Link, Received
 from twinship.simulator.amqp.messages import Message, decode_message, text
 from twinship.simulator.amqp.performatives import Composite, make
 from twinship.simulator.amqp.types import Malformed
-from twinship.simulator.edge_hub.cloud_to_device import ACKS, CloudMessage, CloudToDevice, NotAccepted
+from twinship.simulator.edge_hub.cloud_to_device import (
+    ACKS,
+    CloudMessage,
+    CloudToDevice,
+    NoDevice,
+    NotAccepted,
+    QueueFull,
+)
 
 ACK: Final = "iothub-ack"
 FEEDBACK_TYPE: Final = "application/vnd.microsoft.iothub.feedback.json"
 MAX_RECORDS: Final = 64  # of one feedback message
+#: The conditions that service SDKs translate into errors of their own, as DeviceNotFoundError of Node's.
+_CONDITIONS: Final[Mapping[type[Exception], str]] = {
+    NoDevice: "amqp:not-found",
+    QueueFull: "amqp:resource-limit-exceeded",
+}
 _TO: Final = re.compile(r"/devices/([^/]+)/messages/devicebound", re.IGNORECASE)
 _SYSTEM: Final = {
     "to": "to",
@@ -45,8 +57,7 @@ class DeviceBound:
         try:
             self._queues.send(cloud_message(decode_message(message.payload)))
         except (NotAccepted, Malformed, ValueError) as error:
-            full = isinstance(error, NotAccepted) and error.full
-            condition = "amqp:resource-limit-exceeded" if full else "amqp:not-allowed"
+            condition = _CONDITIONS.get(type(error), "amqp:not-allowed")
             self._connection.settle(
                 message, make("rejected", error=AmqpError(condition, str(error)).composite())
             )

@@ -137,16 +137,20 @@ class Wire:
             return False
         header = bytes(self._in[: len(AMQP_HEADER)])
         del self._in[: len(AMQP_HEADER)]
-        wanted = SASL_HEADER if self.state is State.SASL_HEADER else AMQP_HEADER
-        self.out += wanted
-        if header != wanted:  # part 2, 2.2: answer with the header that is supported, then close
-            self._end("another protocol header than AMQP 1.0 with SASL")
-        elif self.state is State.SASL_HEADER:
+        first = self.state is State.SASL_HEADER
+        if (
+            header == AMQP_HEADER
+        ):  # without SASL, as Node's service SDK: as good as ANONYMOUS, a token follows
+            self.out += AMQP_HEADER
+            self.state = State.OPENING
+        elif first and header == SASL_HEADER:
+            self.out += SASL_HEADER
             mechanisms = Array(map(Symbol, MECHANISMS))
             self._send_sasl(make("sasl_mechanisms", sasl_server_mechanisms=mechanisms))
             self.state = State.SASL
-        else:
-            self.state = State.OPENING
+        else:  # part 2, 2.2: answer with the header that is supported, then close
+            self.out += SASL_HEADER if first else AMQP_HEADER
+            self._end("another protocol header than AMQP 1.0")
         return True
 
     def performative(self, frame: Frame, body: Composite) -> None:

@@ -35,11 +35,15 @@ DOCUMENTS, FEEDBACK = "cloud_to_device", "feedback"
 
 
 class NotAccepted(Exception):
-    """The message is not stored. The text is the reason; `full`: the device's queue is full."""
+    """The message is not stored. The text is the reason."""
 
-    def __init__(self, text: str, *, full: bool = False) -> None:
-        super().__init__(text)
-        self.full = full
+
+class NoDevice(NotAccepted):
+    """There is no device of this name."""
+
+
+class QueueFull(NotAccepted):
+    """As many messages as a device may have wait for it."""
 
 
 @dataclass(slots=True)
@@ -94,12 +98,12 @@ class CloudToDevice:
     def send(self, message: CloudMessage) -> None:
         """Store a message and deliver it after the commit. Raises NotAccepted."""
         if self._generation(Identity(message.device)) is None:
-            raise NotAccepted(f"there is no device {message.device!r}")
+            raise NoDevice(f"there is no device {message.device!r}")
         texts = (*message.properties, *message.properties.values(), *message.system.values())
         if len(message.body) + sum(map(len, texts)) > MAX_BYTES:
             raise NotAccepted(f"the message is larger than {MAX_BYTES} bytes")
         if len(self._waiting.get(message.device, ())) >= MAX_WAITING:
-            raise NotAccepted(f"{MAX_WAITING} messages wait for {message.device!r} already", full=True)
+            raise QueueFull(f"{MAX_WAITING} messages wait for {message.device!r} already")
         message.enqueued = self._clock.wall()
         message.expires = message.expires or message.enqueued + TIME_TO_LIVE_S
         queued = _Queued(self._key(), message)

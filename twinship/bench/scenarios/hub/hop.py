@@ -26,6 +26,7 @@ from twinship.simulator.mqtt.packets import Connack, Connect, Packet, Puback, Pu
 
 PATIENCE_S = 60.0
 NUMBER_BYTES = 8
+STAMP_BYTES = 8
 #: Messages sent and not yet acknowledged; paho, and so the SDK, allows 20.
 IN_FLIGHT = 20
 P = TypeVar("P", bound=Packet)
@@ -54,6 +55,7 @@ class Task:
     body_bytes: int
     pairs: int
     stream: int
+    pairs_per_s: float = 0.0  # at most so many pairs a second; 0: as fast as they are acknowledged
     watch: int | None = None  # a process whose memory is measured
     warm_up: int = 0  # messages of the stream before its memory is first measured
 
@@ -117,9 +119,10 @@ def measure(task: Task) -> dict[str, float]:
     sender, receiver = Client(task, task.sender), Client(task, task.receiver)
     receiver.send(Subscribe(1, ((task.subscribe_to, 1),)))
     receiver.next(Suback)
-    messages = Messages(task)
-    took = sorted(_pairs(sender, receiver, messages, task.pairs, task.body_bytes))
+    messages, begin = Messages(task), time.perf_counter()
+    took = sorted(_pairs(sender, receiver, messages, task))
     figures = {
+        "pairs_per_s": round(task.pairs / (time.perf_counter() - begin)),
         "hop_p50_ms": round(took[len(took) // 2] * 1000, 3),
         "hop_p99_ms": round(took[len(took) * 99 // 100] * 1000, 3),
     }
@@ -127,17 +130,18 @@ def measure(task: Task) -> dict[str, float]:
 
 
 class Messages:
-    """Numbers messages and checks that each arrives once and in order."""
+    """Numbers messages and checks that each arrives once and in order. A body has the time of sending too."""
 
     def __init__(self, task: Task) -> None:
         self._topic = task.publish_to
-        self._rest = bytes(task.body_bytes - NUMBER_BYTES)
+        self._rest = bytes(task.body_bytes - NUMBER_BYTES - STAMP_BYTES)
         self._made = self._seen = 0
 
     def make(self) -> Publish:
         """The next message."""
         self._made += 1
-        body = self._made.to_bytes(NUMBER_BYTES, "big") + self._rest
+        stamp = time.monotonic_ns().to_bytes(STAMP_BYTES, "big")
+        body = self._made.to_bytes(NUMBER_BYTES, "big") + stamp + self._rest
         return Publish(self._topic, body, 1, self._made % 0xFFFF + 1)
 
     def check(self, got: Publish) -> Puback:
@@ -149,13 +153,23 @@ class Messages:
         return Puback(got.packet_id)
 
 
-def _pairs(sender: Client, receiver: Client, messages: Messages, count: int, least: int) -> Iterator[float]:
+def sent_at(body: bytes) -> int:
+    """When the message was made, monotonic ns."""
+    return int.from_bytes(body[NUMBER_BYTES : NUMBER_BYTES + STAMP_BYTES], "big")
+
+
+def _pairs(sender: Client, receiver: Client, messages: Messages, task: Task) -> Iterator[float]:
     """Seconds of each hop, with one message at a time."""
-    for _ in range(count):
+    pause = 1 / task.pairs_per_s if task.pairs_per_s else 0.0
+    due = time.perf_counter()
+    for _ in range(task.pairs):
+        if pause:
+            due = max(due + pause, time.perf_counter())
+            time.sleep(max(due - time.perf_counter(), 0.0))
         message = messages.make().encode()
         begin = time.perf_counter()
         sender.write(message)
-        data = receiver.read(least)
+        data = receiver.read(task.body_bytes)
         yield time.perf_counter() - begin
         receiver.send(messages.check(receiver.next(Publish, data)))
         sender.next(Puback)

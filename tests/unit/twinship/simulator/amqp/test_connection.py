@@ -67,12 +67,20 @@ def test_the_handshake_is_sasl_then_open(server: Server) -> None:
     assert offered.sasl_server_mechanisms == ["MSSBCBS", "PLAIN", "ANONYMOUS"]
 
 
-@pytest.mark.parametrize("header", [b"AMQP\x00\x01\x00\x00", b"AMQP\x02\x01\x00\x00", b"GET / HT"])
+@pytest.mark.parametrize("header", [b"AMQP\x01\x01\x00\x00", b"AMQP\x02\x01\x00\x00", b"GET / HT"])
 def test_another_header_is_answered_with_the_right_one(header: bytes) -> None:
-    """Without SASL, with another protocol: the header that is supported, then the end."""
+    """With another protocol: the header that is supported, then the end."""
     server = Server()
     assert server.exchange(header) == SASL_HEADER
     assert server.connection.state is State.CLOSED
+
+
+def test_a_connection_without_sasl_opens() -> None:
+    """As Node's service SDK begins; it has no right before it puts a token."""
+    server = Server()
+    assert server.exchange(AMQP_HEADER) == AMQP_HEADER
+    server.client.send("open", container_id="client")
+    assert server.connection.state is State.OPEN
 
 
 def test_a_wrong_secret_ends_the_connection() -> None:

@@ -116,7 +116,7 @@ def test_a_token_gives_the_right_to_read(hub: Hub) -> None:
     client.attach(5, hub.partition, receives=True)
     assert client.error("detach") == "amqp:unauthorized-access"
     request_links(client, "$cbs")
-    assert put_token(client, token()) == (202, "Accepted")
+    assert put_token(client, token()) == (200, "OK")
     hub.upstream(b"1")
     client.attach(6, hub.partition, receives=True)
     client.flow(6, 10)
@@ -171,10 +171,10 @@ def test_a_token_is_valid_below_its_resource_only(hub: Hub) -> None:
     client = hub.peer()[1]
     client.open()
     request_links(client, "$cbs")
-    assert put_token(client, token(f"https://{HUB}/iothub-ehub"))[0] == 202
+    assert put_token(client, token(f"https://{HUB}/iothub-ehub"))[0] == 200
     client.attach(4, hub.partition, receives=True)
     assert client.error("detach") == "amqp:unauthorized-access"
-    assert put_token(client, token(f"https://{HUB}/{ENTITY}/ConsumerGroups/$default"))[0] == 202
+    assert put_token(client, token(f"https://{HUB}/{ENTITY}/ConsumerGroups/$default"))[0] == 200
     client.attach(5, "messages/devicebound", receives=False)
     assert client.error("detach") == "amqp:unauthorized-access"
     client.attach(6, GROUP.replace("$Default", "second") + "0", receives=True)
@@ -492,6 +492,7 @@ def test_a_cloud_to_device_message_is_rejected_with_the_reason(
     else:
         state = devicebound(client, body, **fields)
     assert (state.kind, text in state.error.description) == ("rejected", True)
+    assert (state.error.condition == "amqp:not-found") == (text == "no device")
     assert devicebound(client).kind == "accepted"
 
 

@@ -92,9 +92,10 @@ class Edge:
         return str(self.simulator.endpoints.service_env)
 
     def upstream(self) -> str:
-        """All messages that have arrived upstream."""
+        """All messages that have arrived upstream, as complete lines: the hub may be writing the next one."""
         path = self.simulator.endpoints.upstream
-        return path.read_text() if path.exists() else ""
+        text = path.read_text(errors="replace") if path.exists() else ""
+        return text[: text.rfind("\n") + 1]
 
     def wait_upstream(self, seen: Callable[[str], bool], what: str) -> None:
         """Wait until the upstream messages satisfy `seen`."""

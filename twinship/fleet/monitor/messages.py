@@ -71,6 +71,18 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class Event:
+    """A change in a module (schema `twinship.event.v1`)."""
+
+    source: Source
+    event: str  # model, camera, drift or another kind
+    state: str
+    subject: str  # the model's name:version, or the camera; "" if the event names none
+    reason: str  # "" if it has none
+    repeated: bool
+
+
+@dataclass(frozen=True)
 class Other:
     """A message of an unknown schema."""
 
@@ -85,7 +97,7 @@ class Batch:
     predictions: tuple[Prediction, ...]
 
 
-UpstreamMessage = Prediction | Latency | Other
+UpstreamMessage = Prediction | Latency | Event | Other
 
 
 class BadLine(ValueError):
@@ -164,6 +176,21 @@ def _latency(source: Source, body: Mapping[str, Any]) -> Latency:
     )
 
 
+def _event(source: Source, body: Mapping[str, Any]) -> Event:
+    name, reason = body.get("name"), body.get("reason")
+    if isinstance(reason, Mapping):
+        reason = f"{reason['code']}: {reason['message']}"
+    subject = body.get("camera") if name is None else f"{name}:{body.get('version')}"
+    return Event(
+        source,
+        event=str(body["kind"]),
+        state=str(body.get("state", "")),
+        subject=str(subject or ""),
+        reason=str(reason or ""),
+        repeated=bool(body.get("repeated", False)),
+    )
+
+
 def _numbers(table: Mapping[str, Any]) -> dict[str, float]:
     # A stage without frames in this window has no percentiles.
     return {name: float(value) for name, value in table.items() if value is not None}
@@ -181,4 +208,5 @@ _SCHEMAS: dict[str, Callable[[Source, Mapping[str, Any]], UpstreamMessage | Batc
     **_ANSWERS,
     "twinship.predictions.v1": _batch,
     "twinship.latency.v1": _latency,
+    "twinship.event.v1": _event,
 }

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from twinship.fleet.monitor.messages import Latency, Prediction, UpstreamMessage
+from twinship.fleet.monitor.messages import Event, Latency, Prediction, UpstreamMessage
 
 _OF_FRAME = ("camera", "run", "seq", "label", "confidence", "uncertain", "model", "captured")
 #: A JSON line of a prediction has these fields, and `kind` and `stages_ms`.
@@ -76,7 +76,7 @@ def _percentile(ordered: Sequence[float], percent: int) -> float:
 
 
 def row(message: UpstreamMessage) -> dict[str, Any]:
-    """The message as one flat object; its field `kind` is prediction, latency or other."""
+    """The message as one flat object; its field `kind` is prediction, latency, event or other."""
     source = {
         "enqueued": message.source.enqueued,
         "device": message.source.device,
@@ -91,6 +91,9 @@ def row(message: UpstreamMessage) -> dict[str, Any]:
         case Latency():
             own = {name: value for name, value in vars(message).items() if name != "source"}
             return {"kind": "latency", **source, **own}
+        case Event():
+            own = {name: value for name, value in vars(message).items() if name != "source"}
+            return {"kind": "event", **source, **own}
         case _:
             return {"kind": "other", **source, "body": message.body}
 
@@ -118,10 +121,17 @@ def table_line(message: UpstreamMessage) -> str:
             )
         case Latency():
             return f"{source.enqueued:<24}  {name:<20}  {_latency_text(message)}"
+        case Event():
+            return f"{source.enqueued:<24}  {name:<20}  {_event_text(message)}"
         case _:
             return (
                 f"{source.enqueued:<24}  {name:<20}  {len(str(message.body))} characters of an unknown schema"
             )
+
+
+def _event_text(message: Event) -> str:
+    what = f"{message.event} {message.subject}".rstrip()
+    return f"{what}: {message.state}{f' ({message.reason})' if message.reason else ''}"
 
 
 def _latency_text(message: Latency) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
-from twinship.fleet.monitor import Batch, Latency, Other, Prediction, Source, parse_body
+from twinship.fleet.monitor import Batch, Event, Latency, Other, Prediction, Source, parse_body
 from twinship.fleet.monitor.messages import BadLine
 from twinship.fleet.monitor.rows import CSV_COLUMNS, HEADER, Filter, Rate, row, table_line
 
@@ -147,3 +148,29 @@ def test_a_broken_body_is_refused(body: bytes) -> None:
     """With BadLine, which the command prints as one line."""
     with pytest.raises(BadLine):
         parse_body(SOURCE, body)
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (
+            {
+                "kind": "model",
+                "state": "refused",
+                "name": "m",
+                "version": "2",
+                "reason": {"code": "hangs-runtime", "message": "no answer"},
+            },
+            "model m:2: refused (hangs-runtime: no answer)",
+        ),
+        ({"kind": "camera", "state": "lost", "camera": "door", "reason": "cut"}, "camera door: lost (cut)"),
+        ({"kind": "drift", "state": "drift"}, "drift: drift"),
+    ],
+)
+def test_an_event_is_one_readable_line(body: dict[str, Any], text: str) -> None:
+    """What changed, of what, and why."""
+    message = parse_body(SOURCE, json.dumps({"schema": "twinship.event.v1", **body}).encode())
+    assert isinstance(message, Event)
+    assert table_line(message).endswith(text)
+    assert row(message)["kind"] == "event"
+    assert not Filter(labels=("7",)).passes(message)

@@ -20,7 +20,7 @@ from camera_sim.settings import CameraEnvironment, CameraSettings, Encoding, Rat
 from camera_sim.snapshot import snapshot_payload
 from camera_sim.sources.address import SourceError
 from camera_sim.sources.picture import Picture, Source, State
-from camera_sim.status import DROPPED, REFUSED, SENT, STORED, Counts, camera_event, camera_status
+from camera_sim.status import DROPPED, REFUSED, SENT, STORED, Counts, Pace, camera_event, camera_status
 from edgekit import clock
 from edgekit.events import Events
 from edgekit.frame.message import BadFrame, Flow, Frame, FrameId, Message
@@ -317,7 +317,8 @@ class Camera:
         return frames > 0 and counts.taken >= frames and counts.stored + counts.dropped >= counts.taken
 
     def _status(self) -> dict[str, Any]:
-        return camera_status(self._run, self._counts, self._sources, self._refusal, done=self._done())
+        pace = Pace(self._paused, self._fps)
+        return camera_status(self._run, self._counts, self._sources, pace, self._refusal, done=self._done())
 
     def _status_due(self, now_ns: int) -> bool:
         if not self._configured:
@@ -341,7 +342,7 @@ class Camera:
         state = self._sources.state
         if self._configured and (state is not self._shown or now_ns >= self._events_due_ns):
             self._shown, self._events_due_ns = state, now_ns + int(_IDLE_S * 1e9)
-            event = camera_event(self._name, self._run, self._sources)
+            event = camera_event(self._name, self._run, self._sources, Pace(self._paused, self._fps))
             self._events.changed("camera", event, now_ns=now_ns)
             self._events.repeat(now_ns=now_ns)
 

@@ -27,7 +27,17 @@ class Counts:
     refused: int = 0  # pictures that cannot be encoded; they do not become frames
 
 
-def camera_status(run: str, counts: Counts, sources: Selector, refusal: str, *, done: bool) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Pace:
+    """What is in force now: by the twin, or by a direct method since."""
+
+    paused: bool
+    fps: float
+
+
+def camera_status(
+    run: str, counts: Counts, sources: Selector, pace: Pace, refusal: str, *, done: bool
+) -> dict[str, Any]:
     """The section `cameraStatus`."""
     shown = asdict(counts)
     del shown["taken"]
@@ -36,6 +46,7 @@ def camera_status(run: str, counts: Counts, sources: Selector, refusal: str, *, 
     _SOURCE_STREAMING.set(state.name == "streaming")
     return {
         "run": run,
+        **asdict(pace),
         **shown,
         "unreadable": sources.unreadable,
         "source": str(sources),
@@ -45,11 +56,11 @@ def camera_status(run: str, counts: Counts, sources: Selector, refusal: str, *, 
     }
 
 
-def camera_event(name: str, run: str, sources: Selector) -> dict[str, Any]:
+def camera_event(name: str, run: str, sources: Selector, pace: Pace) -> dict[str, Any]:
     """The body of the event `camera`. Neither source nor reason holds a password."""
     state = sources.state
     source = {"source": str(sources), "lost": sources.losses}
-    return {"camera": name, "run": run, "state": state.name, **_since(state), **source}
+    return {"camera": name, "run": run, "state": state.name, **_since(state), **source, **asdict(pace)}
 
 
 def _since(state: State) -> dict[str, str | None]:

@@ -97,7 +97,10 @@ class EventLog:
         if now_s - heard_s > SILENT_S:
             return _module(name, f"silent for {now_s - heard_s:.0f} s", "error", "twinship status says why")
         words, level = _CAMERA_STATES.get(event.state, (event.state, "info"))
-        more = [event.source or "", _reason(event), f"since {event.since}" if event.since else ""]
+        if event.paused and level != "error":
+            words, level = "is paused", "info"
+        rate = "" if event.fps is None or event.paused else f"{event.fps:g} frames/s"
+        more = [event.source or "", rate, _reason(event), f"since {event.since}" if event.since else ""]
         return _module(name, words, level, ", ".join(each for each in more if each))
 
     def _inference(self, now_s: float, other_s: float | None) -> dict[str, Any]:

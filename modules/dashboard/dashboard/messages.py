@@ -176,6 +176,8 @@ class Event(_Part):
     camera: Text | None = None
     source: Sentence | None = None
     lost: Count = 0
+    paused: bool = False
+    fps: Number | None = None
     # drift
     detector: Scalar = None
     measure: Scalar = None

@@ -462,7 +462,7 @@ class Fragile(Scene):
 
 
 def test_the_event_camera_says_each_change_of_the_source(tmp_path: Path) -> None:
-    """Streaming, lost with the reason, and back; a change is no repeat."""
+    """Streaming, lost with the reason, and back; paused, and with another rate; a change is no repeat."""
     source = Fragile()
     bench = Bench(tmp_path, source)
     try:
@@ -472,9 +472,14 @@ def test_the_event_camera_says_each_change_of_the_source(tmp_path: Path) -> None
         bench.hub.wait_other(lambda: bench.hub.events()[-1]["state"] == "lost")
         source.state = State("streaming")
         bench.hub.wait_other(lambda: bench.hub.events()[-1]["state"] == "streaming")
+        bench.camera.pause(True)
+        bench.hub.wait_other(lambda: bench.hub.events()[-1]["paused"])
+        bench.camera.set_rate({"fps": 7})
+        bench.hub.wait_other(lambda: bench.hub.events()[-1]["fps"] == 7)
     finally:
         bench.camera.stop(5)
-    first, lost, back = bench.hub.events()
+    first, lost, back = bench.hub.events()[:3]
+    assert (first["paused"], first["fps"]) == (False, 50)
     assert (first["kind"], first["camera"], first["source"]) == ("camera", "camera", "scene 7")
     assert (lost["reason"], lost["since"]) == ("Connection refused", "2023-11-14T22:13:20Z")
     assert [each["repeated"] for each in (first, lost, back)] == [False, False, False]

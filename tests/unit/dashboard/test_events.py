@@ -88,6 +88,16 @@ def test_a_lost_camera_is_said_with_its_reason() -> None:
     assert (back["notes"], back["modules"][1]["level"]) == ([], "good")
 
 
+def test_a_camera_says_its_rate_or_that_it_is_paused() -> None:
+    """A lost source is worse than a pause."""
+    rate = view(camera_event("streaming", fps=12.5))["modules"][1]
+    assert (rate["words"], "12.5 frames/s" in rate["more"]) == ("has pictures", True)
+    paused = view(camera_event("streaming", fps=12.5, paused=True))["modules"][1]
+    assert (paused["words"], paused["level"], "frames/s" in paused["more"]) == ("is paused", "info", False)
+    lost = view(camera_event("lost", paused=True))["modules"][1]
+    assert lost["words"] == "has lost its source"
+
+
 def test_hub_camera_and_inference_have_a_state() -> None:
     """Before anything is heard, while all is well, and after half a minute of silence."""
     words = [each["words"] for each in view()["modules"]]

@@ -53,7 +53,9 @@ ROWS: Final[Mapping[Row, Mapping[str, str]]] = {
     ("azure-iot-hub (Python)", "AMQP"): _AMQP | _ONE_CALL,
     ("azure-iot-hub (Python)", "AMQP/WS"): _AMQP | _ONE_CALL,
     ("azure-eventhub", "AMQP"): _READER,
-    ("azure-eventhub", "AMQP/WS"): _READER | {"reconnect": "tested over AMQP"},
+    ("azure-eventhub", "AMQP/WS"): dict.fromkeys(
+        USES, "it needs websocket-client, which nothing else here needs"
+    ),
     ("azure-eventhub.aio", "AMQP"): _READER | {"reconnect": "tested with the synchronous client"},
     ("azure-eventhub.aio", "AMQP/WS"): _READER | {"reconnect": "tested with the synchronous client"},
     ("twinship monitor", "AMQP"): _READER,

@@ -136,7 +136,9 @@ class Frame:
         if self.truth is None or len(self.truth) > MAX_TRUTH:
             return {}
         long = len(self.truth) > _MAX_TEXT  # percent-encoding triples each of up to four bytes
-        fits = not long or len(self.image) + 3 * len(self.truth.encode()) <= MAX_BODY_BYTES
+        fits = (
+            not long or len(self.image) + 3 * len(self.truth.encode(errors="surrogatepass")) <= MAX_BODY_BYTES
+        )
         return {"truth": self.truth} if fits else {}
 
     @classmethod

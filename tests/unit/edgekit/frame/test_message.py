@@ -67,6 +67,8 @@ def test_a_truth_that_is_too_long_stays_with_the_camera() -> None:
     assert "truth" not in replace(FRAME, truth="x" * (MAX_TRUTH + 1)).to_message().properties
     longest = replace(FRAME, truth='"' * MAX_TRUTH)
     assert too_large(longest.to_message()) is None
+    foreign = replace(FRAME, truth="\udc85" * 200)  # bytes that are no text, from another sender
+    assert Frame.from_message(foreign.to_message()) == foreign
     beside = replace(longest, image=bytes(MAX_BODY_BYTES))
     assert "truth" not in beside.to_message().properties
     assert too_large(beside.to_message()) is None

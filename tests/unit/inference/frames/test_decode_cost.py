@@ -241,8 +241,11 @@ COSTLY: dict[str, Callable[[], list[Frame]]] = {
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", COSTLY)
-def test_no_message_costs_more_than_one_baseline_jpeg_and_half_a_second(name: str) -> None:
-    """The worst message of each kind that the default budget accepts, in processor time of the worker."""
+def test_no_message_costs_more_than_four_baseline_jpegs(name: str) -> None:
+    """The worst message of each kind that the default budget accepts, in processor time of the worker.
+
+    A JPEG with thousands of scans cost 160 times as much.
+    """
     baseline = encoded(Image.new("RGB", (SIDE, SIDE), (90, 120, 10)), "JPEG", quality=50, subsampling=0)
 
     def of_baseline() -> float:
@@ -260,4 +263,4 @@ def test_no_message_costs_more_than_one_baseline_jpeg_and_half_a_second(name: st
         return spent
 
     # A neighbour on the other core that fills the caches makes a single one slower.
-    assert min(of_message() for _ in range(3)) <= max(of_baseline() for _ in range(3)) + 0.5
+    assert min(of_message() for _ in range(3)) <= 4 * max(of_baseline() for _ in range(3))

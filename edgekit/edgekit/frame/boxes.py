@@ -130,7 +130,7 @@ def from_text(truth: str) -> tuple[Box, ...] | None:
         return None
     try:
         return tuple(_from_json(each["label"], each["box"]) for each in json.loads(truth))
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

@@ -11,6 +11,7 @@ an entity. Its package belongs to those that read annotations: `camera_sim` and 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 from xml.etree.ElementTree import ParseError
 
@@ -65,6 +66,9 @@ def _box(element: Element) -> Box:
 def _number(element: Element | None, name: str, default: str = "") -> float:
     text = default if element is None else element.findtext(name, default)
     try:
-        return float(text)
+        number = float(text)
     except ValueError as error:
         raise BadAnnotation(f"<{name}> is {text[:40]!r}, not a number") from error
+    if not math.isfinite(number):
+        raise BadAnnotation(f"<{name}> is {text[:40]!r}, not a finite number")
+    return number

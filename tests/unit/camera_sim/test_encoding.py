@@ -17,7 +17,7 @@ def picture(form: str, folder: Path, mode: str = "RGB", size: tuple[int, int] = 
     """A picture from a file of this format."""
     path = folder / f"a.{form.lower()}"
     Image.effect_noise(size, 90).convert(mode).save(path, form)
-    return read_picture(path, path.name, None)
+    return read_picture(path, path.name)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import io
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -31,6 +32,7 @@ class Folder:
         self._path = path
         self._names: list[str] = []
         self._truths: dict[str, str] = {}
+        self._annotated: set[str] = set()  # their annotation was looked for, once
         self._position = 0
         self._bad: set[str] = set()
         self._cache: dict[str, Picture] = {}
@@ -75,16 +77,22 @@ class Folder:
         self._names = sorted(names)
         self._position = 0
         self._truths = labels_of(self._path, self._names)
+        self._annotated = set()
 
     def _picture(self, name: str) -> Picture | None:
         if (cached := self._cache.get(name)) is not None:
             return cached
         try:
-            picture = read_picture(self._path / name, name, self._truths.get(name))
+            picture = read_picture(self._path / name, name)
         except Exception as error:  # Pillow's decoders raise many kinds of exceptions
             logger.warning("picture %s: skipped: %s", self._path / name, error)
             self._bad.add(name)
             return None
+        if name not in self._annotated:
+            self._annotated.add(name)
+            if (boxes := boxes_of(self._path / name, picture.image.size)) is not None:
+                self._truths[name] = boxes
+        picture = replace(picture, truth=self._truths.get(name))
         size = picture.image.width * picture.image.height * picture.channels + len(picture.original)
         if self._cached_bytes + size <= _CACHE_BYTES:
             self._cache[name] = picture
@@ -92,11 +100,8 @@ class Folder:
         return picture
 
 
-def read_picture(path: Path, name: str, truth: str | None) -> Picture:
-    """Read and decode a picture; boxes beside it are its truth.
-
-    Raises ValueError if it has too many pixels, and whatever Pillow raises.
-    """
+def read_picture(path: Path, name: str) -> Picture:
+    """Read and decode a picture. Raises ValueError if it has too many pixels, and whatever Pillow raises."""
     original = path.read_bytes()
     with Image.open(io.BytesIO(original)) as opened:
         if opened.width * opened.height > _MAX_PIXELS:
@@ -105,5 +110,4 @@ def read_picture(path: Path, name: str, truth: str | None) -> Picture:
         untouched = opened.mode in ("L", "RGB")
         opened.load()
         image = opened.copy() if untouched else opened.convert("L" if opened.mode in _GREY else "RGB")
-    boxes = boxes_of(path, image.size)
-    return Picture(name, image, truth if boxes is None else boxes, original, content_type, untouched)
+    return Picture(name, image, None, original, content_type, untouched)

@@ -122,13 +122,15 @@ def test_boxes_of_an_annotation_are_the_truth(tmp_path: Path, picture: str, anno
         CAT.format(extra="<size><width>9</width><height>9</height></size>"),
         '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]>' + CAT.format(extra="&b;"),
         "<annotation>" + " " * 1_000_000 + "</annotation>",
+        CAT.format(extra="<size><width>inf</width><height>3</height></size>"),
     ],
-    ids=["no XML", "of another picture", "an entity", "too long"],
+    ids=["no XML", "of another picture", "an entity", "too long", "an endless side"],
 )
 def test_a_bad_annotation_is_logged_and_the_picture_is_sent(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    """It has no boxes then; nothing else is read."""
+    """It has no boxes then; nothing else is read. A picture that is read in every round is logged once."""
+    monkeypatch.setattr("camera_sim.sources.folder._CACHE_BYTES", 0)
     draw(tmp_path / "a.png")
     (tmp_path / "a.xml").write_text(text)
     assert [each.truth for each in taken(Folder(tmp_path), 2)] == [None, None]

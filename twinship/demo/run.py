@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from twinship.demo import DemoFailed
@@ -19,8 +18,8 @@ from twinship.demo.show import Screen
 from twinship.demo.watch import Watch
 from twinship.fleet import connection as connections
 from twinship.fleet import keys
-from twinship.fleet.artefact_store import inline, simulator_folder
-from twinship.fleet.publish import CannotPublish, publish
+from twinship.fleet.artefact_store import inline_or, simulator_folder
+from twinship.fleet.publish import publish
 from twinship.fleet.service import ServiceHub
 from twinship.simulator import Simulator, SimulatorSettings
 
@@ -137,11 +136,10 @@ class Run:
 
     def _publish(self, hub: connections.Connection, model: Path) -> None:
         key = keys.signing_key(self.settings.folder / "keys")
-        ship = partial(publish, hub, model, key, DEVICE, "inference", wait_s=VERDICT_S, until_active=False)
-        try:
-            result = ship(store=inline)
-        except CannotPublish:  # a detector does not fit into a twin; any other reason comes again
-            result = ship(store=simulator_folder(self._variables))
+        store = inline_or(simulator_folder(self._variables))
+        result = publish(
+            hub, model, key, DEVICE, "inference", store=store, wait_s=VERDICT_S, until_active=False
+        )
         if not result.ok:
             error = result.verdict.error
             why = f"{error.code}: {error.message}" if error else f"no verdict within {VERDICT_S:.0f} s"

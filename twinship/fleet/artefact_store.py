@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from inference.model_section import ModelRef
+from inference.model_section import DoesNotFit, ModelRef, section_for
 from twinship.fleet import FleetError
 from twinship.fleet.connection import refuse_placeholder
 
@@ -28,6 +28,19 @@ class CannotStore(FleetError):
 
 def inline(ref: ModelRef, data: bytes) -> None:
     """Store nothing: the twin contains the artefact."""
+
+
+def inline_or(other: ArtefactStore) -> ArtefactStore:
+    """The twin contains an artefact that fits into it; `other` stores one that does not."""
+
+    def store(ref: ModelRef, data: bytes) -> str | None:
+        try:
+            section_for(ref, data)
+        except DoesNotFit:
+            return other(ref, data)
+        return None
+
+    return store
 
 
 @dataclass(frozen=True)

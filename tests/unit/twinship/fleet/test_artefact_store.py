@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from inference import model_section
@@ -93,3 +94,11 @@ def test_a_placeholder_is_no_connection_string() -> None:
     """The value of .env.example is refused by name."""
     with pytest.raises(NotConfigured, match="<key>"):
         choose_store(None, StoreKind.BLOB, {"AZURE_STORAGE_CONNECTION_STRING": "AccountKey=<key>"}, BLOB)
+
+
+@pytest.mark.parametrize(("size", "stored"), [(1_000, None), (40_000, "https://files.example/m")])
+def test_what_fits_into_a_twin_stays_there(size: int, stored: str | None) -> None:
+    """Only a larger artefact goes to the other store."""
+    data = np.random.default_rng(0).bytes(size)
+    ref = model_section.ModelRef("m", "1", size, hashlib.sha256(data).hexdigest())
+    assert artefact_store.inline_or(lambda ref, data: "https://files.example/m")(ref, data) == stored

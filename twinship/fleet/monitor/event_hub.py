@@ -1,7 +1,9 @@
 """Reads an Event Hub-compatible endpoint with azure-eventhub: IoT Hub's or the simulator's.
 
-The reader connects again by itself after an outage and continues after the last event. azure-eventhub is
-imported when the first reader starts; its log is off, because it writes whole errors of the transport.
+Each partition has a thread of its own, because azure-eventhub waits 0.2 s for each partition without events
+in its turn. The reader connects again by itself after an outage and continues after the last event.
+azure-eventhub is imported when the first reader starts; its log is off, because it writes whole errors of the
+transport.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Event as Flag
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 from twinship.fleet import FleetError
@@ -35,7 +37,7 @@ CURE = "az iot hub connection-string show --hub-name <hub> --default-eventhub"
 TICK_S = 0.5  # how often a reader without events returns to its caller
 PAUSE_S = 1.0  # between two attempts to connect
 _LOOK_S = 0.2  # how often azure-eventhub looks for partitions to read again; it does not sleep in between
-_OWNERSHIP_S = 3600.0  # one reader has all partitions
+_OWNERSHIP_S = 3600.0  # no other reader takes a partition
 _WAITING_BATCHES = 64
 #: AMQP conditions, without their prefix, that a retry does not change.
 _LASTING = {
@@ -121,7 +123,8 @@ class Reader:
         logging.getLogger("azure").propagate = False
         self._endpoint, self._group = endpoint, consumer_group
         self._warn = warn
-        self._lost = False
+        self._lost: set[str] = set()  # partitions
+        self._lock = Lock()
         self._closing = Flag()
         self._found: Queue[list[Event] | EndpointFailed] = Queue(_WAITING_BATCHES)
         ca = str(endpoint.ca_bundle) if endpoint.ca_bundle else None
@@ -134,8 +137,12 @@ class Reader:
         except Exception as error:
             self._client.close()
             raise self._failure(error) from None
-        self._thread = Thread(target=self._receive, args=(positions,), name="events", daemon=True)
-        self._thread.start()
+        self._threads = [
+            Thread(target=self._receive, args=each, name=f"events of partition {each[0]}", daemon=True)
+            for each in positions.items()
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def __enter__(self) -> Reader:
         return self
@@ -158,14 +165,16 @@ class Reader:
         """Disconnect. Events that were not iterated over are dropped."""
         self._closing.set()
         self._client.close()
-        self._thread.join(PAUSE_S)
+        for thread in self._threads:
+            thread.join(PAUSE_S)
 
-    def _receive(self, positions: dict[str, Any]) -> None:
+    def _receive(self, partition: str, position: Any) -> None:
         try:
             self._client.receive_batch(
                 self._got,
-                on_error=self._error,
-                starting_position=positions,
+                on_error=lambda _, error: self._error(partition, error),
+                partition_id=partition,
+                starting_position=position,
                 load_balancing_interval=_LOOK_S,
                 partition_ownership_expiration_interval=_OWNERSHIP_S,
             )
@@ -174,18 +183,21 @@ class Reader:
 
     def _got(self, partition: Any, events: list[Any]) -> None:
         if events:
-            self._lost = False
+            with self._lock:
+                self._lost.discard(partition.partition_id)
             self._put([_event(partition.partition_id, each) for each in events])
             partition.update_checkpoint(events[-1])  # in memory: where the SDK continues after an outage
 
-    def _error(self, _partition: Any, error: Exception) -> None:
+    def _error(self, partition: str, error: Exception) -> None:
         if self._closing.is_set():
             return
         if _condition(error) in _LASTING:
             self._put(self._failure(error))
             return
-        if not self._lost:
-            self._lost = True
+        with self._lock:
+            first = not self._lost
+            self._lost.add(partition)
+        if first:
             self._warn(f"twinship: {self._failure(error)}; trying again")
         self._closing.wait(PAUSE_S)
 

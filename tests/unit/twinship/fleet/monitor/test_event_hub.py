@@ -43,8 +43,10 @@ class Client:
     def get_partition_properties(self, partition: str) -> dict[str, int]:
         return {"last_enqueued_sequence_number": {"0": -1, "1": 41, "2": 7}[partition]}
 
-    def receive_batch(self, _got: object, *, on_error: Any, starting_position: Any, **_: object) -> None:
-        self.position.update(starting_position)
+    def receive_batch(
+        self, _got: object, *, on_error: Any, partition_id: str, starting_position: Any, **_: object
+    ) -> None:
+        self.position[partition_id] = starting_position
         for each in self.failures:
             on_error(None, each)
         self.closed.wait(10)
@@ -111,7 +113,7 @@ def test_reading_begins_where_it_is_told(client: Client, start: str, positions: 
 
 
 def test_an_outage_is_one_line_and_reading_goes_on(client: Client) -> None:
-    """However many attempts fail."""
+    """However many attempts of however many partitions fail."""
     client.failures = (Failure("refused"), Failure("refused"), Failure("lost", "connection:forced"))
     warnings: list[str] = []
     with reader(warnings=warnings) as running:

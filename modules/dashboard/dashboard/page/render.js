@@ -267,11 +267,12 @@ function modules(view) {
 function drift(view) {
   const found = view.drift;
   if (!found) return [];
-  const pairs = ["detector", "measure", "value", "since"].filter((name) => found[name] !== null);
+  const pairs = ["detector", "measure", "value"].filter((name) => found[name] !== null);
   return [
     element("p", { class: found.state === "drift" ? "unsure" : "right" },
       found.state === "drift" ? "? the pictures or answers have drifted" : "✓ none found"),
     figures(pairs.map((name) => [name, String(found[name])])),
+    found.since === null ? null : quiet(`since ${found.since}`),
   ];
 }
 

@@ -25,12 +25,13 @@ def test_its_manifest_is_what_twinship_deploys(solution: Solution) -> None:
 
 
 def test_without_a_user_name_it_writes_empty_credentials(solution: Solution) -> None:
-    """twinship leaves the entry out; all else is equal."""
+    """twinship leaves the block out; all else is equal."""
     nobody = {"CONTAINER_REGISTRY_USERNAME": "", "CONTAINER_REGISTRY_PASSWORD": ""}
     solution.iotedgedev("genconfig", "--platform", "amd64", variables=nobody)
     theirs = solution.manifest()
     settings = theirs["$edgeAgent"]["properties.desired"]["runtime"]["settings"]
-    assert settings["registryCredentials"].pop("registry")["username"] == ""
+    credentials = settings.pop("registryCredentials")
+    assert [entry["username"] for entry in credentials.values()] == [""]
     assert theirs == read_manifest(TEMPLATE, {**solution.variables, **nobody}).modules_content
 
 

@@ -244,7 +244,7 @@ def predict_command(
     model: Model,
     pictures: Annotated[
         list[Path],
-        typer.Argument(parser=checks.file_or_folder, help="PNG, JPEG or BMP files."),
+        typer.Argument(parser=checks.file_or_folder, help="PNG, JPEG or BMP files, or folders of them."),
     ],
     top: Annotated[int, typer.Option(help="Number of labels.", min=1)] = 3,
     runtime: Annotated[str, typer.Option(help="auto, litert or tflite_runtime.")] = "auto",

@@ -24,6 +24,7 @@ from twinship.fleet.keys import SigningKey
 from twinship.fleet.rollout import RollOut, Targeting, roll_out
 from twinship.fleet.service import HubUnavailable, ModuleTwin, PreconditionFailed, ServiceHub
 from twinship.fleet.status import ModelError, ModelStatus
+from twinship.fleet.trust import KEY_ERRORS, deployed_keys
 from twinship.fleet.twin_patch import merge, replacement
 
 MAX_DESIRED_BYTES = 32_768  # IoT Hub's limit for the desired properties of one twin (ref 4.9)
@@ -344,7 +345,7 @@ def publish_to(
     version = int(twin.desired.get("$version", 0))
     how = "written to" if patch else "already in"
     progress(f"{signed.ref} {how} the twin of {device}/{module}")
-    found = _wait_for_verdict(hub, twin, signed.ref.sha256, version if patch else 0, options, progress)
+    found = _wait_for_verdict(hub, twin, signed.ref, version if patch else 0, options, progress)
     return PublishResult(
         device,
         module,
@@ -380,26 +381,41 @@ def _write(
 
 
 def _wait_for_verdict(
-    hub: TwinService, twin: ModuleTwin, sha256: str, version: int, options: WaitOptions, progress: Progress
+    hub: TwinService, twin: ModuleTwin, ref: ModelRef, version: int, options: WaitOptions, progress: Progress
 ) -> Verdict:
     """Poll until the verdict is final or the time is over. A hub that is unavailable is asked again."""
     deadline = options.now() + options.wait_s
-    found = verdict(twin, sha256, version)
+    found = verdict(twin, ref.sha256, version)
     reported = ""
     while True:
-        if found.state != reported:
+        if changed := found.state != reported:
             reported = found.state
             progress(_line(found, twin))
-        done = found.state in FINAL or (found.state == ModelState.PROBATION and not options.until_active)
-        if done or options.now() >= deadline:
+        if _is_final(hub, twin, ref, found, options) or options.now() >= deadline:
             return found
+        if changed and found.state in FINAL:
+            progress(f"the deployment trusts this key: waits until edgeAgent has restarted {twin.module}")
         options.sleep(min(options.poll_s, max(0.0, deadline - options.now())))
         try:
             twin = hub.module_twin(twin.device, twin.module)
         except HubUnavailable as error:
             progress(str(error))
             continue
-        found = verdict(twin, sha256, version)
+        found = verdict(twin, ref.sha256, version)
+
+
+def _is_final(
+    hub: TwinService, twin: ModuleTwin, ref: ModelRef, found: Verdict, options: WaitOptions
+) -> bool:
+    """Whether a longer wait changes nothing. A module with outdated keys verifies again after its restart."""
+    if found.state == ModelState.PROBATION:
+        return not options.until_active
+    if found.state not in FINAL or found.error is None or found.error.code not in KEY_ERRORS:
+        return found.state in FINAL
+    try:
+        return ref.key_id not in deployed_keys(hub.module_twin, twin.device, twin.module)
+    except HubUnavailable:  # the next poll asks again
+        return False
 
 
 def _line(found: Verdict, twin: ModuleTwin) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from camera_sim.batch_buffer import BatchBuffer
 from camera_sim.credit import Credit
-from camera_sim.encoding import CannotEncode, Encoded, encode
+from camera_sim.encoding import CannotEncode, encode
 from camera_sim.frames import make_frame
 from camera_sim.pacing import Pacer
 from camera_sim.preview import OUTPUT as PREVIEW
@@ -19,7 +19,7 @@ from camera_sim.send_log import SendLog, Sent
 from camera_sim.settings import CameraEnvironment, CameraSettings, Encoding, RateRequest
 from camera_sim.snapshot import snapshot_payload
 from camera_sim.sources.address import SourceError
-from camera_sim.sources.picture import Picture, Source, State
+from camera_sim.sources.picture import Encoded, Picture, Source, State
 from camera_sim.status import DROPPED, REFUSED, SENT, STORED, Counts, Pace, camera_event, camera_status
 from edgekit import clock
 from edgekit.events import Events

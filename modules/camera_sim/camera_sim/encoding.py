@@ -1,12 +1,12 @@
 """Encodes a picture as the body of a frame, within the size limit of a message."""
 
 import io
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from PIL import Image
 
 from camera_sim.settings import Encoding
-from camera_sim.sources.picture import Picture
+from camera_sim.sources.picture import Encoded, Picture
 from edgekit.frame.message import MAX_BODY_BYTES, MAX_SIDE, RAW
 
 _QUALITY = 90
@@ -17,27 +17,26 @@ class CannotEncode(Exception):
     """The picture does not fit into a message in the requested encoding."""
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """An encoded picture."""
-
-    body: bytes = field(repr=False)
-    content_type: str
-    width: int
-    height: int
-    channels: int
-
-
 def encode(picture: Picture, encoding: Encoding) -> Encoded:
     """Encode the picture. Raises CannotEncode.
 
     With `png` and `jpeg`, a picture that is too large becomes a JPEG and is halved until it fits. With `raw`
     and `as_is` the pixels never change: a picture that is too large raises CannotEncode. A picture of a
     video becomes a JPEG unless the encoding is `raw`: PNG would not bring back what the video has lost.
+    A picture that its source keeps is encoded once, while there is room for its bytes.
     """
     if picture.damaged:
         whole = encode(replace(picture, damaged=False), encoding)
         return replace(whole, body=whole.body[: len(whole.body) // 2])
+    if (known := picture.encodings.get(encoding)) is not None:
+        return known
+    encoded = _encode_to_fit(picture, encoding)
+    if encoded.body is not picture.original and picture.reserve(len(encoded.body)):
+        picture.encodings[encoding] = encoded
+    return encoded
+
+
+def _encode_to_fit(picture: Picture, encoding: Encoding) -> Encoded:
     if picture.lossy and encoding != "raw":
         encoding = "jpeg"
     lossy = encoding in ("png", "jpeg")

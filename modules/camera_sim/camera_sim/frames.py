@@ -1,7 +1,6 @@
 """Makes a frame of an encoded picture."""
 
-from camera_sim.encoding import Encoded
-from camera_sim.sources.picture import Picture
+from camera_sim.sources.picture import Encoded, Picture
 from edgekit import clock
 from edgekit.frame.message import Frame, FrameId
 

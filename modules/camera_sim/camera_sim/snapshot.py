@@ -3,7 +3,8 @@
 import base64
 from typing import Any
 
-from camera_sim.encoding import Encoded, within
+from camera_sim.encoding import within
+from camera_sim.sources.picture import Encoded
 from edgekit.frame.message import FrameId
 
 _MAX_BYTES = 96 * 1024 - 1024  # 128 KiB is a method's limit (ref 3): base64 and other fields

@@ -19,6 +19,7 @@ from inference.frames.preprocess import decode_file, file_size, prepare, region
 from inference.runtimes import AUTO
 
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
+SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
 BOX_COLOUR: Final = (255, 64, 0)
 Decoded = TypeVar("Decoded")
 
@@ -52,10 +53,26 @@ class FilePicture:
 def predict_files(
     artefact: Artefact, pictures: Iterable[Path], *, top_k: int = 3, runtime: str = AUTO
 ) -> Iterator[FilePrediction | FileUnreadable]:
-    """Yield one result for each path, in order. The first raises EngineError if the model does not load."""
+    """Yield one result for each path, in order; for a folder one for each picture in it, by name.
+
+    The first raises EngineError if the model does not load.
+    """
     engine = Engine(artefact, runtime=runtime)
     for path in pictures:
-        yield _predict(engine, path, top_k)
+        listed = _listed(path) if path.is_dir() else [path]
+        if isinstance(listed, FileUnreadable):
+            yield listed
+        else:
+            yield from (_predict(engine, each, top_k) for each in listed)
+
+
+def _listed(folder: Path) -> list[Path] | FileUnreadable:
+    """The pictures in a folder itself, not in folders below it."""
+    try:
+        files = [each for each in folder.iterdir() if each.suffix.lower() in SUFFIXES and each.is_file()]
+    except OSError as error:
+        return FileUnreadable(folder, error.strerror or str(error))
+    return sorted(files) or FileUnreadable(folder, "there is no PNG, JPEG or BMP file in it")
 
 
 def read_pixels(path: Path) -> NDArray[np.uint8] | FileUnreadable:

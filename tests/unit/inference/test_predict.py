@@ -33,22 +33,38 @@ def test_each_picture_is_predicted_in_order(tmp_path: Path, runtime: str) -> Non
 
 
 def test_an_unreadable_picture_does_not_stop_the_others(tmp_path: Path) -> None:
-    """A text file, a missing file, a folder and a truncated picture each have a reason."""
+    """A text file, a missing file, a folder without pictures and a truncated picture each have a reason."""
     good = picture(tmp_path, 1, "good.png")
     text, missing, cut = tmp_path / "notes.png", tmp_path / "missing.png", tmp_path / "cut.png"
     text.write_text("no picture")
     cut.write_bytes(good.read_bytes()[:60])
-    *unreadable, answer = predict_files(ARTEFACT, [text, missing, tmp_path, cut, good])
-    assert [each.path for each in unreadable] == [text, missing, tmp_path, cut]
+    empty = tmp_path / "folder.png"
+    empty.mkdir()
+    *unreadable, answer = predict_files(ARTEFACT, [text, missing, empty, cut, good])
+    assert [each.path for each in unreadable] == [text, missing, empty, cut]
     reasons = [each.reason for each in unreadable if isinstance(each, FileUnreadable)]
     assert reasons[:3] == [
         "content_type: neither PNG nor JPEG nor BMP",
         "No such file or directory",
-        "Is a directory",
+        "there is no PNG, JPEG or BMP file in it",
     ]
     assert reasons[3].startswith("image: ")
     assert isinstance(answer, FilePrediction)
     assert answer.top[0].label == LABELS[1]
+
+
+def test_a_folder_stands_for_its_pictures(tmp_path: Path) -> None:
+    """Those in it by name, whatever the case of the ending; no other file, and no folder below it."""
+    paths = [picture(tmp_path, place, name) for place, name in enumerate(("a.PNG", "b.jpeg", "c.bmp"))]
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "d.png").mkdir()
+    picture(tmp_path / "d.png", 0, "deeper.png")
+    answers = list(predict_files(ARTEFACT, [tmp_path, paths[0]]))
+    assert [each.path for each in answers] == [*paths, paths[0]]
+    assert [each.top[0].label for each in answers if isinstance(each, FilePrediction)] == [
+        *LABELS[:3],
+        LABELS[0],
+    ]
 
 
 def test_a_file_and_the_same_frame_have_equal_scores(tmp_path: Path) -> None:

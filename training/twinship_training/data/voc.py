@@ -11,8 +11,9 @@ from typing import Final
 
 from edgekit.frame.boxes import Annotation, BadAnnotation, inner_name
 from edgekit.frame.voc import ANNOTATIONS, MAX_XML_BYTES, PICTURES, ForbiddenXml, parse
-from inference.dataset.folders import SUFFIXES, TEST, TRAIN, VALIDATION
+from inference.dataset.folders import TEST, TRAIN, VALIDATION
 from inference.dataset.pictures import DataError
+from inference.predict import SUFFIXES
 from twinship_training.data.annotations import Listed
 
 SETS: Final = "ImageSets/Main"

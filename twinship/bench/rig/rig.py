@@ -26,7 +26,6 @@ DEVICE = "twinship"
 VERDICT_S = 60.0
 MODULES = ("inference", "camera_sim")
 GRACE_S = 10.0
-MAX_INLINE_BYTES = 20_000  # a twin holds 32 KB of base64 and other sections
 
 
 @dataclass(frozen=True)
@@ -146,12 +145,10 @@ class Rig:
         with ServiceHub(self.connection) as hub:
             hub.patch_desired(DEVICE, module, desired, "*")
 
-    def _store(self, model: Path) -> artefact_store.ArtefactStore:
+    def _store(self) -> artefact_store.ArtefactStore:
         """The twin, or the simulator's folder for a model that does not fit into a twin."""
-        if model.stat().st_size <= MAX_INLINE_BYTES:
-            return artefact_store.inline
         variables = connections.read_env_file(self.simulator.endpoints.service_env)
-        return artefact_store.simulator_folder(variables)
+        return artefact_store.inline_or(artefact_store.simulator_folder(variables))
 
     def reported(self, module: str) -> dict[str, Any]:
         """A module's reported properties."""
@@ -174,7 +171,7 @@ class Rig:
             key,
             DEVICE,
             "inference",
-            store=self._store(model),
+            store=self._store(),
             wait_s=VERDICT_S,
             until_active=until_active,
         )

@@ -114,6 +114,8 @@ def without_empty_credentials(agent: Section) -> Section:
         return agent
     kept = {name: entry for name, entry in found.items() if names_a_user(entry)}
     settings = {**agent["runtime"]["settings"], "registryCredentials": kept}
+    if not kept:
+        del settings["registryCredentials"]  # edgeAgent does not need it
     return {**agent, "runtime": {**agent["runtime"], "settings": settings}}
 
 

@@ -99,7 +99,7 @@ def pictures(request: DecodingRequest) -> Iterator[VideoFrame]:
         raise Failed("there is no such file")
     try:
         yield from _decoded(request)
-    except (av.error.ExitError, av.error.TimeoutError) as error:
+    except (av.error.ExitError, TimeoutError) as error:
         raise Failed(f"no data for {request.timeout_s:g} s") from error
     except av.error.FFmpegError as error:  # its own text holds the address
         raise Failed(error.strerror or type(error).__name__) from error
@@ -119,8 +119,11 @@ def _decoded(request: DecodingRequest) -> Iterator[VideoFrame]:
         stream = container.streams.video[0]
         stream.thread_type = "SLICE"  # threads for whole pictures would delay each by one picture per thread
         stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
-        broken = 0
+        broken, asked = 0, time.monotonic()
         for packet in container.demux(stream):
+            if time.monotonic() - asked > request.timeout_s:
+                # The read has timed out: FFmpeg gives what its parser held, and would wait as long again.
+                raise TimeoutError
             try:
                 found = packet.decode()
             except av.error.InvalidDataError:  # lost packets, or the stream was joined between two key frames
@@ -129,6 +132,7 @@ def _decoded(request: DecodingRequest) -> Iterator[VideoFrame]:
             if broken > _MAX_BROKEN:
                 raise Failed(_BROKEN)
             yield from found
+            asked = time.monotonic()
 
 
 def decode(request: DecodingRequest, mailbox: Mailbox) -> None:

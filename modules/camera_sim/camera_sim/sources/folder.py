@@ -18,7 +18,7 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", 
 _CONTENT_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg"}
 _GREY = frozenset({"1", "L", "LA", "La", "I", "I;16", "F"})
 _MAX_PIXELS = 50_000_000
-_CACHE_BYTES = 64 * 1024 * 1024  # of decoded pictures, which are read once; the others in every round
+_CACHE_BYTES = 64 * 1024 * 1024  # of decoded and encoded pictures; the others are read in every round
 
 
 class Folder:
@@ -94,10 +94,16 @@ class Folder:
                 self._truths[name] = boxes
         picture = replace(picture, truth=self._truths.get(name))
         size = picture.image.width * picture.image.height * picture.channels + len(picture.original)
-        if self._cached_bytes + size <= _CACHE_BYTES:
-            self._cache[name] = picture
-            self._cached_bytes += size
+        if self._reserve(size):
+            self._cache[name] = picture = replace(picture, reserve=self._reserve)
         return picture
+
+    def _reserve(self, size: int) -> bool:
+        """Take so many bytes of the cache, if they are free."""
+        if self._cached_bytes + size > _CACHE_BYTES:
+            return False
+        self._cached_bytes += size
+        return True
 
 
 def read_picture(path: Path, name: str) -> Picture:

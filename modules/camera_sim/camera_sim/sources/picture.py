@@ -1,5 +1,6 @@
 """A picture, the state of its source, and what every source can do."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -8,6 +9,21 @@ from PIL import Image
 from camera_sim.sources.settings import SceneDials, VideoSettings
 
 StateName = Literal["connecting", "streaming", "lost", "ended"]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An encoded picture."""
+
+    body: bytes = field(repr=False)
+    content_type: str
+    width: int
+    height: int
+    channels: int
+
+
+def _no_room(size: int) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -24,6 +40,9 @@ class Picture:
     lossy: bool = False  # of a compressed video: a lossless encoding would gain nothing
     damaged: bool = False  # its frame shall not be decodable
     dropped: bool = False  # it takes its turn, but becomes no frame
+    #: whether its source, which keeps the picture, has room for so many bytes of an encoding
+    reserve: Callable[[int], bool] = field(default=_no_room, repr=False, compare=False)
+    encodings: dict[str, Encoded] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def channels(self) -> int:

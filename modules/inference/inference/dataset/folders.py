@@ -24,12 +24,11 @@ from inference.dataset.pictures import (
     input_spec,
     stratified,
 )
-from inference.predict import FileUnreadable, read_pixels, read_prepared
+from inference.predict import SUFFIXES, FileUnreadable, read_pixels, read_prepared
 
 File = tuple[Path, int]
 """A picture file and the index of its class in the labels."""
 
-SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
 TRAIN, VALIDATION, TEST = "train", "val", "test"
 TEST_SHARE: Final = 0.2
 MIN_OF_A_CLASS: Final = 5  # one for the test, one for the validation, and some to learn from

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from camera_sim.sources.folder import Folder
+from camera_sim.encoding import encode
+from camera_sim.sources.folder import Folder, read_picture
 from camera_sim.sources.picture import Picture
 
 
@@ -74,6 +75,31 @@ def test_a_huge_picture_is_skipped_before_it_is_decoded(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     assert folder.next() is None
     assert folder.unreadable == 1
+
+
+@pytest.mark.parametrize(("name", "size"), [("large.jpg", (1_500, 1_000)), ("small.bmp", (40, 30))])
+def test_a_picture_is_encoded_once(tmp_path: Path, name: str, size: tuple[int, int]) -> None:
+    """The next rounds send the same bytes; another encoding has its own."""
+    Image.effect_noise(size, 90).save(tmp_path / name)
+    first, second = taken(Folder(tmp_path), 2)
+    encoded = encode(first, "jpeg")
+    assert encode(second, "jpeg") is encoded
+    assert encoded.body != first.original
+    assert encode(second, "png") == encode(read_picture(tmp_path / name, name), "png")
+
+
+def test_encoded_pictures_count_for_the_limit_of_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that does not fit any more is encoded in every round, to the same bytes."""
+    Image.effect_noise((40, 30), 90).save(tmp_path / "a.bmp")
+    bytes_of_the_picture = 40 * 30 + (tmp_path / "a.bmp").stat().st_size
+    monkeypatch.setattr("camera_sim.sources.folder._CACHE_BYTES", bytes_of_the_picture + 100)
+    first, second = taken(Folder(tmp_path), 2)
+    assert second is first
+    encoded = encode(first, "jpeg")
+    assert encode(second, "jpeg") is not encoded
+    assert encode(second, "jpeg") == encoded
 
 
 @pytest.mark.parametrize("exists", [True, False])

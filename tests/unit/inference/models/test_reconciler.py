@@ -384,6 +384,16 @@ def test_a_model_whose_key_was_removed_does_not_serve(tmp_path: Path) -> None:
         assert device.wait(lambda twin: twin)["error"]["code"] == "unknown-key"
 
 
+def test_a_model_of_an_unknown_key_is_verified_again_after_a_restart(tmp_path: Path) -> None:
+    """The refusal is not stored: a process with other keys accepts the same section."""
+    section = OURS.section("1.0.0")
+    with Device(tmp_path, THEIRS.keyring) as device:
+        device.section(section)
+        assert device.until(S.REFUSED)["error"]["code"] == "unknown-key"
+    with Device(tmp_path, OURS.keyring) as device:
+        assert device.install(section).ref.version == "1.0.0"
+
+
 @pytest.mark.parametrize("damage", [b"short", b"flip"])
 def test_a_damaged_file_is_never_loaded(tmp_path: Path, damage: bytes) -> None:
     """Every start verifies the digest; the previous model serves instead."""

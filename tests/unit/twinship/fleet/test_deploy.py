@@ -67,7 +67,7 @@ def credentials(variables: dict[str, str]) -> object:
     """The registryCredentials that a deployment with these variables sends."""
     content = deploy.read_manifest(TEMPLATE, {**VARIABLES, **variables}).modules_content
     settings = content["$edgeAgent"]["properties.desired"]["runtime"]["settings"]
-    return settings["registryCredentials"]
+    return settings.get("registryCredentials")
 
 
 def test_the_device_gets_the_credentials_of_the_registry() -> None:
@@ -80,8 +80,8 @@ def test_the_device_gets_the_credentials_of_the_registry() -> None:
 
 @pytest.mark.parametrize("login", [{}, {"CONTAINER_REGISTRY_USERNAME": ""}])
 def test_without_a_user_name_there_are_no_credentials(login: dict[str, str]) -> None:
-    """A block with an empty user name would make edgeAgent send an empty login to the registry."""
-    assert credentials({**login, "CONTAINER_REGISTRY_PASSWORD": "left over"}) == {}
+    """The whole block is left out: an empty user name would make edgeAgent send an empty login."""
+    assert credentials({**login, "CONTAINER_REGISTRY_PASSWORD": "left over"}) is None
 
 
 def test_a_user_name_without_a_password_is_refused() -> None:

@@ -232,6 +232,57 @@ def test_a_refusal_has_the_error_of_the_device(state: str, key: SigningKey, arte
     assert json.loads(json.dumps(result.to_json()))["error"] == error
 
 
+def agent(key_id: str) -> Mapping[str, Any]:
+    """The desired properties of `$edgeAgent` that let inference trust this key."""
+    return {"modules": {"inference": {"env": {"MODEL_TRUSTED_KEYS": {"value": key_id}}}}}
+
+
+@pytest.mark.parametrize("code", ["unknown-key", "keys-unset"])
+def test_a_module_that_is_not_restarted_yet_may_refuse_the_key(
+    code: str, key: SigningKey, artefact: Path
+) -> None:
+    """`deploy` has changed its keys: the process with the new ones verifies the model again."""
+    hub, lines = FakeHub(inference=OTHERS, __edgeAgent=agent(f"{key.key_id}:AA==")), list[str]()
+    signed, error = sign(artefact, key), {"code": code, "message": "trusted: none"}
+
+    def refuse() -> None:
+        hub.answer("inference", **status(signed, "refused", 2, error=error))
+
+    def accept() -> None:
+        hub.answer("inference", **status(signed, "active", 2))
+
+    hub.on_read = [lambda: None, refuse, lambda: None, accept]
+    assert to(hub, signed, progress=lines.append).ok
+    assert lines[-3:] == [
+        f"refused: {code}: trusted: none",
+        "the deployment trusts this key: waits until edgeAgent has restarted inference",
+        "active",
+    ]
+
+
+def test_a_module_that_is_never_restarted_is_waited_for_until_the_time_is_over(
+    key: SigningKey, artefact: Path
+) -> None:
+    """The verdict is then the refusal."""
+    hub, signed = (
+        FakeHub(inference=OTHERS, __edgeAgent=agent(f"0:AA==, {key.key_id}:AA==")),
+        sign(artefact, key),
+    )
+    device(hub, lambda: status(signed, "refused", 2, error={"code": "unknown-key", "message": "x"}))
+    late = to(hub, signed, options(5))
+    assert (late.verdict.state, late.waited_s) == ("refused", 5.0)
+
+
+@pytest.mark.parametrize("trusted", ["fedcba9876543210:AA==", "$MODEL_TRUSTED_KEYS", ""])
+def test_a_key_that_the_deployment_does_not_trust_is_refused_at_once(
+    trusted: str, key: SigningKey, artefact: Path
+) -> None:
+    """A restart would not change it."""
+    hub, signed = FakeHub(inference=OTHERS, __edgeAgent=agent(trusted)), sign(artefact, key)
+    device(hub, lambda: status(signed, "refused", 2, error={"code": "unknown-key", "message": "x"}))
+    assert to(hub, signed).waited_s == 1.0
+
+
 def test_a_verdict_on_the_previous_section_does_not_count(key: SigningKey, artefact: Path) -> None:
     """The old report stays in the twin until the device reports on the new desired version."""
     hub, signed = FakeHub(inference=OTHERS), sign(artefact, key)

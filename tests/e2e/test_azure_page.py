@@ -46,11 +46,8 @@ def project(edge: Edge, models: Path) -> Command:
     return Command(folder)
 
 
-def run_block(edge: Edge, project: Command, lines: tuple[str, ...], **names: str) -> None:
-    """Run each line; `names` are the placeholders of the page, and `> file` is the shell's.
-
-    After a deploy it waits for the restart of inference, as the page says.
-    """
+def run_block(project: Command, lines: tuple[str, ...], **names: str) -> None:
+    """Run each line; `names` are the placeholders of the page, and `> file` is the shell's."""
     for line in lines:
         words, _, target = line.partition(" > ")
         for name, value in names.items():
@@ -59,18 +56,6 @@ def run_block(edge: Edge, project: Command, lines: tuple[str, ...], **names: str
         assert code == 0, f"{line}: {output}"
         if target:
             (project.folder / target).write_text(output)
-        if line == "twinship deploy":
-            trusted = f"MODEL_TRUSTED_KEYS={keys.trusted_keys_text(project.folder / 'keys')}\0".encode()
-            wait_until(lambda: trusted in environment_of(edge), "inference with the keys of the manifest")  # noqa: B023
-
-
-def environment_of(edge: Edge) -> bytes:
-    """The environment with which the process of inference runs; empty if there is none."""
-    pid = edge.simulator.states()["inference"].pid
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return b""
 
 
 def blocks_of(test: str) -> list[tuple[str, ...]]:
@@ -84,7 +69,7 @@ def test_the_commands_of_the_page(edge: Edge, project: Command) -> None:
     assert len(found) == 5
     tag(edge, {"site": "lab", "ring": "first"})
     for lines in found:
-        run_block(edge, project, lines)
+        run_block(project, lines)
     wait_until(lambda: model_status(edge).get("state") == ModelState.ACTIVE, "the active model")
     assert_az_takes(project.folder)
     with ServiceHub(hub_of(edge)) as hub:
@@ -115,11 +100,11 @@ def test_a_signing_key_is_replaced(edge: Edge, project: Command) -> None:
     """After the lines of the page the device trusts the new key only, and runs the model that it signed."""
     (lines,) = blocks_of("test_a_signing_key_is_replaced")
     folder = project.folder / "keys"
-    run_block(edge, project, blocks_of("test_the_commands_of_the_page")[0])
+    run_block(project, blocks_of("test_the_commands_of_the_page")[0])
     (old,) = [key.key_id for key in keys.show(folder)]
-    run_block(edge, project, lines[:1])
+    run_block(project, lines[:1])
     (new,) = {key.key_id for key in keys.show(folder)} - {old}
-    run_block(edge, project, lines[1:], OLD_KEY=old, NEW_KEY=new)
+    run_block(project, lines[1:], OLD_KEY=old, NEW_KEY=new)
     wait_until(lambda: model_status(edge).get("state") == ModelState.ACTIVE, "the active model")
     with ServiceHub(hub_of(edge)) as hub:
         section = hub.module_twin(DEVICE, "inference").desired["model"]

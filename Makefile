@@ -72,7 +72,7 @@ check: .venv/ready ## ruff and mypy
 	@$(PY) -m mypy --no-error-summary
 
 coverage: .venv/ready ## branch coverage of the packages without I/O by their unit tests; fails below the limit
-	@$(PY) -m coverage run -m pytest -q -m 'not long' $(addprefix tests/unit/,edgekit/frame camera_sim inference twinship/simulator)
+	@$(PY) -m coverage run -m pytest -q -m 'not long' $(addprefix tests/unit/,edgekit/frame camera_sim dashboard inference twinship/simulator)
 	@$(PY) -m coverage report
 
 lock: .venv/ready ## renew the lock files after a change of pyproject.toml (UPGRADE=1: the newest versions)

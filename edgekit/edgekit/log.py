@@ -86,7 +86,7 @@ _SECRETS: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (
         re.compile(r"()(?<![A-Za-z0-9+/%])(?:[A-Za-z0-9+/]|%2[BF]){42,}+(?:=|%3D){1,2}", re.IGNORECASE),
     ),
 )
-# These loggers repeat themselves while a hub is away, the SDK with a traceback each second (ref 2.8).
+# These loggers repeat themselves while a hub is away, the SDK with a traceback at each new attempt (ref 2.8).
 _REPETITIVE = ("azure", "paho", "edgekit")
 _PER_MINUTE = 5
 # The fields of every log record; all other fields were passed as `extra`.

@@ -55,6 +55,14 @@ def test_images_and_manifest_have_the_version_of_the_code() -> None:
         assert json.loads(path.read_text())["image"]["tag"]["version"] == VERSION, path
 
 
+def test_a_release_has_the_images_of_every_module() -> None:
+    """The workflow of a release names each folder of modules/ that has a module.json."""
+    workflow = (ROOT / ".github/workflows/release.yml").read_text()
+    named = re.search(r"module: \[(.*)\]", workflow)
+    assert named is not None
+    assert named[1].split(", ") == sorted(path.parent.name for path in ROOT.glob("modules/*/module.json"))
+
+
 @pytest.mark.parametrize("lock", LOCKS)
 def test_a_lock_has_a_hash_for_each_package_and_no_address(lock: str) -> None:
     """pip installs it with --require-hashes from any index; none of our own packages is in it."""

@@ -325,7 +325,7 @@ def _caused_by(error: BaseException | None, kind: type[BaseException]) -> bool:
 
 
 def _back_off(first_s: float, max_s: float) -> Iterator[float]:
-    """Pauses that double up to `max_s`. Jitter of up to half: modules must not reconnect in lockstep."""
+    """Pauses that double up to `max_s`, each shortened at random: modules must not reconnect together."""
     for number in itertools.count():
         yield min(max_s, first_s * 2.0 ** min(number, 30)) * random.uniform(0.5, 1.0)
 

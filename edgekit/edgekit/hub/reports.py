@@ -1,4 +1,4 @@
-"""Reported patches in the queue to the hub: merging two patches into one, and splitting one into several."""
+"""Merges reported patches that wait for the hub, and splits a patch into one for each section."""
 
 from collections.abc import Mapping
 from typing import Any

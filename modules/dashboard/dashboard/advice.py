@@ -1,8 +1,9 @@
 """Says in words what is wrong, and what to do about it.
 
 >>> facts = Facts(connected=True, up_s=60, answer_age_s=None, latency_age_s=None)
->>> [note.text for note in advise(facts)]
-['Nothing has arrived in the 60 s since this page\\'s module started.']
+>>> for note in advise(facts):
+...     print(note.text)
+Nothing has arrived in the 60 s since this page's module started.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Watches the frame in hand and the model that is being loaded: neither may take for ever.
+"""Watches the frame in hand and the model that is being loaded: neither may take without limit.
 
 If an invoke does not return within ten times its latency budget (at least 5 s), the model's hang is written
 to disk and the process must end: no thread can be stopped in native code. The next process withdraws the

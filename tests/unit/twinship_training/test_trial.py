@@ -97,13 +97,14 @@ def job(data: Dataset, folder: Path) -> Job:
 def test_a_network_is_chosen_without_test_pictures(
     tmp_path: Path, bars: Dataset, without_tensorflow: list[NDArray[np.uint8]]
 ) -> None:
-    """Fit, conversion, evaluation and choice never read the test pictures."""
+    """Fit, conversion, evaluation, choice and the other conversions never read the test pictures."""
     blind = replace(bars, test=Unreadable(bars.test.images, bars.test.labels))
     with pytest.raises(AssertionError):
         blind.test.take(np.array([0]))  # the counter-proof
     trials, chosen = choose_network(job(blind, tmp_path))
     assert [each.architecture for each in trials] == ["seed", "micro", "small", "svm"]
     assert chosen.architecture == "svm"  # the only one within the limit, by validation pictures
+    trial.measure_variant(job(blind, tmp_path), chosen, "float16")
     test = {image.tobytes() for image in bars.test.images}
     assert without_tensorflow
     for images in without_tensorflow:

@@ -2,7 +2,7 @@
 
 >>> truth = np.array([[[0, 0.1, 0.1, 0.5, 0.5]]], np.float32)
 >>> found = [np.array([[0, 0.9, 0.1, 0.1, 0.5, 0.45]], np.float32)]
->>> precision(found, truth, 1, (100, 100)).mean
+>>> round(precision(found, truth, 1, (100, 100)).mean, 6)
 1.0
 """
 

@@ -1,4 +1,4 @@
-"""How long to wait before a lost source is opened again: longer each time, never the same."""
+"""Computes the wait before a lost source is opened again: twice as long each time, with random jitter."""
 
 import random
 from dataclasses import dataclass, field
@@ -8,8 +8,8 @@ FIRST_S, MAX_S = 0.5, 30.0
 
 @dataclass
 class BackOff:
-    """Half a second, doubled up to half a minute; each wait is shortened by up to a half at random, so that
-    the cameras of a site do not come back in lockstep.
+    """Waits of 0.5 s, doubled up to 30 s. Each is shortened by up to a half at random, so that the cameras of
+    a site do not connect again at the same moment.
     """
 
     _random: random.Random = field(default_factory=random.Random)

@@ -1,4 +1,4 @@
-"""What FFmpeg is told for each scheme: only its own protocol, TCP, no redirect, no playlist. Pure.
+"""FFmpeg's options for each scheme: only its own protocol, TCP, no redirect, no playlist. Pure.
 
 The names are those of FFmpeg's documentation: formats, rtsp, http, tls.
 """

@@ -1,4 +1,4 @@
-"""Which class reads which kind of source."""
+"""Opens a source: the scheme of its address names the class that reads it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from camera_sim.sources.video import Video, can_decode
 
 @dataclass(frozen=True)
 class Opening:
-    """What a source is opened with."""
+    """The arguments with which `open_source` opens a source."""
 
     address: Address
     scene: SceneDials
@@ -38,7 +38,7 @@ _OPEN: Final[Mapping[str, Callable[[Opening], Source]]] = MappingProxyType(
 
 
 def open_source(opening: Opening) -> Source:
-    """Open the source. It fails later, by its state, not here."""
+    """Open the source. If it cannot be read, its `state` says so later; nothing is raised here."""
     return _OPEN[opening.address.scheme](opening)
 
 

@@ -1,4 +1,4 @@
-"""MQTT at IoT Hub where it differs from an edge device: user names, RETAIN, wills, presence (ref 4.11)."""
+"""MQTT at IoT Hub where it differs from an edge device: user names, RETAIN, wills (ref 4.11), presence."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from twinship.simulator import lint
-from twinship.simulator.manifest.manifest import expand, load
+from twinship.simulator.manifest.manifest import MAX_BYTES, expand, load
 from twinship.simulator.manifest.modules_content import (
     ManifestError,
     deployment,
@@ -129,6 +129,14 @@ def test_the_length_of_create_options_is_limited() -> None:
         ('{"modulesContent": }', "line 1 column 20: not JSON"),
         ('{\n  "a": 1\n  "b": 2\n}', "line 3 column 3: not JSON"),
         ("[]", "the outermost value must be an object"),
+        ("[" * 100_000, "not JSON: it nests too deep"),
+        (template(others={"x": 7}), "'x' must be an object"),
+        (template(others={"x": {}}), "'x' has no 'properties.desired' object"),
+        (template(module={"settings": 7}), "'settings' of module 'camera' must be an object"),
+        (
+            template(module={"settings": {"image": "i", "createOptions": "[" * 100_000}}),
+            "createOptions of module 'camera' is not JSON: it nests too deep",
+        ),
         ("{}", "has no 'modulesContent' object"),
         (
             '{"modulesContent": {"$edgeAgent": {"properties.desired": {}}}}',
@@ -172,6 +180,19 @@ def test_errors_name_the_file_and_the_item(text: str, message: str) -> None:
     assert str(caught.value).startswith("deployment.template.json: ")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_template_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """Missing, not UTF-8, or larger than any deployment: one line with the name of the file."""
+    path = tmp_path / "deployment.template.json"
+    with pytest.raises(ManifestError, match=r"^deployment.template.json: cannot be read: No such file"):
+        load(path, {})
+    path.write_bytes(b'{"a": "\xff"}')
+    with pytest.raises(ManifestError, match=r"^deployment.template.json: is not UTF-8 at byte 7$"):
+        load(path, {})
+    path.write_bytes(b" " * (MAX_BYTES + 1))
+    with pytest.raises(ManifestError, match="has more than 1,048,576 bytes"):
+        load(path, {})
 
 
 def test_module_names_in_routes_match_in_any_case() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twinship.simulator.routing.message import RoutedMessage
-from twinship.simulator.routing.routes import LOWEST_PRIORITY, RouteError, Routing, Sink
+from twinship.simulator.routing.routes import LOWEST_PRIORITY, RouteError, Routing, Sink, max_size_bytes
 
 TEMPLATE = Path(__file__).parents[5] / "deployment.template.json"
 INTO_B = 'INTO BrokeredEndpoint("/modules/B/inputs/y")'
@@ -348,3 +348,20 @@ def test_random_text_is_a_route_or_a_route_error(text: str) -> None:
         routes.match(sent(label="7"))
         return
     assert refusal.startswith("route 'r0': column ")
+
+
+def test_the_store_limit_is_read() -> None:
+    """The value of storeLimits.maxSizeBytes in storeAndForwardConfiguration; None without storeLimits."""
+    assert max_size_bytes({}) is None
+    assert max_size_bytes({"storeAndForwardConfiguration": {"timeToLiveSecs": 7200}}) is None
+    limits = {"storeLimits": {"maxSizeBytes": 10_000}}
+    assert max_size_bytes({"storeAndForwardConfiguration": limits}) == 10_000
+
+
+@pytest.mark.parametrize(
+    "limits", [7, {}, {"maxSizeBytes": 0}, {"maxSizeBytes": "1"}, {"maxSizeBytes": True}]
+)
+def test_a_bad_store_limit_is_refused(limits: object) -> None:
+    """Anything but a whole number above 0."""
+    with pytest.raises(RouteError, match=r"storeLimits.maxSizeBytes is .*, not a whole number above 0"):
+        max_size_bytes({"storeAndForwardConfiguration": {"storeLimits": limits}})

@@ -37,6 +37,15 @@ def images() -> None:
 
 
 @pytest.fixture(scope="session")
+def train_image() -> Iterator[str]:
+    """The image with TensorFlow. It is removed afterwards, for it is large; the builder keeps its layers."""
+    name = f"twinship-train:{TAG.removesuffix('-amd64')}"
+    docker("compose", "build", "train", timeout_s=BUILD_S)
+    yield name
+    docker("rmi", name, check=False)
+
+
+@pytest.fixture(scope="session")
 def figures() -> Iterator[dict[str, Any]]:
     """Figures of the images, which go to build/bench/report.json → images."""
     found: dict[str, Any] = {}

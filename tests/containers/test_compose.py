@@ -19,6 +19,8 @@ pytestmark = [pytest.mark.containers, pytest.mark.long]
 
 FRAMES = 300
 PROJECT = "twinship-test"
+QUICK = ("--dataset", "digits", "--profile", "quick", "--epochs", "2", "--out", "/models/digits")
+ARTEFACT = "/models/digits/model.tflite"
 PAGE = "http://127.0.0.1:8780/"
 PATCH = """
 import json, sys
@@ -45,6 +47,11 @@ def patch(module: str, desired: dict[str, Any]) -> None:
     compose("exec", "--no-TTY", "edge", "python", "-c", PATCH, module, json.dumps(desired))
 
 
+def in_edge(script: str) -> str:
+    """The output of a shell script in the container `edge`."""
+    return compose("exec", "--no-TTY", "edge", "sh", "-ec", script)
+
+
 def predictions() -> list[dict[str, Any]]:
     """Every prediction that arrived upstream."""
     text = compose(
@@ -52,6 +59,25 @@ def predictions() -> list[dict[str, Any]]:
     )
     bodies = [json.loads(line)["Body"] for line in text.splitlines()]
     return [body for body in bodies if body.get("schema") == "twinship.prediction.v1"]
+
+
+def served() -> tuple[str, str]:
+    """State and SHA-256 of the model that `inference` reports."""
+    status = json.loads(in_edge("twinship status --json"))
+    model = next(each for each in status["modules"] if each["name"] == "inference")["model"]
+    return model["state"], (model["active"] or {}).get("sha256", "")
+
+
+@pytest.fixture
+def trained(images: None, train_image: str) -> float:
+    """Train a model into the volume `models`, which `up` removes; return the seconds."""
+    began = time.monotonic()
+    try:
+        compose("run", "--rm", "--no-TTY", "train", *QUICK)
+    except BaseException:
+        compose("down", "--volumes")
+        raise
+    return time.monotonic() - began
 
 
 @pytest.fixture
@@ -84,6 +110,20 @@ def test_every_frame_of_a_run_is_answered(up: float, models: Path, figures: dict
     inference = next(each for each in json.loads(status)["modules"] if each["name"] == "inference")
     assert inference["model"]["state"] == "active"
     figures["compose"] = {"up_s": round(up, 1), "frames": FRAMES, "answered": len(answered())}
+
+
+def test_a_model_trained_in_a_container_is_shipped(
+    trained: float, up: float, figures: dict[str, Any]
+) -> None:
+    """`train` writes the artefact into the volume; `edge` signs exactly that one, with the key it made."""
+    names = set(in_edge("cd /models/digits && stat -c %u:%n *").split())
+    assert {"1000:model.tflite", "1000:metrics.json"} <= names
+    published = json.loads(in_edge(f"twinship publish --json {ARTEFACT}"))
+    assert published["model"]["sha256"] == in_edge(f"sha256sum {ARTEFACT}").split()[0]
+    wait_until(lambda: served() == ("active", published["model"]["sha256"]), "the end of probation")
+    assert in_edge(f"stat -c %u:%a /keys/{published['model']['keyId']}.pem") == "1000:600\n"
+    assert in_edge("find /models -name '*.pem'") == "", "training needs no key"
+    figures.setdefault("train", {})["digits_s"] = round(trained, 1)
 
 
 def test_the_network_of_the_project_reaches_no_other_machine(up: float) -> None:

@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.containers, pytest.mark.long]
 
 MAX_MB = {"inference": 190, "camera_sim": 180, "dashboard": 60}
 MAX_MB_WITHOUT_VIDEO = 40
+MAX_MB_TRAIN = 2100
 MODULES = sorted(MAX_MB)
 LEFT_OVERS = r"""
 import os, sys
@@ -131,6 +132,20 @@ def test_the_workbench_has_no_tensorflow(images: None, figures: dict[str, Any]) 
         "import importlib.util as u; print([u.find_spec(each) is None for each in ('tensorflow', 'rich')])"
     )
     assert in_image(image, "python", "-c", program) == "[True, False]\n"
+
+
+def test_the_image_of_training_runs_as_an_ordinary_user_and_holds_no_key(
+    train_image: str, figures: dict[str, Any]
+) -> None:
+    """It has TensorFlow, which makes it the largest; the folders of the volumes are empty."""
+    size = added_bytes(train_image) / MB
+    figures.setdefault("train", {})["on_base_mb"] = round(size, 1)
+    assert size <= MAX_MB_TRAIN
+    assert inspect(train_image, "image")["Config"]["User"] == "1000"
+    program = "import importlib.util as u; print(u.find_spec('tensorflow') is not None)"
+    assert in_image(train_image, "python", "-c", program) == "True\n"
+    assert in_image(train_image, "sh", "-c", "id -u; find /keys /models /simulator -type f") == "1000\n"
+    assert in_image(train_image, "sh", "-c", "ls -d /build /wheels /own 2>/dev/null; true") == ""
 
 
 def test_the_debug_image_waits_for_a_debugger_and_the_older_builder_makes_it() -> None:

@@ -113,7 +113,7 @@ debian() {
 make_base() {
     debian || leave "debootstrap failed"
     local wheels=$cache/base/srv/wheels digest
-    local locks=(modules/*.lock modules/*/*.lock twinship/requirements.lock)
+    local locks=(modules/*.lock modules/*/*.lock twinship/requirements.lock training/requirements.lock)
     digest=$(cat "${locks[@]}" | sha256sum | cut -c1-12)
     export BASE=twinship-base:$digest
     docker image inspect "$BASE" >/dev/null 2>&1 && return

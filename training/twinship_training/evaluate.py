@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.artefact import MAX_PROBES, Probes, Reference
+from inference.artefact import MAX_PROBES, Probes, Reference, Task
 from inference.dataset.pictures import Pictures
 from inference.drift.reference import reference
 from inference.evaluate import NotVerified, Predictions
@@ -82,9 +82,9 @@ def choose_probes(
     return fewer(Probes(pictures.images[np.array(chosen)].tobytes(), expected), MAX_PROBES)
 
 
-def drift_reference(predictions: Predictions, labels: Sequence[str]) -> Reference | None:
+def drift_reference(task: Task, predictions: Predictions, labels: Sequence[str]) -> Reference | None:
     """What the validation pictures look like to the converted model; None if there are too few."""
-    return None if predictions.measures is None else reference(predictions.measures, len(labels))
+    return None if predictions.measures is None else reference(task, predictions.measures, len(labels))
 
 
 def fewer(probes: Probes, count: int) -> Probes:

@@ -50,6 +50,11 @@ class Job:
         """What differs for the task of the settings."""
         return TASKS[self.settings.task]
 
+    @property
+    def head(self) -> Head:
+        """The head that the artefact ships with; `task.head` measures."""
+        return self.task.head.model_copy(update=self.settings.head_options)
+
     @contextmanager
     def stage(self, name: str, text: str, share: float) -> Iterator[None]:
         """Report the stage that begins, and record its duration."""

@@ -158,8 +158,7 @@ def _variants(job: Job, chosen: Trial) -> tuple[Variant, ...]:
 def _pack(job: Job, chosen: Trial, accuracy: Accuracy) -> Artefact:
     """The artefact with a probe for each label, or with fewer if only then it fits into a twin."""
     labels = job.dataset.labels
-    head = job.task.head.model_copy(update=job.settings.head_options)
-    probes = job.task.choose_probes(chosen.predictions, chosen.pictures, labels, head)
+    probes = job.task.choose_probes(chosen.predictions, chosen.pictures, labels, job.head)
     measured = {"float32": accuracy.float32, **accuracy.shipped}
     manifest = job.manifest(
         chosen.architecture,
@@ -167,8 +166,8 @@ def _pack(job: Job, chosen: Trial, accuracy: Accuracy) -> Artefact:
         chosen.tflite,
         measured,
         chosen.candidate.p50_ms,
-        head,
-        drift_reference(next(iter(chosen.predictions.values())), labels),
+        job.head,
+        drift_reference(job.task.model_task, next(iter(chosen.predictions.values())), labels),
     )
 
     def packed(count: int) -> Artefact:

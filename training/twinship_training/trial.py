@@ -148,4 +148,5 @@ def _evaluate(
 ) -> dict[str, Predictions]:
     """The converted model's predictions on every runtime that is new enough."""
     skip = too_old(convert.minimum_runtime(tflite))
-    return evaluate(job.draft(architecture, fitted, tflite, pictures), pictures.images, skip)
+    draft = job.draft(architecture, fitted, tflite, pictures)
+    return evaluate(draft, pictures.images, skip, measured_from=job.head.scoreThreshold)

@@ -160,7 +160,8 @@ class Reference(BaseModel):
     """What validation pictures looked like to the model, for the detection of drift (inference.drift).
 
     `measures`: the name of a measure and its histogram; unknown names, of later versions, are ignored.
-    `classes`: the share of each label as top answer; of more than MAX_CLASS_GROUPS labels, index modulo that.
+    `classes`: the share of each label as top answer, of a detector also of "nothing found"; of more than
+    MAX_CLASS_GROUPS, index modulo that (nothing found: the last).
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)

@@ -1,7 +1,7 @@
 """Evaluate an artefact on every TFLite runtime: make the device's proof, then count right predictions.
 
-Each runtime evaluates in a process of its own (`python -m inference.evaluate FOLDER RUNTIME`). A training has
-TensorFlow loaded, whose libraries break tflite-runtime in the same process ("vector::reserve").
+Each runtime evaluates in a process of its own (`python -m inference.evaluate FOLDER RUNTIME SCORE`). A
+training has TensorFlow loaded, whose libraries break tflite-runtime in the same process ("vector::reserve").
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Predictions:
     cost: Cost
     tensors: str  # the types of input and output, as "int8": of both, or "int8/float32" where they differ
     detections: tuple[NDArray[np.float32], ...] = ()  # of a detector, one answer for each picture
-    measures: NDArray[np.float64] | None = None  # of a classifier, for its reference: (count, 6)
+    measures: NDArray[np.float64] | None = None  # (count, `drift.measures` of the task), for a reference
 
 
 @dataclass(frozen=True)
@@ -144,10 +144,12 @@ def evaluate(
     images: NDArray[np.uint8],
     skip: Collection[str] = (),
     timeout_s: float | None = None,
+    measured_from: float = 0.0,
 ) -> dict[str, Predictions]:
     """Runtime → its predictions for images, uint8 (count, H, W, C), on all installed runtimes but `skip`.
 
-    The preferred runtime is first. Of a detector, labels and confidence are 0. Raises NotEvaluated.
+    The preferred runtime is first. Of a detector, labels and confidence are 0, and `measures` leaves out
+    detections with a score below `measured_from`. Raises NotEvaluated.
     """
     runtimes = [runtime for runtime in versions() if runtime not in skip]
     if not runtimes:
@@ -156,13 +158,15 @@ def evaluate(
         folder = Path(name)
         (folder / ARTEFACT).write_bytes(artefact)
         np.save(folder / PICTURES, images)
-        children = {runtime: running.enter_context(_child(folder, runtime)) for runtime in runtimes}
+        children = {
+            runtime: running.enter_context(_child(folder, runtime, measured_from)) for runtime in runtimes
+        }
         return {runtime: _result(folder, runtime, child, timeout_s) for runtime, child in children.items()}
 
 
 @contextmanager
-def _child(folder: Path, runtime: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "inference.evaluate", str(folder), runtime]
+def _child(folder: Path, runtime: str, measured_from: float) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "inference.evaluate", str(folder), runtime, str(measured_from)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as child:
         try:
             yield child
@@ -192,7 +196,7 @@ def _result_file(folder: Path, runtime: str) -> Path:
 
 def main() -> int:
     """The child process. Exit status 1 and one line on stderr when the model does not run."""
-    folder, runtime = Path(sys.argv[1]), sys.argv[2]
+    folder, runtime, measured_from = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
     try:
         artefact = read((folder / ARTEFACT).read_bytes())
         tensors = _tensors(artefact, runtime)  # imports the runtime, whose memory is not the model's cost
@@ -202,11 +206,12 @@ def main() -> int:
         engine.warm()
         memory_bytes = max(0, _resident_bytes() - before)
         outputs, p50_ms = _outputs(engine, images)
-        measured = [] if engine.task == "detection" else _measures(engine, images, outputs)
+        detects = engine.task == "detection"
+        answers = [each[each[:, 1] >= measured_from] for each in outputs] if detects else outputs
+        measured = _measures(engine, images, answers)
     except (BadArtefact, EngineError, OSError, ValueError, RuntimeError) as error:
         sys.stderr.write(f"{one_line(error)}\n")
         return 1
-    detects = engine.task == "detection"
     np.savez(
         _result_file(folder, runtime),
         labels=np.array([0 if detects else each.argmax() for each in outputs], np.int64),
@@ -244,11 +249,11 @@ def _outputs(engine: Engine, images: NDArray[np.uint8]) -> tuple[list[NDArray[np
 
 
 def _measures(
-    engine: Engine, images: NDArray[np.uint8], outputs: Sequence[NDArray[np.float32]]
+    engine: Engine, images: NDArray[np.uint8], answers: Sequence[NDArray[np.float32]]
 ) -> list[list[float]]:
     """What a device would measure of each picture and its answer."""
     pictures = (prepare(image, engine.input) for image in images)
-    return [of_frame(*each) for each in zip(pictures, outputs, strict=True)]
+    return [of_frame(engine.task, *each) for each in zip(pictures, answers, strict=True)]
 
 
 if __name__ == "__main__":

@@ -40,18 +40,21 @@ def xml(boxes: Boxes, width: int = 64, height: int = 64, name: str = "a.png") ->
     return f"<annotation><filename>{name}</filename>{path}{size}{objects}</annotation>"
 
 
-def voc(folder: Path, count: int = 30, *, lists: bool = True, seed: int = 0) -> Path:
-    """A folder of Pascal VOC with this number of pictures: 2/3 to learn from, 1/6 for each other part."""
+def voc(folder: Path, count: int = 30, *, lists: bool = True, seed: int = 0, more: int = 0) -> Path:
+    """A folder of Pascal VOC with this number of pictures: 2/3 to learn from, 1/6 for each other part.
+
+    `more` pictures are for the validation besides.
+    """
     draw = np.random.default_rng(seed)
     for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (folder / name).mkdir(parents=True)
-    names = [f"{number:03}" for number in range(count)]
+    names = [f"{number:03}" for number in range(count + more)]
     for name in names:
         picture, boxes = drawn(draw)
         picture.save(folder / "JPEGImages" / f"{name}.png")
         (folder / "Annotations" / f"{name}.xml").write_text(xml(boxes, name=f"{name}.png"))
-    ends = {"train": names[: 2 * count // 3], "val": names[2 * count // 3 : 5 * count // 6]}
-    for part, listed in {**ends, "test": names[5 * count // 6 :]}.items() if lists else ():
+    ends = {"train": names[: 2 * count // 3], "val": names[2 * count // 3 : 5 * count // 6] + names[count:]}
+    for part, listed in {**ends, "test": names[5 * count // 6 : count]}.items() if lists else ():
         (folder / "ImageSets/Main" / f"{part}.txt").write_text("".join(f"{name}\n" for name in listed))
     return folder
 

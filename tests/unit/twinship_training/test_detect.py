@@ -10,10 +10,15 @@ import pytest
 from PIL import Image
 
 from inference.artefact import read
+from inference.drift.measures import MEASURES, of_frame
+from inference.drift.reference import reference
+from inference.engine import Engine
 from inference.evaluate import NotVerified, prove
+from inference.frames.preprocess import prepare
 from inference.metrics_model import read_results
 from inference.predict import FilePrediction, predict_files
 from tests.unit.twinship_training.boxes import LABELS, voc
+from twinship_training.data.boxes import find
 from twinship_training.report.results import DETECTION_PLOTS
 from twinship_training.settings import SettingsError, TrainSettings
 from twinship_training.train import TrainResult, train
@@ -28,9 +33,9 @@ def settings(folder: Path, **changed: object) -> TrainSettings:
 
 @pytest.fixture(scope="module")
 def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainResult]:
-    """The folder of the data, and the results of a training on 100 of its pictures."""
+    """The folder of the data, and the results of a training on 100 of its pictures, 100 for validation."""
     folder = tmp_path_factory.mktemp("detect")
-    voc(folder / "shapes", 150)
+    voc(folder / "shapes", 150, more=75)
     return folder, train(settings(folder), lambda text, share: None)
 
 
@@ -52,6 +57,20 @@ def test_the_artefact_is_one_that_a_device_proves(learnt: tuple[Path, TrainResul
     shown = [found.label for each in artefact.probes.detections for found in each]
     assert set(shown) == set(LABELS)
     prove(result.artefact)
+
+
+def test_the_artefact_carries_what_a_device_would_measure(learnt: tuple[Path, TrainResult]) -> None:
+    """The reference is that of the validation pictures with the artefact's threshold, as a device has it."""
+    artefact = read(learnt[1].artefact.read_bytes())
+    engine = Engine(artefact)
+    images = find(f"voc:{learnt[0] / 'shapes'}", 64).validation.images
+    pictures = [prepare(image, engine.input) for image in images]
+    answers = [engine.infer(each) for each in pictures]
+    measured = [of_frame("detection", *each) for each in zip(pictures, answers, strict=True)]
+    found = artefact.manifest.reference
+    assert found == reference("detection", np.array(measured), len(LABELS))
+    assert found is not None  # a hundred pictures are enough
+    assert set(found.measures) == set(MEASURES["detection"].names)
 
 
 def test_predict_draws_the_boxes_of_a_picture(learnt: tuple[Path, TrainResult], tmp_path: Path) -> None:

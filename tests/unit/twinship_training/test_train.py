@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from inference.artefact import read
-from inference.drift.measures import NAMES
+from inference.drift.measures import MEASURES
 from inference.engine import Engine
 from inference.evaluate import NotVerified, verify_file
 from inference.frames.preprocess import decode_file, prepare
@@ -260,7 +260,7 @@ def test_the_artefact_carries_the_reference_of_its_validation_pictures(trained: 
     artefact = read(trained.artefact.read_bytes())
     found = artefact.manifest.reference
     assert found is not None
-    assert set(found.measures) == set(NAMES)
+    assert set(found.measures) == set(MEASURES["classification"].names)
     assert len(found.classes) == len(artefact.labels)
     assert len(found.model_dump_json()) < 4_096
     assert b'"reference":{' in artefact.data

@@ -63,7 +63,9 @@ def without_tensorflow(monkeypatch: pytest.MonkeyPatch, bars: Dataset) -> list[N
         seen.append(representative)
         return b"\0\0\0\0TFL3" + networks[-1].encode()
 
-    def evaluate(_artefact: bytes, images: NDArray[np.uint8], _skip: Any) -> dict[str, Predictions]:
+    def evaluate(
+        _artefact: bytes, images: NDArray[np.uint8], _skip: Any, **_more: Any
+    ) -> dict[str, Predictions]:
         seen.append(images)
         truth = bars.validation.labels[: len(images)]
         right = np.arange(len(images)) < ACCURACY.get(networks[-1], 0.3) * len(images)

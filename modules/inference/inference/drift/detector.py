@@ -23,8 +23,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.artefact import Histogram, Reference
-from inference.drift.measures import LABEL, NAMES
+from inference.artefact import Histogram, Reference, Task
+from inference.drift.measures import LABEL, MEASURES
 
 SHIFT: Final = 1.0  # standard deviations
 ODDS: Final = 4.0
@@ -44,13 +44,13 @@ class Chart:
 class Charts:
     """The charts of one reference: tables that are made once. Sums are in thresholds, so 1 is an alarm."""
 
-    def __init__(self, reference: Reference, labels: Sequence[str], frames: float) -> None:
+    def __init__(self, task: Task, reference: Reference, labels: Sequence[str], frames: float) -> None:
         """`frames`: the mean number of frames to the first false alarm, at least."""
         self._edges: list[tuple[float, ...]] = []
         self._places: list[int] = []  # of the measures that have charts
         blocks: list[Array] = []  # (bins, charts of the measure)
         charts: list[list[Chart]] = []
-        for place, name in enumerate(NAMES):
+        for place, name in enumerate(MEASURES[task].names):
             histogram = reference.measures.get(name)
             if histogram is not None and histogram.edges:
                 self._places.append(place)
@@ -60,7 +60,8 @@ class Charts:
         self._groups = len(reference.classes)
         if self._groups > 1:
             blocks.append(_class_gains(reference))
-            named = labels if len(labels) == self._groups else [f"group {n}" for n in range(self._groups)]
+            classes = (*labels, *MEASURES[task].classes)
+            named = classes if len(classes) == self._groups else [f"group {n}" for n in range(self._groups)]
             charts.append([Chart("class_mix", f"more of {label}") for label in named])
         self.charts = tuple(chart for family in charts for chart in family)
         each = [math.log(2 * frames * len(charts) * len(family)) for family in charts for _ in family]

@@ -2,8 +2,8 @@
 
 A reference has at most about 1.5 KB as JSON: nine bins of a measure, 64 groups of labels.
 
->>> found = np.column_stack([*[np.linspace(0, 1, 1_000)] * LABEL, np.arange(1_000) % 4])
->>> made = reference(found, labels=4)
+>>> found = np.column_stack([*[np.linspace(0, 1, 1_000)] * 5, np.arange(1_000) % 4])
+>>> made = reference("classification", found, labels=4)
 >>> made.measures["brightness"].shares
 (0.01, 0.04, 0.15, 0.2, 0.2, 0.2, 0.15, 0.04, 0.01)
 >>> made.classes
@@ -17,23 +17,24 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.artefact import MAX_CLASS_GROUPS, Histogram, Reference
-from inference.drift.measures import LABEL, NAMES
+from inference.artefact import MAX_CLASS_GROUPS, Histogram, Reference, Task
+from inference.drift.measures import LABEL, MEASURES
 
 #: Narrow bins at the ends: a frame outside of what validation saw counts for much.
 QUANTILES: Final = (0.01, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 0.99)
 LEAST_PICTURES: Final = 100  # fewer say little about the ends
 
 
-def reference(found: NDArray[np.float64], labels: int) -> Reference | None:
-    """Make the reference from measures, (pictures, NAMES and label); None for fewer than LEAST_PICTURES."""
+def reference(task: Task, found: NDArray[np.float64], labels: int) -> Reference | None:
+    """Make the reference from what `of_frame` measured, one row a picture; None below LEAST_PICTURES."""
     if len(found) < LEAST_PICTURES:
         return None
-    groups = min(labels, MAX_CLASS_GROUPS)
+    measures = MEASURES[task]
+    groups = min(labels + len(measures.classes), MAX_CLASS_GROUPS)
     counts = np.bincount(found[:, LABEL].astype(int) % groups, minlength=groups)
     return Reference(
         frames=len(found),
-        measures={name: _histogram(found[:, place]) for place, name in enumerate(NAMES)},
+        measures={name: _histogram(found[:, place]) for place, name in enumerate(measures.names)},
         classes=tuple(round(float(share), 5) for share in counts / len(found)),
     )
 

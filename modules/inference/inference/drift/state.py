@@ -107,7 +107,7 @@ class Drift:
         self._begin_anew = True
 
     def observe(
-        self, frame: Frame, running: Running, pixels: NDArray[np.uint8], scores: NDArray[np.float32], now: int
+        self, frame: Frame, running: Running, pixels: NDArray[np.uint8], answer: NDArray[np.float32], now: int
     ) -> None:
         """Look at an answered frame; `now` is CLOCK_MONOTONIC ns."""
         if self._begin_anew or running is not self._model:
@@ -120,7 +120,7 @@ class Drift:
         if camera is None or (camera.looked_at is not None and now - camera.looked_at < SAMPLE_NS):
             return
         camera.looked_at = now
-        if camera.observe(frame, of_frame(pixels, scores)):
+        if camera.observe(frame, of_frame(running.manifest.task, pixels, answer)):
             self._change(camera.body(frame))
 
     def ratios(self) -> dict[tuple[str, str], float]:
@@ -136,12 +136,12 @@ class Drift:
     def _begin(self, running: Running) -> None:
         self._begin_anew, self._model, self._cameras, self._charts = False, running, {}, None
         manifest = running.manifest
-        if manifest.reference is None or manifest.task != "classification":
+        if manifest.reference is None:
             self._change(NOT_AVAILABLE)
         elif not self._frames:
             self._change(OFF)
         else:
-            self._charts = Charts(manifest.reference, running.engine.labels, self._frames)
+            self._charts = Charts(manifest.task, manifest.reference, running.engine.labels, self._frames)
             self._change({"state": "none"})
 
     def _add(self, frame: Frame, charts: Charts) -> Camera | None:

@@ -48,7 +48,7 @@ def scores(images: Pixels) -> NDArray[np.float32]:
 
 def measured(images: Pixels) -> NDArray[np.float64]:
     """What is measured of each picture."""
-    return np.array([of_frame(*each) for each in zip(images, scores(images), strict=True)])
+    return np.array([of_frame("classification", *each) for each in zip(images, scores(images), strict=True)])
 
 
 @cache
@@ -60,7 +60,7 @@ def validation() -> NDArray[np.float64]:
 @cache
 def scene_reference() -> Reference:
     """The reference that a training would put into the artefact."""
-    made = reference(validation(), len(DIGITS))
+    made = reference("classification", validation(), len(DIGITS))
     assert made is not None
     return made
 

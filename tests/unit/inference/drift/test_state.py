@@ -9,9 +9,11 @@ import pytest
 
 from camera_sim.sources.settings import DIGITS, SceneDials
 from edgekit.frame.message import Frame, FrameId
+from inference.drift.measures import MEASURES
 from inference.drift.state import MAX_CAMERAS, NOT_AVAILABLE, OFF, Drift
 from inference.models.installer import Running
 from tests.unit.inference.doubles import FakeEngine, frame, running
+from tests.unit.inference.drift import scene_detector
 from tests.unit.inference.drift.scene_model import DEVICE, Pixels, pictures, scene_reference, scores
 
 BRIGHT = SceneDials(brightness=60)
@@ -158,3 +160,22 @@ def test_more_cameras_than_remembered_are_not_looked_at(bench: Bench) -> None:
     for number in range(MAX_CAMERAS + 5):
         bench.show(pixels, f"camera{number}")
     assert len({camera for camera, _ in bench.drift.ratios()}) == MAX_CAMERAS
+
+
+def test_a_detector_has_drift_too(bench: Bench) -> None:
+    """Its answers are arrays of detections; from the moment that it finds nothing, the event is near."""
+    made = model()
+    update = {"task": "detection", "reference": scene_detector.scene_reference()}
+    bench.model = replace(made, manifest=made.manifest.model_copy(update=update))
+    images = scene_detector.pictures(80, DEVICE)
+    answers = scene_detector.answers(images)
+    answers[50:] = [scene_detector.NOTHING] * 30
+    for pixels, answer in zip(images, answers, strict=True):
+        assert bench.events == [] or bench.seq > 50
+        bench.drift.observe(bench.frame("door"), bench.model, pixels, answer, bench.now)
+        bench.now += SECOND
+    (event,) = bench.events
+    assert (event["state"], event["measure"] in {"confidence", "count", "class_mix"}) == ("drift", True)
+    assert 45 <= event["since_frame"]["seq"] <= 55
+    measures = {measure for _, measure in bench.drift.ratios()}
+    assert measures == {*MEASURES["detection"].names, "class_mix"}

@@ -17,14 +17,13 @@ from inference.artefact import Reference
 from inference.drift.measures import of_frame
 from inference.drift.reference import reference
 from tests.unit.inference.drift import scene_model
-from tests.unit.inference.drift.scene_model import VALIDATION, Pixels
+from tests.unit.inference.drift.scene_model import DEVICE, UNDISTURBED, VALIDATION, Pixels
 
 THRESHOLD: Final = 0.3
 BRIGHT: Final = 100
 MARGIN: Final = 4  # around a digit in a picture of the classifier
 CELL: Final = DETECTION_SIDE // 2
 CORNERS: Final = [(top, left) for top in (0, CELL) for left in (0, CELL)]
-UNDISTURBED: Final = SceneDials(task="detection")
 NOTHING: Final = np.empty((0, 6), np.float32)
 
 Answers = list[NDArray[np.float32]]
@@ -32,7 +31,7 @@ Answers = list[NDArray[np.float32]]
 
 def pictures(count: int, seed: int, dials: SceneDials = UNDISTURBED) -> Pixels:
     """(count, 160, 160, 1)."""
-    scene = Scene(seed, dials)
+    scene = Scene(seed, dials.model_copy(update={"task": "detection"}))
     drawn = [np.asarray(scene.next().image, np.uint8) for _ in range(count)]
     return np.stack(drawn)[..., np.newaxis]
 
@@ -45,6 +44,13 @@ def answers(images: Pixels) -> Answers:
 def measured(images: Pixels, found: Answers) -> NDArray[np.float64]:
     """What is measured of each picture and its answer."""
     return np.array([of_frame("detection", *each) for each in zip(images, found, strict=True)])
+
+
+def shown(count: int, dials: SceneDials) -> list[list[float]]:
+    """The measures of the frames that a device sees."""
+    images = pictures(count, DEVICE, dials)
+    found: list[list[float]] = measured(images, answers(images)).tolist()
+    return found
 
 
 @cache

@@ -51,6 +51,12 @@ def measured(images: Pixels) -> NDArray[np.float64]:
     return np.array([of_frame("classification", *each) for each in zip(images, scores(images), strict=True)])
 
 
+def shown(count: int, dials: SceneDials) -> list[list[float]]:
+    """The measures of the frames that a device sees."""
+    found: list[list[float]] = measured(pictures(count, DEVICE, dials)[0]).tolist()
+    return found
+
+
 @cache
 def validation() -> NDArray[np.float64]:
     """The measures of the validation pictures."""

@@ -42,7 +42,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """End the run before the first test if the hub of the verified tests cannot be used."""
     if "TWINSHIP_VERIFY_CONNECTION" in os.environ and not hasattr(config, "workerinput"):
-        from tests.conformance.iot_hub import reason_in
+        from tests.conformance.peers.iot_hub import reason_in
 
         if (reason := reason_in(dict(os.environ))) is not None:
             raise pytest.UsageError(reason)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.iot_hub import VARIABLE, IotHub, reached, simulated
+from tests.conformance.peers.iot_hub import VARIABLE, IotHub, reached, simulated
 from tests.conformance.table import Outcome, lines, unexcused, verdicts
 from tests.wire.hub_under_test import running_hub
 

@@ -16,7 +16,7 @@ import pytest
 from azure.iot.hub.models import CloudToDeviceMethod
 from msrest.exceptions import HttpOperationError
 
-from tests.conformance.iot_hub import IotHub
+from tests.conformance.peers.iot_hub import IotHub
 from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub, wait_for
 from tests.wire.raw_module import RawModule
 from tests.wire.sdk_module import SdkError, SdkModule

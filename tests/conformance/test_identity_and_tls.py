@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.conformance.tap import Tap, Workload, recorded_workload, tapping
+from tests.conformance.peers.tap import Tap, Workload, recorded_workload, tapping
 from tests.wire.hub_under_test import DEVICE, REST_PORT, HubUnderTest, running_hub, wait_for
 from tests.wire.raw_module import RawModule
 from tests.wire.sdk_module import PATIENCE_S, SdkError

@@ -19,7 +19,7 @@ from azure.iot.hub.models import (
 )
 from msrest.exceptions import HttpOperationError
 
-from tests.conformance.iot_hub import IotHub, simulated
+from tests.conformance.peers.iot_hub import IotHub, simulated
 from tests.wire.hub_under_test import DEVICE, ROUTES, HubUnderTest, running_hub, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.conformance]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.tap import Tap, tapping
+from tests.conformance.peers.tap import Tap, tapping
 from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub, wait_for
 from tests.wire.raw_module import RawModule
 from tests.wire.raw_traffic import connected

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.iot_hub import IotHub
+from tests.conformance.peers.iot_hub import IotHub
 from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub, wait_for
 from tests.wire.raw_module import RawModule
 from tests.wire.raw_traffic import connected, message, receiving, store, take
@@ -358,7 +358,7 @@ def test_45_twenty_sends_at_once_complete_and_keep_their_order(hub: HubUnderTest
 
     The threads of the aio client decide in which order its sends reach the wire.
     """
-    command = [sys.executable, "-W", "ignore", "-m", "tests.conformance.aio_sender", "20"]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.conformance.peers.aio_sender", "20"]
     environment = {**os.environ, **hub.simulator_variables("sender")}
     ended = subprocess.run(command, env=environment, capture_output=True, timeout=PATIENCE_S, check=False)
     assert ended.returncode == 0, ended.stderr

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.tools import run_tool
+from tests.conformance.peers.tools import run_tool
 from tests.wire.hub_under_test import DEVICE, REST_PORT, HubUnderTest, running_hub
 from twinship.simulator import sas
 from twinship.simulator.manifest.manifest import expand, load

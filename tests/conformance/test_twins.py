@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.iot_hub import IotHub
+from tests.conformance.peers.iot_hub import IotHub
 from tests.wire.hub_under_test import DEVICE, HubUnderTest, running_hub
 from tests.wire.raw_module import RawModule
 from tests.wire.sdk_module import PATIENCE_S, SdkError, SdkModule

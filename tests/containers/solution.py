@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.conformance.tools import run_tool
+from tests.conformance.peers.tools import run_tool
 from tests.containers.engine import ROOT
 
 ENGINE_VARIABLES = ("DOCKER_HOST", "DOCKER_CONFIG")

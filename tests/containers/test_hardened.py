@@ -11,7 +11,7 @@ import pytest
 
 from tests.containers.engine import Container, docker, inspect
 from tests.e2e.conftest import Edge
-from tests.e2e.test_swap import DEVICE, answers, hub_of, model_status, patch, ship
+from tests.e2e.models.test_swap import DEVICE, answers, hub_of, model_status, patch, ship
 from tests.e2e.waiting import wait_until
 from twinship.fleet import keys
 from twinship.fleet.publish import publish

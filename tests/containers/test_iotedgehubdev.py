@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.conformance.tools import run_tool
+from tests.conformance.peers.tools import run_tool
 from tests.containers.engine import TAG, docker
 from tests.containers.private_engine import PROXY_PORT, PrivateEngine, running_engine
 from tests.containers.relays import LOOPBACK, Relays, listening, running_relays

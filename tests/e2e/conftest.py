@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.browsing import page_errors as page_errors  # of every test that opens a page
+from tests.e2e.page.browsing import page_errors as page_errors  # of every test that opens a page
 from tests.e2e.waiting import wait_until
 from twinship.fleet import keys
 from twinship.simulator.launcher import Simulator, SimulatorSettings

@@ -24,9 +24,9 @@ from twinship.simulator.workload.workload import API_VERSION, socket_folder, soc
 
 DEVICE = "edge"
 REST_PORT = 8443
-#: The defect of the hub (tests/wire/defects.py); only the counter-proof sets it.
+#: The defect of the hub (tests/wire/hub/defects.py); only the counter-proof sets it.
 DEFECT = os.environ.get("TWINSHIP_TEST_DEFECT")
-HUB = ("twinship.simulator.hub",) if DEFECT is None else ("tests.wire.defects", DEFECT)
+HUB = ("twinship.simulator.hub",) if DEFECT is None else ("tests.wire.hub.defects", DEFECT)
 
 ROUTES = {
     "schemaVersion": "1.1",

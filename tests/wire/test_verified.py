@@ -16,7 +16,7 @@ from unittest import mock
 
 import pytest
 
-from tests.conformance.iot_hub import CA, VARIABLE, reason_in
+from tests.conformance.peers.iot_hub import CA, VARIABLE, reason_in
 from tests.wire.hub_under_test import HubUnderTest, running_hub
 
 pytestmark = pytest.mark.e2e

@@ -42,7 +42,8 @@ def shown(text: str, most: int = MAX_TEXT) -> str:
     >>> shown("a\\u202eb")
     'a\\ufffdb'
     """
-    return "".join(each if each.isprintable() else "\ufffd" for each in text[:most])
+    cut = text[:most]
+    return cut if cut.isprintable() else "".join(each if each.isprintable() else "\ufffd" for each in cut)
 
 
 Text = Annotated[str, AfterValidator(shown)]

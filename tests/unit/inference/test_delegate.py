@@ -14,8 +14,8 @@ from inference.models.errors import CODES, ModelRefused
 from inference.models.prove import Prover
 from tests.models import LABELS as QUADRANTS
 from tests.models import RUNTIMES, SPEC, tiny_artefact
-from tests.unit.inference import tiny_model
-from tests.unit.inference.device import PROVING, Device, Publisher
+from tests.unit.inference.fixtures import tiny_model
+from tests.unit.inference.fixtures.device import PROVING, Device, Publisher
 
 # The start of TfLiteDelegate (tensorflow/lite/core/c/common.h). It replaces no node, so the CPU's kernels
 # still run the model. `prepared` counts the models that the runtime offered to it.

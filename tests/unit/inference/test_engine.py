@@ -12,8 +12,8 @@ from inference import runtimes
 from inference.artefact import InputSpec
 from inference.engine import Engine, EngineError, Tensor, dequantise, quantise
 from tests.models import NEEDS_TFLITE_RUNTIME, RUNTIMES
-from tests.unit.inference import tiny_model
-from tests.unit.inference.tiny_model import LABELS, SPEC, Kind, band
+from tests.unit.inference.fixtures import tiny_model
+from tests.unit.inference.fixtures.tiny_model import LABELS, SPEC, Kind, band
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

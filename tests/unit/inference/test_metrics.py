@@ -11,7 +11,7 @@ from inference.frames.ledger import UNKNOWN, StageTimes
 from inference.frames.outcomes import Outcome, Outcomes
 from inference.metrics import BUCKETS, MAX_UNSORTED, DriftRatios, FrameCounters, ModelInfo, StageHistograms
 from inference.models.installer import Running
-from tests.unit.inference.doubles import running
+from tests.unit.inference.fixtures.doubles import running
 
 
 def times(*stages: int) -> StageTimes:

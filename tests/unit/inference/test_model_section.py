@@ -23,7 +23,7 @@ from inference.model_section import (
     section_for,
     twin_bytes,
 )
-from tests.unit.inference.device import Publisher
+from tests.unit.inference.fixtures.device import Publisher
 
 DATA = bytes(range(256)) * 8 + random.Random(0).randbytes(9000)
 REF = Publisher().ref(DATA)

@@ -10,8 +10,8 @@ from inference.engine import Engine, EngineError
 from inference.frames.preprocess import decode, prepare
 from inference.predict import FilePrediction, FileUnreadable, predict_files
 from tests.models import RUNTIMES
-from tests.unit.inference import tiny_model
-from tests.unit.inference.tiny_model import LABELS, SPEC, band
+from tests.unit.inference.fixtures import tiny_model
+from tests.unit.inference.fixtures.tiny_model import LABELS, SPEC, band
 
 ARTEFACT = tiny_model.artefact()
 

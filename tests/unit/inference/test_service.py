@@ -20,7 +20,7 @@ from inference.model_section import ModelState
 from inference.models.reconciler import Reconciler
 from inference.models.status import State
 from inference.service import Report, Service
-from tests.unit.inference.doubles import (
+from tests.unit.inference.fixtures.doubles import (
     RUN,
     WAIT_S,
     FakeEngine,

@@ -18,10 +18,10 @@ from inference.model_section import ModelState
 from inference.models.active_model import ActiveModel
 from inference.watchdog import LOAD_S, OTHER_S, Stopwatch, Watchdog, invoke_limit_s
 from tests.models import ROOT
-from tests.unit.inference import harmful_models
-from tests.unit.inference.device import BLIND, Device
-from tests.unit.inference.device import Publisher as Signer
-from tests.unit.inference.doubles import (
+from tests.unit.inference.fixtures import harmful_models
+from tests.unit.inference.fixtures.device import BLIND, Device
+from tests.unit.inference.fixtures.device import Publisher as Signer
+from tests.unit.inference.fixtures.doubles import (
     WAIT_S,
     FakeEngine,
     FakeHub,
@@ -30,7 +30,7 @@ from tests.unit.inference.doubles import (
     frame,
     running,
 )
-from tests.unit.inference.harmful_models import SPEC
+from tests.unit.inference.fixtures.harmful_models import SPEC
 
 OURS = Signer()
 
@@ -276,8 +276,8 @@ from edgekit.hub.connection import Twin
 from edgekit.lifecycle import run_module
 from inference.models.reconciler import Reconciler
 from inference.service import Service
-from tests.unit.inference.device import BLIND, Publisher
-from tests.unit.inference.doubles import FakeHub
+from tests.unit.inference.fixtures.device import BLIND, Publisher
+from tests.unit.inference.fixtures.doubles import FakeHub
 from tests.unit.inference.test_watchdog import bright
 inference.service.Watchdog = functools.partial(inference.service.Watchdog, floor_s=0.4)
 

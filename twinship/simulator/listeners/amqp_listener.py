@@ -24,6 +24,8 @@ MAX_CONNECTIONS: Final = 1_000
 MAX_WAITING_BYTES: Final = 262_144  # above this nothing more is read, and no event is sent
 HANDSHAKE_S: Final = 10.0
 SHUTDOWN_S: Final = 1.0
+#: Events of this time are sent together: each by itself would delay the next MQTT message.
+TOGETHER_S: Final = 0.05
 
 
 class Peers:
@@ -33,6 +35,7 @@ class Peers:
         self.service = service
         self.live: set[PeerDriver] = set()
         self._full = False
+        self._alarm: asyncio.TimerHandle | None = None
         service.log.on_committed.append(self._notify)
         service.cloud_to_device.on_feedback = self._notify
 
@@ -46,10 +49,17 @@ class Peers:
 
     def close(self) -> None:
         """Close every connection."""
+        if self._alarm is not None:
+            self._alarm.cancel()
         for driver in list(self.live):
             driver.stop()
 
     def _notify(self) -> None:
+        if self._alarm is None:
+            self._alarm = asyncio.get_running_loop().call_later(TOGETHER_S, self._wake_readers)
+
+    def _wake_readers(self) -> None:
+        self._alarm = None
         for peer in self.service.readers:
             peer.wake()
 

@@ -12,9 +12,9 @@ from edgekit.frame.message import Frame, FrameId
 from inference.drift.measures import MEASURES
 from inference.drift.state import MAX_CAMERAS, NOT_AVAILABLE, OFF, Drift
 from inference.models.installer import Running
-from tests.unit.inference.doubles import FakeEngine, frame, running
 from tests.unit.inference.drift import scene_detector
 from tests.unit.inference.drift.scene_model import DEVICE, Pixels, pictures, scene_reference, scores
+from tests.unit.inference.fixtures.doubles import FakeEngine, frame, running
 
 BRIGHT = SceneDials(brightness=60)
 SECOND = 10**9

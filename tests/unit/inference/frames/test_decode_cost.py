@@ -25,8 +25,8 @@ from inference.frames.decode_cost import (
 )
 from inference.frames.preprocess import decode, prepare
 from inference.frames.settings import InferenceSection
-from tests.unit.inference import tiny_model
-from tests.unit.inference.doubles import frame, running
+from tests.unit.inference.fixtures import tiny_model
+from tests.unit.inference.fixtures.doubles import frame, running
 from tests.unit.inference.frames.pictures import (
     chunk,
     encoded,

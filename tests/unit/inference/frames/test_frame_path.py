@@ -24,8 +24,8 @@ from inference.frames.ledger import STAGES, UNKNOWN, StageTimes
 from inference.frames.publisher import Publisher
 from inference.frames.settings import InferenceSection, Settings, TelemetrySection
 from tests.models import RUNTIMES
-from tests.unit.inference import tiny_model
-from tests.unit.inference.doubles import (
+from tests.unit.inference.fixtures import tiny_model
+from tests.unit.inference.fixtures.doubles import (
     RUN,
     WAIT_S,
     FakeEngine,

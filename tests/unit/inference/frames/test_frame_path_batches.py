@@ -16,8 +16,8 @@ from edgekit.frame import batch
 from edgekit.frame.message import MAX_BODY_BYTES, Flow, Frame, Message
 from inference.engine import Engine
 from inference.frames.settings import InferenceSection, Settings
-from tests.unit.inference import tiny_model
-from tests.unit.inference.doubles import RUN, FakeEngine, brightest_band, frame, running
+from tests.unit.inference.fixtures import tiny_model
+from tests.unit.inference.fixtures.doubles import RUN, FakeEngine, brightest_band, frame, running
 from tests.unit.inference.frames.test_frame_path import ALL, Bench
 
 

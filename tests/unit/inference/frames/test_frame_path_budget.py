@@ -16,7 +16,7 @@ from inference.frames.in_hand import SIZE, InHand
 from inference.frames.prediction import counted_bytes
 from inference.frames.publisher import Publisher
 from inference.frames.settings import Settings, TelemetrySection
-from tests.unit.inference.doubles import RUN, FakeEngine, FakeHub, FakeReconciler, frame, running
+from tests.unit.inference.fixtures.doubles import RUN, FakeEngine, FakeHub, FakeReconciler, frame, running
 
 S = 10**9
 CLOCK: Final = SimpleNamespace(now=mono_ns())  # of the publisher, ns

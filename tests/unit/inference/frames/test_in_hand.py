@@ -25,7 +25,7 @@ from inference.frames.outcomes import COUNTERS, Outcome, Outcomes
 from inference.frames.publisher import Publisher
 from inference.frames.reports import Reports
 from inference.frames.settings import Settings, TelemetrySection
-from tests.unit.inference.doubles import (
+from tests.unit.inference.fixtures.doubles import (
     RUN,
     FakeEngine,
     FakeHub,

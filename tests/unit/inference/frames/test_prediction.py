@@ -20,7 +20,7 @@ from inference.frames.prediction import (
     located,
 )
 from inference.model_section import ModelRef
-from tests.unit.inference import tiny_model
+from tests.unit.inference.fixtures import tiny_model
 
 RUN = "0123456789abcdef"
 MANIFEST = tiny_model.artefact().manifest

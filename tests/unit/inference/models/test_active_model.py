@@ -4,7 +4,7 @@ import pytest
 
 from inference.models.active_model import ActiveModel, Probation, ProbationResult
 from inference.models.installer import Running
-from tests.unit.inference.doubles import running
+from tests.unit.inference.fixtures.doubles import running
 
 
 def run(probation: Probation, *invokes_ms: float) -> list[ProbationResult | None]:

@@ -13,7 +13,7 @@ import pytest
 
 from inference.model_section import ModelState
 from tests.models import ROOT
-from tests.unit.inference.device import BLIND, Device, Publisher
+from tests.unit.inference.fixtures.device import BLIND, Device, Publisher
 
 OURS = Publisher()
 OWN_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount")

@@ -13,7 +13,7 @@ from inference.models.child_process import ChildProcess, Ended
 from inference.models.download import Fetcher, FetchSettings, carry_out, shown
 from inference.models.errors import CODES, ModelRefused, ModelUnavailable
 from inference.models.store import Memory, ModelStore
-from tests.unit.inference.device import eventually
+from tests.unit.inference.fixtures.device import eventually
 from tests.unit.inference.models.model_server import ModelServer, Request, begin, cut, only, whole
 
 DATA = bytes(range(256)) * 900  # 230,400 bytes, as the article's CNN

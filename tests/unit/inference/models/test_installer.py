@@ -18,7 +18,7 @@ from inference.models.prove import Prover
 from inference.models.store import ModelStore, StoredModel
 from inference.models.verification import Keyring
 from tests.models import LABELS, quadrant, tiny_artefact, tiny_tflite
-from tests.unit.inference.device import Publisher
+from tests.unit.inference.fixtures.device import Publisher
 
 OURS, THEIRS = Publisher(1), Publisher(2)
 

@@ -7,7 +7,7 @@ from typing import Any
 from inference.model_section import ModelState
 from inference.models.status import model_event
 from tests.models import LABELS
-from tests.unit.inference.device import PROVING, Device, Publisher
+from tests.unit.inference.fixtures.device import PROVING, Device, Publisher
 
 S = ModelState
 OURS = Publisher(1)

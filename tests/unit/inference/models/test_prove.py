@@ -21,8 +21,8 @@ from inference.models.child_process import ChildProcess
 from inference.models.errors import CODES, ModelRefused, ModelUnavailable
 from inference.models.prove import MAX_MEMORY_BYTES, Proved, Prover
 from tests.models import LABELS, NEEDS_TFLITE_RUNTIME, RUNTIMES, deadly_tflite, tiny_artefact, tiny_tflite
-from tests.unit.inference import harmful_models
-from tests.unit.inference.device import eventually
+from tests.unit.inference.fixtures import harmful_models
+from tests.unit.inference.fixtures.device import eventually
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from inference.model_section import ModelRef, key_id
 from inference.models.errors import CODES, ModelRefused
 from inference.models.verification import Keyring, check
-from tests.unit.inference.device import Publisher
+from tests.unit.inference.fixtures.device import Publisher
 
 OURS, THEIRS = Publisher(1), Publisher(2)
 DATA = b"a model" * 100

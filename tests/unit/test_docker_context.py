@@ -134,6 +134,9 @@ PLANTED = [
     "modules/inference/service.env",
     "modules/other/notes.txt",
     "modules/secrets.toml",
+    "twinship/.env",
+    "twinship/fleet/.notes.md",
+    "twinship/fleet/__pycache__/publish.cpython-311.pyc",
 ]
 
 

@@ -11,7 +11,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RULES = (ROOT / ".dockerignore").read_text().splitlines()
 DOCKERFILES = sorted(ROOT.glob("modules/*/Dockerfile.*"))
-WORKBENCH = ROOT / "twinship" / "Dockerfile"
 VERSION = (ROOT / "VERSION").read_text().strip()
 NEEDED = (".py", ".html", ".js", ".css", ".svg", ".toml", ".lock", "py.typed", "VERSION")
 EVERYTHING_BELOW_MODULES = ["*", "!modules", "**/*.pyc"]
@@ -77,6 +76,15 @@ def test_the_context_has_every_file_that_a_dockerfile_copies(dockerfile: Path) -
     assert [each for each in sorted(files) if not sent(each)] == []
 
 
+@pytest.mark.parametrize("folder", ["twinship", "training/twinship_training"])
+def test_the_context_has_every_file_of_the_workbench(folder: str) -> None:
+    """The image of `twinship/Dockerfile` copies these folders whole."""
+    paths = [each for each in (ROOT / folder).rglob("*") if each.suffix in (".py", ".json", ".lock")]
+    files = [each.relative_to(ROOT).as_posix() for each in paths if "__pycache__" not in each.parts]
+    assert len(files) > 40
+    assert [each for each in sorted(files) if not sent(each)] == []
+
+
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=name_of)
 def test_an_image_runs_as_an_ordinary_user_and_names_its_version(dockerfile: Path) -> None:
     """The base is an argument with a tag; the version is the one in the file VERSION."""
@@ -134,6 +142,12 @@ PLANTED = [
     "modules/inference/service.env",
     "modules/other/notes.txt",
     "modules/secrets.toml",
+    "training/twinship_training/data/picture.png",
+    "twinship/.env",
+    "twinship/fleet/key.pem",
+    "twinship/notes.txt",
+    "twinship/fleet/.notes.md",
+    "twinship/fleet/__pycache__/publish.cpython-311.pyc",
 ]
 
 

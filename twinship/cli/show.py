@@ -28,8 +28,7 @@ def warn(text: str) -> None:
 
 def say_json(value: Any, indent: int | None = 2) -> None:
     """JSON in ASCII, which any terminal and any locale carries. A number that is not finite is null."""
-    text = json.dumps(_finite(value), indent=indent, allow_nan=False)
-    print(text.replace("\x7f", "\\u007f"), flush=True)
+    print(json.dumps(_finite(value), indent=indent, allow_nan=False), flush=True)
 
 
 def _finite(value: Any) -> Any:

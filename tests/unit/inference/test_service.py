@@ -260,7 +260,7 @@ def test_a_rollback_says_what_it_could_not_see(module: Module) -> None:
 
 def test_a_stuck_module_ends_the_process_by_the_hub(module: Module) -> None:
     """run_module waits for `stuck` and exits with 75."""
-    module.service._on_stuck("model digits:1.0.0: an invoke did not return within 5 s")
+    module.service._watchdog._on_stuck("model digits:1.0.0: an invoke did not return within 5 s")
     assert module.hub.stuck.is_set()
     assert "did not return" in module.hub.stuck_reason
 

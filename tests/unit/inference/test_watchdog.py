@@ -1,6 +1,7 @@
 """The watchdog: an invoke or a load that does not return ends the process, and withdraws the model."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -60,6 +61,16 @@ def test_an_invoke_that_does_not_return_is_written_to_disk_and_ends_the_process(
     assert seconds(watchdog, 4) == ""
     assert "bands:1.0.0: an invoke did not return within 5 s" in seconds(watchdog, 6, 4.5)
     assert InvokeMark(tmp_path / "mark").open() == Interrupted("", model.ref.sha256, 5.0)
+
+
+def test_a_verdict_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process ends right after it, and the power may too."""
+    synced: list[bytes] = []
+    monkeypatch.setattr(os, "fdatasync", lambda _: synced.append((tmp_path / "mark").read_bytes()))
+    mark = InvokeMark(tmp_path / "mark")
+    mark.open()
+    mark.hung("ab" * 32, 5.0)
+    assert [b"ab" * 32 in content for content in synced] == [True]
 
 
 def test_invokes_that_return_are_never_too_many(tmp_path: Path) -> None:
@@ -219,6 +230,10 @@ def test_a_rollback_is_seen_when_the_model_answers_its_first_frame() -> None:
     active.answered(new, 1.0)
     assert active.wait_answered(new.ref, 0)
     active.set(old)
+    active.answered(old, 1.0)
+    active.set(new)
+    active.set(old)
+    assert not active.wait_answered(old.ref, 0)  # its answer is from before the change
     active.answered(new, 1.0)  # a frame that was in flight
     assert not active.wait_answered(old.ref, 0)
     threading.Timer(0.05, lambda: active.answered(old, 1.0)).start()
@@ -228,8 +243,11 @@ def test_a_rollback_is_seen_when_the_model_answers_its_first_frame() -> None:
 # -- the sign of life
 
 
-def test_the_health_file_is_touched_only_while_nothing_is_stuck(tmp_path: Path) -> None:
+def test_the_health_file_is_touched_only_while_nothing_is_stuck(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """HEALTHCHECK in the images looks at its age."""
+    monkeypatch.setattr("edgekit.health_file.INTERVAL_NS", 0)  # at each look
     file, stuck = tmp_path / "alive", threading.Event()
     watchdog = Watchdog(on_stuck=lambda reason: stuck.set(), health_file=file, floor_s=0.2)
     watchdog.start()

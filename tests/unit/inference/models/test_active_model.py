@@ -52,7 +52,8 @@ def test_p95_over_the_budget_ends_it_badly(slow: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("times_s", "passed"), [([10, 20, 30, 40, 599], 0), ([10, 20, 30, 40, 600], 1), ([1, 800], 0)]
+    ("times_s", "passed"),
+    [([10, 20, 30, 40, 599], 0), ([10, 20, 30, 40, 600], 1), ([10, 20, 30, 600], 0), ([1, 800], 0)],
 )
 def test_a_slow_camera_ends_it_after_ten_minutes(times_s: list[float], passed: bool) -> None:
     """At least five frames must be answered by then; otherwise the fifth one ends it."""
@@ -136,6 +137,19 @@ def test_errors_after_probation_do_not_replace_the_model(active: ActiveModel, en
     assert [active.failed(NEW, RuntimeError("no")) for _ in range(5)] == [OLD] * 5
     assert active.current is NEW
     assert len(ends) == 1
+
+
+def test_the_serving_model_is_watched_by_the_clock(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five answers are enough from the tenth minute on, and not before."""
+    active = ActiveModel(lambda model, result: ends.append((model, result)))
+    active.set(NEW, OLD, Probation(5.0, began_s=1_000.0))
+    monkeypatch.setattr("inference.models.active_model.monotonic", lambda: 1_599.0)
+    for _ in range(5):
+        active.answered(NEW, 1.0)
+    assert ends == []
+    monkeypatch.setattr("inference.models.active_model.monotonic", lambda: 1_600.0)
+    active.answered(NEW, 1.0)
+    assert ends == [(NEW, ProbationResult())]
 
 
 def test_frames_of_another_model_do_not_count(active: ActiveModel, ends: Ends) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from twinship.simulator.edge_agent.log_search import LogSearch
 from twinship.simulator.edge_agent.processes import ProcessId, ProcessRecord
 from twinship.simulator.edge_agent.service_client import ConnectionString, ServiceClient
 from twinship.simulator.launcher import Addresses, Simulator, SimulatorError, SimulatorSettings
@@ -281,11 +282,20 @@ def method(simulator: Simulator, name: str, payload: object = None) -> Any:
     return ask(simulator, "POST", *path, body={"methodName": name, "payload": payload})
 
 
-def test_edge_agents_methods(template: Path) -> None:
+def test_edge_agents_methods(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ping answers; RestartModule restarts a module without counting it; GetModuleLogs returns lines.
 
     Also after the hub was killed, which carries the calls. What is unknown or not here is refused by name.
+    The logs are searched in a process of their own.
     """
+    searches: list[Any] = []
+    search = LogSearch.run
+
+    async def watched(self: LogSearch, payload: Any, *others: Any, **place: Any) -> list[Any]:
+        searches.append(payload)
+        return await search(self, payload, *others, **place)
+
+    monkeypatch.setattr(LogSearch, "run", watched)
     with Simulator(settings(template, leave_out=frozenset({"second"}))) as simulator:
         assert method(simulator, "ping") == {"status": 200, "payload": None}
         simulator.start_modules()
@@ -306,6 +316,7 @@ def test_edge_agents_methods(template: Path) -> None:
             "status": 200,
             "payload": [{"id": "first", "payload": "two\n"}],
         }
+        assert searches == [logs]
         for name, payload, status, said in (
             ("RestartModule", {**wanted, "id": "second"}, 500, "second cannot be restarted"),
             ("RestartModule", {**wanted, "id": "ghost"}, 500, "ghost not found"),

@@ -132,6 +132,22 @@ def test_a_model_that_kills_the_runtime_kills_only_its_proof(tmp_path: Path) -> 
 # -- probation
 
 
+def test_a_device_watches_a_new_model_for_fifty_frames() -> None:
+    """And three exceptions; the devices of these tests take fewer frames."""
+    settings = ReconcilerSettings()
+    assert (settings.probation_frames, settings.probation_errors) == (50, 3)
+
+
+def test_a_probation_begins_with_its_model(device: Device) -> None:
+    """Not with the boot: a device that has run for hours would pass any model after five answers."""
+    before = time.monotonic()
+    device.section(OURS.section())
+    device.until(S.PROBATION)
+    watch = device.reconciler._active._watch
+    assert watch is not None
+    assert before <= watch.probation.began_s <= time.monotonic()
+
+
 def test_three_exceptions_withdraw_a_model(device: Device) -> None:
     """The previous model serves the frames on which it raises; after the third one it is withdrawn."""
     good = device.install(OURS.section("1.0.0"))

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from inference import __main__ as program
 from inference.frames.in_hand import InHand
 from inference.settings import Environment
-from tests.unit.inference.doubles import frame
+from tests.unit.inference.fixtures.doubles import frame
 
 
 def test_a_frame_in_hand_is_marked_in_the_data_folder(

@@ -123,8 +123,8 @@ class Reader:
         logging.getLogger("azure").propagate = False
         self._endpoint, self._group = endpoint, consumer_group
         self._warn = warn
-        self._lost: set[str] = set()  # partitions
-        self._lock = Lock()
+        self._lost = False
+        self._lock = Lock()  # of _lost
         self._closing = Flag()
         self._found: Queue[list[Event] | EndpointFailed] = Queue(_WAITING_BATCHES)
         ca = str(endpoint.ca_bundle) if endpoint.ca_bundle else None
@@ -172,7 +172,7 @@ class Reader:
         try:
             self._client.receive_batch(
                 self._got,
-                on_error=lambda _, error: self._error(partition, error),
+                on_error=self._error,
                 partition_id=partition,
                 starting_position=position,
                 load_balancing_interval=_LOOK_S,
@@ -184,19 +184,18 @@ class Reader:
     def _got(self, partition: Any, events: list[Any]) -> None:
         if events:
             with self._lock:
-                self._lost.discard(partition.partition_id)
+                self._lost = False
             self._put([_event(partition.partition_id, each) for each in events])
             partition.update_checkpoint(events[-1])  # in memory: where the SDK continues after an outage
 
-    def _error(self, partition: str, error: Exception) -> None:
+    def _error(self, _partition: Any, error: Exception) -> None:
         if self._closing.is_set():
             return
         if _condition(error) in _LASTING:
             self._put(self._failure(error))
             return
         with self._lock:
-            first = not self._lost
-            self._lost.add(partition)
+            first, self._lost = not self._lost, True
         if first:
             self._warn(f"twinship: {self._failure(error)}; trying again")
         self._closing.wait(PAUSE_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import azure.eventhub
@@ -120,6 +121,20 @@ def test_an_outage_is_one_line_and_reading_goes_on(client: Client) -> None:
         found = iter(running)
         assert [next(found) for _ in range(10)] == [None] * 10
     assert warnings == ["twinship: ns.example.net/hub, consumer group $Default: refused; trying again"]
+
+
+def test_the_next_outage_is_another_line(client: Client) -> None:
+    """Events of one partition end the first outage; a partition without events does not hide the second."""
+    client.failures = (Failure("refused"),)
+    warnings: list[str] = []
+    with reader(warnings=warnings) as running:
+        found = iter(running)
+        assert [next(found) for _ in range(10)] == [None] * 10
+        event = SimpleNamespace(system_properties={}, enqueued_time=None, offset="3", body=b"{}")
+        partition = SimpleNamespace(partition_id="1", update_checkpoint=lambda event: None)
+        running._got(partition, [event])
+        running._error(None, Failure("refused"))
+    assert len(warnings) == 2
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ REST_PORT = 8443
 DEFECT = os.environ.get("TWINSHIP_TEST_DEFECT")
 HUB = ("twinship.simulator.hub",) if DEFECT is None else ("tests.wire.hub.defects", DEFECT)
 
-ROUTES = {
+ROUTES: Mapping[str, Any] = {
     "schemaVersion": "1.1",
     "routes": {
         "work": "FROM /messages/modules/sender/outputs/work "

@@ -9,7 +9,8 @@ ends the hub), `offline_...` (the cloud is in the same process), `operation_retr
 metrics except those below. Missing labels: `from` and `from_route_output` of sent and dropped messages,
 `from` of direct methods, `id` of refused clients. Drops are counted for the whole hub, so every edge device
 shows the sum. edgeHub has two reasons for drops (no_route, ttl_expiry); the other reasons here are drops that
-edgeHub does not count.
+edgeHub does not count. ttl_expiry counts on after a restart of the hub, because these
+messages were acknowledged.
 """
 
 from __future__ import annotations

@@ -96,29 +96,3 @@ def shortcomings(frames: Mapping[str, Any]) -> list[str]:
     """A line for frames of an account that are in no count or in two."""
     texts = {"lost": "are in no count", "counted_twice": "are counted twice"}
     return [f"{frames[name]} frames {text}" for name, text in texts.items() if frames[name]]
-
-
-class RestartedCounter:
-    """The sum of a counter that begins at 0 again when its process is killed.
-
-    >>> counter = RestartedCounter()
-    >>> for value in (3, 5, 1, 2):
-    ...     counter.see(value)
-    >>> counter.total
-    7
-    """
-
-    def __init__(self) -> None:
-        self._before = 0  # of processes that have ended
-        self._last = 0
-
-    def see(self, value: int) -> None:
-        """Take the counter's present value."""
-        if value < self._last:
-            self._before += self._last
-        self._last = value
-
-    @property
-    def total(self) -> int:
-        """Over all processes so far."""
-        return self._before + self._last

@@ -20,9 +20,9 @@ TIMEOUT_S: Final = 5.0
 _CAPTURED: Final = re.compile(rb'"captured":\s*(\d+)')  # once in each prediction, alone or in a batch
 
 
-def metrics_page(simulator: Path) -> str:
-    """edgeHub's metrics as it serves them. `simulator` is the folder of the running simulator."""
-    url = json.loads((simulator / "endpoints.json").read_text())["metrics"][DEVICE]["edgeHub"]
+def metrics_page(simulator: Path, device: str = DEVICE) -> str:
+    """edgeHub's metrics of an edge device. `simulator` is the folder of the running simulator."""
+    url = json.loads((simulator / "endpoints.json").read_text())["metrics"][device]["edgeHub"]
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy: it is on this machine
     with opener.open(url, timeout=TIMEOUT_S) as answer:
         return str(answer.read().decode())

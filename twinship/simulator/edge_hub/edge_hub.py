@@ -27,7 +27,7 @@ from twinship.simulator.edge_hub.client import Client, Shared
 from twinship.simulator.edge_hub.cloud_to_device import CloudToDevice
 from twinship.simulator.edge_hub.connections import Connections
 from twinship.simulator.edge_hub.methods import MethodAnswer, MethodRequest, Methods, invoke_edge_hub
-from twinship.simulator.edge_hub.queues import MessageQueue
+from twinship.simulator.edge_hub.queues import DROPPED, MessageQueue
 from twinship.simulator.edge_hub.router import MessageRouter
 from twinship.simulator.edge_hub.sessions import Link, Sessions
 from twinship.simulator.edge_hub.settings import EdgeHubSettings
@@ -62,14 +62,14 @@ class EdgeHub:
         events: EventLog | None = None,
     ) -> None:
         store = registry.store
-        self.dropped: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter(store.documents(DROPPED))  # by reason
         self._faults = faults or Faults()
         self._registry = registry
         self._clock = clock
         self._gateways = gateways
         self._settings = settings
         self._sessions = Sessions(store)
-        queue = MessageQueue(upstream.QUEUE, store, partial(self.dropped.update, ("ttl_expiry",)))
+        queue = MessageQueue(upstream.QUEUE, store, self.dropped)
         self.events = events or EventLog(store, clock)
         self._upstream = UpstreamFile(upstream_path, queue, store, clock, self.events)
         self.router = MessageRouter(
@@ -174,7 +174,7 @@ class EdgeHub:
         self.connections.removed(identity)
 
     def counters(self) -> dict[str, Any]:
-        """Counters since the start of the process, and the number of connected clients."""
+        """Connected clients, and counters since the start of the process (ttl_expiry: of the store)."""
         return {
             "dropped": dict(self.dropped),
             "unacknowledged": dict(self.router.unacknowledged),

@@ -6,14 +6,15 @@ the queue chooses again (ref 4.5). Only committed messages leave the queue.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Final
 
 from twinship.simulator.store import Store, StoredMessage
 
 BATCH: Final = 10
+DROPPED: Final = "dropped"  # kind of document: how many messages were dropped, by reason
+EXPIRED: Final = "ttl_expiry"
 # Bodies of one queue that stay in memory; the queue reads the others from the store when they are due.
 MAX_BODY_BYTES_IN_MEMORY: Final = 16 << 20
 
@@ -33,12 +34,12 @@ class QueuedMessage:
 
 
 class MessageQueue:
-    """The messages of one destination. Calls `expired` for each whose time to live ends."""
+    """The messages of one destination. Counts those whose time to live ends in `dropped` and in the store."""
 
-    def __init__(self, name: str, store: Store, expired: Callable[[], None]) -> None:
+    def __init__(self, name: str, store: Store, dropped: Counter[str]) -> None:
         self.name = name
         self._store = store
-        self._expired = expired
+        self._dropped = dropped
         self._by_priority: dict[int, deque[QueuedMessage]] = {}
         self._bytes_in_memory = 0
         self._batch: deque[QueuedMessage] = deque()  # the priority that is being served
@@ -148,4 +149,6 @@ class MessageQueue:
             if expired.body is not None:
                 self._bytes_in_memory -= len(expired.body)
             self._store.remove_message(expired.slot, expired.size)
-            self._expired()
+            self._dropped[EXPIRED] += 1
+            # In the transaction that removes the message: it was acknowledged, so no kill may lose the count.
+            self._store.put(DROPPED, EXPIRED, self._dropped[EXPIRED])

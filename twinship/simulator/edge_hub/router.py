@@ -113,7 +113,7 @@ class MessageRouter:
     def delivery(self, identity: Identity) -> Delivery:
         """The delivery to one module; the registry need not have the module."""
         if (delivery := self._deliveries.get(identity)) is None:
-            queue = MessageQueue(str(identity), self._store, partial(self.dropped.update, ("ttl_expiry",)))
+            queue = MessageQueue(str(identity), self._store, self.dropped)
             session = partial(self._session, identity)
             delivery = Delivery(identity, queue, session, self._clock, self._settings, self._faults)
             self._deliveries[identity] = delivery

@@ -22,7 +22,7 @@ from twinship.bench.rig import account
 from twinship.bench.rig.operator import steady_camera
 from twinship.bench.rig.rig import Rig, RigSettings
 from twinship.bench.rig.waiting import quiet, until
-from twinship.bench.rig.watching import Answers, metrics_page, queued
+from twinship.bench.rig.watching import Answers, expired, metrics_page, queued
 from twinship.bench.scenarios.soak.flat import Sample, growth, worst
 from twinship.bench.scenarios.soak.observe import HUB, Observer
 from twinship.fleet import FleetError
@@ -200,7 +200,6 @@ class _Soak:
     def _kill(self) -> None:
         """Kill the next victim and wait for the answer to a frame that was captured after that."""
         victim = self._extent.victims[self._kills.total() % len(self._extent.victims)]
-        self._observer.expired()
         killed_ns = time.time_ns()
         if victim == HUB:
             self._rig.simulator.kill_hub()
@@ -238,8 +237,9 @@ class _Soak:
         self._rig.stop()
         time.sleep(LOOK_S)  # the closing messages go upstream
         with self._rig.sent.open() as sent, self._rig.upstream.open() as upstream:
-            expired, waiting = self._observer.expired(), self._queued()
-            found = account.account(sent, upstream, expired=expired, waiting=waiting)
+            hub = metrics_page(self._rig.simulator_folder)
+            waiting = queued(hub, "inference")
+            found = account.account(sent, upstream, expired=expired(hub), waiting=waiting)
             return found.to_json()
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
-
-from twinship.bench.rig.account import Account, RestartedCounter, account
+from twinship.bench.rig.account import Account, account
 
 
 def frame(seq: int) -> dict[str, Any]:
@@ -103,12 +101,3 @@ def test_the_newest_counters_of_each_process_count() -> None:
     """Counters begin at 0 in each process: the processes add up, the messages of one do not."""
     messages = [counters("a", overload=1), counters("a", overload=2), counters("b", overload=1)]
     assert summed(sent(0, 1, 2), messages).dropped == {"overload": 3}
-
-
-@pytest.mark.parametrize(("values", "total"), [((), 0), ((2, 2, 5), 5), ((5, 0, 1), 6), ((4, 2, 1), 7)])
-def test_a_counter_of_killed_processes_adds_up(values: tuple[int, ...], total: int) -> None:
-    """A value below the last one is that of a new process."""
-    counter = RestartedCounter()
-    for value in values:
-        counter.see(value)
-    assert counter.total == total

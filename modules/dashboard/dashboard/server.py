@@ -150,6 +150,8 @@ class Server:
         ticker = asyncio.create_task(self._tick())
         await self._stopping.wait()
         ticker.cancel()
+        async with self._news:
+            self._news.notify_all()  # open pages end their streams
         await runner.cleanup()
 
     async def _tick(self) -> None:
@@ -264,8 +266,11 @@ class Server:
         await response.write(b"retry: 2000\n\n")
         while True:
             async with self._news:
-                await self._news.wait()
+                if not self._stopping.is_set():
+                    await self._news.wait()
                 event = self._event
+            if self._stopping.is_set():
+                return
             async with asyncio.timeout(WRITE_S):
                 await response.write(event)
 

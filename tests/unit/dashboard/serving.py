@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPConnection, HTTPResponse
 from threading import Lock
 from typing import Any
@@ -32,6 +33,7 @@ class Served:
     changes: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)  # made, with their payloads
     outcome: Outcome = field(default_factory=lambda: Outcome(True, "The camera is paused."))  # of each change
     answers: list[HTTPResponse] = field(default_factory=list)
+    stop: Callable[[], None] = lambda: None
 
     @property
     def url(self) -> str:
@@ -88,10 +90,11 @@ def serving(token: str | None = None, tls: ssl.SSLContext | None = None) -> Iter
     source = Source(view, lambda: served.state.version, picture, served.pages.append)
     changes = Changes(lambda: served.control, lambda *change: served.change(*change))
     server = Server(listener, Access(token, frozenset()), source, HealthFile(None), changes, tls)
+    served.stop = partial(server.stop, 10)
     server.start()
     try:
         yield served
     finally:
         for answer in served.answers:
             answer.close()
-        server.stop(10)
+        served.stop()

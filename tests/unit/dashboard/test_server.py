@@ -176,6 +176,14 @@ def test_the_module_knows_how_many_pages_are_open(open_server: Served) -> None:
     assert open_server.pages == [1, 2, 1, 0]
 
 
+def test_the_end_of_the_module_ends_open_pages(open_server: Served) -> None:
+    """A stream that is cut off instead (IncompleteRead) holds up the end of the module until a time-out."""
+    events = open_server.get("/events")
+    next_view(events)
+    open_server.stop()
+    events.read()
+
+
 def test_a_page_sees_that_the_module_is_another_process(open_server: Served, locked_server: Served) -> None:
     """Each process has a number of its own, the same in all its views."""
     events = open_server.get("/events")

@@ -111,6 +111,11 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "overload": Scenario(
         "five times too many frames, and inference absent for a while", "modules.overload", everyday=False
     ),
+    "costly": Scenario(
+        "one frame a second at the limit of the decode budget, beside another camera at 10 frames/s",
+        "modules.costly",
+        everyday=False,
+    ),
     "page": Scenario(
         "the dashboard's share of a core at 10 frames/s, with a page open and without",
         "modules.page",

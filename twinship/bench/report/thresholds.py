@@ -87,6 +87,7 @@ THRESHOLDS: Final = (
     Threshold("overload: frames counted twice", "overload.frames.counted_twice", 0, None, ""),
     Threshold("dashboard with a page open at 10 frames/s", "page.open", 0.05, None, "of a core"),
     Threshold("dashboard without a page at 10 frames/s", "page.closed", 0.01, None, "of a core"),
+    Threshold("beside a costly frame a second, p99", "costly.one_a_second.p99_ms", 1_000.0, None, "ms"),
     Threshold("soak: growth of a process after ten minutes", "soak.growth_mb", 2, None, "MB"),
     Threshold("soak: threads more than after ten minutes", "soak.thread_growth", 0, None, ""),
     Threshold("soak: processes that ended without a kill", "soak.restarts", 0, None, ""),

@@ -9,7 +9,7 @@ import pytest
 
 from twinship.bench.catalogue import Bench
 from twinship.bench.scenarios.delay import scenario
-from twinship.bench.scenarios.modules import ledger, overload, sdk
+from twinship.bench.scenarios.modules import costly, ledger, overload, sdk
 from twinship.bench.scenarios.soak import scenario as soak
 
 pytestmark = pytest.mark.e2e
@@ -85,6 +85,14 @@ def test_the_ledger_and_the_hub_count_the_same_frames(bench: Bench) -> None:
     """Each answered frame has all stages on one clock, a publish time, and is in one window."""
     found = ledger.run(bench, frames=100)
     assert (found.frames, found.windowed, found.without_publish, found.wall) == (100, 100, 0, 0)
+
+
+@pytest.mark.long
+def test_costly_frames_are_answered_beside_those_of_another_camera(bench: Bench) -> None:
+    """They are within the decode budget; decoding one takes longer than the whole path of a small frame."""
+    figures = costly.run(bench, 5)
+    assert (figures["without"]["costly_frames"], figures["one_a_second"]["costly_frames"]) == (0, 5)
+    assert figures["one_a_second"]["costly_ms"] > figures["without"]["p50_ms"]
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""`python -m twinship.bench.peers.costly`: stands in for the camera in scenario `costly`.
+"""`python -m twinship.bench.peers.costly SECONDS`: stands in for the camera in scenario `costly`.
 
 Each line on stdin is the number of costly frames in each second; the answer on stdout comes after SECONDS.
 Camera `steady` sends FPS small frames a second. A costly frame is a progressive JPEG of 4096×4096 pixels
@@ -23,7 +23,6 @@ from twinship.bench.peers.frames import frame_message
 STEADY: Final = "steady"
 COSTLY: Final = "costly"
 FPS: Final = 10
-SECONDS: Final = 30
 SMALL, LARGE = 28, 4_096  # pixels a side
 CONNECT_S: Final = 60.0
 
@@ -38,7 +37,7 @@ def main() -> None:
     run, picture, steady, costly = secrets.token_hex(8), progressive(LARGE), 0, 0
     for line in sys.stdin:
         begun_s = time.monotonic()
-        for tick in range(SECONDS * FPS):
+        for tick in range(int(sys.argv[1]) * FPS):
             if tick % FPS < int(line):
                 hub.send("frames", frame_message(FrameId(COSTLY, run, costly), picture, "image/jpeg", LARGE))
                 costly += 1

@@ -62,6 +62,12 @@ def package_command(
         Path | None,
         path_option(checks.folder_of_files, "Pictures for the proof on the device [drawn patterns]."),
     ] = None,
+    drift: Annotated[
+        Path | None,
+        path_option(
+            checks.folder_of_files, "100 pictures or more, as the camera sends them: for drift [none]."
+        ),
+    ] = None,
     latency_budget_ms: Annotated[
         float | None,
         typer.Option(
@@ -94,6 +100,7 @@ def package_command(
                 box_pixels=box_pixels,
             ),
             probes=probes,
+            drift=drift,
             latency_budget_ms=latency_budget_ms or 0.0,
         )
     )

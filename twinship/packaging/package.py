@@ -27,8 +27,10 @@ from inference.artefact import (
     InputSpec,
     Manifest,
     Probes,
+    Reference,
     pack,
 )
+from inference.drift.reference import LEAST_PICTURES, reference
 from inference.frames.preprocess import prepare
 from inference.predict import FilePicture, read_prepared
 from twinship.packaging import NotPackaged
@@ -39,6 +41,8 @@ RUN_TIMEOUT_S: Final = 120.0
 MAX_PROBE_BYTES: Final = 8 * 1024 * 1024
 OWN_PROBES: Final = 3
 CANDIDATES: Final = 16
+MAX_DRIFT_PICTURES: Final = 2_000
+MAX_DRIFT_BYTES: Final = 256 * 1024 * 1024  # of prepared pictures
 NOTHING_FOUND: Final = (
     "no probe shows anything that the model finds: a device proves only that it runs; cure: --probes FOLDER"
 )
@@ -55,6 +59,7 @@ class Request:
     version: str
     options: Options = field(default_factory=Options)
     probes: Path | None = None  # a folder of pictures
+    drift: Path | None = None  # a folder of pictures as the camera sends them
     latency_budget_ms: float = 0.0  # 0: ten times the median time of the slowest runtime, at least 20 ms
 
     def __post_init__(self) -> None:
@@ -92,18 +97,20 @@ def package(request: Request) -> Packaged:
     chosen = choose(model, request.options)
     pictures = _pictures(request.probes, chosen.input)
     stand_in = _packed(model, request, chosen, _stand_in(chosen, pictures))
-    try:
-        found = evaluate.evaluate(stand_in, pictures, timeout_s=RUN_TIMEOUT_S)
-    except evaluate.NotEvaluated as error:
-        raise NotPackaged(f"{request.file}: the model does not run: {error}") from error
+    found = _run(request.file, stand_in, pictures)
     probes, notes = _probes(chosen, pictures, found, own=request.probes is not None)
     p50_ms = {runtime: each.cost.p50_ms for runtime, each in found.items()}
     budget_ms = 10 * max(p50_ms.values())  # a device may have any of the runtimes
-    data = _packed(model, request, chosen, probes, budget_ms)
+    manifest = _manifest(model, request, chosen, budget_ms)
+    if request.drift is not None:
+        manifest = manifest.model_copy(
+            update={"reference": _reference(request.file, stand_in, chosen, request.drift)}
+        )
+    data = _packed(model, request, chosen, probes, manifest)
     _write(data, request.out)
     return Packaged(
         request.out,
-        _manifest(model, request, chosen, budget_ms),
+        manifest,
         len(chosen.labels),
         probes.count,
         len(data),
@@ -126,12 +133,35 @@ def _manifest(model: ModelFile, request: Request, chosen: Chosen, budget_ms: flo
 
 
 def _packed(
-    model: ModelFile, request: Request, chosen: Chosen, probes: Probes, budget_ms: float = 1000.0
+    model: ModelFile, request: Request, chosen: Chosen, probes: Probes, manifest: Manifest | None = None
 ) -> bytes:
+    manifest = manifest or _manifest(model, request, chosen, 1000.0)
     try:
-        return pack(model.flatbuffer, _manifest(model, request, chosen, budget_ms), chosen.labels, probes)
+        return pack(model.flatbuffer, manifest, chosen.labels, probes)
     except BadArtefact as error:
         raise NotPackaged(f"{request.file}: {error.reason}") from error
+
+
+def _run(file: Path, stand_in: bytes, pictures: NDArray[np.uint8]) -> dict[str, evaluate.Predictions]:
+    try:
+        return evaluate.evaluate(stand_in, pictures, timeout_s=RUN_TIMEOUT_S)
+    except evaluate.NotEvaluated as error:
+        raise NotPackaged(f"{file}: the model does not run: {error}") from error
+
+
+def _reference(file: Path, stand_in: bytes, chosen: Chosen, folder: Path) -> Reference:
+    """What these pictures look like to the model, for the detection of drift."""
+    most = min(MAX_DRIFT_PICTURES, max(LEAST_PICTURES, MAX_DRIFT_BYTES // chosen.input.pixels))
+    pictures = _read_pictures(folder, chosen.input, most)
+    found = next(iter(_run(file, stand_in, np.stack(pictures)).values())) if pictures else None
+    measures = None if found is None else found.measures
+    made = None if measures is None else reference(chosen.task, measures, len(chosen.labels))
+    if made is None:
+        raise NotPackaged(
+            f"--drift {folder}: {len(pictures)} readable pictures; cure: at least {LEAST_PICTURES}, "
+            "as the camera sends them"
+        )
+    return made
 
 
 def _write(data: bytes, out: Path) -> None:
@@ -151,12 +181,18 @@ def _pictures(folder: Path | None, spec: InputSpec) -> NDArray[np.uint8]:
     """The candidates for probes, prepared for the model."""
     if folder is None:
         return np.stack([_drawn(spec, seed) for seed in range(CANDIDATES)])
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
-    read = [read_prepared(path, spec) for path in files[:MAX_PROBES]]
-    pictures = [each.pixels for each in read if isinstance(each, FilePicture)]
+    pictures = _read_pictures(folder, spec, MAX_PROBES)
     if not pictures:
         raise NotPackaged(f"{folder}: no readable picture; cure: --probes with a folder of PNG, JPEG or BMP")
     return np.stack(pictures)
+
+
+def _read_pictures(folder: Path, spec: InputSpec, most: int) -> list[NDArray[np.uint8]]:
+    """The readable ones of at most so many files, evenly spaced by name, prepared for the model."""
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+    taken = files if len(files) <= most else [files[len(files) * place // most] for place in range(most)]
+    read = (read_prepared(path, spec) for path in taken)
+    return [each.pixels for each in read if isinstance(each, FilePicture)]
 
 
 def _drawn(spec: InputSpec, seed: int) -> NDArray[np.uint8]:

@@ -85,6 +85,7 @@ TAKEN: Mapping[tuple[str, str], set[str]] = {
     ("package", "--mean"): {"-1"},
     ("package", "--name"): {".", *NAMES},
     ("package", "--out"): NEW_FILES,
+    ("package", "--drift"): {".", FOLDER},
     ("package", "--probes"): {".", FOLDER},
     ("package", "--version"): {".", *NAMES},
     ("predict", "--draw"): NEW_FILES,

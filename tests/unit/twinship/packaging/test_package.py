@@ -179,6 +179,44 @@ def test_an_offset_behind_the_file_is_refused() -> None:
             root(data)
 
 
+@pytest.mark.parametrize("kind", ["classifier", "detector"])
+def test_pictures_of_the_camera_become_the_reference_for_drift(tmp_path: Path, kind: str) -> None:
+    """Half of them are bright at the left, half at the right; without them there is no reference."""
+    model = graphs.classifier(graphs.SOFTMAX) if kind == "classifier" else graphs.ssd()
+    assert packed(tmp_path, model, FLOAT).manifest.reference is None
+    camera_pictures(tmp_path / "camera", 100)
+    made = package(
+        Request(tmp_path / "m.tflite", tmp_path / "out", "m", "1", FLOAT, drift=tmp_path / "camera")
+    )
+    reference = read(made.out.read_bytes()).manifest.reference
+    assert reference == made.manifest.reference
+    assert reference is not None
+    assert (reference.frames, len(reference.classes)) == (100, 2 if kind == "classifier" else 3)
+    assert set(reference.measures) >= {"confidence", "brightness", "sharpness"}
+    if kind == "classifier":
+        assert reference.classes == (0.5, 0.5)
+
+
+def test_too_few_pictures_for_drift_are_named(tmp_path: Path) -> None:
+    """99 of the 100 files can be read. Nothing is written."""
+    camera_pictures(tmp_path / "camera", 99)
+    (tmp_path / "camera" / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "m.tflite").write_bytes(graphs.classifier(graphs.SOFTMAX))
+    request = Request(tmp_path / "m.tflite", tmp_path / "out", "m", "1", FLOAT, drift=tmp_path / "camera")
+    with pytest.raises(NotPackaged, match=r"camera: 99 readable pictures; cure: at least 100"):
+        package(request)
+    assert not (tmp_path / "out").exists()
+
+
+def camera_pictures(folder: Path, count: int) -> None:
+    """Pictures with one bright side."""
+    folder.mkdir()
+    for number in range(count):
+        bright = 150 + number
+        sides = (bright, 10) if number % 2 else (10, bright)
+        Image.fromarray(graphs.picture(*sides)).save(folder / f"{number:03}.png")
+
+
 def test_nothing_is_written_if_the_proof_fails(tmp_path: Path) -> None:
     """An earlier artefact of the same name stays."""
     (tmp_path / "out").write_bytes(b"before")

@@ -12,6 +12,9 @@ from inference.frames.budget import blocks
 from tests.e2e.conftest import Edge
 from tests.e2e.models.test_swap import patch, reported, ship
 from tests.e2e.waiting import wait_until
+from tests.unit.twinship.packaging import graphs
+from twinship.packaging.choose import Options
+from twinship.packaging.package import Request, package
 
 pytestmark = pytest.mark.e2e
 
@@ -49,3 +52,22 @@ def test_another_scene_is_found_and_said_upstream(edge: Edge, models: Path) -> N
     assert all(blocks(len(json.dumps(body, separators=(",", ":"))), 4096) == 1 for body in answers)
     wait_until(lambda: reported(edge).get("drift", {}).get("state") == "drift", "the reported property")
     wait_until(lambda: reported(edge)["counters"]["suppressedBy"]["budget"] > 0, "frames without a message")
+
+
+@pytest.mark.long
+def test_a_packaged_detector_finds_another_scene(edge: Edge, models: Path, tmp_path: Path) -> None:
+    """Its reference comes from pictures of the camera's folder; the dark scene is another one."""
+    (tmp_path / "halves.tflite").write_bytes(graphs.ssd())
+    options = Options(labels="left\nright\n", mean=(0,), std=(255,))
+    frames = models / "1.0.0" / "frames"
+    made = package(
+        Request(tmp_path / "halves.tflite", tmp_path / "out", "halves", "1", options, drift=frames)
+    )
+    patch(edge, "inference", {"telemetry": {"predictions": "all", "intervalSeconds": 1}})
+    edge.simulator.start_modules()
+    assert ship(edge, made.out).ok
+    wait_until(lambda: len(bodies(edge, "twinship.detection.v1")) >= 100, "answers to the known pictures")
+    assert events(edge) == []
+    patch(edge, "camera_sim", {"camera": {"source": "scene:", "scene": {"black": 0.9}}})
+    wait_until(lambda: bool(events(edge)), "the event")
+    assert (events(edge)[0]["state"], events(edge)[0]["model"]["name"]) == ("drift", "halves")

@@ -174,17 +174,17 @@ def publish_command(
     as_json: Json = False,
 ) -> None:
     """Ship a model by module twin and wait until it answers frames."""
-    from twinship.fleet import connection, keys, publish, rollout
+    from twinship.fleet import connection, keys, publish, rollout, signed_artefact
     from twinship.fleet.blob_store import BlobOptions
 
     refuse_condition_alone(deployment, target_condition)
     variables = connection.settings(os.environ, env_file)
-    kind = choice_of(publish.StoreKind, "--store", store)
-    chosen = publish.choose_store(url, kind, variables, BlobOptions(container, valid_days))
+    kind = choice_of(signed_artefact.StoreKind, "--store", store)
+    chosen = signed_artefact.choose_store(url, kind, variables, BlobOptions(container, valid_days))
     signing = keys.signing_key(keys.keys_folder(os.environ), key)
     if print_patch:
-        signed = publish.sign(model, signing, chosen)
-        layered = {"modulesContent": publish.layer(signed, module)}
+        signed = signed_artefact.sign(model, signing, chosen)
+        layered = {"modulesContent": signed_artefact.layer(signed, module)}
         say_json({"properties": {"desired": signed.patch()}} if deployment is None else layered)
         return
     if deployment is not None:

@@ -15,8 +15,9 @@ from tests.e2e.conftest import Edge
 from tests.e2e.waiting import wait_until
 from twinship.fleet import connection as connections
 from twinship.fleet import keys
-from twinship.fleet.publish import PublishResult, publish, sign
+from twinship.fleet.publish import PublishResult, publish
 from twinship.fleet.service import ServiceHub
+from twinship.fleet.signed_artefact import sign
 
 pytestmark = pytest.mark.e2e
 

@@ -25,7 +25,7 @@ from tests.e2e.page.browsing import NEEDS_CHROMIUM, chromium, expect_text, loade
 from tests.e2e.waiting import PATIENCE_S, wait_until
 from twinship.demo.page import page_address
 from twinship.fleet import keys
-from twinship.fleet.publish import sign
+from twinship.fleet.signed_artefact import sign
 from twinship.simulator.launcher import Simulator, SimulatorSettings
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from tests.unit.twinship.fleet.conftest import packed
 from twinship.fleet import connection, keys
 from twinship.fleet.connection import Connection, NotConfigured
 from twinship.fleet.deploy import deploy
-from twinship.fleet.publish import PENDING, CannotPublish, WaitOptions, publish, publish_to, sign
+from twinship.fleet.publish import PENDING, WaitOptions, publish, publish_to
 from twinship.fleet.rollout import Targeting, roll_out
 from twinship.fleet.service import (
     HubRefused,
@@ -23,6 +23,7 @@ from twinship.fleet.service import (
     PreconditionFailed,
     ServiceHub,
 )
+from twinship.fleet.signed_artefact import CannotPublish, sign
 from twinship.fleet.status import status
 from twinship.simulator.launcher import Simulator, SimulatorSettings
 

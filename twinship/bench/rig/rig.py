@@ -16,8 +16,9 @@ from twinship.bench import BenchFailed
 from twinship.demo.report import Sent, Upstream, read_sent, read_upstream
 from twinship.fleet import artefact_store, keys
 from twinship.fleet import connection as connections
-from twinship.fleet.publish import PublishResult, SignedArtefact, publish, sign
+from twinship.fleet.publish import PublishResult, publish
 from twinship.fleet.service import ServiceHub
+from twinship.fleet.signed_artefact import SignedArtefact, sign
 from twinship.simulator import Simulator, SimulatorSettings
 from twinship.simulator.edge_agent.edge_agent import INHERITED
 from twinship.simulator.edge_agent.processes import dying_with_parent

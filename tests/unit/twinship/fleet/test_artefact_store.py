@@ -13,7 +13,7 @@ from twinship.fleet.artefact_store import CannotStore
 from twinship.fleet.blob_store import BlobOptions
 from twinship.fleet.connection import NotConfigured
 from twinship.fleet.keys import SigningKey
-from twinship.fleet.publish import CannotPublish, StoreKind, choose_store, sign
+from twinship.fleet.signed_artefact import CannotPublish, StoreKind, choose_store, sign
 
 BLOB = BlobOptions()
 

@@ -18,15 +18,9 @@ from tests.unit.twinship.fleet.conftest import FakeHub, packed
 from twinship.fleet import publish
 from twinship.fleet.connection import Connection
 from twinship.fleet.keys import SigningKey
-from twinship.fleet.publish import (
-    CannotPublish,
-    PublishResult,
-    SignedArtefact,
-    WaitOptions,
-    publish_to,
-    sign,
-)
+from twinship.fleet.publish import PublishResult, WaitOptions, publish_to
 from twinship.fleet.service import HubUnavailable, PreconditionFailed
+from twinship.fleet.signed_artefact import CannotPublish, SignedArtefact, sign
 from twinship.fleet.twin_patch import merge, replacement
 
 OTHERS = {"inference": {"topK": 3}, "telemetry": {"intervalSeconds": 10}}

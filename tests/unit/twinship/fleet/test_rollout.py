@@ -11,10 +11,10 @@ from inference import model_section
 from tests.unit.twinship.fleet.conftest import packed
 from twinship.fleet.keys import SigningKey
 from twinship.fleet.methods import Answer
-from twinship.fleet.publish import layer, sign
 from twinship.fleet.rollback import RollbackFailed, rollback_result
 from twinship.fleet.rollout import InvalidDeployment, RollOut, Targeting, roll_out
 from twinship.fleet.service import Configuration
+from twinship.fleet.signed_artefact import layer, sign
 
 LAB = Targeting("digits", "tags.site='lab'", 10)
 

@@ -22,7 +22,7 @@ from twinship.bench.rig.waiting import until
 from twinship.bench.scenarios.delay.formulas import model_s
 from twinship.bench.scenarios.delay.points import Point
 from twinship.fleet import keys
-from twinship.fleet.publish import sign
+from twinship.fleet.signed_artefact import sign
 from twinship.simulator import LINK_DELAY, LINK_RATE, end_faults, set_fault, show_faults
 
 MODULE: Final = "inference"

@@ -17,8 +17,8 @@ from twinship.bench.rig import operator
 from twinship.bench.rig.operator import FALLBACK_S, Operator, idle_priority
 from twinship.bench.rig.rig import Rig
 from twinship.demo.watch import Watch
-from twinship.fleet.publish import SignedArtefact
 from twinship.fleet.service import ModuleTwin
+from twinship.fleet.signed_artefact import SignedArtefact
 
 MODEL = Path("model.tflite")
 REF = ModelRef("digits", "1.1.0", 5, "b" * 64, "signature", "key")

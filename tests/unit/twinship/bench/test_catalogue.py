@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import re
+from pathlib import Path
 
 import pytest
 
@@ -10,11 +12,20 @@ from twinship.bench import BenchFailed
 from twinship.bench.catalogue import SCENARIOS, chosen
 from twinship.bench.report.figures import BLOCKS, blocks, latencies
 
+README = Path(__file__).parents[4] / "README.md"
+
 
 def test_without_names_the_everyday_scenarios_run() -> None:
     """The slow ones run by name only."""
     assert set(chosen(())) == {name for name, scenario in SCENARIOS.items() if scenario.everyday}
     assert "memory_long" not in chosen(())
+
+
+def test_the_readme_names_those_that_run_by_name_only() -> None:
+    """`make bench` leaves them out, so a reader finds them nowhere else."""
+    (listed,) = re.findall(r"leaves these out: (.*?) \(an", README.read_text(), re.DOTALL)
+    others = {name for name, scenario in SCENARIOS.items() if not scenario.everyday}
+    assert set(re.findall(r"`(\w+)`", listed)) == others
 
 
 def test_a_scenario_brings_its_floor() -> None:

@@ -6,6 +6,7 @@ Each target has inputs that its parser accepts, and some that it refuses late. A
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from shutil import rmtree
@@ -120,7 +121,13 @@ def _artefacts() -> Files:
         bytes(8),
     )
     assert len(members) == len(MEMBERS)
-    return {"whole": whole.data, "members": _joined(whole.tflite, *members), "cut": whole.data[:-30]}
+    disks = struct.pack("<4sLQL", b"PK\6\7", 0, 0, 2) + struct.pack("<4s18x", b"PK\5\6")
+    return {
+        "whole": whole.data,
+        "members": _joined(whole.tflite, *members),
+        "cut": whole.data[:-30],
+        "disks": _joined(whole.tflite + disks, *members),  # zipfile raises where it only looks
+    }
 
 
 def _sections() -> Files:

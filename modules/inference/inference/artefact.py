@@ -257,7 +257,7 @@ def pack(tflite: bytes, manifest: Manifest, labels: Sequence[str], probes: Probe
 
     Raises BadArtefact for input that read() would refuse.
     """
-    if zipfile.is_zipfile(io.BytesIO(tflite)):
+    if _has_zip(tflite):
         raise BadArtefact("the flatbuffer has a zip trailer already")
     buffer = io.BytesIO()
     buffer.write(tflite)
@@ -288,6 +288,13 @@ def read(data: bytes) -> Artefact:
     probes = Probes(members["probes.bin"], answers.expected, answers.detections)
     _check_probes(probes, manifest, labels)
     return Artefact(data, data[:start], manifest, labels, probes)
+
+
+def _has_zip(data: bytes) -> bool:
+    try:
+        return zipfile.is_zipfile(io.BytesIO(data))
+    except zipfile.BadZipFile:  # its end names several disks
+        return True
 
 
 def _members(manifest: Manifest, labels: Sequence[str], probes: Probes) -> dict[str, bytes]:

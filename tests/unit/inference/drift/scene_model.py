@@ -42,8 +42,7 @@ def weights() -> NDArray[np.float32]:
 
 def scores(images: Pixels) -> NDArray[np.float32]:
     """The confidences, (count, 10), in steps of 1/256 as an int8 model has them."""
-    found: NDArray[np.float32] = np.round(_softmax(_inputs(images) @ weights()) * 256) / np.float32(256)
-    return found
+    return (np.round(_softmax(_inputs(images) @ weights()) * 256) / 256).astype(np.float32)
 
 
 def measured(images: Pixels) -> NDArray[np.float64]:
@@ -78,5 +77,4 @@ def _inputs(images: Pixels) -> NDArray[np.float32]:
 
 def _softmax(values: NDArray[np.float32]) -> NDArray[np.float32]:
     powers = np.exp(values - values.max(axis=1, keepdims=True))
-    shares: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
-    return shares
+    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)

@@ -31,18 +31,21 @@ def weights() -> NDArray[np.float32]:
     """Of a softmax regression, (784 and a bias, 10)."""
     images, labels = pictures(2_000, TRAINING)
     inputs, wanted = _inputs(images), np.eye(10, dtype=np.float32)[labels]
-    trained = np.zeros((inputs.shape[1], 10), np.float32)
-    momentum = np.zeros_like(trained)
+    trained: NDArray[np.float32] = np.zeros((inputs.shape[1], 10), np.float32)
+    momentum: NDArray[np.float32] = np.zeros_like(trained)
     for _ in range(200):
-        slope = inputs.T @ (_softmax(inputs @ trained) - wanted) / np.float32(len(inputs))
-        momentum = np.float32(0.9) * momentum - np.float32(0.05) * slope
+        slope = inputs.T @ (_softmax(inputs @ trained) - wanted) / len(inputs)
+        momentum = (0.9 * momentum - 0.05 * slope).astype(np.float32)
         trained += momentum
     return trained
 
 
 def scores(images: Pixels) -> NDArray[np.float32]:
     """The confidences, (count, 10), in steps of 1/256 as an int8 model has them."""
-    return (np.round(_softmax(_inputs(images) @ weights()) * 256) / 256).astype(np.float32)
+    found: NDArray[np.float32] = (np.round(_softmax(_inputs(images) @ weights()) * 256) / 256).astype(
+        np.float32
+    )
+    return found
 
 
 def measured(images: Pixels) -> NDArray[np.float64]:
@@ -77,4 +80,5 @@ def _inputs(images: Pixels) -> NDArray[np.float32]:
 
 def _softmax(values: NDArray[np.float32]) -> NDArray[np.float32]:
     powers = np.exp(values - values.max(axis=1, keepdims=True))
-    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+    shares: NDArray[np.float32] = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+    return shares

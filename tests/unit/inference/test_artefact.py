@@ -249,11 +249,16 @@ def test_packing_twice_is_refused() -> None:
         pack(small(), manifest(), ["a", "b"], PROBES)
 
 
-def test_a_flatbuffer_with_a_part_of_an_archive_is_refused() -> None:
-    """The end of a zip archive on two disks: zipfile raises where it is only asked whether this is one."""
-    locator, end = struct.pack("<4sLQL", b"PK\6\7", 0, 0, 2), struct.pack("<4s18x", b"PK\5\6")
-    with pytest.raises(BadArtefact, match="already"):
-        pack(TFLITE + locator + end, manifest(), ["a", "b"], PROBES)
+def test_a_flatbuffer_with_a_part_of_an_archive_raises_nothing_else() -> None:
+    """The end of a zip archive on two disks: some versions of zipfile raise where they are only asked whether
+    this is one, others say no. Then the file is as good as any other."""
+    flatbuffer = TFLITE + struct.pack("<4sLQL4s18x", b"PK\6\7", 0, 0, 2, b"PK\5\6")
+    try:
+        packed = pack(flatbuffer, manifest(), ["a", "b"], PROBES)
+    except BadArtefact as error:
+        assert "already" in str(error)  # noqa: PT017 - the other outcome is right too
+    else:
+        assert read(packed).tflite == flatbuffer
 
 
 @pytest.mark.parametrize(

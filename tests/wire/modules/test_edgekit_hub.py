@@ -304,8 +304,7 @@ def test_a_disabled_module_reconnects_when_it_is_enabled(
     time.sleep(1)  # long enough for the SDK's own reconnect to be refused
     assert not module.hub.connected
     simulated.enable(True)
-    module.twins.get(timeout=60)
-    assert module.hub.connected
+    until(lambda: module.hub.connected, 60)
 
 
 def test_a_hub_that_sends_no_puback_is_stuck(modules: Callable[..., Module], simulated: SimulatedHub) -> None:

@@ -291,4 +291,5 @@ class EdgeAgent:
         modules = dict.fromkeys(self._reported_modules - self._modules.keys()) | state["modules"]
         patch = {**state, "modules": modules}
         await self._client.call("PATCH", "edge-agent", self._device.name, body=patch, timeout_s=timeout_s)
-        self._reported_modules = set(self._modules)
+        # not self._modules: a later deployment may have been applied meanwhile
+        self._reported_modules = set(state["modules"])

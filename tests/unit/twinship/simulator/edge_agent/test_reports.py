@@ -10,7 +10,7 @@ from twinship.simulator.edge_agent.edge_agent import Device, EdgeAgent
 from twinship.simulator.edge_agent.processes import ProcessRecord
 from twinship.simulator.edge_agent.service_client import ServiceClient
 from twinship.simulator.edge_agent.supervisor import RunState, Supervised
-from twinship.simulator.manifest.modules_content import Deployment, deployment
+from twinship.simulator.manifest.modules_content import deployment
 
 PATIENCE_S = 10
 
@@ -23,7 +23,7 @@ def desired(version: int, *modules: str) -> dict[str, Any]:
         "schemaVersion": "1.1",
         "runtime": {"type": "docker", "settings": {}},
         "systemModules": {},
-        "modules": {name: module for name in modules},
+        "modules": dict.fromkeys(modules, module),
         **({"$version": version} if version else {}),
     }
 
@@ -33,6 +33,7 @@ class Hub:
 
     def __init__(self) -> None:
         self.reports: list[dict[str, Any]] = []
+        self.enough = asyncio.Event()
         self._first = asyncio.Event()
         self._applied = asyncio.Event()
 
@@ -42,6 +43,8 @@ class Hub:
             self._first.set()
             await self._applied.wait()
             self.reports.append(body)
+            if len(self.reports) == 2:
+                self.enough.set()
         elif path[-1] == "methods":
             await asyncio.Event().wait()
         elif method == "GET" and query["after"] == "0":
@@ -66,8 +69,7 @@ def test_a_module_that_is_removed_during_a_report_leaves_the_twin(tmp_path: Path
         content = {"$edgeAgent": {"properties.desired": desired(0, "first", "second")}}
         await agent.apply(deployment({**content, "$edgeHub": {"properties.desired": {}}}))
         async with asyncio.timeout(PATIENCE_S):
-            while len(hub.reports) < 2:
-                await asyncio.sleep(0.01)
+            await hub.enough.wait()
         await agent.close(1.0)
         return hub.reports
 

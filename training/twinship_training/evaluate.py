@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from twinship_training.networks.architectures import Target
 PROBE_CANDIDATES: Final = 10  # for each label
 CHANGES_NAMED: Final = 5
 ROUNDING: Final = 1e-9  # of a difference of two shares
+STANDARD_ERRORS: Final = 2.0  # a loss is above its limit by chance in 2.3 % of all trainings
 
 
 def check_tensors(predictions: Mapping[str, Predictions], optimisation: str) -> None:
@@ -49,6 +51,20 @@ def check_target(
             more = f" ({changed})" if changed else ""
             cure = "try another --seed, or --optimise float16"
             raise NotVerified(f"{what} {lost}, {100 * target.drop:.2f} are allowed{more}: {cure}")
+
+
+def chance(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> float:
+    """What the accuracy may fall by chance, a share of 1: STANDARD_ERRORS of the difference of two shares.
+
+    `before` and `after` say of the same pictures whether a prediction is right. Pictures that both have right
+    or both wrong say nothing about the difference (Q. McNemar, Psychometrika 12, 1947).
+
+    >>> float_model, converted = np.ones(400, bool), np.ones(400, bool)
+    >>> converted[:4] = False
+    >>> chance(float_model, converted)
+    0.01
+    """
+    return STANDARD_ERRORS * math.sqrt(np.count_nonzero(before != after)) / len(before)
 
 
 def changes(before: NDArray[np.int64], after: NDArray[np.int64], labels: Sequence[str]) -> str:

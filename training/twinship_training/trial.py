@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -130,6 +130,7 @@ def evaluate_on_test(job: Job, trial: Trial) -> Measurement:
     shipped = job.task.scores(predictions, test, labels)
     found = job.task.on_test(trial.fitted, predictions, test, labels)
     target = job.settings.target(trial.architecture, job.dataset)
+    target = replace(target, drop=target.drop + found.chance)
     what = f"{trial.architecture} on {len(test):,} test pictures of {job.dataset.name}"
     check_target(target, found.float32, shipped, what=what, changed=found.changed)
     accuracy = Accuracy(
@@ -138,7 +139,7 @@ def evaluate_on_test(job: Job, trial: Trial) -> Measurement:
         drop=round(found.float32 - min(shipped.values()), 6),
         validation=round(max(trial.fitted.checkpoint.validation), 6),
         target=target.accuracy,
-        max_drop=target.drop,
+        max_drop=round(target.drop, 6),
     )
     return Measurement(accuracy, predictions, found.figures)
 

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from inference.dataset.pictures import Pictures, input_spec
-from inference.evaluate import Predictions
+from inference.evaluate import NotVerified, Predictions
 from inference.metrics_model import Cost
 from tests.unit.twinship_training.pictures import dataset
 from twinship_training import convert, trial
@@ -23,6 +23,7 @@ from twinship_training.job import Job
 from twinship_training.networks.architectures import ARCHITECTURES
 from twinship_training.networks.pretrained import Pretrained
 from twinship_training.settings import TrainSettings
+from twinship_training.tasks import classify
 from twinship_training.train import choose_network
 
 ACCURACY = {"micro": 0.6, "svm": 0.9}  # on the validation pictures; the others: 0.3
@@ -111,3 +112,25 @@ def test_a_network_is_chosen_without_test_pictures(
     assert without_tensorflow
     for images in without_tensorflow:
         assert test.isdisjoint(image.tobytes() for image in images)
+
+
+@pytest.mark.parametrize(("lost", "refused"), [(0, False), (2, False), (5, True)])
+def test_a_loss_by_chance_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bars: Dataset, lost: int, refused: bool
+) -> None:
+    """The float model has all test pictures right; the metrics have what int8 may lose of them."""
+    truth = bars.test.labels
+    count = len(truth)
+    labels = np.where(np.arange(count) < lost, (truth + 1) % 10, truth)
+    found = Predictions(labels, np.ones(count, np.float32), Cost(p50_ms=0.1, memory_bytes=1), "int8")
+    monkeypatch.setattr(trial, "_evaluate", lambda *_arguments: {"litert": found})
+    monkeypatch.setattr(classify, "logits", lambda *_arguments: 10 * np.eye(10, dtype=np.float32)[truth])
+    checkpoint = Checkpoint((0.1,), (0.5,), 1, [], [], [])
+    fitted: Any = SimpleNamespace(model=None, spec=None, temperature=1.0, checkpoint=checkpoint)
+    chosen = trial.Trial("micro", fitted, b"", bars.test, {"litert": found}, None)  # type: ignore[arg-type]
+    if refused:
+        with pytest.raises(NotVerified, match="points by the conversion on litert"):
+            trial.evaluate_on_test(job(bars, tmp_path), chosen)
+    else:
+        measured = trial.evaluate_on_test(job(bars, tmp_path), chosen)
+        assert measured.accuracy.max_drop == pytest.approx(0.002 + 2 * lost**0.5 / count, abs=1e-6)

@@ -11,7 +11,7 @@ from inference.dataset.pictures import Pictures
 from inference.evaluate import count
 from twinship_training.data import find
 from twinship_training.data.split import Dataset, at_most
-from twinship_training.evaluate import changes, choose_probes
+from twinship_training.evaluate import chance, changes, choose_probes
 from twinship_training.fit import CLASSIFICATION, Fitted, logits
 from twinship_training.report import plots
 from twinship_training.report.calibration import calibration, scaling
@@ -41,10 +41,12 @@ def _on_test(fitted: Fitted, found: Found, test: Pictures, labels: tuple[str, ..
     before = values.argmax(axis=1).astype(np.int64)
     worst = min(found, key=lambda runtime: evaluation.accuracy[runtime])
     preferred = next(iter(found.values()))
+    right = before == test.labels
     reliability = calibration(preferred.confidence, preferred.labels == test.labels)
     return Measured(
-        float((before == test.labels).mean()),
+        float(right.mean()),
         changes(before, found[worst].labels, labels),
+        chance(right, found[worst].labels == test.labels),
         {
             "calibration": reliability.model_copy(update=scaling(values, test.labels, fitted.temperature)),
             "confusion": [list(row) for row in evaluation.confusion],

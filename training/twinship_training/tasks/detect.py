@@ -116,7 +116,7 @@ def _on_test(fitted: Fitted, found: Found, test: Pictures, labels: tuple[str, ..
         "calibration": None,
         "confusion": [],
     }
-    return Measured(before.mean, "", figures)
+    return Measured(before.mean, "", 0.0, figures)
 
 
 DETECT = Task(

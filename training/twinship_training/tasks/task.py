@@ -27,6 +27,7 @@ class Measured:
 
     float32: float  # accuracy or mAP50 of the float model, a share of 1
     changed: str  # what the conversion changed, for an error; or ""
+    chance: float  # by how much more than the limit so few pictures may fall, a share of 1
     figures: Mapping[str, Any]  # fields of Metrics that only this task has
 
 

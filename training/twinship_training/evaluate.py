@@ -24,7 +24,7 @@ from twinship_training.networks.architectures import Target
 PROBE_CANDIDATES: Final = 10  # for each label
 CHANGES_NAMED: Final = 5
 ROUNDING: Final = 1e-9  # of a difference of two shares
-STANDARD_ERRORS: Final = 2.0  # a loss is above its limit by chance in 2.3 % of all trainings
+STANDARD_ERRORS: Final = 2.0  # a conversion that loses exactly its limit is refused in about 2.3 % of cases
 
 
 def check_tensors(predictions: Mapping[str, Predictions], optimisation: str) -> None:

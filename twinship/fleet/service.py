@@ -65,6 +65,7 @@ class Configuration:
 class ServiceHub:
     """A connection to IoT Hub's service API, for a `with` statement. All methods raise only FleetErrors.
 
+    All requests of a thread share one TLS connection, and those for automatic deployments another one.
     Nothing is retried: the SDK's retries hide the hub's error text and take seconds on a closed port.
     """
 
@@ -79,7 +80,7 @@ class ServiceHub:
     def __exit__(self, *_: object) -> None:
         for sdk in (self._registry_manager, self._configuration_manager):
             if sdk is not None:
-                sdk.protocol.close()
+                _close(sdk)
 
     def module_twin(self, device: str, module: str) -> ModuleTwin:
         """Read a module's twin. Raises NotFound, HubUnavailable, HubRefused."""
@@ -211,7 +212,21 @@ def _sdk_client(sdk_class: Any, connection: Connection) -> Any:
     config.retry_policy.policy.status_forcelist = ()
     config.retry_policy.policy.read = False  # else a time-out is reported as a different error
     config.proxies.use_env_settings = not connection.loopback
+    config.keep_alive = True  # else the SDK makes a TLS connection for each request, and closes none of them
     return sdk
+
+
+def _close(sdk: Any) -> None:
+    """Close the client's connections.
+
+    The SDK's close() only forgets urllib3's pools. Their connections stay open until a garbage collection,
+    because the SDK's responses refer to themselves and to their pool.
+    """
+    for adapter in sdk.protocol.config.pipeline._sender.driver.session.adapters.values():
+        for manager in (adapter.poolmanager, *adapter.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118 - urllib3's container refuses iteration
+                manager.pools[key].close()
+    sdk.protocol.close()
 
 
 def _sdk_configuration(configuration: Configuration, **content: Any) -> Any:

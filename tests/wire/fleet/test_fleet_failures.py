@@ -1,5 +1,6 @@
 """The errors of failed requests to a hub: the real SDK against real sockets."""
 
+import gc
 import json
 import socket
 import ssl
@@ -8,9 +9,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -20,6 +22,7 @@ from twinship.fleet.methods import invoke
 from twinship.fleet.service import HubRefused, HubUnavailable, NotFound, PreconditionFailed, ServiceHub
 from twinship.simulator.certificates import Authority
 
+ENDED_WITHIN_S = 10.0
 KEY = "c2VjcmV0LXNlY3JldC1zZWNyZXQ="
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -38,15 +41,27 @@ class Server(ThreadingHTTPServer):
 
 
 class Served:
-    """A TLS server on loopback that answers every request in the same way, and records the requests."""
+    """A TLS server on loopback that answers every request in the same way, and records the requests.
+
+    `ended` gets the number of requests of each connection when it ends.
+    """
 
     def __init__(self, authority: Authority, folder: Path, answer: Answer) -> None:
         self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.ended: SimpleQueue[int] = SimpleQueue()
         served = self
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            taken = 0
+
+            def finish(self) -> None:
+                super().finish()
+                served.ended.put(self.taken)
+
             def handle_any(self) -> None:
                 served.requests.append((self.command, self.path, dict(self.headers)))
+                self.taken += 1
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 answer(self)
 
@@ -252,6 +267,24 @@ def test_a_loopback_hub_is_reached_without_a_proxy(
     monkeypatch.delenv("no_proxy", raising=False)
     with serving(authority, tmp_path, status(200, {})) as served, ServiceHub(served.connection) as hub:
         assert hub.module_twin("d", "m").desired == {}
+
+
+@pytest.mark.parametrize("code", [200, 429])
+def test_the_requests_share_a_connection_that_is_closed_at_once(
+    authority: Authority, tmp_path: Path, code: int
+) -> None:
+    """Each client of the SDK, for devices and for deployments, has one. No garbage is collected meanwhile."""
+    gc.disable()
+    try:
+        with serving(authority, tmp_path, status(code, [])) as served:
+            with ServiceHub(served.connection) as hub:
+                for read in (lambda: hub.modules("d"), lambda: hub.modules("e"), hub.configurations):
+                    with suppress(HubUnavailable):
+                        read()
+            assert sorted(served.ended.get(timeout=ENDED_WITHIN_S) for _ in range(2)) == [1, 2]
+            assert len(served.requests) == 3
+    finally:
+        gc.enable()
 
 
 def test_a_name_that_iot_hub_does_not_allow_is_not_sent(authority: Authority, tmp_path: Path) -> None:

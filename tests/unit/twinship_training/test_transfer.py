@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from inference.artefact import read
 from inference.metrics_model import Metrics
+from tests.models import REAL_DATA
 from twinship_training.train import TrainSettings, train
 
-ROOT = Path(__file__).parents[3]
-DATA = Path(os.environ.get("TWINSHIP_TEST_DATA", ROOT.parent / "shared" / "data"))
-PICTURES, WEIGHTS = DATA / "cifar10_part", DATA / "imagenet" / "mobilenet_v2_1.0_224.weights.h5"
+PICTURES, WEIGHTS = REAL_DATA / "cifar10_part", REAL_DATA / "imagenet" / "mobilenet_v2_1.0_224.weights.h5"
 MISSING = [str(each) for each in (PICTURES, WEIGHTS) if not each.exists()]
 
 pytestmark = [

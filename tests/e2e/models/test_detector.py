@@ -24,6 +24,7 @@ from twinship_training.train import train
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 CELLS, WEIGHTS = REAL_DATA / "bccd" / "BCCD", REAL_DATA / "imagenet" / "mobilenet_v2_1.0_224.weights.h5"
+SLOW_MS = 1_000  # this is about answers; a slow machine is no reason to withdraw the model
 MISSING = [str(each) for each in (CELLS, WEIGHTS) if not each.exists()]
 
 
@@ -72,19 +73,20 @@ def test_the_demo_of_a_detector_gives_precision_recall_and_map50(twinship: Comma
 def test_blood_cells(tmp_path: Path) -> None:
     """364 photographs with the official split: int8 has an mAP50 of at least 0.83 on the 72 test pictures.
 
-    Through the simulator the same model has that of its card, within 0.01. 18 epochs instead of 28, because
+    Through the simulator the same model has that of its card, within 0.01. 14 epochs instead of 28, because
     the whole training takes both cores for eleven minutes.
     """
     settings = TrainSettings(
         "centers",
         f"voc:{CELLS}",
         task="detect",
-        epochs=18,
+        epochs=14,
+        seed=3,
         name="bccd",
         out=tmp_path / "bccd",
         weights=WEIGHTS,
         score_threshold=0.05,
-        latency_budget_ms=1_000,  # this is about answers; a slow machine is no reason to withdraw the model
+        latency_budget_ms=SLOW_MS,
     )
     trained = train(settings, lambda text, share: None)
     found = trained.metrics
@@ -92,7 +94,12 @@ def test_blood_cells(tmp_path: Path) -> None:
     assert min(found.accuracy.shipped.values()) >= 0.83
     models = (trained.artefact, trained.artefact)
     data = DemoData(models, ("1.0.0", "1.0.0"), trained.frames, "blood cells", None)
-    demo = DemoSettings(ROOT / "deployment.template.json", tmp_path / "demo", frames=72, fps=5)
+    template = json.loads((ROOT / "deployment.template.json").read_text())
+    inference = template["modulesContent"]["inference"]["properties.desired"]["inference"]
+    inference["latencyBudgetMs"] = SLOW_MS
+    (tmp_path / "template.json").write_text(json.dumps(template))
+    (tmp_path / "modules").symlink_to(ROOT / "modules")  # the manifest's ${MODULES.inference}
+    demo = DemoSettings(tmp_path / "template.json", tmp_path / "demo", frames=72, fps=5)
     outcome = Run(demo, data, Screen(Console())).run()
     assert outcome.summary.frames_answered == 72
     assert outcome.summary.detection is not None

@@ -19,6 +19,7 @@ Pure: no lock, no clock; one caller at a time. The caller counts the outcomes.
 from __future__ import annotations
 
 import heapq
+from array import array
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ from edgekit.frame.message import Frame, FrameId
 Overload = Literal["newest", "all"]
 
 QUEUE_MESSAGES: Final[dict[Overload, int]] = {"newest": 8, "all": 256}
-REMEMBERED_FRAMES: Final = 4_096  # per run: a hub may deliver these again after a lost acknowledgement
+REMEMBERED_FRAMES: Final = 4_096  # up to the highest seq of a run: a hub may deliver them again
 REMEMBERED_RUNS: Final = 64  # a sender that invents runs cannot fill the memory; the least recent is removed
 
 Stream = tuple[str, str]  # (camera, run): seq orders the frames of one stream
@@ -60,18 +61,17 @@ class Admission:
 
 @dataclass(slots=True)
 class _Run:
-    seen: set[int] = field(default_factory=set)  # the last REMEMBERED_FRAMES received …
-    order: deque[int] = field(default_factory=deque)  # … in the order of arrival
+    # seq + 1 of the highest seq at each place, seq % REMEMBERED_FRAMES. A set of as many takes 0.5 MB, and
+    # Python allocates it anew after some thousand frames, which made resident memory grow.
+    seen: array[int] = field(default_factory=lambda: array("Q", [0]) * REMEMBERED_FRAMES)
     finished: int = -1  # highest seq that is answered, suppressed or dropped
 
     def first_time(self, seq: int) -> bool:
-        if seq in self.seen:
-            return False
-        self.seen.add(seq)
-        self.order.append(seq)
-        if len(self.order) > REMEMBERED_FRAMES:
-            self.seen.remove(self.order.popleft())
-        return True
+        place, number = seq % REMEMBERED_FRAMES, seq + 1
+        known = self.seen[place]
+        if number > known:
+            self.seen[place] = number
+        return number != known  # an older one is new, too: nothing is known of it
 
 
 class FrameQueue:

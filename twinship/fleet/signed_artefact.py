@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,14 @@ class SignedArtefact:
 
     def section(self, attempt: int = 1) -> Section:
         """The desired `model` section."""
+        return {**self._first_section, "attempt": attempt}
+
+    @cached_property
+    def _first_section(self) -> Section:
+        """Made once for all devices and attempts, because compression takes milliseconds."""
         if self.uri is None:
-            return model_section.section_for(self.ref, self.data, attempt)
-        return model_section.section_at(self.ref, self.uri, attempt)
+            return model_section.section_for(self.ref, self.data)
+        return model_section.section_at(self.ref, self.uri)
 
     def patch(self, attempt: int = 1) -> Section:
         """The patch of the desired properties for az or the portal.

@@ -144,8 +144,15 @@ class Hub:
             self._closing.wait(_HANDED_OVER_S)
 
     def wait_sent(self, timeout_s: float) -> int:
-        """Wait until every message is acknowledged. Returns how many are not after `timeout_s`."""
-        return self._outbox.wait_empty(timeout_s)
+        """Wait until every message and report is acknowledged.
+
+        Returns how many messages are not after `timeout_s`. Reports are waited for only while connected.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        left = self._outbox.wait_empty(timeout_s)
+        if self.connected:
+            self._twin.wait_sent(max(0.0, deadline_s - time.monotonic()))
+        return left
 
     def close(self, timeout_s: float) -> None:
         """Disconnect. Returns after `timeout_s` even if the SDK's threads hang."""

@@ -21,6 +21,9 @@ from edgekit.log import one_line
 logger = logging.getLogger(__name__)
 
 _MAX_WAITING_REPORTS = 64
+# A change of model makes several reports within milliseconds, and each patch takes time from the frames, here
+# and in edgeHub.
+_GATHER_S = 0.05
 _PAUSE_S, _MAX_PAUSE_S = 0.5, 10.0
 _STATUS = re.compile(r"twin operation returned status (\d{3})")  # the SDK reports it only as text (ref 2.6)
 
@@ -45,7 +48,10 @@ class TwinCalls:
 
 
 class TwinLink:
-    """Reads the twin once for all notifications since the last read, and passes it to `on_twin`."""
+    """Reads the twin once for all notifications since the last read, and passes it to `on_twin`.
+
+    Reports that follow each other within 50 ms are sent as one patch.
+    """
 
     def __init__(
         self, on_twin: Callable[[Twin], None], watchdog: Watchdog, *, timeout_s: float, max_hanging: int
@@ -60,7 +66,10 @@ class TwinLink:
         self._read_due = True
         self._notified_ns: int | None = None  # the first notification since the last read
         self._closed = Event()
+        self._in_a_hurry = Event()  # reports are sent at once: the module stops
         self._reports: tuple[Patch, ...] = ()
+        self._all_sent = Event()
+        self._all_sent.set()
 
     def notify(self) -> None:
         """The twin may have changed: read it."""
@@ -73,10 +82,17 @@ class TwinLink:
         """Queue a reported patch. It may be merged with patches in the queue."""
         with self._lock:
             self._reports = queued(self._reports, patch)[-_MAX_WAITING_REPORTS:]
+            self._all_sent.clear()
         self._wake.set()
+
+    def wait_sent(self, timeout_s: float) -> None:
+        """From now on send reports at once; wait until the hub has answered all of them."""
+        self._in_a_hurry.set()
+        self._all_sent.wait(timeout_s)
 
     def close(self) -> None:
         """End `run`, unless it is inside `on_twin`."""
+        self._in_a_hurry.set()
         self._closed.set()
         self._wake.set()
 
@@ -111,6 +127,8 @@ class TwinLink:
                 self._read_due, self._notified_ns = True, notified_ns
                 raise
             self._pass_on(twin, notified_ns)
+        if self._reports:
+            self._in_a_hurry.wait(_GATHER_S)
         while (patch := self._take_report()) is not None:
             self._send_report(calls, patch)
 
@@ -124,6 +142,7 @@ class TwinLink:
         """Remove the oldest patch from the queue: nothing may be merged into a patch that is being sent."""
         with self._lock:
             if not self._reports:
+                self._all_sent.set()
                 return None
             patch, *rest = self._reports
             self._reports = tuple(rest)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import importlib
 import importlib.metadata
 from typing import Any, Final, Protocol
@@ -52,11 +53,15 @@ def versions() -> dict[str, str]:
 
 def installed(*distributions: str) -> dict[str, str]:
     """Return the version of each of these distributions that is installed, in this order. Imports none."""
-    found = {}
-    for name in distributions:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+    found = {name: _version(name) for name in distributions}
+    return {name: version for name, version in found.items() if version is not None}
+
+
+@functools.cache  # to read it takes longer than to load a small model, beside the frames
+def _version(distribution: str) -> str | None:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(distribution)
+    return None
 
 
 def chosen(runtime: str) -> str:

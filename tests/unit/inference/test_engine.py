@@ -1,5 +1,6 @@
 """One loaded model on both runtimes: equal scores, from any thread, and errors in one line."""
 
+import importlib.metadata
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -38,6 +39,14 @@ def test_both_runtimes_agree_on_any_picture(seed: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (SPEC.height, SPEC.width, 1), np.uint8)
     first, second = (_engine(name).infer(pixels) for name in runtimes.RUNTIMES)
     assert abs(first - second).max() <= 4 / 256  # a quarter of 12/255, softmax's steepest, and a rounding
+
+
+def test_the_metadata_of_a_runtime_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To read them takes longer than to load a small model."""
+    before = runtimes.versions()
+    monkeypatch.setattr(importlib.metadata, "version", None)
+    assert before
+    assert runtimes.versions() == before
 
 
 @NEEDS_TFLITE_RUNTIME

@@ -194,6 +194,16 @@ def test_each_patch_makes_the_module_read_the_whole_twin(
     assert "gone" not in twin.reported
 
 
+def test_a_report_before_the_end_is_in_the_twin(
+    modules: Callable[..., Module], simulated: SimulatedHub
+) -> None:
+    """A module reports its counters when it stops; `wait_sent` waits until edgeHub has them."""
+    module = modules("a")
+    module.hub.report({"counters": {"answered": 7}})
+    assert module.hub.wait_sent(timeout_s=60) == 0
+    assert simulated.twin("a")["reported"]["counters"] == {"answered": 7}
+
+
 def test_an_invalid_section_does_not_block_the_others(
     modules: Callable[..., Module], simulated: SimulatedHub
 ) -> None:

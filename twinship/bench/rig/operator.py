@@ -2,8 +2,8 @@
 
 A real operator works on another machine, and so does IoT Hub. On one machine their work delays frames that a
 swap itself would not delay. The operator therefore signs all models and opens its connection before the
-measurement, runs at SCHED_IDLE, and reads the twin when a frame was answered by the new model. It does not
-poll the twin in between.
+measurement, runs at SCHED_IDLE and off inference's core, and reads the twin when a frame was answered by the
+new model. It does not poll the twin in between.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
+from edgekit.cpu_affinity import ALLOWED_CORES
 from twinship.bench import BenchFailed
 from twinship.bench.rig.rig import DEVICE, VERDICT_S, Rig
 from twinship.demo.watch import Watch
@@ -84,12 +85,18 @@ class Operator:
 
 @contextmanager
 def idle_priority() -> Iterator[None]:
-    """Run this thread at SCHED_IDLE: only while a processor has nothing else to do. Others are as before."""
-    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    """Run this thread only while a processor has nothing else to do (SCHED_IDLE). Others are as before.
+
+    It keeps off the core of inference, the last one, as the child of a proof does: a thread that wakes there
+    may wait for milliseconds even behind this one.
+    """
+    before, cores = (os.sched_getscheduler(0), os.sched_getparam(0)), os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores - {max(ALLOWED_CORES)} or cores)
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     try:
         yield
     finally:
+        os.sched_setaffinity(0, cores)
         with suppress(
             PermissionError
         ):  # where RLIMIT_NICE does not allow it, this thread stays at SCHED_IDLE

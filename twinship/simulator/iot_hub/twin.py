@@ -62,6 +62,8 @@ def merge(document: Section, patch: Section) -> dict[str, Any]:
 
 def changes(before: Section, after: Section) -> dict[str, Any]:
     """The smallest merge patch that leads from `before` to `after`: new values, null for removed names."""
+    if before is after:  # a module's report leaves the desired properties as they are
+        return {}
     patch: dict[str, Any] = {key: None for key in before if key not in after}
     for key, value in after.items():
         old = before.get(key)
@@ -74,6 +76,8 @@ def changes(before: Section, after: Section) -> dict[str, Any]:
 
 
 def _identical(one: object, other: object) -> bool:
+    if isinstance(one, str) or isinstance(other, str):
+        return one == other
     # compared as JSON text, because 1 == True == 1.0 in Python
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 

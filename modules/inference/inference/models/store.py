@@ -262,7 +262,7 @@ class ModelStore:
 
     def save(self, memory: Memory) -> None:
         document = {"schema": SCHEMA, **_MEMORY.dump_python(memory, mode="json")}
-        self._replace(self._folder / _STATE, json.dumps(document, indent=1).encode())
+        self._replace(self._folder / _STATE, json.dumps(document).encode())
 
     def path(self, sha256: str) -> Path:
         return self._artefacts / f"{sha256}.tflite"

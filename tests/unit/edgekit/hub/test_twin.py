@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import pytest
@@ -128,6 +128,34 @@ def test_a_patch_is_repeated_until_accepted(bench: Bench) -> None:
     bench.service.refuses = lambda _patch: answers.pop(0)
     bench.link.report({"a": 1})
     assert [bench.service.patches.get(timeout=5) for _ in range(3)] == [{"a": 1}] * 3
+
+
+def test_reports_that_follow_each_other_are_one_patch(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`wait_sent` does not gather any longer, and returns when the hub has accepted the patch."""
+    monkeypatch.setattr(twin_module, "_GATHER_S", 60)
+    answers: list[Exception | None] = [refused(503), None]
+    bench.service.refuses = lambda _patch: answers.pop(0)
+    bench.link.report({"model": {"state": "checking"}})
+    with pytest.raises(Empty):
+        bench.service.patches.get(timeout=0.1)
+    bench.link.report({"a": 1})
+    bench.link.report({"model": {"state": "proving"}})
+    bench.link.wait_sent(timeout_s=5)
+    assert [bench.service.patches.get_nowait() for _ in range(2)] == [
+        {"model": {"state": "proving"}, "a": 1}
+    ] * 2
+    assert bench.service.patches.empty()
+
+
+def test_a_twin_is_read_without_gathering(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the reports wait, also those that waited before the notification."""
+    monkeypatch.setattr(twin_module, "_GATHER_S", 60)
+    bench.service.up = False
+    bench.link.report({"a": 1})
+    bench.service.up = True
+    bench.link.notify()
+    bench.twins.get(timeout=5)
+    assert bench.service.patches.empty()
 
 
 def test_an_invalid_section_does_not_block_the_others(bench: Bench) -> None:

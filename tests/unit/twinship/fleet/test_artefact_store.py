@@ -28,6 +28,16 @@ def test_a_model_hosted_by_the_operator(artefact: Path, key: SigningKey) -> None
     assert "sig=x" not in repr(signed)
 
 
+def test_an_artefact_is_compressed_once(
+    artefact: Path, key: SigningKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for each device and attempt; the sections differ only in the attempt."""
+    signed = sign(artefact, key)
+    monkeypatch.setattr(model_section, "section_for", None)
+    first, third = signed.section(), signed.section(3)
+    assert (first["attempt"], third) == (1, {**first, "attempt": 3})
+
+
 @pytest.mark.parametrize("url", ["http://files.example/m", "file:///m", "https://user:word@files.example/m"])
 def test_an_address_that_devices_refuse_is_refused(artefact: Path, key: SigningKey, url: str) -> None:
     """The error comes before any twin is written."""

@@ -115,12 +115,16 @@ def test_a_model_that_answers_nothing_is_found_in_the_twin() -> None:
 
 
 def test_the_operator_yields_and_other_threads_do_not() -> None:
-    """The simulator runs in the same process on its own threads, and they keep their priority."""
+    """The simulator runs in the same process on its own threads, and they keep their priority and cores."""
+    cores = os.sched_getaffinity(0)
     with ThreadPoolExecutor(1) as other:
         before = other.submit(os.sched_getscheduler, 0).result()
         with idle_priority():
             assert os.sched_getscheduler(0) == os.SCHED_IDLE
+            assert os.sched_getaffinity(0) == (cores - {max(cores)} or cores)
             assert other.submit(os.sched_getscheduler, 0).result() == before
+            assert other.submit(os.sched_getaffinity, 0).result() == cores
+    assert os.sched_getaffinity(0) == cores
     assert os.sched_getscheduler(0) in (before, os.SCHED_IDLE)  # the latter if the system refuses the return
 
 

@@ -80,6 +80,7 @@ def test_changes_lead_from_one_document_to_the_other(before: dict[str, Any], aft
 def test_true_and_one_differ() -> None:
     """JSON distinguishes them, although they are equal in Python."""
     assert changes({"a": 1, "b": [1]}, {"a": True, "b": [True]}) == {"a": True, "b": [True]}
+    assert changes({"a": 1, "b": "1"}, {"a": "1", "b": 1}) == {"a": "1", "b": 1}
 
 
 def test_a_new_twin_is_empty_and_shows_the_year_one() -> None:

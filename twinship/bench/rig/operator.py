@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from edgekit.cpu_affinity import ALLOWED_CORES
+from inference.model_section import ModelState
 from twinship.bench import BenchFailed
 from twinship.bench.rig.rig import DEVICE, VERDICT_S, Rig
 from twinship.demo.watch import Watch
 from twinship.fleet.publish import PublishResult, WaitOptions, publish_to
 from twinship.fleet.service import ServiceHub
+from twinship.fleet.status import ModelStatus
 
 MODULE: Final = "inference"
 REPORT_S: Final = 0.1  # the module's report reaches the twin about as late as its first answer
@@ -81,6 +83,17 @@ class Operator:
         if not result.ok:
             raise BenchFailed(f"the module did not accept {result.ref}: {result.verdict.state}")
         return result
+
+    def wait_withdrawn(self) -> None:
+        """Wait until the twin shows a rollback: until then, to publish the withdrawn model changes nothing.
+
+        Raises BenchFailed when it does not show it.
+        """
+        deadline = time.monotonic() + VERDICT_S
+        while ModelStatus.read(self.hub.module_twin(DEVICE, MODULE)).state != ModelState.WITHDRAWN:
+            if time.monotonic() >= deadline:
+                raise BenchFailed("the module does not report that it went back to the earlier model")
+            time.sleep(REPORT_S)
 
 
 @contextmanager

@@ -121,6 +121,7 @@ def _roll_back(operator: Operator, watch: Watch, timeline: Timeline) -> None:
     timeline.models.append(back)
     _frames(watch, 10)
     timeline.returned.append((returned, time.time_ns(), back))
+    operator.wait_withdrawn()
 
 
 def _drain(rig: Rig, watch: Watch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -112,6 +113,19 @@ def test_a_model_that_answers_nothing_is_found_in_the_twin() -> None:
     hub = OneModule("refused")
     with pytest.raises(BenchFailed, match=r"did not accept digits:1\.1\.0: refused"):
         an_operator(hub, Answers(hub, served=False), Signer()).publish(MODEL)
+
+
+def test_after_a_rollback_the_twin_is_read_until_it_shows_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module reports a moment after it answered the method; a twin that never shows it is an error."""
+    hub = OneModule("withdrawn")
+    found = an_operator(hub, Answers(hub, served=True), Signer())
+    monkeypatch.setattr(time, "sleep", lambda _seconds: hub.serve())
+    found.wait_withdrawn()
+    assert hub.reads == 2
+    monkeypatch.setattr(operator, "VERDICT_S", 0.0)
+    hub.reported = {}
+    with pytest.raises(BenchFailed, match="does not report that it went back"):
+        found.wait_withdrawn()
 
 
 def test_the_operator_yields_and_other_threads_do_not() -> None:

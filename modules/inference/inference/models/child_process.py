@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,14 +83,15 @@ class ChildProcess:
         # A group of its own: a Ctrl-C at the terminal is meant for the module. But the session of the module:
         # Linux shares processors between sessions first (autogroup, sched(7)), so in a session of its own the
         # child would get half of them, whatever its nice value.
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={"PATH": os.defpath, "LANG": "C.UTF-8", **(environment or {})},
-            process_group=0,
-        )
+        with _off_the_core_of_the_frames():
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={"PATH": os.defpath, "LANG": "C.UTF-8", **(environment or {})},
+                process_group=0,
+            )
         _yield_to_frames(child.pid, idle=idle)  # before its imports, which are most of its work
         with self._lock:
             self._child = child
@@ -149,11 +150,28 @@ def confine(memory_bytes: int, cpu_s: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
+@contextlib.contextmanager
+def _off_the_core_of_the_frames() -> Iterator[None]:
+    """Move this thread to another core, if there is one, for the child that it starts meanwhile.
+
+    A thread of the frames that has just worked much may wait for milliseconds even behind an idle child
+    (EEVDF). The child inherits the cores, because it has the frames' priority until `_yield_to_frames`.
+    """
+    own = os.sched_getaffinity(0)
+    _move_to(ALLOWED_CORES - own or ALLOWED_CORES)
+    try:
+        yield
+    finally:
+        _move_to(own)
+
+
+def _move_to(cores: Set[int]) -> None:
+    with contextlib.suppress(OSError):  # the container was moved to other cores
+        os.sched_setaffinity(0, cores)
+
+
 def _yield_to_frames(pid: int, *, idle: bool) -> None:
     with contextlib.suppress(OSError):  # it may have ended already
-        # Keep off the core of the frames if there is another: a thread that has just worked much may wait
-        # there for milliseconds even behind an idle child (EEVDF).
-        os.sched_setaffinity(pid, ALLOWED_CORES - os.sched_getaffinity(0) or ALLOWED_CORES)
         os.setpriority(os.PRIO_PROCESS, pid, min(19, os.getpriority(os.PRIO_PROCESS, 0) + _NICE))
         if idle:  # it yields at once; a niced child keeps the processor for a slice, and a frame waits 3 ms
             os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -296,6 +296,14 @@ def test_the_child_of_a_module_on_all_cores_may_use_them_all(artefact: Path) -> 
     with pytest.raises(ModelRefused) as raised:
         Prover("auto", command=python(CONFINED), timeout_s=60).run(artefact)
     assert json.loads(str(raised.value))[-1] == sorted(ALLOWED_CORES)
+
+
+@pytest.mark.parametrize("command", [python("raise SystemExit"), ("/no/such/program",)])
+def test_the_thread_that_starts_the_child_keeps_its_core(artefact: Path, command: Sequence[str]) -> None:
+    """It leaves the core only while it starts the child, also if that fails."""
+    with on_one_core():
+        assert unavailable(artefact, command=command) == "no-proof"
+        assert os.sched_getaffinity(0) == {min(ALLOWED_CORES)}
 
 
 def test_the_child_is_confined(artefact: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,8 +66,8 @@ def test_a_path_forges_no_log_line(hub: HubUnderTest) -> None:
     "data",
     [
         b"GET /\0 HTTP/1.1\r\n\r\n",
-        b"GET / HTTP/1.1\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
-        b"GET / HTTP/1.1\r\n" + b"".join(b"X%d: a\r\n" % number for number in range(5000)) + b"\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"a" * 10_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"".join(b"X%d: a\r\n" % number for number in range(1500)) + b"\r\n",
         b"POST / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
         b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
         b"GET http://[::1 HTTP/1.1\r\nHost: [\r\n\r\n",
@@ -75,7 +75,11 @@ def test_a_path_forges_no_log_line(hub: HubUnderTest) -> None:
     ids=["nul", "long header", "many headers", "length", "chunk", "address"],
 )
 def test_what_is_not_http_is_one_line(hub: HubUnderTest, data: bytes) -> None:
-    """And is answered with 400."""
+    """And is answered with 400.
+
+    All of it fits into one TLS record, because the hub closes after its answer, and what is still being sent
+    then fails.
+    """
     status, lines = sent(hub, data)
     assert status.split()[1] == b"400"
     assert not any("Traceback" in line for line in lines)
